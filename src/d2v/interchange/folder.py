@@ -1,0 +1,87 @@
+"""Our own model folder: `config.json` beside `encoder.safetensors` (the student's) and `teacher.safetensors`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from d2v.config import TrainConfig, parse
+from d2v.errors import CheckpointError
+from d2v.modalities import registry
+from d2v.models.encoder import Encoder
+from d2v.objectives.base import Objective
+
+CONFIG, ENCODER, TEACHER = "config.json", "encoder.safetensors", "teacher.safetensors"
+
+
+def save_encoder(
+    folder: Path, objective: Objective, modality: str, recipe: TrainConfig, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write student and teacher encoders with what is needed to rebuild and feed them.
+
+    Args:
+        folder: created if it is not there.
+        objective: whose student and teacher are saved.
+        modality: registry name.
+        recipe: the train block they were built from.
+        extra: further plain values for `config.json`, such as normalisation and class names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_plain(objective.student), folder / ENCODER)
+    save_file(_plain(objective.teacher.encoder), folder / TEACHER)
+    config = {"format": 1, "modality": modality, "recipe": recipe.model_dump(mode="json"), **(extra or {})}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str, Any]]:
+    """Rebuild an encoder saved by `save_encoder`, in eval mode on the CPU.
+
+    Returns:
+        (encoder, contents of config.json).
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights do not fit the recipe.
+    """
+    config = read_config(folder)
+    modality = registry.get(config["modality"])
+    recipe = parse(modality.train_config, config["recipe"], at="recipe")
+    encoder = modality.build_encoder(recipe)
+    weights = folder / (TEACHER if teacher else ENCODER)
+    try:
+        state = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{weights} cannot be read ({error}): train again or restore the file") from error
+    load_state(encoder, state, str(weights))
+    return encoder.eval(), config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of a model folder's config.json."""
+    try:
+        return json.loads((folder / CONFIG).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder} is not a model folder ({error}): give one that holds {CONFIG}") from error
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load a state dict strictly; the error names every missing, unexpected and misshapen key."""
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    lines = [f"missing {name} {own[name]}" for name in own.keys() - given.keys()]
+    lines += [f"unexpected {name} {given[name]}" for name in given.keys() - own.keys()]
+    both = own.keys() & given.keys()
+    lines += [f"{name} is {given[name]}, should be {own[name]}" for name in both if own[name] != given[name]]
+    if lines:
+        listed = "\n  ".join(sorted(lines))
+        raise CheckpointError(f"{origin} does not fit the model; use the recipe it was trained with:\n  {listed}")
+    module.load_state_dict(dict(state))
+
+
+def _plain(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}

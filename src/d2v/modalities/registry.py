@@ -1,0 +1,64 @@
+"""All modalities by name. A new one is a folder beside `vision` and one line here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from d2v.config import Block
+from d2v.errors import ConfigError
+
+if TYPE_CHECKING:
+    from d2v.modalities.base import Modality
+
+# name -> (its recipe type in config.py, its Modality in modality.py)
+_MEMBERS = {
+    "vision": ("VisionRecipe", "VISION"),
+}
+
+
+class _Registry(Mapping[str, "Modality"]):
+    """Modalities by name. Each is imported when it is first asked for, so that names and recipes, and the errors
+    about them, do not wait three seconds for torch."""
+
+    def __getitem__(self, name: str) -> Modality:
+        modality: Modality = _member(name, "modality", _MEMBERS[name][1])
+        return modality
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MEMBERS)
+
+    def __len__(self) -> int:
+        return len(_MEMBERS)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _MEMBERS
+
+
+MODALITIES: Mapping[str, Modality] = _Registry()
+
+
+def get(name: str) -> Modality:
+    """The modality called `name`. Raises ConfigError with the nearest known name if there is none."""
+    _check(name)
+    return MODALITIES[name]
+
+
+def recipe_type(name: str) -> type[Block]:
+    """The recipe block of a modality, without importing the rest of it. Raises ConfigError for an unknown name."""
+    _check(name)
+    recipe: type[Block] = _member(name, "config", _MEMBERS[name][0])
+    return recipe
+
+
+def _check(name: str) -> None:
+    if name not in _MEMBERS:
+        near = difflib.get_close_matches(name, _MEMBERS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_MEMBERS)}"
+        raise ConfigError(f"there is no modality {name!r}; {hint}")
+
+
+def _member(name: str, module: str, attribute: str) -> Any:
+    return getattr(importlib.import_module(f"d2v.modalities.{name}.{module}"), attribute)

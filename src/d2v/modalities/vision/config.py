@@ -1,0 +1,149 @@
+"""What a vision recipe says beyond the shared blocks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from d2v.config import Block, EvaluateConfig, Fraction, NonNegativeInt, Positive, PositiveInt, TrainConfig
+
+
+class VisionIngestConfig(Block):
+    """Where the images come from. `source` is an embedded corpus (`glyphs`, `digits`), a path or an fsspec URL,
+    or `torchvision:<Class>`; `format` is found from it unless said."""
+
+    source: str
+    format: Literal["auto", "folder", "tar", "zip", "idx", "npz", "parquet", "torchvision", "glyphs", "digits"] = "auto"
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the source, e.g. count of glyphs")
+    test_fraction: Fraction = Field(0.1, description="share of the hash split where the source has no test split")
+    max_pixels: PositiveInt = 100_000_000
+    max_item_bytes: PositiveInt = 256 * 2**20
+    min_side_px: PositiveInt = 4
+    shard_bytes: PositiveInt = 64 * 2**20
+
+
+class VisionPrepareConfig(Block):
+    """The model-ready store: RGB, `store_px` on a side (`pixels`), or the shorter side `store_px` and JPEG."""
+
+    store_px: PositiveInt = 32
+    storage: Literal["pixels", "jpeg"] = "pixels"
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 92
+    probe_train_images: PositiveInt = 4000
+    probe_test_images: PositiveInt = 2000
+    seed: NonNegativeInt = 0
+
+
+class VisionEncoderConfig(Block):
+    """A vision transformer. `data2vec2`: post-norm, fixed sin-cos positions, CLS token, context norm, prenet.
+    `beit`: pre-norm with LayerScale, shared relative position bias, mask token, final norm."""
+
+    layout: Literal["data2vec2", "beit"] = "data2vec2"
+    image_px: PositiveInt = 224
+    patch_px: PositiveInt = 16
+    width: PositiveInt = 768
+    depth: PositiveInt = Field(10, description="blocks of the trunk, whose outputs can be targets")
+    prenet_depth: NonNegativeInt = 0
+    heads: PositiveInt = 12
+    mlp_ratio: Positive = 4.0
+    norm_eps: Positive = 1e-6
+    dropout: Fraction = 0.0
+    attention_dropout: Fraction = 0.0
+    drop_path: Fraction = 0.0
+    layer_scale_init: Positive | None = None
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> VisionEncoderConfig:
+        if self.image_px % self.patch_px:
+            raise ValueError(
+                f"image_px {self.image_px} is not a multiple of patch_px {self.patch_px}: "
+                f"set image_px to {max(self.image_px // self.patch_px, 1) * self.patch_px}"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} does not split into {self.heads} heads: change encoder.heads")
+        if self.layout == "data2vec2" and self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of 4, which 2-D sin-cos positions need")
+        return self
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_px // self.patch_px
+
+
+class InverseBlockMask(Block):
+    """data2vec 2.0 block masks with exact counts; with `inverse` the painted blocks are what stays visible."""
+
+    kind: Literal["block"]
+    ratio: Fraction = 0.8
+    adjust: Fraction = 0.07
+    block: PositiveInt = 3
+    inverse: bool = True
+
+
+class BeitMask(Block):
+    """BEiT's block-wise mask: rectangles until `ratio` of the patches are hidden, never above."""
+
+    kind: Literal["beit"]
+    ratio: Fraction = 0.6
+    min_patches: PositiveInt = 16
+    min_aspect: Positive = 0.3
+
+
+VisionMaskConfig = Annotated[InverseBlockMask | BeitMask, Field(discriminator="kind")]
+
+
+class VisionAugmentConfig(Block):
+    """Random resized crop (bicubic, aspect 3/4 to 4/3) and flip, the same view for student and teacher.
+    `colour_jitter` is data2vec 1.0's (0.4 each); 0 switches it off."""
+
+    crop_scale: tuple[Fraction, Fraction] = (0.2, 1.0)
+    flip: Fraction = 0.5
+    colour_jitter: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class VisionTrainConfig(TrainConfig):
+    encoder: VisionEncoderConfig
+    mask: VisionMaskConfig
+    augment: VisionAugmentConfig = VisionAugmentConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> VisionTrainConfig:
+        patches = self.encoder.grid**2
+        if self.objective.targets.top_k_layers > self.encoder.depth:
+            raise ValueError(
+                f"objective.targets.top_k_layers {self.objective.targets.top_k_layers} is more than encoder.depth "
+                f"{self.encoder.depth}: set it to at most {self.encoder.depth}"
+            )
+        if self.objective.name == "data2vec2" and self.mask.kind != "block":
+            raise ValueError("objective data2vec2 needs the same number of visible patches per row: set mask.kind=block")
+        if (self.objective.name == "data2vec1") != (self.encoder.layout == "beit"):
+            raise ValueError(
+                f"objective {self.objective.name} does not go with encoder.layout {self.encoder.layout}: "
+                "data2vec1 takes beit, data2vec2 takes data2vec2"
+            )
+        hidden = int(patches * self.mask.ratio)
+        if not 0 < hidden < patches:
+            raise ValueError(
+                f"mask.ratio {self.mask.ratio} hides {hidden} of {patches} patches: at least one must be hidden and "
+                "one visible; change mask.ratio or encoder.patch_px"
+            )
+        return self
+
+
+class VisionRecipe(Block):
+    """All blocks of `conf/<env>/parameters_vision.yml`."""
+
+    ingest: VisionIngestConfig
+    prepare: VisionPrepareConfig = VisionPrepareConfig()
+    train: VisionTrainConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _store_is_large_enough(self) -> VisionRecipe:
+        if self.prepare.store_px < self.train.encoder.image_px:
+            raise ValueError(
+                f"prepare.store_px {self.prepare.store_px} is smaller than train.encoder.image_px "
+                f"{self.train.encoder.image_px}: raise prepare.store_px or lower train.encoder.image_px"
+            )
+        return self

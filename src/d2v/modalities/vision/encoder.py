@@ -1,0 +1,180 @@
+"""Vision encoders: data2vec 2.0's post-norm ViT and BEiT's ViT of data2vec 1.0.
+
+Shape legend: B images, M masks per image, T patches, V visible, D width, H heads, p patch side, g grid side.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.config import Data2Vec2Config
+from d2v.errors import ConfigError
+from d2v.models.blocks import PostNormBlock, PreNormBlock, bert_init
+from d2v.models.decoder import ConvDecoder
+from d2v.models.encoder import Encoder
+from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
+
+CHANNELS = 3
+
+
+def sincos_positions(width: int, grid: int) -> Tensor:
+    """Fixed 2-D positions: (1, grid * grid, width), column before row, sines before cosines.
+
+    omega_i = 10000^(-i / (width / 4)); a patch at (row r, column c) gets
+    [sin(c omega), cos(c omega), sin(r omega), cos(r omega)].
+    """
+    omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width / 4))
+    angles = torch.arange(grid, dtype=torch.float64)[:, None] * omega
+    axis = torch.cat((angles.sin(), angles.cos()), dim=1)
+    columns = axis[None].expand(grid, -1, -1)
+    rows = axis[:, None].expand(-1, grid, -1)
+    return torch.cat((columns, rows), dim=-1).reshape(1, grid * grid, width).float()
+
+
+class PatchEmbedding(nn.Module):
+    """Non-overlapping patches through one linear map, kept in a convolution's weight layout (D, 3, p, p)."""
+
+    def __init__(self, width: int, patch_px: int) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        self.proj = nn.Conv2d(CHANNELS, width, patch_px, patch_px)
+        nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, T, D), row by row."""
+        p = self.patch_px
+        batch, channels, height, width = images_BCHW.shape
+        patches = images_BCHW.view(batch, channels, height // p, p, width // p, p)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, (height // p) * (width // p), channels * p * p)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+def gather_visible(x_BTD: Tensor, visible_idx: Tensor) -> Tensor:
+    """(B, T, D) and (B, M, V) -> (B*M, V, D)."""
+    samples, masks, visible = visible_idx.shape
+    rows = torch.arange(samples, device=x_BTD.device)[:, None]
+    return x_BTD[rows, visible_idx.flatten(1)].view(samples * masks, visible, -1)
+
+
+class SincosStem(nn.Module):
+    """Patch embedding; fixed positions are added before anything is hidden (data2vec 2.0)."""
+
+    def __init__(self, config: VisionEncoderConfig) -> None:
+        super().__init__()
+        self.patches = PatchEmbedding(config.width, config.patch_px)
+        self.positions = nn.Parameter(sincos_positions(config.width, config.grid), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, T, D)."""
+        return self.patches(images)
+
+    def place(self, local_BTD: Tensor, visible_idx: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Add positions, keep visible patches; no attention bias."""
+        x_BTD = local_BTD + self.positions
+        return (x_BTD if visible_idx is None else gather_visible(x_BTD, visible_idx)), None
+
+
+class RelativeStem(nn.Module):
+    """Patch embedding with one relative position bias table for all blocks (BEiT).
+
+    The table has (2g-1)^2 rows for patch pairs and three more: CLS to patch, patch to CLS, CLS to CLS.
+    """
+
+    index: Tensor
+
+    def __init__(self, config: VisionEncoderConfig) -> None:
+        super().__init__()
+        self.patches = PatchEmbedding(config.width, config.patch_px)
+        rows = (2 * config.grid - 1) ** 2 + 3
+        self.relative_bias = nn.Parameter(torch.zeros(rows, config.heads))
+        self.register_buffer("index", relative_index(config.grid), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, T, D)."""
+        return self.patches(images)
+
+    def place(self, local_BTD: Tensor, visible_idx: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """All patches with the (H, 1+T, 1+T) bias; this encoder never drops tokens."""
+        if visible_idx is not None:
+            raise ConfigError("the beit encoder sees full sequences: use encoder.layout=data2vec2 to drop tokens")
+        return local_BTD, self.relative_bias[self.index].permute(2, 0, 1)
+
+
+def relative_index(grid: int) -> Tensor:
+    """(1+T, 1+T) rows of the relative position table for a CLS token and `grid` x `grid` patches."""
+    axis = torch.arange(grid)
+    row, column = (a.flatten() for a in torch.meshgrid(axis, axis, indexing="ij"))
+    side = 2 * grid - 1
+    patch = (row[:, None] - row[None] + grid - 1) * side + (column[:, None] - column[None] + grid - 1)
+    index = torch.empty(grid * grid + 1, grid * grid + 1, dtype=torch.long)
+    index[1:, 1:] = patch
+    index[0, :], index[:, 0], index[0, 0] = side**2, side**2 + 1, side**2 + 2
+    return index
+
+
+def build_encoder(recipe: VisionTrainConfig) -> Encoder:
+    """The recipe's encoder, initialised from torch's generator."""
+    config = recipe.encoder
+    return _build_data2vec2(config) if config.layout == "data2vec2" else _build_beit(config)
+
+
+def _block_arguments(config: VisionEncoderConfig) -> dict[str, float]:
+    return {
+        "width": config.width,
+        "heads": config.heads,
+        "mlp_ratio": config.mlp_ratio,
+        "norm_eps": config.norm_eps,
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+    }
+
+
+def _drop_path_rates(config: VisionEncoderConfig) -> list[float]:
+    """A linear ramp over prenet and trunk together (the reference restarts it at the trunk)."""
+    blocks = config.prenet_depth + config.depth
+    return [config.drop_path * i / max(blocks - 1, 1) for i in range(blocks)]
+
+
+def _build_data2vec2(config: VisionEncoderConfig) -> Encoder:
+    arguments = _block_arguments(config)
+    blocks = [PostNormBlock(**arguments, drop_path=rate) for rate in _drop_path_rates(config)]
+    encoder = Encoder(
+        SincosStem(config),
+        nn.ModuleList(blocks[config.prenet_depth :]),
+        config.width,
+        prenet=nn.ModuleList(blocks[: config.prenet_depth]),
+        extra_tokens=1,
+        context_norm=nn.LayerNorm(config.width, eps=config.norm_eps),
+    )
+    return encoder.apply(bert_init)
+
+
+def _build_beit(config: VisionEncoderConfig) -> Encoder:
+    arguments = _block_arguments(config) | {"layer_scale_init": config.layer_scale_init}
+    blocks = [PreNormBlock(**arguments, drop_path=rate) for rate in _drop_path_rates(config)]
+    encoder = Encoder(
+        RelativeStem(config),
+        nn.ModuleList(blocks),
+        config.width,
+        extra_tokens=1,
+        final_norm=nn.LayerNorm(config.width, eps=config.norm_eps),
+    ).apply(bert_init)
+    nn.init.trunc_normal_(encoder.extra_tokens, std=0.02)
+    nn.init.trunc_normal_(encoder.stem.patches.proj.weight, std=0.02)
+    with torch.no_grad():
+        for depth, block in enumerate(blocks, start=1):
+            block.attn.proj.weight.div_(math.sqrt(2.0 * depth))
+            block.mlp.fc2.weight.div_(math.sqrt(2.0 * depth))
+    return encoder
+
+
+def build_decoder(recipe: VisionTrainConfig) -> ConvDecoder:
+    """The 2-D decoder of a data2vec 2.0 recipe."""
+    objective = recipe.objective
+    if not isinstance(objective, Data2Vec2Config):
+        raise ConfigError(f"objective {objective.name} has no decoder: use objective.name=data2vec2")
+    return ConvDecoder(recipe.encoder.width, objective.decoder, (recipe.encoder.grid, recipe.encoder.grid))

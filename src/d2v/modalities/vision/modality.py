@@ -1,0 +1,24 @@
+"""What vision supplies to the shared pipelines."""
+
+from __future__ import annotations
+
+from d2v.modalities.base import Modality
+from d2v.modalities.vision.config import VisionRecipe
+from d2v.modalities.vision.encoder import build_decoder, build_encoder
+from d2v.modalities.vision.ingestion import ingest
+from d2v.modalities.vision.masking import draw_masks, mask_shape
+from d2v.modalities.vision.preparation import VisionData, baseline_features, prepare, to_pictures
+
+VISION = Modality(
+    name="vision",
+    recipe=VisionRecipe,
+    ingest=ingest,
+    prepare=prepare,
+    open=VisionData,
+    build_encoder=build_encoder,
+    build_decoder=build_decoder,
+    mask_shape=mask_shape,
+    draw_masks=draw_masks,
+    baseline_features=baseline_features,
+    to_pictures=to_pictures,
+)

@@ -1,0 +1,76 @@
+"""The convolutional decoders of data2vec 2.0.
+
+Shape legend: R rows (B*M), T tokens, C channels, h x w grid.
+Tokens stay channels-last throughout, so that neither the norm nor the projection copies.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.config import DecoderConfig
+
+NORM_EPS = 1e-5
+
+
+class ConvLayer(nn.Module):
+    """Grouped convolution over the token grid, parameter-free LayerNorm over channels, GELU."""
+
+    def __init__(self, channels_in: int, channels_out: int, config: DecoderConfig, dims: int) -> None:
+        super().__init__()
+        conv = (nn.Conv1d, nn.Conv2d)[dims - 1]
+        self.conv = conv(channels_in, channels_out, config.kernel, padding=config.kernel // 2, groups=config.groups)
+        self.even = config.kernel % 2 == 0
+        self.residual = config.residual and channels_in == channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` is (R, T, C) or (R, h, w, C)."""
+        y = self.conv(x.movedim(-1, 1))
+        for axis in range(2, y.ndim) if self.even else ():
+            y = y.narrow(axis, 0, y.shape[axis] - 1)
+        y = y.movedim(1, -1)
+        y = F.gelu(F.layer_norm(y, y.shape[-1:], eps=NORM_EPS))
+        return x + y if self.residual else y
+
+
+class ConvDecoder(nn.Module):
+    """Convolutions over all positions, then a projection to the targets' width.
+
+    Args:
+        width: D of encoder and targets.
+        config: layers, width, kernel, groups, residuals, projection.
+        grid: (T,) or (h, w); its length chooses the convolution.
+    """
+
+    def __init__(self, width: int, config: DecoderConfig, grid: tuple[int, ...]) -> None:
+        super().__init__()
+        self.grid = grid
+        channels = [width] + [config.width] * config.layers
+        pairs = zip(channels[:-1], channels[1:], strict=True)
+        self.layers = nn.ModuleList([ConvLayer(a, b, config, len(grid)) for a, b in pairs])
+        self.dropout = nn.Dropout(config.input_dropout)
+        self.projection = self._make_projection(width, config)
+
+    @staticmethod
+    def _make_projection(width: int, config: DecoderConfig) -> nn.Sequential:
+        sizes = [config.width] + [int(config.width * config.projection_ratio)] * (config.projection_layers - 1)
+        hidden: list[nn.Module] = []
+        for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+            hidden += [nn.Linear(size_in, size_out), nn.GELU()]
+        return nn.Sequential(*hidden, nn.Linear(sizes[-1], width))
+
+    def fill_in(self, x_RTD: Tensor) -> Tensor:
+        """(R, T, D) encoder outputs and noise -> (R, T, C), before the projection."""
+        x = x_RTD.unflatten(1, self.grid)
+        for layer in self.layers:
+            x = layer(x)
+        return x.flatten(1, len(self.grid))
+
+    def forward(self, x_RTD: Tensor) -> Tensor:
+        """(R, T, D) -> (R, T, D) predictions at every position."""
+        return self.projection(self.fill_in(x_RTD))
+
+    def flops(self, tokens: int) -> float:
+        """Multiply-adds times two of one row's forward pass."""
+        return 2.0 * tokens * sum(p.numel() for p in self.parameters() if p.ndim > 1)

@@ -1,0 +1,101 @@
+"""Teacher activations to regression targets, and the regression loss (data2vec section 3.3 and 3.4).
+
+Shape legend: B batch, T tokens, D width, N regressed positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2v.config import LossConfig, TargetConfig
+
+EPS = 1e-5
+
+
+def batch_norm(x_BTD: Tensor) -> Tensor:
+    """Zero mean, unit variance of every channel over batch and tokens."""
+    return _standardise(x_BTD, (0, 1))
+
+
+def instance_norm(x_BTD: Tensor) -> Tensor:
+    """Zero mean, unit variance of every channel over the tokens of its sample."""
+    return _standardise(x_BTD, (1,))
+
+
+def layer_norm(x_BTD: Tensor) -> Tensor:
+    """Zero mean, unit variance of every token over its channels."""
+    return F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=EPS)
+
+
+def _standardise(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + EPS)
+
+
+_NORMS = {"batch": batch_norm, "instance": instance_norm, "layer": layer_norm}
+_LAYER_ORDER = ("batch", "instance", "layer")
+_AVERAGE_ORDER = ("layer", "instance")
+
+
+@torch.no_grad()
+def make_targets(activations: Sequence[Tensor], config: TargetConfig) -> Tensor:
+    """Normalise the last `top_k_layers` activations, average them, normalise the average.
+
+    Args:
+        activations: (B, T, D) of every trunk block, first to last, without extra tokens.
+        config: which layers and norms.
+
+    Returns:
+        (B, T, D) in float32, or float64 if the activations are.
+    """
+    wide = torch.promote_types(activations[-1].dtype, torch.float32)
+    average: Tensor | None = None
+    for x_BTD in activations[-config.top_k_layers :]:
+        y_BTD = x_BTD.to(wide)
+        for name in _LAYER_ORDER:
+            if name in config.layer_norms:
+                y_BTD = _NORMS[name](y_BTD)
+        average = y_BTD if average is None else average + y_BTD
+    if average is None:
+        raise ValueError("make_targets needs at least one activation")
+    average = average / min(config.top_k_layers, len(activations))
+    for name in _AVERAGE_ORDER:
+        if name in config.average_norms:
+            average = _NORMS[name](average)
+    return average
+
+
+def regression_loss(prediction: Tensor, target: Tensor, config: LossConfig) -> Tensor:
+    """Sum over all positions and channels of the scaled element loss (data2vec section 3.4).
+
+    Args:
+        prediction, target: (..., D).
+        config: `beta` 0 gives (x - y)^2; above 0 smooth L1, (x - y)^2 / (2 beta) up to beta and |x - y| - beta / 2
+            beyond it.
+
+    Returns:
+        () in at least float32; divide it by the number of masked positions.
+    """
+    wide = torch.promote_types(prediction.dtype, torch.float32)
+    prediction, target = prediction.to(wide), target.to(wide)
+    if config.beta == 0.0:
+        total = F.mse_loss(prediction, target, reduction="sum")
+    else:
+        total = F.smooth_l1_loss(prediction, target, reduction="sum", beta=config.beta)
+    return total * loss_scale(config, prediction.shape[-1])
+
+
+def loss_scale(config: LossConfig, width: int) -> float:
+    """The factor on the sum over `width` channels."""
+    if config.scale == "rsqrt_width":
+        return width**-0.5
+    return 1.0 / width if config.scale == "inverse_width" else float(config.scale)
+
+
+def mean_std(x_ND: Tensor) -> Tensor:
+    """Mean over channels of the standard deviation over positions: the collapse statistic."""
+    return torch.sqrt(x_ND.float().var(dim=0) + 1e-6).mean()

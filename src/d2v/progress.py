@@ -1,0 +1,76 @@
+"""Progress for people: one live bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class Progress:
+    """Count of work done, with a line of figures behind it.
+
+    Args:
+        title: what is being done.
+        total: items to do, or None when unknown.
+        start: items already done, for work that is resumed.
+
+    Example:
+        >>> with Progress("ingest", total=2) as progress:
+        ...     progress.advance(2, "2 kept")
+    """
+
+    def __init__(self, title: str, total: int | None, start: int = 0) -> None:
+        self.title, self.total, self.done = title, total, start
+        self._detail = ""
+        self._last_line_s = time.monotonic()
+        self._bar = self._make_bar() if sys.stderr.isatty() else None
+        self._task = self._bar.add_task(title, total=total, completed=start, detail="") if self._bar else None
+
+    @staticmethod
+    def _make_bar() -> RichProgress:
+        return RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=Console(stderr=True),
+        )
+
+    def __enter__(self) -> Progress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif kind is None:
+            self._print_line()
+
+    def advance(self, items: int = 1, detail: str | None = None) -> None:
+        """Count `items` more as done and show `detail` behind the bar."""
+        self.done += items
+        self._detail = self._detail if detail is None else detail
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=self.done, detail=self._detail)
+        elif time.monotonic() - self._last_line_s > PLAIN_INTERVAL_S:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._last_line_s = time.monotonic()
+        of = f"/{self.total}" if self.total else ""
+        print(f"{self.title} {self.done}{of} {self._detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def say(line: str) -> None:
+    """One line for people, beside the progress bar if there is one."""
+    print(line, file=sys.stderr, flush=True)

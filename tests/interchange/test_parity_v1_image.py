@@ -1,0 +1,98 @@
+"""data2vec 1.0 for images against numbers that the reference computed from the same weights and masks."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from d2v.interchange.fairseq import load_reference
+from d2v.interchange.fairseq_vision import _v1_name
+from d2v.models.masking import Masks
+from tests.interchange.parity import RELATIVE, Golden, assert_close, gradients
+
+pytestmark = pytest.mark.goldens
+
+
+@pytest.fixture(scope="module")
+def golden(shared_goldens):
+    return Golden(shared_goldens, "v1_image")
+
+
+@pytest.fixture(scope="module")
+def objective(shared_goldens):
+    objective, _ = load_reference(shared_goldens / "v1_image.fairseq.pt")
+    return objective.train()
+
+
+@pytest.fixture(scope="module")
+def masks(golden):
+    return Masks.ragged(golden["mask"].flatten(1).bool())
+
+
+def test_recipe_is_read_from_the_file(shared_goldens):
+    _, converted = load_reference(shared_goldens / "v1_image.fairseq.pt")
+    encoder, objective = converted.recipe.encoder, converted.recipe.objective
+    assert (encoder.image_px, encoder.patch_px, encoder.width, encoder.depth, encoder.heads) == (32, 4, 32, 4, 4)
+    assert (objective.targets.activation, objective.targets.top_k_layers) == ("end_of_block", 3)
+    assert (objective.loss.beta, objective.head) == (2.0, "none")
+
+
+def test_features(golden, objective):
+    student = objective.student
+    local = student.stem(golden["source"])
+    assert_close(local, golden["patch_embed_f64"])
+    assert_close(student.stem.place(local, None)[1], golden["rel_pos_bias_f64"])
+    encoded = student.encode(local, activation="end_of_block")
+    assert_close(encoded.tokens, golden["feat_x_f64"])
+    assert_close(torch.stack(encoded.activations), golden["feat_layer_results_f64"])
+
+
+def test_teacher_targets(golden, objective):
+    teacher = objective.teacher.encoder
+    activations = teacher.encode(teacher.stem(golden["source"]), activation="end_of_block").activations
+    assert_close(torch.stack(activations[-3:]), golden["teacher_layers_f64"])
+    assert_close(objective.targets(golden["source"]), golden["targets_f64"])
+
+
+def test_loss_and_statistics(golden, objective, masks):
+    output = objective(golden.batch(), masks)
+    count = int(golden["sample_size"])
+    assert int(masks.count) == count
+    assert_close(output.loss_sum, golden["loss_sum_f64"])
+    assert_close(output.statistics["regression_loss"], golden["loss_total_f64"])
+
+
+def test_every_gradient(golden, objective, masks):
+    objective.zero_grad()
+    (objective(golden.batch(), masks).loss_sum / int(golden["sample_size"])).backward()
+    ours = gradients(objective)
+    names = [str(name) for name in golden.arrays["grad_names"]]
+    norms = torch.stack([ours[_v1_name(name, ported=True)].double().norm() for name in names])
+    floor = 1e-7 * float(golden["grad_global_norm"])
+    np.testing.assert_allclose(norms, golden["grad_norms_f64"], rtol=RELATIVE, atol=floor)
+    assert golden.names("grad:")
+    for name in golden.names("grad:"):
+        gradient, reference = ours[_v1_name(name.removeprefix("grad:"), ported=True)], golden[name]
+        assert float((gradient - reference).abs().max()) <= RELATIVE * float(reference.abs().max()) + floor
+
+
+def test_beit_layout_loads_to_the_same_weights(objective, shared_goldens, tmp_path):
+    """The same weights under the BEiT repository's names, with its top-level teacher, are the same model."""
+    reference = torch.load(shared_goldens / "v1_image.fairseq.pt", weights_only=True)["model"]
+    model = {_beit_name(name): v for name, v in reference.items() if isinstance(v, torch.Tensor)}
+    model = {name: value for name, value in model.items() if not name.startswith("final_proj")}
+    width = model["norm.weight"].numel()
+    model |= {"lm_head.weight": torch.eye(width), "lm_head.bias": torch.zeros(width)}
+    torch.save({"model": model, "model_ema": dict(model), "epoch": 3}, tmp_path / "checkpoint.pth")
+    loaded, converted = load_reference(tmp_path / "checkpoint.pth")
+    assert converted.recipe.objective.head == "linear"
+    ours = {name: value for name, value in objective.state_dict().items() if name.startswith("student.")}
+    for name, value in ours.items():
+        assert torch.equal(loaded.state_dict()[name], value)
+        assert torch.equal(loaded.state_dict()[name.replace("student.", "teacher.encoder.", 1)], value)
+
+
+def _beit_name(name):
+    name = re.sub(r"^encoder\.", "", name).replace("mlp.0", "mlp.fc1").replace("mlp.2", "mlp.fc2")
+    return name.replace("cls_emb", "cls_token").replace("mask_emb", "mask_token").replace("embed.conv", "embed.proj")
