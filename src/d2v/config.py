@@ -190,7 +190,15 @@ class TrainConfig(Block):
         return self
 
 
-RESULT_NEUTRAL = ("distributed", "data_workers", "resume", "checkpoint", "log_every_updates")
+RESULT_NEUTRAL = (
+    "distributed",
+    "data_workers",
+    "resume",
+    "checkpoint",
+    "monitor",
+    "log_every_updates",
+    "probe_every_updates",
+)
 """Keys of TrainConfig that do not change the trained weights (beyond rounding)."""
 
 

@@ -1,0 +1,203 @@
+"""The loop: batch -> masks -> teacher targets -> student -> decoder -> loss -> backward -> step -> EMA -> log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from d2v.config import TrainConfig
+from d2v.data.batch import Batch
+from d2v.data.order import BatchOrder
+from d2v.data.random import STREAM_DROPOUT, seed_of
+from d2v.errors import Interrupted
+from d2v.models.encoder import Encoder
+from d2v.objectives.base import Objective
+from d2v.progress import Progress
+from d2v.training import checkpoint
+from d2v.training.engine import Engine
+from d2v.training.feed import Feed
+from d2v.training.history import History
+from d2v.training.interrupts import Interrupts
+from d2v.training.monitor import CollapseGuard, Window, non_finite_error, watch
+from d2v.training.performance import Stopwatch, progress_line
+from d2v.training.schedule import ema_decay, learning_rate
+from d2v.training.tracker import Tracker
+
+Probe = Callable[[Encoder], dict[str, float]]
+
+
+@dataclass
+class Loop:
+    """One run's updates, from where its state stands to the last.
+
+    Attributes:
+        recipe: the training block.
+        objective: student, teacher, decoder and loss.
+        engine: runs it.
+        feed: micro-batches from `state.update` on.
+        order: for naming the samples of a bad batch.
+        state: updates done, and what a checkpoint says beside weights.
+        history: metrics logged so far.
+        folder: the run folder, for `checkpoints/` and `history.csv`.
+        tracker: gets every row of the history.
+        interrupts: asked after each update.
+        probe: called with the student; its metrics are logged.
+    """
+
+    recipe: TrainConfig
+    objective: Objective
+    engine: Engine
+    feed: Feed
+    order: BatchOrder
+    state: checkpoint.RunState
+    history: History
+    folder: Path
+    tracker: Tracker
+    interrupts: Interrupts
+    probe: Probe | None = None
+
+    def __post_init__(self) -> None:
+        self._window = Window(self.state.window)
+        self._guard = CollapseGuard(self.recipe.monitor, self.state.last_healthy)
+        self._watch = Stopwatch(self.engine, self.objective, self.recipe)
+        self._saved_update = self.state.update
+
+    def run(self) -> None:
+        """Train until `max_updates`.
+
+        Raises:
+            CollapseError: representations collapsed or a loss is not finite.
+            CheckpointError: a checkpoint cannot be written.
+            Interrupted: Ctrl-C or SIGTERM; everything is saved.
+        """
+        self.objective.train()
+        with (
+            Progress("train", self.recipe.max_updates, self.state.update) as progress,
+            closing(self.feed.updates()) as updates,
+        ):
+            self._stop_if_asked()
+            self._watch.start()
+            for micro_batches in updates:
+                self._watch.data_ready()
+                on_device = [batch.to(self.engine.place.device) for batch in micro_batches]
+                self.train_update(self.state.update, on_device)
+                self.state.update += 1
+                progress.advance(1, self._after_update(on_device[0]))
+                self._watch.start()
+
+    def train_update(self, update: int, micro_batches: list[Batch]) -> None:
+        """One optimiser step over the micro-batches, then the teacher's step.
+
+        The loss is a sum over masked positions; its gradient is divided by their number over all ranks and
+        accumulation steps (data2vec's sample size), so parts with different counts weigh what they should.
+        """
+        place, config = self.engine.place, self.recipe
+        masks = [self.objective.draw_masks(batch, config.seed, place.device) for batch in micro_batches]
+        masked = self.engine.sum_over_ranks(torch.stack([m.count for m in masks]).sum())
+        total = torch.zeros((), device=place.device)
+        for step, (batch, mask) in enumerate(zip(micro_batches, masks, strict=True)):
+            _seed_dropout(config.seed, update, step * place.ranks + place.rank)
+            output = self.engine.forward(batch, mask)
+            loss = output.loss_sum / masked
+            self.engine.backward(loss)
+            total += loss.detach()
+            self._note({f"train/{name}": figure for name, figure in output.statistics.items()})
+        self.engine.step(update, learning_rate(config.schedule, config.optimizer.lr, update, config.max_updates), total)
+        self.objective.update_teacher(ema_decay(config.objective.ema, update + 1))
+        self._note({"train/loss": total, "train/grad_norm": self.engine.grad_norm})
+
+    def _note(self, figures: dict[str, Tensor]) -> None:
+        self._window.add(figures)
+
+    def _after_update(self, batch: Batch) -> str | None:
+        """Log, probe, save and stop where due; returns the progress line if there is a new one."""
+        done, recipe = self.state.update, self.recipe
+        last = done == recipe.max_updates
+        log_due = last or done % recipe.log_every_updates == 0
+        probe_due = self.probe is not None and (
+            last or (recipe.probe_every_updates > 0 and done % recipe.probe_every_updates == 0)
+        )
+        if self.engine.place.device.type == "cpu" or log_due or probe_due:
+            self._stop_if_not_finite()
+        line = self._log(batch, log_due, probe_due) if log_due or probe_due else None
+        if last or done % recipe.checkpoint.every_updates == 0:
+            self.save()
+        self._stop_if_asked()
+        return line
+
+    def _log(self, batch: Batch, log_due: bool, probe_due: bool) -> str | None:
+        """One row for history and tracker."""
+        metrics: dict[str, float] = {}
+        if log_due:
+            metrics |= self._figures(batch)
+        if probe_due:
+            with self._watch.paused():
+                metrics |= self._run_probe()
+        self.history.add(self.state.update, metrics, self.folder / "history.csv")
+        self.tracker.log_metrics(metrics, self.state.update)
+        if not log_due:
+            return None
+        self._guard.check(metrics, self.state.update, self.folder / "checkpoints")
+        return progress_line(metrics, self._watch.seconds_left(self.state.update))
+
+    def _figures(self, batch: Batch) -> dict[str, float]:
+        done, recipe = self.state.update, self.recipe
+        metrics = self._window.take_means()
+        metrics["train/lr"] = learning_rate(recipe.schedule, recipe.optimizer.lr, done - 1, recipe.max_updates)
+        metrics["train/ema_decay"] = ema_decay(recipe.objective.ema, done)
+        metrics["data/epoch"] = done * recipe.batch_size / self.order.num_items
+        metrics |= self._watch.read()
+        with self._watch.paused():
+            metrics |= watch(self.objective, batch.inputs)
+        return metrics
+
+    def _run_probe(self) -> dict[str, float]:
+        """The probe's metrics of the student in eval mode."""
+        if self.probe is None:
+            return {}
+        self.objective.student.eval()
+        try:
+            with torch.no_grad():
+                return self.probe(self.objective.student)
+        finally:
+            self.objective.train()
+
+    def save(self) -> None:
+        """Write a checkpoint of this update, unless that is done."""
+        if self._saved_update == self.state.update:
+            return
+        self._stop_if_not_finite()
+        self.state.window = self._window.to_lists()
+        self.state.last_healthy = self._guard.last_healthy
+        with self._watch.paused():
+            folder, keep = self.folder / "checkpoints", self.recipe.checkpoint.keep
+            checkpoint.save(folder, self.state, self.objective, self.engine, self.history, keep)
+        self._saved_update = self.state.update
+
+    def _stop_if_not_finite(self) -> None:
+        bad = self.engine.first_bad_update()
+        if bad is not None:
+            rows = self.order.at(bad).indices.tolist()
+            raise non_finite_error(bad, rows, self.engine.place.rank, self.folder / "checkpoints")
+
+    def _stop_if_asked(self) -> None:
+        if self.interrupts.requested is None:
+            return
+        self.save()
+        raise Interrupted(
+            f"Stopped by {self.interrupts.requested} after update {self.state.update} of {self.recipe.max_updates}. "
+            f"Everything is saved in {self.folder}; the same command resumes."
+        )
+
+
+def _seed_dropout(seed: int, update: int, piece: int) -> None:
+    """Key torch's generators by (seed, update, piece), so dropout does not depend on what ran before."""
+    key = seed_of(seed, STREAM_DROPOUT, update, piece)
+    torch.default_generator.manual_seed(key)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed(key)

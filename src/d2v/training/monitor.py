@@ -1,0 +1,147 @@
+"""What tells whether representations live: spreads, ranks and norms, and the stops that follow from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from d2v.config import MonitorConfig
+from d2v.errors import CollapseError
+from d2v.models.encoder import Encoder
+from d2v.models.rank import effective_rank
+from d2v.models.targets import mean_std
+from d2v.objectives.base import Objective
+
+_WATCHED_SAMPLES = 64
+
+_ADVICE = (
+    "Lower train.optimizer.lr, lengthen train.schedule.warmup_updates, or raise "
+    "train.objective.ema.decay_start, and start over with train.resume=restart."
+)
+
+
+class Window:
+    """Figures since the last log line. They stay on the device until they are read.
+
+    Args:
+        values: figures of a window that a checkpoint cut in two.
+    """
+
+    def __init__(self, values: dict[str, list[float]] | None = None) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+        self._read: dict[str, list[float]] = {name: list(v) for name, v in (values or {}).items()}
+
+    def add(self, figures: dict[str, Tensor]) -> None:
+        """Note () tensors without looking at them."""
+        for name, figure in figures.items():
+            self._values.setdefault(name, []).append(figure.detach())
+
+    def to_lists(self) -> dict[str, list[float]]:
+        """All figures by name, oldest first; one wait for the device."""
+        for name, tensors in self._values.items():
+            self._read.setdefault(name, []).extend(torch.stack(tensors).float().tolist())
+        self._values.clear()
+        return self._read
+
+    def take_means(self) -> dict[str, float]:
+        """Mean of each figure, in the order of arrival; the window is empty afterwards."""
+        means = {name: math.fsum(values) / len(values) for name, values in self.to_lists().items()}
+        self._read = {}
+        return means
+
+
+def stage_features(encoder: Encoder, inputs: Tensor) -> dict[str, Tensor]:
+    """(B, T, D) features after the stem, in the middle of the trunk and at the end."""
+    local = encoder.stem(inputs)
+    encoded = encoder.encode(local, activation="end_of_block")
+    return {"stem": local, "middle": encoded.activations[len(encoded.activations) // 2], "final": encoded.tokens}
+
+
+@torch.no_grad()
+def watch(objective: Objective, inputs: Tensor) -> dict[str, float]:
+    """Spread and RankMe of the student's stages on a few samples, and the norms of student and teacher.
+
+    Args:
+        objective: whose student is looked at, in eval mode.
+        inputs: (B, ...) a batch; its first samples are taken.
+    """
+    was_training = objective.training
+    objective.student.eval()
+    figures: dict[str, float] = {}
+    for stage, features_BTD in stage_features(objective.student, inputs[:_WATCHED_SAMPLES]).items():
+        features_ND = features_BTD.flatten(0, -2)
+        figures[f"features/{stage}_std"] = float(mean_std(features_ND))
+        figures[f"features/{stage}_rank"] = effective_rank(features_ND)
+    objective.train(was_training)
+    figures["train/student_norm"] = _norm(objective.student)
+    figures["train/teacher_norm"] = _norm(objective.teacher)
+    return figures
+
+
+def _norm(module: nn.Module) -> float:
+    return float(nn.utils.get_total_norm([p.detach() for p in module.parameters()], foreach=True))
+
+
+@dataclass
+class CollapseGuard:
+    """Stops a run whose representations became constant.
+
+    Attributes:
+        config: thresholds, and the update from which they hold.
+        last_healthy: number of updates at the last check that passed.
+    """
+
+    config: MonitorConfig
+    last_healthy: int = 0
+
+    def check(self, metrics: dict[str, float], updates: int, checkpoints: Path) -> None:
+        """Compare logged figures with their minima.
+
+        Raises:
+            CollapseError: one is below, with the evidence, the last healthy checkpoint and advice.
+        """
+        limits = {
+            "train/target_std": self.config.min_target_std,
+            "train/pred_std": self.config.min_prediction_std,
+            "features/final_rank": self.config.min_rank,
+        }
+        low = [
+            f"{name} {metrics[name]:.3g} is below {limit:g}"
+            for name, limit in limits.items()
+            if limit > 0 and name in metrics and not metrics[name] >= limit
+        ]
+        if low and updates > self.config.grace_updates:
+            raise CollapseError(
+                f"The representations collapsed by update {updates}: {'; '.join(low)}. They were healthy at update "
+                f"{self.last_healthy}; {describe_last_checkpoint(checkpoints, self.last_healthy)}. {_ADVICE}"
+            )
+        if not low:
+            self.last_healthy = updates
+
+
+def describe_last_checkpoint(folder: Path, updates: int) -> str:
+    """Words for the newest checkpoint made at or before `updates`."""
+    healthy = [p for p in sorted(folder.glob("update-*")) if int(p.name.removeprefix("update-")) <= updates]
+    return f"the last healthy checkpoint is {healthy[-1]}" if healthy else "there is no checkpoint from before"
+
+
+def non_finite_error(update: int, rows: list[int], rank: int, checkpoints: Path) -> CollapseError:
+    """The stop for a loss or gradient that is not finite.
+
+    Args:
+        update: index of the update, from 0.
+        rows: sample ids of its batch.
+        rank: which rank saw it.
+        checkpoints: the run's checkpoint folder.
+    """
+    shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+    return CollapseError(
+        f"The loss or its gradient is not finite at update {update + 1} (rank {rank}, samples {shown}); that update "
+        f"was not applied, and {describe_last_checkpoint(checkpoints, update)}. Lower train.optimizer.lr, lengthen "
+        "train.schedule.warmup_updates, set train.optimizer.clip_norm or train.precision=fp32, and start over with "
+        "train.resume=restart."
+    )

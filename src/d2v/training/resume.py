@@ -1,0 +1,82 @@
+"""Whether a run folder's contents are this run: the same recipe on the same data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from d2v.config import RESULT_NEUTRAL, TrainConfig
+from d2v.errors import CheckpointError
+from d2v.progress import say
+
+RESULT = "result.json"
+_PREVIOUS = "previous"
+
+
+def shaping(recipe: TrainConfig) -> dict[str, Any]:
+    """The parts of a recipe that shape the trained weights, as plain values."""
+    return json.loads(recipe.model_dump_json(exclude=set(RESULT_NEUTRAL)))
+
+
+def differences(modality: str, old: tuple[dict[str, Any], str], new: tuple[dict[str, Any], str]) -> list[str]:
+    """One line `key: old -> new` for each difference between two (recipe, data fingerprint)."""
+    before, after = _flatten(old[0]), _flatten(new[0])
+    keys = sorted(before.keys() | after.keys())
+    lines = [
+        f"{modality}.train.{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+    if old[1] != new[1]:
+        lines.append(f"fingerprint of the prepared data: {old[1]} -> {new[1]}")
+    return lines
+
+
+def _flatten(values: dict[str, Any], at: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{at}{key}.")
+        else:
+            flat[at + key] = value
+    return flat
+
+
+def refuse_differences(modality: str, lines: list[str], out: Path) -> None:
+    """Raise CheckpointError if an unfinished run is not the one asked for."""
+    if not lines:
+        return
+    raise CheckpointError(
+        f"{out} holds an unfinished run with another recipe or other data ({'; '.join(lines)}). Change that back to "
+        f"resume it, or set {modality}.train.resume=restart: the old run moves aside into {out / _PREVIOUS} and "
+        "training starts anew; nothing is lost."
+    )
+
+
+def finished_result(out: Path) -> dict[str, Any] | None:
+    """What a finished run wrote into its folder, or None."""
+    path = out / RESULT
+    if not path.is_file():
+        return None
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}), so it is not known which run {out} holds. Set train.resume=restart: "
+            "the folder's contents move aside and training starts anew."
+        ) from error
+    return result
+
+
+def move_aside(out: Path, why: str) -> None:
+    """Move everything in a run folder into `previous/<n>`, the next free number."""
+    contents = [path for path in out.iterdir() if path.name != _PREVIOUS] if out.is_dir() else []
+    if not contents:
+        return
+    numbers = [int(path.name) for path in (out / _PREVIOUS).glob("*") if path.name.isdigit()]
+    target = out / _PREVIOUS / str(max(numbers, default=0) + 1)
+    target.mkdir(parents=True)
+    for path in contents:
+        path.rename(target / path.name)
+    say(f"{why}: moved the run in {out} to {target}")

@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from d2v.config import OptimizerConfig
+from d2v.data.order import BatchOrder
+from d2v.errors import ConfigError
+from d2v.training.engine import open_engine, parameter_groups
+from d2v.training.launch import Place
+from d2v.training.precision import choose_precision
+from tests.training.fakes import FakeData, build_fake_objective, make_recipe
+
+CPU = Place(rank=0, ranks=1, device=torch.device("cpu"))
+
+
+def test_the_teacher_is_not_optimised_and_vectors_do_not_decay() -> None:
+    objective = build_fake_objective(None, make_recipe())
+    groups = parameter_groups(objective, OptimizerConfig(lr=1.0, weight_decay=0.1))
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    assert {p.ndim for p in groups[0]["params"]} == {2}
+    assert {p.ndim for p in groups[1]["params"]} == {1}
+    teacher = {id(p) for p in objective.teacher.parameters()}
+    assert not teacher & {id(p) for group in groups for p in group["params"]}
+
+
+def test_decay_all_is_the_reference_s_one_group() -> None:
+    groups = parameter_groups(build_fake_objective(None, make_recipe()), OptimizerConfig(lr=1.0, decay_all=True))
+    assert len(groups) == 1
+
+
+def test_after_a_bad_update_nothing_is_applied() -> None:
+    recipe, data = make_recipe(), FakeData()
+    objective = build_fake_objective(None, recipe)
+    batch = data.batch(BatchOrder(40, 8, 0).at(0), recipe)
+    masks = objective.draw_masks(batch, 0, "cpu")
+
+    def weights() -> list[torch.Tensor]:
+        return [p.detach().clone() for p in objective.student.parameters()]
+
+    with open_engine(objective, recipe, CPU, "fp32") as engine:  # type: ignore[arg-type]
+
+        def update(index: int, factor: float) -> None:
+            loss = engine.forward(batch, masks).loss_sum * factor
+            engine.backward(loss)
+            engine.step(index, 1e-2, loss.detach())
+
+        before = weights()
+        update(0, 1.0)
+        healthy = weights()
+        assert not all(torch.equal(a, b) for a, b in zip(before, healthy, strict=True))
+        assert engine.first_bad_update() is None
+        update(1, float("inf"))
+        update(2, 1.0)
+        assert engine.first_bad_update() == 1
+        assert all(torch.equal(a, b) for a, b in zip(healthy, weights(), strict=True))
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    recipe, data = make_recipe(optimizer={"lr": 1.0, "clip_norm": 1e-3}), FakeData()
+    objective = build_fake_objective(None, recipe)
+    batch = data.batch(BatchOrder(40, 8, 0).at(0), recipe)
+    seen: list[float] = []
+    with open_engine(objective, recipe, CPU, "fp32") as engine:  # type: ignore[arg-type]
+        loss = engine.forward(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum
+        engine.backward(loss)
+        engine.step(0, 0.0, loss.detach())
+        assert engine.grad_norm > 1e-3
+        moments = [state["exp_avg"] for state in engine.state_dict()["state"].values()]
+        seen.append(float(torch.cat([m.flatten() for m in moments]).norm()))
+    assert seen == [pytest.approx(0.1 * 1e-3, rel=1e-4)]  # first moment = (1 - beta1) * clipped gradient
+
+
+def test_precision_as_asked_or_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("fp32", cpu)[0] == "fp32"
+    assert choose_precision("bf16", cpu)[0] == "bf16"
+    monkeypatch.setattr("d2v.training.precision._cpu_has_bf16", lambda: True)
+    for speedup, precision in ((0.8, "fp32"), (2.0, "bf16")):
+        monkeypatch.setattr("d2v.training.precision._measure_speedup", lambda value=speedup: value)
+        assert choose_precision("auto", cpu)[0] == precision
+    monkeypatch.setattr("d2v.training.precision._cpu_has_bf16", lambda: False)
+    assert choose_precision("auto", cpu) == ("fp32", "the CPU has no bf16 instructions")
+
+
+def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    with pytest.raises(ConfigError, match=r"train.precision=fp32"):
+        choose_precision("bf16", torch.device("cuda"))
+    assert choose_precision("auto", torch.device("cuda"))[0] == "fp32"
+
+
+@pytest.mark.gpu
+def test_the_engine_trains_on_a_gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    recipe, data = make_recipe(), FakeData()
+    place = Place(rank=0, ranks=1, device=torch.device("cuda:0"))
+    objective = build_fake_objective(None, recipe)
+    batch = data.batch(BatchOrder(40, 8, 0).at(0), recipe).to(place.device)
+    losses = []
+    with open_engine(objective, recipe, place, "bf16") as engine:  # type: ignore[arg-type]
+        masks = objective.draw_masks(batch, 0, place.device)
+        for update in range(20):
+            loss = engine.forward(batch, masks).loss_sum
+            engine.backward(loss)
+            engine.step(update, 1e-2, loss.detach())
+            losses.append(float(loss))
+        assert engine.first_bad_update() is None
+    assert losses[-1] < losses[0]
