@@ -227,14 +227,14 @@ def parse(model: type[Model], values: Mapping[str, Any], at: str = "") -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_describe(model, item, at) for item in error.errors()]
+        lines = [_describe(model, values, item, at) for item in error.errors()]
         head = f"{len(lines)} wrong {'entry' if len(lines) == 1 else 'entries'} in the recipe"
         raise ConfigError("\n".join([f"{head}:", *(f"  {line}" for line in lines)])) from None
 
 
-def _describe(model: type[BaseModel], error: Mapping[str, Any], at: str) -> str:
+def _describe(model: type[BaseModel], values: Any, error: Mapping[str, Any], at: str) -> str:
     location = tuple(str(part) for part in error["loc"])
-    key = ".".join(filter(None, (at, *location)))
+    key = ".".join(filter(None, (at, *_written(values, error))))
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
@@ -246,6 +246,25 @@ def _describe(model: type[BaseModel], error: Mapping[str, Any], at: str) -> str:
     if isinstance(error["input"], Mapping):
         return f"{key}: {message}"
     return f"{key}: {error['input']!r} does not fit; {message[0].lower()}{message[1:]}"
+
+
+def _written(values: Any, error: Mapping[str, Any]) -> list[str]:
+    """Where an error stands as the recipe writes it: pydantic's location without the tags of unions, which come
+    first in a block that has a `name` or a `kind`."""
+    keys: list[str] = []
+    entered = True
+    for part in error["loc"]:
+        block = values if isinstance(values, Mapping) else {}
+        is_tag = entered and part in (block.get("name"), block.get("kind"))
+        entered = not is_tag
+        if is_tag:
+            continue
+        if part in block or isinstance(values, list | tuple):
+            values = values[part]
+        elif error["type"] != "missing" or part != error["loc"][-1]:
+            continue
+        keys.append(str(part))
+    return keys
 
 
 def _known_keys(annotation: Any, path: tuple[str, ...]) -> list[str]:

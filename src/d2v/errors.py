@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class D2vError(Exception):
     """Base of all errors that a user can mend. `exit_code` is the status the command ends with."""
@@ -40,6 +42,13 @@ class LaunchError(D2vError):
 
 
 class Interrupted(D2vError):
-    """Ctrl-C or SIGTERM: everything is saved and the same command goes on."""
+    """Ctrl-C or SIGTERM: everything is saved and the same command goes on.
 
-    exit_code = 130
+    Args:
+        message: for people.
+        by: name of the signal; the exit code is the shell's for it, 130 for SIGINT and 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, by: str = "SIGINT") -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal.Signals[by]

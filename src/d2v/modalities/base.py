@@ -84,6 +84,7 @@ class Modality:
         mask_shape: recipe -> sizes of its masks.
         draw_masks: (recipe, keys (N,)) -> is_masked (N, tokens) bool, a pure function of the keys.
         baseline_features: inputs -> (n, d) plain features that an encoder must beat.
+        describe: data -> plain values that travel with a trained encoder: normalisation, class names.
         to_pictures: (inputs, data) -> (n, height, width, 3) uint8 for people.
     """
 
@@ -97,6 +98,7 @@ class Modality:
     mask_shape: Callable[[Any], MaskShape]
     draw_masks: Callable[[Any, Tensor], Tensor]
     baseline_features: Callable[[Tensor], Tensor]
+    describe: Callable[[Any], dict[str, Any]]
     to_pictures: Callable[[Tensor, PreparedData], np.ndarray]
 
     @property

@@ -191,7 +191,8 @@ class Loop:
         self.save()
         raise Interrupted(
             f"Stopped by {self.interrupts.requested} after update {self.state.update} of {self.recipe.max_updates}. "
-            f"Everything is saved in {self.folder}; the same command resumes."
+            f"Everything is saved in {self.folder}; the same command resumes.",
+            by=self.interrupts.requested,
         )
 
 

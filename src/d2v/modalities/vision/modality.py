@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from d2v.modalities.base import Modality
 from d2v.modalities.vision.config import VisionRecipe
+from d2v.modalities.vision.data import VisionData, baseline_features, describe, to_pictures
 from d2v.modalities.vision.encoder import build_decoder, build_encoder
 from d2v.modalities.vision.ingestion import ingest
 from d2v.modalities.vision.masking import draw_masks, mask_shape
-from d2v.modalities.vision.preparation import VisionData, baseline_features, prepare, to_pictures
+from d2v.modalities.vision.preparation import prepare
 
 VISION = Modality(
     name="vision",
@@ -20,5 +21,6 @@ VISION = Modality(
     mask_shape=mask_shape,
     draw_masks=draw_masks,
     baseline_features=baseline_features,
+    describe=describe,
     to_pictures=to_pictures,
 )

@@ -1,0 +1,65 @@
+"""Files that are whole or not there, and full disks that say so."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from d2v.errors import D2vError
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that is either the old one or the new one, whenever the process dies."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def swap_in(new: Path, place: Path) -> None:
+    """Put folder `new` at `place`; what stood there is removed after that."""
+    old = place.with_name(f".{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    sync(place.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def full_disk_named(folder: Path, error_type: type[D2vError], kept: str) -> Iterator[None]:
+    """Turn "no space left" into `error_type` with the folder, the space that is left and the fix.
+
+    Args:
+        folder: where the writing goes.
+        error_type: what to raise.
+        kept: one sentence on what is safe.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free_mb = shutil.disk_usage(there).free / 1e6
+        raise error_type(
+            f"The disk of {folder} is full ({free_mb:,.0f} MB free). {kept} Free some space and run the same command."
+        ) from error

@@ -1,0 +1,305 @@
+"""From a source to shards, whatever the modality: hash, read, quarantine, deduplicate, split, write, journal.
+
+A corpus folder holds `shards/`, `manifest.parquet` (one row per kept item), `quarantine.csv`, `duplicates.csv` and,
+written last, `corpus.json`. Memory is one shard, the items under way and about 100 bytes per item for its hash.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from d2v.data import fingerprint
+from d2v.data.disk import full_disk_named, swap_in, write_json
+from d2v.data.items import Item, Source
+from d2v.data.parallel import ordered_map
+from d2v.data.store import ShardReader, ShardWriter, part_path
+from d2v.errors import DataError
+from d2v.progress import Progress, say
+
+CORPUS, MANIFEST, SHARDS = "corpus.json", "manifest.parquet", "shards"
+QUARANTINE, DUPLICATES, JOURNAL = "quarantine.csv", "duplicates.csv", "journal.json"
+CSV_HEADS = {QUARANTINE: ("key", "reason"), DUPLICATES: ("key", "duplicate_of", "across_splits")}
+
+
+class Rejected(Exception):
+    """An item that cannot be used; the message is the reason that the quarantine gives."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """An item that was read: what is stored, facts such as its size, and what was done to it."""
+
+    data: bytes
+    facts: Mapping[str, int]
+    note: str = ""
+
+
+@dataclass
+class IngestReport:
+    """What became of a source's items: `total` = `kept` + `quarantined` + `duplicates`."""
+
+    total: int = 0
+    kept: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    across_splits: int = 0
+    class_names: list[str] = field(default_factory=list)
+    splits: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{name} {count:,}" for name, count in sorted(self.splits.items()))
+        return (
+            f"{self.total:,} items = {self.kept:,} kept + {self.quarantined:,} quarantined + "
+            f"{self.duplicates:,} duplicates ({self.across_splits:,} across splits); {splits}"
+        )
+
+
+Reader = Callable[[bytes | np.ndarray], Record]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """One item after reading: a record, or the reason for its quarantine."""
+
+    item: Item
+    digest: bytes
+    record: Record | None
+    reason: str
+
+
+def ingest(
+    source: Source, read: Reader, facts: tuple[str, ...], out: Path, parameters: Mapping[str, Any],
+    shard_bytes: int, test_fraction: float,
+) -> IngestReport:
+    """Bring `out` up to date with a source.
+
+    Unchanged source and parameters: a quick check. A killed ingest goes on after its last whole shard. A change
+    builds a new corpus beside the old one, which is replaced when the new one is whole.
+
+    Args:
+        source: items in a fixed order.
+        read: bytes or array -> Record; raises Rejected.
+        facts: names of the integer facts that `read` gives.
+        out: the corpus folder.
+        parameters: everything else that shapes the corpus.
+        shard_bytes: payload per shard.
+        test_fraction: of the hash split, for items without a split of their own.
+
+    Raises:
+        DataError: nothing could be kept, the counts do not add up, or the disk is full.
+    """
+    identity = fingerprint.of_values({"source": source.fingerprint, "parameters": dict(parameters)})
+    if report := _unchanged(out, identity):
+        say(f"ingest: {source.description} is unchanged since it was read; {report}")
+        return report
+    partial = out.with_name(f".{out.name}.partial")
+    with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
+        run = _Ingest(source, read, facts, partial, identity, shard_bytes, test_fraction)
+        run.stream()
+        report = run.finish(parameters)
+        swap_in(partial, out)
+    say(f"ingest: {report}")
+    return report
+
+
+def _unchanged(out: Path, identity: str) -> IngestReport | None:
+    """The report of a finished corpus of this identity whose shards are all there."""
+    try:
+        content = json.loads((out / CORPUS).read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    parts = content.get("shard_bytes", {})
+    whole = all((out / SHARDS / name).is_file() and (out / SHARDS / name).stat().st_size == size for name, size in parts.items())
+    return IngestReport(**content["report"]) if content.get("identity") == identity and whole else None
+
+
+class _Ingest:
+    """One pass over a source into the partial folder; picks up where its journal ends."""
+
+    def __init__(
+        self, source: Source, read: Reader, facts: tuple[str, ...], folder: Path, identity: str,
+        shard_bytes: int, test_fraction: float,
+    ) -> None:
+        self.source, self.read, self.facts = source, read, facts
+        self.folder, self.identity, self.test_fraction = folder, identity, test_fraction
+        self.seen: dict[bytes, tuple[str, str]] = {}  # digest -> (split, key) of the item that is kept
+        self.superseded: set[bytes] = set()  # digests of train items that a test item of the same content replaces
+        self.report = IngestReport()
+        journal = self._restore()
+        self.writer = ShardWriter(folder / SHARDS, self._schema(), shard_bytes, first=journal["parts"])
+        self.next_item = journal["next_item"]
+
+    def _schema(self) -> pa.Schema:
+        text = [(name, pa.string()) for name in ("key", "split", "label", "note")]
+        facts = [(name, pa.int64()) for name in self.facts]
+        return pa.schema([*text, ("sha256", pa.binary(32)), *facts, ("data", pa.large_binary())])
+
+    # ------------------------------------------------------------------------------------ journal
+
+    def _restore(self) -> dict[str, Any]:
+        """The journal of an interrupted pass over the same source; anything after it is taken back."""
+        path = self.folder / JOURNAL
+        journal = json.loads(path.read_text()) if path.is_file() else {}
+        if journal.get("identity") != self.identity:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            (self.folder / SHARDS).mkdir(parents=True)
+            for name, head in CSV_HEADS.items():
+                (self.folder / name).write_text(",".join(head) + "\r\n")
+            return {"parts": 0, "next_item": 0}
+        for part in (self.folder / SHARDS).glob("part-*.arrow"):
+            if part >= part_path(self.folder / SHARDS, journal["parts"]):
+                part.unlink()
+        for name, size in journal["csv_bytes"].items():
+            with (self.folder / name).open("r+b") as file:
+                file.truncate(size)
+        self.report = IngestReport(**journal["report"])
+        self.superseded = {bytes.fromhex(digest) for digest in journal["superseded"]}
+        for digest, split, key in self._stored("sha256", "split", "key"):
+            self.seen[digest] = (split, key)
+        say(f"ingest: going on after item {journal['next_item']:,}, where it was interrupted")
+        return journal
+
+    def _stored(self, *columns: str) -> Iterator[tuple[Any, ...]]:
+        shards = ShardReader(self.folder / SHARDS)
+        return zip(*(shards.column(name) for name in columns), strict=True)
+
+    def _save_journal(self) -> None:
+        content = {
+            "identity": self.identity,
+            "parts": self.writer.parts,
+            "next_item": self.next_item,
+            "csv_bytes": {name: (self.folder / name).stat().st_size for name in CSV_HEADS},
+            "report": asdict(self.report),
+            "superseded": sorted(digest.hex() for digest in self.superseded),
+        }
+        write_json(self.folder / JOURNAL, content)
+
+    # ------------------------------------------------------------------------------------ stream
+
+    def stream(self) -> None:
+        """Read every item that is left."""
+        outcomes = ordered_map(self._inspect, self.source.items(self.next_item))
+        with Progress("ingest", self.source.total, self.next_item) as progress:
+            for outcome in outcomes:
+                self.next_item += 1
+                if self._take(outcome):
+                    self._save_journal()
+                progress.advance(1, f"{self.report.kept:,} kept, {self.report.quarantined:,} quarantined")
+        self.writer.flush()
+        self._save_journal()
+
+    def _inspect(self, item: Item) -> _Outcome:
+        if item.data is None or item.refused:
+            return _Outcome(item, b"", None, item.refused or "it has no content")
+        digest = fingerprint.content_hash(item.data)
+        try:
+            return _Outcome(item, digest, self.read(item.data), "")
+        except Rejected as reason:
+            return _Outcome(item, digest, None, str(reason))
+
+    def _take(self, outcome: _Outcome) -> bool:
+        """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
+        item, report = outcome.item, self.report
+        report.total += 1
+        if outcome.record is None:
+            report.quarantined += 1
+            self._note(QUARANTINE, item.key, outcome.reason)
+            return False
+        split = item.split or fingerprint.hash_split(outcome.digest, self.test_fraction)
+        if outcome.digest in self.seen and not self._replaces(outcome.digest, item.key, split):
+            return False
+        self.seen[outcome.digest] = (split, item.key)
+        report.kept += 1
+        if outcome.record.note:
+            report.notes[outcome.record.note] = report.notes.get(outcome.record.note, 0) + 1
+        row = {"key": item.key, "split": split, "label": item.label, "note": outcome.record.note}
+        return self.writer.append(
+            row | {"sha256": outcome.digest, "data": outcome.record.data} | dict(outcome.record.facts)
+        )
+
+    def _replaces(self, digest: bytes, key: str, split: str) -> bool:
+        """Record a duplicate. An item outside train replaces a train item of the same content, so that no model is
+        measured on what it was trained on."""
+        kept_split, kept_key = self.seen[digest]
+        across = kept_split != split
+        self.report.duplicates += 1
+        self.report.across_splits += across
+        replaces = across and kept_split == "train"
+        loser, winner = (kept_key, key) if replaces else (key, kept_key)
+        self._note(DUPLICATES, loser, winner, "yes" if across else "no")
+        if replaces:
+            self.superseded.add(digest)
+            self.report.kept -= 1
+        return replaces
+
+    def _note(self, name: str, *cells: str) -> None:
+        with (self.folder / name).open("a", newline="") as file:
+            csv.writer(file).writerow(cells)
+
+    # ------------------------------------------------------------------------------------ end
+
+    def finish(self, parameters: Mapping[str, Any]) -> IngestReport:
+        """Write manifest and report after checking that every item is accounted for."""
+        report = self.report
+        if not report.kept:
+            raise DataError(
+                f"None of the {report.total} items of {self.source.description} could be used; the reasons are in "
+                f"{self.folder / QUARANTINE}. Check that the source holds what this pipeline reads"
+            )
+        rows = self._write_manifest()
+        if rows != report.kept or report.total != report.kept + report.quarantined + report.duplicates:
+            raise DataError(
+                f"The counts of {self.source.description} do not add up ({report}; {rows} rows): remove "
+                f"{self.folder} and run the step again"
+            )
+        self._write_corpus(parameters)
+        return report
+
+    def _write_manifest(self) -> int:
+        """One row per kept item, shard by shard, and from the same pass the fingerprint, splits and class names."""
+        digest, labels, rows, start = fingerprint.LineHash(), set(), 0, 0
+        names = [name for name in self._schema().names if name != "data"]
+        schema = pa.schema([self._schema().field(name) for name in names]).append(pa.field("row", pa.int64()))
+        with pq.ParquetWriter(self.folder / MANIFEST, schema) as writer:
+            for batch in ShardReader(self.folder / SHARDS).batches(names):
+                numbered = batch.append_column("row", pa.array(range(start, start + len(batch)), pa.int64()))
+                start += len(batch)
+                kept = self._without_superseded(numbered)
+                writer.write_table(pa.Table.from_batches([kept], schema))
+                rows += len(kept)
+                labels |= set(kept.column("label").unique().to_pylist()) - {None}
+                for entry in kept.column("split").value_counts().to_pylist():
+                    self.report.splits[entry["values"]] = self.report.splits.get(entry["values"], 0) + entry["counts"]
+                digest.add(kept.select(["key", "split", "label", "sha256"]).to_pylist())
+        self.report.class_names = list(self.source.class_names or sorted(labels)) if labels else []
+        self.report.fingerprint = digest.hexdigest()
+        return rows
+
+    def _without_superseded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        replaced = pc.is_in(batch.column("sha256"), pa.array(sorted(self.superseded), pa.binary(32)))
+        return batch.filter(pc.invert(pc.and_(replaced, pc.equal(batch.column("split"), "train"))))
+
+    def _write_corpus(self, parameters: Mapping[str, Any]) -> None:
+        (self.folder / JOURNAL).unlink()
+        parts = {path.name: path.stat().st_size for path in sorted((self.folder / SHARDS).glob("part-*.arrow"))}
+        content = {
+            "identity": self.identity,
+            "source": self.source.description,
+            "parameters": dict(parameters),
+            "report": asdict(self.report),
+            "shard_bytes": parts,
+        }
+        write_json(self.folder / CORPUS, content)

@@ -1,0 +1,46 @@
+"""What a source yields: items with their names, labels and splits, whatever the modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a source, as it was found.
+
+    Attributes:
+        key: stable name within the source, POSIX style.
+        data: the encoded file, or a raw array; None if the item was refused.
+        label: name of its class, if it has one.
+        split: the source's own split ("train", "val", "test"), if it has one.
+        refused: why the source would not read it (a link, a bomb, a path that climbs out), else None.
+    """
+
+    key: str
+    data: bytes | np.ndarray | None
+    label: str | None = None
+    split: str | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of items in a fixed order.
+
+    Attributes:
+        description: for people, such as a path.
+        fingerprint: changes when the source changes.
+        total: number of items, if that is known cheaply.
+        items: start index -> items from there on, always in the same order.
+        class_names: the classes in their own order; None takes the labels found, sorted.
+    """
+
+    description: str
+    fingerprint: str
+    total: int | None
+    items: Callable[[int], Iterator[Item]]
+    class_names: tuple[str, ...] | None = None

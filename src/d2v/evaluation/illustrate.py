@@ -1,0 +1,91 @@
+"""The pictures of an evaluation: curves of the run, masks, token features, nearest neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from d2v.config import EvaluateConfig, TrainConfig
+from d2v.data.batch import Batch
+from d2v.evaluation.features import extract_tokens
+from d2v.evaluation.online import OnlineProbe
+from d2v.evaluation.probe_set import some_rows
+from d2v.modalities.base import Modality, PreparedData, ProbeSet
+from d2v.models.encoder import Encoder
+from d2v.objectives.base import Objective
+from d2v.reporting.pictures import draw_curves, draw_masks, draw_neighbours, draw_pca
+from d2v.reporting.report import Picture
+from d2v.training.history import History
+
+NEIGHBOURS = 8
+
+
+@dataclass(frozen=True)
+class Illustrator:
+    """Draws test items of a probe set into `out`.
+
+    Attributes:
+        modality: turns items into pictures.
+        recipe: the train block.
+        config: how many items to show.
+        data: the prepared folder, opened.
+        items: the probe set; at least one train and one test item.
+        out: folder of the PNG files.
+    """
+
+    modality: Modality
+    recipe: TrainConfig
+    config: EvaluateConfig
+    data: PreparedData
+    items: ProbeSet
+    out: Path
+
+    def curves(self, history: Path) -> Picture:
+        """The run's metrics over updates, with the baselines of the online probe as levels."""
+        table = pd.DataFrame(History.read(history).rows)
+        for name, value in OnlineProbe(self.modality, self.recipe, self.data, self.config).baselines().items():
+            table.loc[table.index[-1], name] = value
+        path = draw_curves(table, self.out / "curves.png")
+        return Picture(path, "The online probe uses a part of the probe set; the table uses all of it.")
+
+    def masks(self, objective: Objective) -> Picture:
+        """What the student saw of some items."""
+        inputs = self.items.test_inputs[self._shown(self.config.picture_items)]
+        ids = torch.arange(len(inputs))
+        masks = objective.draw_masks(Batch(inputs, ids, torch.zeros_like(ids), 0), self.recipe.seed, "cpu")
+        is_masked = masks.is_masked.unflatten(0, (len(inputs), -1))
+        path = draw_masks(self.modality.to_pictures(inputs, self.data), is_masked, self.out / "masks.png")
+        return Picture(path, "Masks as training draws them; the student must predict the features of what is shaded.")
+
+    def pca(self, encoders: dict[str, Encoder]) -> Picture:
+        """Token features of some items as colours, one row an encoder."""
+        inputs = self.items.test_inputs[self._shown(self.config.picture_items)]
+        tokens = {name: extract_tokens(encoder, inputs, self.config.batch_size) for name, encoder in encoders.items()}
+        path = draw_pca(self.modality.to_pictures(inputs, self.data), tokens, self.out / "pca.png")
+        return Picture(path, "Tokens of like colour have like features.")
+
+    def neighbours(self, train_ND: Tensor, test_TD: Tensor) -> Picture:
+        """Test items with the train items whose features point the same way."""
+        rows = self._shown(self.config.neighbour_queries)
+        queries_QD, pool_ND = (functional.normalize(part, dim=1) for part in (test_TD[rows], train_ND))
+        nearest_Qk = (queries_QD @ pool_ND.T).topk(min(NEIGHBOURS, len(pool_ND)), dim=1).indices
+        flat = self.modality.to_pictures(self.items.train_inputs[nearest_Qk.flatten()], self.data)
+        labels, near_labels = self.items.test_labels[rows], self.items.train_labels[nearest_Qk]
+        labelled = bool((labels >= 0).all() and (near_labels >= 0).all())
+        path = draw_neighbours(
+            self.modality.to_pictures(self.items.test_inputs[rows], self.data),
+            flat.reshape(*nearest_Qk.shape, *flat.shape[1:]),
+            self.out / "neighbours.png",
+            labels.tolist() if labelled else None,
+            near_labels.numpy() if labelled else None,
+            self.items.class_names,
+        )
+        return Picture(path, "Each test item with its nearest train items by the pretrained encoder's features.")
+
+    def _shown(self, most: int) -> Tensor:
+        return some_rows(len(self.items.test_inputs), most, seed=1)

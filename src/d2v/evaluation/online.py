@@ -1,0 +1,77 @@
+"""The probe that runs during training: small, always on the same items, without a trace on the training."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from torch import Tensor
+
+from d2v.config import EvaluateConfig, TrainConfig
+from d2v.evaluation.features import extract_features
+from d2v.evaluation.probe_set import labelled, smaller, why_not_probed
+from d2v.evaluation.probes import knn, linear_probe
+from d2v.modalities.base import Modality, PreparedData, ProbeSet
+from d2v.models.encoder import Encoder
+from d2v.models.rank import effective_rank
+from d2v.objectives.build import build_objective
+
+TRAIN_ITEMS, TEST_ITEMS = 1000, 500
+
+
+class OnlineProbe:
+    """Nearest neighbours, linear probe and RankMe on at most 1000 train and 500 test items of the probe set.
+
+    Its figures show a trend; `d2v.evaluation.run.evaluate` measures on the whole probe set, with intervals.
+    Items are read at the first call.
+
+    Args:
+        modality: what the data is.
+        recipe: the train block, for the size of inputs.
+        data: the prepared folder, opened.
+        config: settings of the probes.
+
+    Example:
+        >>> OnlineProbe(modality, recipe, data, EvaluateConfig())(encoder)  # doctest: +SKIP
+        {'probe/rank': 21.7, 'probe/knn': 0.41, 'probe/linear': 0.52}
+    """
+
+    def __init__(self, modality: Modality, recipe: TrainConfig, data: PreparedData, config: EvaluateConfig) -> None:
+        self._modality, self._recipe, self._data, self._config = modality, recipe, data, config
+
+    @cached_property
+    def _items(self) -> ProbeSet:
+        whole = self._data.probe_set(self._recipe)
+        return smaller(whole if why_not_probed(whole) else labelled(whole), TRAIN_ITEMS, TEST_ITEMS)
+
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        """`probe/rank`, and with labels of two classes or more the shares `probe/knn` and `probe/linear` of test
+        items named right (0 to 1). Modes of modules and the global random state are left as they were.
+
+        Raises:
+            CollapseError: a feature is NaN or infinite.
+        """
+        items, batch_size = self._items, self._config.batch_size
+        train_ND = extract_features(encoder, items.train_inputs, batch_size)
+        rank = {"probe/rank": effective_rank(train_ND)}
+        if why_not_probed(items):
+            return rank
+        return rank | self._accuracies(train_ND, extract_features(encoder, items.test_inputs, batch_size))
+
+    def baselines(self) -> dict[str, float]:
+        """The same figures of the encoder with its first random weights (`_random`) and of plain features
+        (`_baseline`, without a rank), on the same items."""
+        random = self(build_objective(self._modality, self._recipe).student)
+        figures = {f"{name}_random": value for name, value in random.items()}
+        if why_not_probed(self._items):
+            return figures
+        plain_of = self._modality.baseline_features
+        plain = self._accuracies(plain_of(self._items.train_inputs), plain_of(self._items.test_inputs))
+        return figures | {f"{name}_baseline": value for name, value in plain.items()}
+
+    def _accuracies(self, train_ND: Tensor, test_TD: Tensor) -> dict[str, float]:
+        items, config = self._items, self._config
+        predictions = {
+            "probe/knn": knn(train_ND, items.train_labels, test_TD, config.knn_k, config.knn_temperature),
+            "probe/linear": linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2).predictions_T,
+        }
+        return {name: float((given == items.test_labels).float().mean()) for name, given in predictions.items()}

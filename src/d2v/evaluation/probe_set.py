@@ -1,0 +1,64 @@
+"""What of a probe set can be probed, and smaller parts of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from d2v.modalities.base import ProbeSet
+
+HELD_OUT_EVERY = 10
+
+
+def why_not_probed(probe_set: ProbeSet) -> str | None:
+    """Why no accuracy can be measured on these items; None if it can."""
+    classes = int(probe_set.train_labels[probe_set.train_labels >= 0].unique().numel())
+    if classes == 0:
+        return "the data has no labels, so no accuracy can be measured: give the source class folders or labels"
+    if classes == 1:
+        return "all labelled train items of the probe set belong to one class, so no accuracy can be measured"
+    if not bool((probe_set.test_labels >= 0).any()):
+        return "the probe set has no labelled test items, so no accuracy can be measured: raise their number in prepare"
+    return None
+
+
+def labelled(probe_set: ProbeSet) -> ProbeSet:
+    """The items that have a label."""
+    train, test = probe_set.train_labels >= 0, probe_set.test_labels >= 0
+    return _select(probe_set, train.nonzero().flatten(), test.nonzero().flatten())
+
+
+def smaller(probe_set: ProbeSet, train_items: int, test_items: int, seed: int = 0) -> ProbeSet:
+    """At most so many items of each part, always the same ones, as copies that do not hold the whole in memory."""
+    train = some_rows(len(probe_set.train_labels), train_items, seed)
+    return _select(probe_set, train, some_rows(len(probe_set.test_labels), test_items, seed))
+
+
+def with_test_items(probe_set: ProbeSet) -> ProbeSet:
+    """The same set; where it has no test items, every tenth train item becomes one."""
+    if len(probe_set.test_labels):
+        return probe_set
+    rows = torch.arange(len(probe_set.train_labels))
+    is_test = rows % HELD_OUT_EVERY == 0
+    return replace(
+        _select(probe_set, rows[~is_test], rows[:0]),
+        test_inputs=probe_set.train_inputs[is_test],
+        test_labels=probe_set.train_labels[is_test],
+    )
+
+
+def some_rows(rows: int, most: int, seed: int = 0) -> Tensor:
+    """(min(rows, most),) int64 rows in ascending order, chosen by `seed` alone."""
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:most].sort().values
+
+
+def _select(probe_set: ProbeSet, train: Tensor, test: Tensor) -> ProbeSet:
+    return replace(
+        probe_set,
+        train_inputs=probe_set.train_inputs[train],
+        train_labels=probe_set.train_labels[train],
+        test_inputs=probe_set.test_inputs[test],
+        test_labels=probe_set.test_labels[test],
+    )

@@ -1,0 +1,305 @@
+"""Images in arrays: IDX and .npz; and what all sources of counted rows share.
+
+Such a source is a list of parts (one per split or file) whose rows are counted beforehand, so that reading can start
+at any row. Nothing is loaded whole: arrays are read row by row through their compression. A row that cannot be read
+comes back as an item with the reason, so that every promised row is accounted for.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d2v.data.items import Item, Source
+from d2v.errors import DataError
+from d2v.modalities.vision.archives import DAMAGE, SPLITS, Found, Place, decompressed, settle_splits, too_large
+
+IDX_NAME = re.compile(r"(?P<set>.*?)images[-._]idx[34][-._]ubyte(\.gz)?$", re.IGNORECASE)
+IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+MOST_DEFLATED = 1100  # deflate reaches 1032: what promises more than that is a damaged or hostile header
+IMAGE_NAMES = ("image", "img", "images", "bytes", "content", "x", "data")
+LABEL_NAMES = ("label", "labels", "class", "classes", "y", "target", "targets", "fine_label")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one split; `items(start)` yields exactly `rows - start` items."""
+
+    split: str | None
+    rows: int
+    items: Callable[[int], Iterator[Item]]
+
+
+def parts_source(
+    description: str, fingerprint: str, parts: Sequence[Part], class_names: Sequence[str] | None
+) -> Source:
+    """One source of several parts, in their order; without a test part, the validation part is the test part."""
+    settled = settle_splits([part.split for part in parts])
+
+    def items(start: int) -> Iterator[Item]:
+        for part in parts:
+            if start < part.rows:
+                split = settled[part.split] if part.split else None
+                yield from (replace(item, split=split) for item in part.items(start))
+            start = max(start - part.rows, 0)
+
+    names = tuple(class_names) if class_names is not None else None
+    return Source(description, fingerprint, sum(part.rows for part in parts), items, names)
+
+
+def split_in(name: str) -> str | None:
+    """Split that a file or array name speaks of: the first word that is one (x_train, test-00000-of-00001)."""
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+# ------------------------------------------------------------------------------------- rows of arrays
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """An array in a stream: `open` gives the stream, rows of `shape[1:]` lie one after the other from `offset`."""
+
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one image."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+    def part(self, split: str | None, labels: Sequence[str] | None) -> Part:
+        """The part that these rows are, with `labels` beside them."""
+        return Part(split, self.shape[0], functools.partial(self._items, split or "items", labels))
+
+    def _items(self, prefix: str, labels: Sequence[str] | None, start: int) -> Iterator[Item]:
+        row, reason = start, ""
+        try:
+            with self.open() as stream:
+                stream.seek(self.offset + start * self.row_bytes)
+                for row in range(start, self.shape[0]):
+                    raw = stream.read(self.row_bytes)
+                    if len(raw) < self.row_bytes:
+                        raise EOFError("it ends there")
+                    pixels, refused = as_pixels(np.frombuffer(raw, self.dtype).reshape(self.shape[1:]))
+                    yield Item(f"{prefix}/{row:06d}", pixels, labels[row] if labels else None, refused=refused)
+                return
+        except DAMAGE as error:
+            reason = f"the file is truncated or damaged after row {row} ({error})"
+        for lost in range(row, self.shape[0]):
+            yield Item(f"{prefix}/{lost:06d}", None, labels[lost] if labels else None, refused=reason)
+
+
+def as_pixels(values: NDArray[Any]) -> tuple[NDArray[Any] | None, str | None]:
+    """An image as uint8, uint16 or float (H, W[, C]), or why it is none. Channels may come first; other integers are
+    taken for 8-bit values, truth values for black and white."""
+    if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[-1] not in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255), None
+    if values.dtype.kind == "f":
+        return values.astype(np.float32), None
+    if values.dtype.kind not in "iu":
+        return None, f"{values.dtype} values are no pixels"
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        return values.astype(values.dtype.newbyteorder("=")), None
+    if values.size and (values.min() < 0 or values.max() > 255):
+        return None, f"{values.dtype} values outside 0 to 255: save the array as uint8 or uint16"
+    return values.astype(np.uint8), None
+
+
+def _check_rows(name: str, rows: _Rows, max_item_bytes: int) -> None:
+    if len(rows.shape) not in (3, 4):
+        raise DataError(
+            f"{name} has the shape {rows.shape}, not (images, height, width) or (images, height, width, channels): "
+            "reshape it before saving."
+        )
+    refused = too_large(rows.row_bytes, max_item_bytes)
+    if refused:
+        raise DataError(f"Every image in {name} would be refused: {refused}. Raise that limit, or mend the file.")
+
+
+def _class_labels(name: str, values: NDArray[Any], rows: int) -> tuple[list[str], list[str] | None]:
+    """Labels as names, and the classes in order; numbers keep their numeric order."""
+    if values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind in "biuf" and np.all(values.sum(axis=1) == 1):
+        values = values.argmax(axis=1)  # one-hot
+    if values.size != rows:
+        raise DataError(
+            f"{name} holds labels of the shape {values.shape} for {rows} images: give one class per image, "
+            "or leave the labels out."
+        )
+    values = values.reshape(rows)
+    if values.dtype.kind == "f" and np.all(values == np.rint(values)):
+        values = values.astype(np.int64)
+    return [str(value) for value in values.tolist()], [str(value) for value in np.unique(values).tolist()]
+
+
+# ----------------------------------------------------------------------------------------------- IDX
+
+
+def idx_label_paths(path: str) -> list[str]:
+    """Where the labels of an IDX images file can lie: beside it, plain or packed."""
+    folder, slash, name = path.rpartition("/")
+    plain = re.sub(r"idx[34]", "idx1", name.replace("images", "labels")).removesuffix(".gz")
+    return [f"{folder}{slash}{plain}{end}" for end in ("", ".gz")] if plain != name.removesuffix(".gz") else []
+
+
+def idx_source(place: Place, max_item_bytes: int) -> Source:
+    """MNIST-like pairs of IDX files, plain or gzip; the split is in the file name (train, t10k or test).
+
+    Raises:
+        DataError: no images file, damaged headers, or labels that do not fit.
+    """
+    images = [file for file in place.files if IDX_NAME.match(file.name)]
+    if not images and len(place.files) == 1:
+        images = list(place.files)
+    splits = [split_in(file.name) for file in images]
+    if not images or len(set(splits)) < len(splits):
+        raise DataError(
+            f"{place.given} holds {len(images)} IDX image files ({', '.join(file.name for file in images) or 'none'}), "
+            "one per split was expected (train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz): point "
+            "vision.ingest.source to the one you want."
+        )
+    parts, classes = [], set[str]()
+    for file, split in sorted(zip(images, splits, strict=True), key=lambda pair: pair[1] != "train"):
+        rows = _idx_rows(place, file)
+        _check_rows(file.key, rows, max_item_bytes)
+        beside = [other for other in place.files if other.path in idx_label_paths(file.path)]
+        labels = None
+        if beside:
+            labels, names = _class_labels(beside[0].key, _idx_values(place, beside[0], rows.shape[0]), rows.shape[0])
+            classes.update(names or ())
+        parts.append(rows.part(split, labels))
+    return parts_source(
+        f"IDX files {place.given}", place.fingerprint, parts, sorted(classes, key=int) if classes else None
+    )
+
+
+def _idx_rows(place: Place, file: Found) -> _Rows:
+    opened = functools.partial(decompressed, place.fs, file.path)
+    try:
+        with opened() as stream:
+            zeros, kind, axes = struct.unpack(">HBB", stream.read(4))
+            shape = struct.unpack(f">{axes}I", stream.read(4 * axes))
+            rows = _Rows(opened, 4 + 4 * axes, np.dtype(IDX_TYPES[kind]), shape)
+            if zeros or (file.size and shape[0] * rows.row_bytes > MOST_DEFLATED * file.size):
+                raise EOFError("its header promises more than it can hold")
+    except (*DAMAGE, KeyError, IndexError) as error:
+        raise DataError(
+            f"{file.path} is not a readable IDX file ({error}): download it again, or set vision.ingest.format to "
+            "what it is."
+        ) from error
+    return rows
+
+
+def _idx_values(place: Place, file: Found, most: int) -> NDArray[Any]:
+    """A whole IDX file of labels, at most one value more than `most`."""
+    rows = _idx_rows(place, file)
+    try:
+        with rows.open() as stream:
+            stream.seek(rows.offset)
+            return np.frombuffer(stream.read((most + 1) * rows.dtype.itemsize), rows.dtype)
+    except (*DAMAGE, ValueError) as error:
+        raise DataError(f"The labels {file.path} are damaged ({error}): download the file again.") from error
+
+
+# ----------------------------------------------------------------------------------------------- npz
+
+
+def npz_source(place: Place, max_item_bytes: int) -> Source:
+    """Arrays of images in an .npz: x_train/y_train/x_test/y_test, train_images/train_labels/..., images/labels, x/y.
+
+    Raises:
+        DataError: not an .npz, no array named like images, or arrays of another shape.
+    """
+    path = place.files[0].path
+    try:
+        with place.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            found = {name: _npz_kind(name) for name in archive.namelist()}
+            images = {split: name for name, (kind, split) in found.items() if kind == "images"}
+            labels = {split: name for name, (kind, split) in found.items() if kind == "labels"}
+            arrays = {split: _npz_rows(place, archive, name) for split, name in images.items()}
+            values = {split: _npz_values(archive, name, max_item_bytes) for split, name in labels.items()}
+    except (*DAMAGE, ValueError) as error:
+        raise DataError(
+            f"{place.given} cannot be read as .npz ({error}): it must be whole, and hold plain arrays (no objects), "
+            "images first axis first; save it again with numpy.savez."
+        ) from error
+    if not arrays:
+        raise DataError(
+            f"{place.given} holds {', '.join(found) or 'nothing'}, none of it named like images: name the arrays "
+            "x_train, y_train, x_test, y_test, or images, labels."
+        )
+    parts, classes = [], list[str]()
+    for split in sorted(arrays, key=lambda split: (split != "train", split or "")):
+        rows = arrays[split]
+        _check_rows(images[split], rows, max_item_bytes)
+        named = None
+        if split in values:
+            named, names = _class_labels(labels[split], values[split], rows.shape[0])
+            classes = list(dict.fromkeys([*classes, *(names or ())]))
+        parts.append(rows.part(split, named))
+    return parts_source(f"arrays {place.given}", place.fingerprint, parts, in_order(classes))
+
+
+def in_order(classes: Sequence[str]) -> list[str] | None:
+    """Numbers by value, anything else by name."""
+    numeric = all(re.fullmatch(r"-?\d+", name) for name in classes)
+    return sorted(classes, key=int) if classes and numeric else (sorted(classes) or None)
+
+
+def _npz_kind(name: str) -> tuple[str, str | None]:
+    words = name.removesuffix(".npy").lower().split("_")
+    split = split_in("_".join(words))
+    rest = "_".join(word for word in words if word not in SPLITS)
+    kind = "images" if rest in IMAGE_NAMES else "labels" if rest in LABEL_NAMES else "other"
+    return kind, split
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def _npz_rows(place: Place, archive: zipfile.ZipFile, name: str) -> _Rows:
+    @contextmanager
+    def opened() -> Iterator[IO[bytes]]:
+        path = place.files[0].path
+        with place.fs.open(path, "rb") as file, zipfile.ZipFile(file) as again, again.open(name) as stream:
+            yield stream
+
+    with archive.open(name) as stream:
+        shape, fortran, dtype = _npy_header(stream)
+        rows = _Rows(opened, stream.tell(), dtype, shape)
+    if dtype.hasobject or (fortran and len(shape) > 1):
+        raise ValueError(f"{name} is {'an object array' if dtype.hasobject else 'in Fortran order'}")
+    info = archive.getinfo(name)
+    if len(shape) > 2 and shape[0] * rows.row_bytes > min(info.file_size, MOST_DEFLATED * max(info.compress_size, 1)):
+        raise ValueError(f"{name} promises more images than it holds")
+    return rows
+
+
+def _npz_values(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:
+    refused = too_large(archive.getinfo(name).file_size, max_bytes)
+    if refused:
+        raise ValueError(f"labels {name}: {refused}")
+    with archive.open(name) as stream:
+        _, _, dtype = _npy_header(stream)
+    if dtype.hasobject:
+        raise ValueError(f"{name} is an object array")
+    with archive.open(name) as stream:
+        values: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return values

@@ -1,0 +1,160 @@
+"""Reading a prepared folder of images: training batches and the probe set.
+
+Shape legend: B images, S stored side, P the encoder's side.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from d2v.data.batch import Batch, SampleKeys
+from d2v.data.random import STREAM_AUGMENT, mix
+from d2v.data.store import ShardReader
+from d2v.errors import ConfigError, DataError
+from d2v.modalities.base import PreparedData, ProbeSet
+from d2v.modalities.vision.config import VisionTrainConfig
+from d2v.modalities.vision.preparation import PREPARED
+from d2v.modalities.vision.reading import decode
+from d2v.modalities.vision.resampling import Crops, draw_crops, jitter_colours, resample
+
+
+class VisionData:
+    """A prepared folder, opened for reading; safe to hand to worker processes.
+
+    Args:
+        folder: what prepare left.
+
+    Raises:
+        DataError: the folder is not a prepared one, or is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.about: dict[str, Any] = json.loads((folder / PREPARED).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise DataError(f"{folder} is no prepared folder ({error}): run the prepare step first") from None
+        self.train, self.test = ShardReader(folder / "train"), ShardReader(folder / "test")
+        found = (len(self.train), len(self.test))
+        if found != (self.about["train_items"], self.about["test_items"]):
+            raise DataError(f"{folder} lacks shards (found {found} train and test images): remove it and prepare again")
+        self.mean, self.std = (torch.tensor(self.about[name])[:, None, None] for name in ("mean", "std"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the corpus and the preparation's parameters."""
+        return str(self.about["fingerprint"])
+
+    @property
+    def num_train(self) -> int:
+        """Images for pretraining."""
+        return int(self.about["train_items"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names by id; empty when unlabelled."""
+        return tuple(self.about["class_names"])
+
+    def batch(self, keys: SampleKeys, recipe: VisionTrainConfig) -> Batch:
+        """Augmented, normalised images (B, 3, P, P); a pure function of (recipe.seed, epoch, sample id).
+
+        Raises:
+            ConfigError: the stored images are smaller than the encoder's.
+        """
+        self._check_size(recipe)
+        ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
+        draw = mix(recipe.seed, STREAM_AUGMENT, epochs, ids)
+        images = self._augmented(keys.indices, draw, recipe)
+        if recipe.augment.colour_jitter:
+            images = jitter_colours(images, mix(draw, 1), recipe.augment.colour_jitter)
+        return Batch(self._normalise(images), ids, epochs, keys.update)
+
+    def _augmented(self, rows: np.ndarray, draw: Tensor, recipe: VisionTrainConfig) -> Tensor:
+        augment, out_px = recipe.augment, recipe.encoder.image_px
+        if self.about["storage"] == "pixels":
+            images = self._pixels(self.train, rows)
+            side = torch.full((len(rows),), images.shape[1])
+            return resample(images, draw_crops(draw, side, side, augment.crop_scale, augment.flip), out_px)
+        decoded = [torch.from_numpy(decode(self.train.binary("data", int(row))).copy()) for row in rows]
+        heights, widths = (torch.tensor([image.shape[axis] for image in decoded]) for axis in (0, 1))
+        crops = draw_crops(draw, heights, widths, augment.crop_scale, augment.flip)
+        return torch.stack([_cut(image, crops, n, out_px) for n, image in enumerate(decoded)])
+
+    def _pixels(self, shards: ShardReader, rows: np.ndarray) -> Tensor:
+        side = int(self.about["store_px"])
+        return torch.from_numpy(shards.fixed("data", rows).reshape(len(rows), side, side, 3))
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return ((images / 255.0 - self.mean) / self.std).contiguous()
+
+    def _check_size(self, recipe: VisionTrainConfig) -> None:
+        stored, wanted = int(self.about["store_px"]), recipe.encoder.image_px
+        if stored < wanted:
+            raise ConfigError(
+                f"the prepared images have {stored} px and the encoder takes {wanted} px: set prepare.store_px={wanted} "
+                f"and prepare again, or set train.encoder.image_px={stored}"
+            )
+
+    def probe_set(self, recipe: VisionTrainConfig) -> ProbeSet:
+        """The fixed probe images, whole and normalised, at the encoder's side."""
+        self._check_size(recipe)
+        parts = {}
+        for name, shards in (("train", self.train), ("test", self.test)):
+            rows = np.array(self.about["probe"][name], dtype=np.int64)
+            if not self.class_names:
+                rows = np.arange(min(len(shards), 256))  # for pictures and rank
+            parts[name] = self._whole(shards, rows, recipe.encoder.image_px), shards.integers("label")[rows]
+        (train_inputs, train_labels), (test_inputs, test_labels) = parts["train"], parts["test"]
+        labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
+        return ProbeSet(train_inputs, labels[0], test_inputs, labels[1], self.class_names)
+
+    def _whole(self, shards: ShardReader, rows: np.ndarray, out_px: int) -> Tensor:
+        if not len(rows):
+            return torch.zeros(0, 3, out_px, out_px)
+        if self.about["storage"] == "pixels":
+            images = self._pixels(shards, rows).permute(0, 3, 1, 2).float()
+        else:
+            images = torch.stack([_central_square(decode(shards.binary("data", int(row)))) for row in rows])
+        if images.shape[-1] != out_px:
+            images = interpolate(images, (out_px, out_px), mode="bicubic", antialias=True).clamp_(0.0, 255.0)
+        return self._normalise(images)
+
+
+def _cut(image_HWC: Tensor, crops: Crops, n: int, out_px: int) -> Tensor:
+    """The n-th crop of a batch from its image: (3, P, P) in 0..255."""
+    top, left = int(crops.top[n]), int(crops.left[n])
+    box = image_HWC[top : top + int(crops.height[n]), left : left + int(crops.width[n])].permute(2, 0, 1).float()
+    out = interpolate(box[None], (out_px, out_px), mode="bicubic", antialias=True)[0].clamp_(0.0, 255.0)
+    return out.flip(2) if bool(crops.flip[n]) else out
+
+
+def _central_square(image: np.ndarray) -> Tensor:
+    height, width = image.shape[:2]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    return torch.from_numpy(image[top : top + edge, left : left + edge].copy()).permute(2, 0, 1).float()
+
+
+def baseline_features(inputs: Tensor) -> Tensor:
+    """Raw pixels, flattened: (n, 3 * P * P)."""
+    return inputs.flatten(1)
+
+
+def describe(data: VisionData) -> dict[str, Any]:
+    """What travels with a trained encoder: normalisation, class names, fingerprint."""
+    names = ("mean", "std", "class_names", "source")
+    return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
+
+
+def to_pictures(inputs: Tensor, data: PreparedData) -> np.ndarray:
+    """Undo the normalisation: (n, P, P, 3) uint8."""
+    about = describe(data) if isinstance(data, VisionData) else {"mean": [0.5] * 3, "std": [0.5] * 3}
+    mean, std = (torch.tensor(about[name])[:, None, None] for name in ("mean", "std"))
+    pixels = (inputs.cpu().float() * std + mean).clamp(0.0, 1.0) * 255.0
+    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,143 @@
+"""From an image file or array to what the corpus stores, or a reason why not.
+
+Plain 8-bit JPEG and PNG files keep their bytes; everything that had to be changed is stored as PNG.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from d2v.data.ingest import Record, Rejected
+from d2v.modalities.vision.config import VisionIngestConfig
+
+Image.MAX_IMAGE_PIXELS = None  # our own max_pixels is compared with the header before anything is decoded
+
+KEPT_FORMATS, KEPT_MODES = ("JPEG", "PNG"), ("RGB", "L")
+FACTS = ("width", "height")
+WHITE = (255, 255, 255, 255)
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError)
+"""What Pillow's decoders raise on damaged files."""
+
+
+def read_image(data: bytes | np.ndarray, config: VisionIngestConfig) -> Record:
+    """Decode one image fully.
+
+    Args:
+        data: an encoded file, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool, or
+            float in [0, 1].
+        config: limits.
+
+    Raises:
+        Rejected: with the reason.
+    """
+    if isinstance(data, np.ndarray):
+        picture, notes, changed = _from_array(data), [], True
+        _check_size(picture, config)
+    else:
+        picture, notes, changed = _from_file(data, config)
+    rgb = _to_eight_bit(picture, notes)
+    changed = changed or bool(notes)
+    stored = _png(rgb) if changed or isinstance(data, np.ndarray) else data
+    return Record(stored, {"width": rgb.width, "height": rgb.height}, ", ".join(notes))
+
+
+def decode(data: bytes) -> np.ndarray:
+    """A stored image as (H, W, 3) uint8."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _from_file(data: bytes, config: VisionIngestConfig) -> tuple[Image.Image, list[str], bool]:
+    """(decoded picture, what was done to it, whether the bytes cannot be kept as they are)."""
+    if not data:
+        raise Rejected("the file is empty")
+    if len(data) > config.max_item_bytes:
+        raise Rejected(f"the file has {len(data):,} bytes, above max_item_bytes {config.max_item_bytes:,}")
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise Rejected("it is not an image") from None
+    except DECODE_ERRORS as error:
+        raise Rejected(f"the image header is damaged: {error}") from None
+    _check_size(picture, config)
+    notes: list[str] = []
+    changed = picture.format not in KEPT_FORMATS or picture.mode not in KEPT_MODES
+    try:
+        if getattr(picture, "n_frames", 1) > 1:
+            notes.append("first frame of an animation")
+            picture.seek(0)
+        picture.load()
+        turned = ImageOps.exif_transpose(picture)
+    except DECODE_ERRORS as error:
+        raise Rejected(f"the image is truncated or corrupt: {error}") from None
+    if picture.getexif().get(0x0112, 1) not in (0, 1):
+        notes.append("turned by its EXIF orientation")
+    return turned, notes, changed
+
+
+def _check_size(picture: Image.Image, config: VisionIngestConfig) -> None:
+    width, height = picture.size
+    if width * height > config.max_pixels:
+        raise Rejected(f"{width} x {height} px is above max_pixels {config.max_pixels:,}")
+    if min(width, height) < config.min_side_px:
+        raise Rejected(f"{width} x {height} px: the smaller side is below min_side_px {config.min_side_px}")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or 0 in array.shape:
+        raise Rejected(f"an array of shape {array.shape} is not an image")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype == np.uint16:
+        array = np.rint(array / 257.0).astype(np.uint8)
+    elif np.issubdtype(array.dtype, np.floating):
+        array = _from_unit_range(array)
+    elif array.dtype != np.uint8:
+        raise Rejected(f"pixels of type {array.dtype} have no known range")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _from_unit_range(array: np.ndarray) -> np.ndarray:
+    if not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
+        raise Rejected("floating point pixels are not all between 0 and 1")
+    return np.rint(array * 255.0).astype(np.uint8)
+
+
+def _to_eight_bit(picture: Image.Image, notes: list[str]) -> Image.Image:
+    """RGB or L with 8 bits; notes what was done."""
+    mode = picture.mode
+    if mode in KEPT_MODES:
+        return picture
+    if mode in ("1",):
+        return picture.convert("L")
+    if mode.startswith("I") or mode == "F":
+        notes.append("reduced to 8 bits")
+        return _reduce(np.asarray(picture))
+    if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        notes.append(f"{mode} to RGB")
+        return picture.convert("RGB")
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        notes.append("transparency on white")
+        rgba = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, WHITE), rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _reduce(array: np.ndarray) -> Image.Image:
+    """16-bit integers, or floats in [0, 1], to 8 bits."""
+    if np.issubdtype(array.dtype, np.floating):
+        return Image.fromarray(_from_unit_range(array))
+    if array.min() < 0 or array.max() > 65535:
+        raise Rejected("integer pixels beyond 16 bits have no known range")
+    return Image.fromarray(np.rint(array / 257.0).astype(np.uint8))
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,98 @@
+"""The model card: what an encoder is, what it was trained on, how good it is, what it cost, where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from d2v.config import TrainConfig
+from d2v.reporting.probe_tables import accuracy_table, difference_table, has_accuracies, verdict
+from d2v.reporting.report import Heading, Part, to_markdown
+from d2v.reporting.tables import Table
+
+UNKNOWN_LICENCE = "unknown: whoever passes the encoder on has to settle it"
+LIMITS = (
+    "- The probes use items of the same source as the training; on other data the features may be worth less.\n"
+    "- Intervals speak of the choice of test items. Another training seed adds spread that they do not show.\n"
+    "- Pretraining takes up whatever is in its data, unwanted regularities too. Nothing here tests for bias, "
+    "robustness or what could be read back out of the weights.\n"
+    "- Inputs must be normalised and sized as the encoder's `config.json` says."
+)
+
+
+def write_model_card(
+    path: Path,
+    modality: str,
+    recipe: TrainConfig,
+    prepared: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    result: Mapping[str, Any],
+    flops_per_sample: float,
+) -> Path:
+    """Write the card of an evaluated encoder as markdown.
+
+    Args:
+        path: the file; returned.
+        modality: registry name.
+        recipe: its train block.
+        prepared: plain facts about the data, such as `source`, `fingerprint` and `licence`; nested ones are left out.
+        metrics: what `d2v.evaluation.run.evaluate` measured.
+        result: what training wrote into `result.json`.
+        flops_per_sample: floating point operations of one update per sample.
+    """
+    parts: list[Part] = [verdict(metrics), Heading("Data"), _data_table(prepared)]
+    parts += [Heading("Quality"), accuracy_table(metrics)]
+    if has_accuracies(metrics):
+        parts.append(difference_table(metrics))
+    parts += [Heading("Limits"), LIMITS]
+    parts += [Heading("Cost"), _cost_table(recipe, result, flops_per_sample)]
+    parts += [Heading("Recipe"), _recipe_table(recipe)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    title = f"d2v-{modality}: {recipe.objective.name} encoder, {result.get('updates', recipe.max_updates)} updates"
+    path.write_text(to_markdown(title, parts), encoding="utf-8")
+    return path
+
+
+def _data_table(prepared: Mapping[str, Any]) -> Table:
+    facts = {"source": prepared.get("source", "unknown"), "fingerprint": prepared.get("fingerprint", "unknown")}
+    facts["licence"] = prepared.get("licence") or prepared.get("license") or UNKNOWN_LICENCE
+    skipped = {*facts, "license", "finished"}
+    facts |= {name: fact for name, fact in prepared.items() if name not in skipped and _is_short(fact)}
+    rows = tuple((name.replace("_", " "), str(fact)) for name, fact in facts.items())
+    return Table("Pretraining data", ("", "value"), rows)
+
+
+def _is_short(fact: Any) -> bool:
+    return isinstance(fact, str | int | float) and len(str(fact)) <= 200
+
+
+def _cost_table(recipe: TrainConfig, result: Mapping[str, Any], flops_per_sample: float) -> Table:
+    updates = int(result.get("updates", recipe.max_updates))
+    samples = updates * recipe.batch_size
+    rows = [
+        ("updates", f"{updates:,}"),
+        ("samples", f"{samples:,}"),
+        ("FLOPs by count of the model's products", f"{flops_per_sample * samples:.3g}"),
+    ]
+    if "seconds" in result:
+        rows.append(("seconds of the session that finished it", f"{result['seconds']:,.0f}"))
+    speed = result.get("metrics", {}).get("perf/samples_per_s")
+    if speed is not None:
+        rows.append(("samples per second at the end", f"{speed:,.0f}"))
+    if "precision" in result:
+        rows.append(("precision", str(result["precision"])))
+    return Table("Training cost", ("", "value"), tuple(rows))
+
+
+def _recipe_table(recipe: TrainConfig) -> Table:
+    rows = tuple((name, str(value)) for name, value in _flat(recipe.model_dump(mode="json")))
+    return Table("All keys of the train block", ("key", "value"), rows)
+
+
+def _flat(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{at}{name}.")
+        else:
+            yield at + name, value

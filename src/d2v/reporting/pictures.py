@@ -1,0 +1,260 @@
+"""Pictures of a training run and of its features, 1200 pixels wide, the same call for every modality.
+
+A modality turns its items into pictures (n, H, W, 3); tokens lie over a picture as a grid of rows and columns.
+Shapes: n items, M masks per item, T tokens, D feature width, k neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+WIDTH_IN, DPI = 8.0, 150
+GREEN, RED, BLUE, ORANGE, GREY = "#1a9850", "#d73027", "#3366aa", "#dd7711", "#888888"
+HIDDEN_SHADE = np.array([238, 238, 240], dtype=np.float32)
+HIDDEN_OPACITY = 0.88
+
+STYLE = {
+    "font.size": 8,
+    "font.family": "sans-serif",
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.facecolor": "white",
+}
+
+Curve = tuple[str, str, str, str]
+"""Metric name, label, colour, line style."""
+
+PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
+    ("Training loss", (("train/loss", "loss", BLUE, "-"),)),
+    ("Learning rate", (("train/lr", "learning rate", BLUE, "-"),)),
+    ("EMA decay", (("train/ema_decay", "decay", BLUE, "-"),)),
+    (
+        "Standard deviation",
+        (("train/target_std", "targets", BLUE, "-"), ("train/pred_std", "predictions", ORANGE, "-")),
+    ),
+    (
+        "Online probe accuracy",
+        (
+            ("probe/linear", "linear", BLUE, "-"),
+            ("probe/knn", "kNN", ORANGE, "-"),
+            ("probe/linear_random", "linear, random encoder", BLUE, ":"),
+            ("probe/linear_baseline", "linear, plain features", GREY, "--"),
+        ),
+    ),
+    ("Effective rank of features", (("probe/rank", "rank", BLUE, "-"), ("probe/rank_random", "random", BLUE, ":"))),
+)
+
+
+def token_grid(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns in which `tokens` lie over a picture: a square on a square picture, else along its width."""
+    side = math.isqrt(tokens)
+    return (side, side) if side * side == tokens and height == width else (1, tokens)
+
+
+def draw_curves(history: pd.DataFrame, path: Path) -> Path:
+    """Loss, learning rate, EMA decay, standard deviations, probes and rank over updates.
+
+    Args:
+        history: column `update` and one column a metric; a metric may be absent from some rows. Panels without
+            a single value are left out. A baseline with one value is a level across its panel.
+        path: the PNG to write; returned.
+    """
+    panels = [(title, [c for c in curves if _has_values(history, c[0])]) for title, curves in PANELS]
+    panels = [(title, curves) for title, curves in panels if curves]
+    columns = min(3, max(len(panels), 1))
+    rows = max(math.ceil(len(panels) / columns), 1)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 2.35 * rows), dpi=DPI, layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+        for ax, (title, curves) in zip(axes, panels, strict=False):
+            _draw_panel(ax, title, curves, history)
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
+        for ax in axes[: len(panels)][-columns:]:
+            ax.set_xlabel("update")
+        return _save(figure, path)
+
+
+def _has_values(history: pd.DataFrame, name: str) -> bool:
+    return name in history and bool(pd.to_numeric(history[name], errors="coerce").notna().any())
+
+
+def _draw_panel(ax: Axes, title: str, curves: Sequence[Curve], history: pd.DataFrame) -> None:
+    for name, label, colour, line in curves:
+        points = history[["update", name]].apply(pd.to_numeric, errors="coerce").dropna()
+        if len(points) == 1 and line != "-":
+            ax.axhline(points[name].iloc[0], color=colour, linestyle=line, label=label, linewidth=1.1)
+        else:
+            marker = "o" if len(points) <= 20 else None
+            ax.plot(points["update"], points[name], line, color=colour, label=label, marker=marker, markersize=3)
+    ax.set_title(title)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5))
+    if len(curves) > 1:
+        ax.legend(loc="best", handlelength=1.6)
+
+
+def draw_masks(pictures: np.ndarray, is_masked: Tensor, path: Path, most_masks: int = 4) -> Path:
+    """Items with their masks; hidden tokens are shaded.
+
+    Args:
+        pictures: (n, H, W, 3) uint8.
+        is_masked: (n, M, T) bool, True where the student does not see the token. At most `most_masks` are shown.
+        path: the PNG to write; returned.
+    """
+    masks, tokens = is_masked.shape[1:]
+    grid = token_grid(tokens, *pictures.shape[1:3])
+    hidden = is_masked.float().mean(dim=(0, 2)).tolist()
+    rows, labels = [pictures], ["input"]
+    for number in range(min(masks, most_masks)):
+        rows.append(shade_hidden(pictures, is_masked[:, number], grid))
+        labels.append(f"mask {number + 1}\n{hidden[number]:.0%} hidden")
+    shown = f"{min(masks, most_masks)} of {masks} masks per item" if masks > 1 else "one mask per item"
+    return _draw_rows(rows, labels, f"What the student sees: {shown}, hidden tokens shaded", path)
+
+
+def shade_hidden(pictures: np.ndarray, is_masked_nT: Tensor, grid: tuple[int, int]) -> np.ndarray:
+    """Pictures (n, H, W, 3) uint8 with the cells of hidden tokens faded out."""
+    cells = is_masked_nT.cpu().numpy().reshape(-1, *grid)
+    height, width = pictures.shape[1:3]
+    row_of = np.arange(height) * grid[0] // height
+    column_of = np.arange(width) * grid[1] // width
+    opacity = cells[:, row_of][:, :, column_of, None] * HIDDEN_OPACITY
+    return (pictures * (1.0 - opacity) + HIDDEN_SHADE * opacity).round().astype(np.uint8)
+
+
+def draw_pca(pictures: np.ndarray, tokens_by_name: Mapping[str, Tensor], path: Path) -> Path:
+    """The first three principal components of token features as red, green and blue beside the items.
+
+    Args:
+        pictures: (n, H, W, 3) uint8.
+        tokens_by_name: encoder name to (n, T, D) token features; one row of pictures and one projection each.
+        path: the PNG to write; returned.
+    """
+    rows, labels = [pictures], ["input"]
+    for name, tokens_nTD in tokens_by_name.items():
+        colours = project_to_colours(tokens_nTD)
+        grid = token_grid(tokens_nTD.shape[1], *pictures.shape[1:3])
+        rows.append(colours.reshape(len(pictures), *grid, 3).numpy())
+        labels.append(name)
+    title = "Token features: first three principal components as colours, one projection per row"
+    return _draw_rows(rows, labels, title, path, smooth=True)
+
+
+def project_to_colours(tokens_nTD: Tensor) -> Tensor:
+    """(n, T, D) features to (n, T, 3) colours in [0, 1] by one PCA over all items and tokens.
+
+    Each component spans its 2nd to 98th percentile; its sign is such that its largest loading is positive.
+    """
+    flat_ND = tokens_nTD.flatten(0, 1).double()
+    flat_ND = flat_ND - flat_ND.mean(dim=0)
+    _, axes_DD = torch.linalg.eigh(flat_ND.T @ flat_ND)
+    axes_D3 = axes_DD[:, -3:].flip(1)
+    peak = axes_D3.gather(0, axes_D3.abs().argmax(dim=0, keepdim=True))
+    projected_N3 = flat_ND @ (axes_D3 * peak.sign())
+    some_N3 = projected_N3[:: max(len(projected_N3) // 100_000, 1)]  # torch.quantile refuses 16 million values
+    low, high = torch.quantile(some_N3, projected_N3.new_tensor([0.02, 0.98]), dim=0)
+    colours = ((projected_N3 - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+    if colours.shape[1] < 3:
+        colours = torch.nn.functional.pad(colours, (0, 3 - colours.shape[1]), value=0.5)
+    return colours.float().unflatten(0, tokens_nTD.shape[:2])
+
+
+def draw_neighbours(
+    queries: np.ndarray,
+    neighbours: np.ndarray,
+    path: Path,
+    query_labels: Sequence[int] | None = None,
+    neighbour_labels: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+) -> Path:
+    """Query items with their nearest items, nearest first.
+
+    Args:
+        queries: (n, H, W, 3) uint8.
+        neighbours: (n, k, H, W, 3) uint8.
+        path: the PNG to write; returned.
+        query_labels, neighbour_labels: (n,) and (n, k) class ids; with both, a neighbour of the query's class has
+            a green border and another a red one.
+        class_names: names by class id.
+    """
+    count, k = neighbours.shape[:2]
+    labelled = query_labels is not None and neighbour_labels is not None
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        cell_in = WIDTH_IN / (k + 1.3)
+        figure = Figure(figsize=(WIDTH_IN, cell_in * 1.22 * count + 0.55), dpi=DPI, layout="constrained")
+        axes = figure.subplots(count, k + 1, squeeze=False)
+        for row in range(count):
+            label = query_labels[row] if query_labels is not None else None
+            _draw_cell(axes[row, 0], queries[row], _name(label, class_names), "#222222")
+            for column in range(k):
+                other = int(neighbour_labels[row, column]) if neighbour_labels is not None else None
+                colour = (GREEN if other == label else RED) if labelled else "#dddddd"
+                _draw_cell(axes[row, column + 1], neighbours[row, column], _name(other, class_names), colour)
+        axes[0, 0].set_title("query", fontsize=9)
+        axes[0, 1].set_title("nearest first", fontsize=9)
+        meaning = "green: same class, red: another class" if labelled else "unlabelled items"
+        figure.suptitle(f"Nearest neighbours by cosine similarity ({meaning})", fontsize=10, weight="bold")
+        return _save(figure, path)
+
+
+def _name(label: int | None, class_names: Sequence[str]) -> str:
+    if label is None or label < 0:
+        return ""
+    name = class_names[label] if label < len(class_names) else str(label)
+    return name if len(name) <= 14 else name[:13] + "…"
+
+
+def _draw_cell(ax: Axes, picture: np.ndarray, name: str, border: str) -> None:
+    ax.imshow(picture, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.set_xlabel(name, fontsize=7, labelpad=1.5)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=border, linewidth=2.2)
+
+
+def _draw_rows(rows: Sequence[np.ndarray], labels: Sequence[str], title: str, path: Path, smooth: bool = False) -> Path:
+    """One row of pictures under another, labelled at the left; `smooth` interpolates all but the first row."""
+    columns = len(rows[0])
+    height_in = WIDTH_IN / (columns + 1.0) * rows[0].shape[1] / rows[0].shape[2]
+    extent = (0.0, float(rows[0].shape[2]), float(rows[0].shape[1]), 0.0)
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(WIDTH_IN, height_in * 1.06 * len(rows) + 0.45), dpi=DPI, layout="constrained")
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+            interpolation = "bicubic" if smooth and number else "nearest"
+            for ax, picture in zip(axes[number], row, strict=True):
+                ax.imshow(picture, interpolation=interpolation, extent=extent)
+                ax.set(xticks=[], yticks=[])
+                ax.spines[:].set_visible(False)
+            axes[number, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5)
+        figure.suptitle(title, fontsize=10, weight="bold")
+        return _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path

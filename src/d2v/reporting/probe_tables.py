@@ -1,0 +1,80 @@
+"""Probe metrics as people read them: a table of accuracies, a table of differences, one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from d2v.reporting.tables import Table
+
+Metrics = Mapping[str, float]
+
+PROBES = (("linear", "linear %"), ("knn", "kNN %"))
+FEATURES = (("", "pretrained"), ("_random", "random encoder"), ("_baseline", "plain features"))
+GAINS = (("_random", "over random encoder"), ("_baseline", "over plain features"))
+
+
+def has_accuracies(metrics: Metrics) -> bool:
+    """Whether the data had labels to probe with."""
+    return "probe/linear" in metrics
+
+
+def accuracy_table(metrics: Metrics) -> Table:
+    """One row a kind of features: percent of test items named right with 95% intervals, and effective rank (RankMe)."""
+    probes = PROBES if has_accuracies(metrics) else ()
+    rows = [
+        (label, *(_accuracy(metrics, f"probe/{probe}{suffix}") for probe, _ in probes), _rank(metrics, suffix))
+        for suffix, label in FEATURES
+        if f"probe/rank{suffix}" in metrics or probes
+    ]
+    title = "Probes of frozen features (95% interval)" if probes else "Frozen features"
+    return Table(title, ("features", *(column for _, column in probes), "rank"), tuple(rows))
+
+
+def difference_table(metrics: Metrics) -> Table:
+    """One row a baseline: percentage points that the pretrained encoder is ahead, paired over the test items."""
+    rows = [(label, *(_gain(metrics, probe, suffix) for probe, _ in PROBES)) for suffix, label in GAINS]
+    columns = tuple(column.replace("%", "points") for _, column in PROBES)
+    return Table("Pretrained ahead by (95% interval, same test items)", ("", *columns), tuple(rows))
+
+
+def verdict(metrics: Metrics) -> str:
+    """One plain sentence: whether the pretrained encoder beats both baselines by the linear probe."""
+    if not has_accuracies(metrics):
+        after, before = metrics["probe/rank"], metrics["probe/rank_random"]
+        return (
+            f"Without labels of two classes, only the effective rank is known: {after:.1f} after pretraining, "
+            f"{before:.1f} before; whether the encoder learned anything useful is not measured."
+        )
+    random = _compared(metrics, "_random", "the same encoder with random weights")
+    plain = _compared(metrics, "_baseline", "plain features")
+    share = _percent(metrics["probe/linear"])
+    return f"A linear probe of the pretrained encoder names {share}% of the test items right: {random}, and {plain}."
+
+
+def _compared(metrics: Metrics, suffix: str, than: str) -> str:
+    name = f"probe/linear_gain_over{suffix}"
+    gain, low, high = (100.0 * metrics[name + end] for end in ("", "_low", "_high"))
+    spread = f"({low:+.1f} to {high:+.1f})"
+    if low > 0.0:
+        return f"{gain:.1f} points {spread} better than {than}"
+    if high < 0.0:
+        return f"{-gain:.1f} points {spread} worse than {than}"
+    return f"not told apart from {than} ({gain:+.1f} points, {low:+.1f} to {high:+.1f})"
+
+
+def _accuracy(metrics: Metrics, name: str) -> str:
+    return f"{_percent(metrics[name])} ({_percent(metrics[f'{name}_low'])} to {_percent(metrics[f'{name}_high'])})"
+
+
+def _gain(metrics: Metrics, probe: str, suffix: str) -> str:
+    value, low, high = (100.0 * metrics[f"probe/{probe}_gain_over{suffix}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _rank(metrics: Metrics, suffix: str) -> str:
+    rank = metrics.get(f"probe/rank{suffix}")
+    return "" if rank is None else f"{rank:.1f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.1f}"

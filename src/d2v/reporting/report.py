@@ -1,0 +1,92 @@
+"""A report from one list of parts: markdown with links to its pictures, and one HTML file with all inside."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from d2v.reporting.tables import Table
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
+th, td { padding: .3rem .9rem; border-bottom: 1px solid #8885; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; height: auto; background: #fff; }
+figure { margin: 1rem 0; } figcaption { opacity: .75; font-size: .9rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Starts a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file in the report's folder with the sentence that stands under it."""
+
+    path: Path
+    caption: str
+
+
+Part = Heading | Picture | Table | str
+
+
+def write_report(folder: Path, title: str, parts: Sequence[Part]) -> tuple[Path, Path]:
+    """Write `report.md` and the self-contained `report.html` into `folder`, and return both paths.
+
+    Args:
+        folder: where the pictures are; made if it is absent.
+        title: the first heading.
+        parts: from top to bottom; a plain string is a paragraph.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    markdown, html = folder / "report.md", folder / "report.html"
+    markdown.write_text(to_markdown(title, parts), encoding="utf-8")
+    html.write_text(_page(title, "\n".join(map(_part_html, parts))), encoding="utf-8")
+    return markdown, html
+
+
+def to_markdown(title: str, parts: Sequence[Part]) -> str:
+    """The parts under a title as markdown; pictures are links."""
+    return "\n\n".join([f"# {title}", *map(_part_markdown, parts)]) + "\n"
+
+
+def _part_markdown(part: Part) -> str:
+    if isinstance(part, Heading):
+        return f"## {part.text}"
+    if isinstance(part, Picture):
+        return f"![{part.caption}]({part.path.name})\n\n{part.caption}"
+    if isinstance(part, Table):
+        return f"**{part.title}**\n\n{part.to_markdown()}"
+    return part
+
+
+def _part_html(part: Part) -> str:
+    if isinstance(part, Heading):
+        return f"<h2>{escape(part.text)}</h2>"
+    if isinstance(part, Picture):
+        data = base64.b64encode(part.path.read_bytes()).decode("ascii")
+        caption = escape(part.caption)
+        image = f'<img src="data:image/png;base64,{data}" alt="{caption}">'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+    if isinstance(part, Table):
+        return part.to_html()
+    return f"<p>{escape(part)}</p>"
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )

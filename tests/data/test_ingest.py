@@ -1,0 +1,128 @@
+import csv
+import errno
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from d2v.data import fingerprint, ingest
+from d2v.data.items import Item
+from d2v.data.store import ShardReader, ShardWriter
+from d2v.errors import DataError
+from tests.data.ingest_helpers import make_items, run
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_item_is_accounted_for(tmp_path):
+    report = run(tmp_path / "c", make_items(100))
+    assert report.total == 100 == report.kept + report.quarantined + report.duplicates
+    quarantine, duplicates = rows(tmp_path / "c" / "quarantine.csv"), rows(tmp_path / "c" / "duplicates.csv")
+    assert len(quarantine) == report.quarantined > 10
+    assert {row["reason"] for row in quarantine} == {"it is bad"}
+    assert len(duplicates) == report.duplicates > 10
+    manifest = pq.read_table(tmp_path / "c" / "manifest.parquet").to_pylist()
+    assert len(manifest) == report.kept
+    keys = {row["key"] for row in manifest} | {row["key"] for row in quarantine} | {row["key"] for row in duplicates}
+    assert keys == {f"k{n}" for n in range(100)}
+    shards = ShardReader(tmp_path / "c" / "shards")
+    for row in manifest:
+        assert fingerprint.content_hash(shards.binary("data", row["row"]).lower()) == row["sha256"]
+        assert row["length"] == len(shards.binary("data", row["row"]))
+    assert report.class_names == ["a", "b"]
+    assert report.splits == {"train": report.kept - report.splits["test"], "test": report.splits["test"]}
+
+
+def test_a_test_item_wins_over_its_twin_in_train(tmp_path):
+    items = [Item("a", b"x", split="train"), Item("b", b"x", split="test"), Item("c", b"x", split="train"), Item("d", b"y", split="train")]
+    report = run(tmp_path / "c", items)
+    manifest = pq.read_table(tmp_path / "c" / "manifest.parquet").to_pylist()
+    assert [(row["key"], row["split"]) for row in manifest] == [("b", "test"), ("d", "train")]
+    assert (report.kept, report.duplicates, report.across_splits) == (2, 2, 2)
+    assert rows(tmp_path / "c" / "duplicates.csv") == [
+        {"key": "a", "duplicate_of": "b", "across_splits": "yes"},
+        {"key": "c", "duplicate_of": "b", "across_splits": "yes"},
+    ]
+
+
+def test_splits_by_content_are_stable_and_of_the_asked_size(tmp_path):
+    items = [Item(f"k{n}", b"content %d" % n) for n in range(2000)]
+    report = run(tmp_path / "c", items)
+    again = run(tmp_path / "d", items[::-1])
+    assert report.splits == again.splits
+    assert report.splits["test"] / 2000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_unchanged_is_a_quick_check_and_a_change_rebuilds(tmp_path, monkeypatch):
+    first = run(tmp_path / "c", make_items(50))
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "_Ingest", None)  # any new pass would fail
+        assert run(tmp_path / "c", make_items(50)) == first
+    changed = run(tmp_path / "c", make_items(60), fingerprint="g")
+    assert changed.total == 60
+    assert not (tmp_path / ".c.partial").exists()
+    assert not (tmp_path / ".c.old").exists()
+
+
+def test_a_missing_shard_is_noticed(tmp_path):
+    first = run(tmp_path / "c", make_items(50))
+    lost = next((tmp_path / "c" / "shards").iterdir())
+    lost.unlink()
+    assert run(tmp_path / "c", make_items(50)) == first
+    assert lost.is_file()
+
+
+def test_a_killed_ingest_goes_on_and_ends_in_the_same_bytes(tmp_path):
+    run(tmp_path / "whole", make_items(400))
+    command = [sys.executable, "-m", "tests.data.ingest_helpers", str(tmp_path / "killed"), "400"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    journal = tmp_path / ".killed.partial" / "journal.json"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and json.loads(journal.read_text())["parts"] >= 5):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = json.loads(journal.read_text())["next_item"]
+    assert 0 < done < 400
+    run(tmp_path / "killed", make_items(400))
+    for path in sorted((tmp_path / "whole").rglob("*")):
+        if path.is_file():
+            twin = tmp_path / "killed" / path.relative_to(tmp_path / "whole")
+            assert twin.read_bytes() == path.read_bytes(), path
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole", make_items(80))
+    run(tmp_path / "c", make_items(10))
+    flush, left = ShardWriter.flush, [4]
+
+    def full(self):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return flush(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "flush", full)
+        with pytest.raises(DataError, match=r"disk of .* is full .* MB free"):
+            run(tmp_path / "c", make_items(80), fingerprint="g")
+    assert json.loads((tmp_path / "c" / "corpus.json").read_text())["report"]["total"] == 10
+    assert run(tmp_path / "c", make_items(80), fingerprint="g").fingerprint == whole.fingerprint
+
+
+def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(tmp_path):
+    with pytest.raises(DataError, match=r"None of the 2 items .*quarantine.csv"):
+        run(tmp_path / "c", [Item("a", b"bad"), Item("b", None, refused="a link")])
+    assert [row["reason"] for row in rows(tmp_path / ".c.partial" / "quarantine.csv")] == ["it is bad", "a link"]

@@ -1,0 +1,108 @@
+"""The online probe: what it returns, how long it takes, and that training does not notice it."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import pytest
+import torch
+
+from d2v.config import EvaluateConfig
+from d2v.evaluation.online import TEST_ITEMS, TRAIN_ITEMS, OnlineProbe
+from d2v.evaluation.probe_set import smaller, with_test_items
+from d2v.objectives.base import Objective
+from d2v.objectives.build import build_objective
+from tests.evaluation.fakes import CONFIG, FakeData, modality
+from tests.objectives.helpers import SMALL, recipe
+
+
+def probe_of(data: FakeData, config: EvaluateConfig = CONFIG) -> OnlineProbe:
+    return OnlineProbe(modality(data), recipe(), data, config)
+
+
+@pytest.fixture
+def objective() -> Objective:
+    return build_objective(modality(FakeData()), recipe())
+
+
+def test_it_returns_shares_and_a_rank(objective: Objective) -> None:
+    metrics = probe_of(FakeData())(objective.student)
+    assert set(metrics) == {"probe/knn", "probe/linear", "probe/rank"}
+    assert 1 / 3 < metrics["probe/knn"] <= 1.0
+    assert 1 / 3 < metrics["probe/linear"] <= 1.0
+    assert 1.0 <= metrics["probe/rank"] <= 32.0
+
+
+@pytest.mark.parametrize("labelled", ["none", "one"])
+def test_without_classes_there_is_only_a_rank(labelled: str, objective: Objective) -> None:
+    probe = probe_of(FakeData(labelled=labelled))
+    assert set(probe(objective.student)) == {"probe/rank"}
+    assert set(probe.baselines()) == {"probe/rank_random"}
+
+
+def test_data_without_test_items_has_only_a_rank(objective: Objective) -> None:
+    assert set(probe_of(FakeData(test_items=0))(objective.student)) == {"probe/rank"}
+
+
+def test_baselines_are_the_first_weights_and_plain_features(objective: Objective) -> None:
+    probe = probe_of(FakeData())
+    baselines = probe.baselines()
+    assert {f"{name}_random": value for name, value in probe(objective.student).items()}.items() <= baselines.items()
+    assert {"probe/knn_baseline", "probe/linear_baseline"} < set(baselines)
+    assert "probe/rank_baseline" not in baselines
+
+
+def test_training_does_not_notice_it(objective: Objective) -> None:
+    objective.train()
+    objective.student.blocks[0].eval()
+    modes = [module.training for module in objective.modules()]
+    weights, state = copy.deepcopy(objective.state_dict()), torch.get_rng_state()
+    probe = probe_of(FakeData())
+    first, second = probe(objective.student), probe(objective.student)
+    assert first == second
+    assert [module.training for module in objective.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(weights[name], value) for name, value in objective.state_dict().items())
+    assert all(parameter.grad is None for parameter in objective.parameters())
+
+
+def test_dropout_is_off() -> None:
+    values = recipe(SMALL | {"encoder": SMALL["encoder"] | {"dropout": 0.5, "drop_path": 0.5}})
+    student = build_objective(modality(FakeData()), values).student.train()
+    probe = probe_of(FakeData())
+    assert probe(student) == probe(student)
+
+
+def test_items_are_read_once_and_late(objective: Objective) -> None:
+    data = FakeData()
+    probe = probe_of(data)
+    assert data.calls == []
+    probe(objective.student)
+    probe(objective.student)
+    assert data.calls == ["probe_set"]
+
+
+def test_the_subset_is_fixed_and_holds_no_more() -> None:
+    whole = FakeData(train_items=1300, test_items=700).probe_set(recipe())
+    part, again = (smaller(whole, TRAIN_ITEMS, TEST_ITEMS) for _ in range(2))
+    assert (len(part.train_labels), len(part.test_labels)) == (1000, 500)
+    assert torch.equal(part.train_inputs, again.train_inputs)
+    assert part.train_inputs.untyped_storage().nbytes() == part.train_inputs.numel() * 4
+
+
+def test_lent_test_items_leave_train() -> None:
+    whole = with_test_items(FakeData(train_items=25, test_items=0).probe_set(recipe()))
+    assert (len(whole.train_labels), len(whole.test_labels)) == (22, 3)
+    everything = torch.cat((whole.train_inputs, whole.test_inputs))
+    assert len(everything.flatten(1).unique(dim=0)) == 25
+
+
+def test_it_takes_less_than_a_second(objective: Objective) -> None:
+    probe = probe_of(FakeData(train_items=1300, test_items=700), EvaluateConfig())
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        probe(objective.student)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 1.0
