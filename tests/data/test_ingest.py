@@ -44,7 +44,12 @@ def test_every_item_is_accounted_for(tmp_path):
 
 
 def test_a_test_item_wins_over_its_twin_in_train(tmp_path):
-    items = [Item("a", b"x", split="train"), Item("b", b"x", split="test"), Item("c", b"x", split="train"), Item("d", b"y", split="train")]
+    items = [
+        Item("a", b"x", split="train"),
+        Item("b", b"x", split="test"),
+        Item("c", b"x", split="train"),
+        Item("d", b"y", split="train"),
+    ]
     report = run(tmp_path / "c", items)
     manifest = pq.read_table(tmp_path / "c" / "manifest.parquet").to_pylist()
     assert [(row["key"], row["split"]) for row in manifest] == [("b", "test"), ("d", "train")]

@@ -58,5 +58,9 @@ def test_a_misfit_names_every_key(shared_goldens, tmp_path):
     torch.save(content, tmp_path / "damaged.pt")
     with pytest.raises(CheckpointError) as error:
         load_reference(tmp_path / "damaged.pt")
-    for words in ("missing student.blocks.0.norm1.bias", "blocks.1.norm1.bias is (3,)", "unexpected student.blocks.1.surprise"):
+    for words in (
+        "missing student.blocks.0.norm1.bias",
+        "blocks.1.norm1.bias is (3,)",
+        "unexpected student.blocks.1.surprise",
+    ):
         assert words in str(error.value)

@@ -47,7 +47,9 @@ def test_post_norm_block_equals_the_references(shared_goldens):
     golden = np.load(shared_goldens / "decoders.npz")
     block = PostNormBlock(16, 4, 4.0, 1e-5).double().eval()
     prefix = "block_postln:p:"
-    block.load_state_dict({n.removeprefix(prefix): torch.from_numpy(golden[n]).double() for n in golden.files if n.startswith(prefix)})
+    block.load_state_dict(
+        {n.removeprefix(prefix): torch.from_numpy(golden[n]).double() for n in golden.files if n.startswith(prefix)}
+    )
     bias = torch.from_numpy(golden["block_postln:bias"])
     padding = torch.from_numpy(golden["block_postln:pad"]).bool()
     bias = bias.masked_fill(padding[:, None, None, :], float("-inf"))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from d2v.models.masking import Masks
 from d2v.modalities import registry
+from d2v.models.masking import Masks
 from d2v.objectives.build import build_objective
 from tests.objectives.helpers import SMALL, SMALL_V1, batch, recipe, select
 
@@ -101,7 +101,7 @@ def test_scatter_puts_visible_tokens_back_among_small_noise():
     whole = batch(200)
     masks = objective.draw_masks(whole, 0, "cpu")
     visible = torch.randn(600, 4, 32)
-    filled = objective.decoder_input(visible, masks, objective._noise(whole))
+    filled = objective.decoder_input(visible, masks.visible_idx, objective._noise(whole))
     place = masks.visible_idx.flatten(0, 1).unsqueeze(-1).expand_as(visible)
     assert torch.equal(filled.gather(1, place), visible)
     noise = filled[masks.is_masked]

@@ -69,16 +69,13 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     assert seen == [pytest.approx(0.1 * 1e-3, rel=1e-4)]  # first moment = (1 - beta1) * clipped gradient
 
 
-def test_precision_as_asked_or_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_as_asked_or_as_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     assert choose_precision("fp32", cpu)[0] == "fp32"
     assert choose_precision("bf16", cpu)[0] == "bf16"
-    monkeypatch.setattr("d2v.training.precision._cpu_has_bf16", lambda: True)
-    for speedup, precision in ((0.8, "fp32"), (2.0, "bf16")):
-        monkeypatch.setattr("d2v.training.precision._measure_speedup", lambda value=speedup: value)
+    for flag, precision in (("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=flag: {name: True})
         assert choose_precision("auto", cpu)[0] == precision
-    monkeypatch.setattr("d2v.training.precision._cpu_has_bf16", lambda: False)
-    assert choose_precision("auto", cpu) == ("fp32", "the CPU has no bf16 instructions")
 
 
 def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,6 @@ class LineHash:
 
 
 def hash_split(digest: bytes, test_fraction: float) -> str:
-    """"train" or "test" from an item's content: the same content is always on the same side."""
+    """ "train" or "test" from an item's content: the same content is always on the same side."""
     position = int.from_bytes(digest[:8], "big") / 2.0**64
     return "test" if position < test_fraction else "train"

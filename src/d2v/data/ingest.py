@@ -81,8 +81,13 @@ class _Outcome:
 
 
 def ingest(
-    source: Source, read: Reader, facts: tuple[str, ...], out: Path, parameters: Mapping[str, Any],
-    shard_bytes: int, test_fraction: float,
+    source: Source,
+    read: Reader,
+    facts: tuple[str, ...],
+    out: Path,
+    parameters: Mapping[str, Any],
+    shard_bytes: int,
+    test_fraction: float,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -122,7 +127,9 @@ def _unchanged(out: Path, identity: str) -> IngestReport | None:
     except (OSError, json.JSONDecodeError):
         return None
     parts = content.get("shard_bytes", {})
-    whole = all((out / SHARDS / name).is_file() and (out / SHARDS / name).stat().st_size == size for name, size in parts.items())
+    whole = all(
+        (out / SHARDS / name).is_file() and (out / SHARDS / name).stat().st_size == size for name, size in parts.items()
+    )
     return IngestReport(**content["report"]) if content.get("identity") == identity and whole else None
 
 
@@ -130,8 +137,14 @@ class _Ingest:
     """One pass over a source into the partial folder; picks up where its journal ends."""
 
     def __init__(
-        self, source: Source, read: Reader, facts: tuple[str, ...], folder: Path, identity: str,
-        shard_bytes: int, test_fraction: float,
+        self,
+        source: Source,
+        read: Reader,
+        facts: tuple[str, ...],
+        folder: Path,
+        identity: str,
+        shard_bytes: int,
+        test_fraction: float,
     ) -> None:
         self.source, self.read, self.facts = source, read, facts
         self.folder, self.identity, self.test_fraction = folder, identity, test_fraction

@@ -1,4 +1,7 @@
-"""Names and sizes of the reference's vision checkpoints: data2vec 2.0, and data2vec 1.0 in BEiT's and fairseq's layout."""
+"""Names and sizes of the reference's vision checkpoints.
+
+data2vec 2.0, and data2vec 1.0 in the BEiT repository's and in fairseq's layout.
+"""
 
 from __future__ import annotations
 

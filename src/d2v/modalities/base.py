@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from d2v.config import Block, TrainConfig
 from d2v.data.batch import Batch, SampleKeys
 
 if TYPE_CHECKING:
+    from d2v.models.decoder import ConvDecoder
     from d2v.models.encoder import Encoder
 
 
@@ -85,6 +86,8 @@ class Modality:
         draw_masks: (recipe, keys (N,)) -> is_masked (N, tokens) bool, a pure function of the keys.
         baseline_features: inputs -> (n, d) plain features that an encoder must beat.
         describe: data -> plain values that travel with a trained encoder: normalisation, class names.
+        example_request: config.json of an encoder -> raw items as a user sends them, for the model's signature.
+        to_inputs: (raw items, config.json) -> model inputs; raises DataError for what does not fit.
         to_pictures: (inputs, data) -> (n, height, width, 3) uint8 for people.
     """
 
@@ -92,13 +95,15 @@ class Modality:
     recipe: type[Block]
     ingest: Callable[[Any, Path], Any]
     prepare: Callable[[Any, Path, Path], Any]
-    open: Callable[[Path], PreparedData]
+    open: Callable[[Path], Any]
     build_encoder: Callable[[Any], Encoder]
-    build_decoder: Callable[[Any], nn.Module]
+    build_decoder: Callable[[Any], ConvDecoder]
     mask_shape: Callable[[Any], MaskShape]
     draw_masks: Callable[[Any, Tensor], Tensor]
     baseline_features: Callable[[Tensor], Tensor]
     describe: Callable[[Any], dict[str, Any]]
+    example_request: Callable[[dict[str, Any]], np.ndarray]
+    to_inputs: Callable[[np.ndarray, dict[str, Any]], Tensor]
     to_pictures: Callable[[Tensor, PreparedData], np.ndarray]
 
     @property

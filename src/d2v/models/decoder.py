@@ -6,6 +6,8 @@ Tokens stay channels-last throughout, so that neither the norm nor the projectio
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,8 +49,7 @@ class ConvDecoder(nn.Module):
         super().__init__()
         self.grid = grid
         channels = [width] + [config.width] * config.layers
-        pairs = zip(channels[:-1], channels[1:], strict=True)
-        self.layers = nn.ModuleList([ConvLayer(a, b, config, len(grid)) for a, b in pairs])
+        self.layers = nn.ModuleList([ConvLayer(a, b, config, len(grid)) for a, b in pairwise(channels)])
         self.dropout = nn.Dropout(config.input_dropout)
         self.projection = self._make_projection(width, config)
 
@@ -56,7 +57,7 @@ class ConvDecoder(nn.Module):
     def _make_projection(width: int, config: DecoderConfig) -> nn.Sequential:
         sizes = [config.width] + [int(config.width * config.projection_ratio)] * (config.projection_layers - 1)
         hidden: list[nn.Module] = []
-        for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for size_in, size_out in pairwise(sizes):
             hidden += [nn.Linear(size_in, size_out), nn.GELU()]
         return nn.Sequential(*hidden, nn.Linear(sizes[-1], width))
 

@@ -5,20 +5,21 @@ Shape legend: B samples, M masks per sample, T tokens, V visible, E extra tokens
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 
-class Stem(Protocol):
+class Stem(nn.Module, ABC):
     """A modality's way from inputs to tokens."""
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    @abstractmethod
+    def forward(self, inputs: Tensor) -> Tensor:
         """Local features (B, T, D), the same for every mask."""
-        ...
 
+    @abstractmethod
     def place(self, local_BTD: Tensor, visible_idx: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Add positions and keep what is visible.
 
@@ -29,7 +30,6 @@ class Stem(Protocol):
         Returns:
             ((B*M, V, D) tokens, attention bias broadcasting to (B*M, H, E+V, E+V) or None).
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
     """Stem, extra tokens, optional context norm, prenet blocks, trunk blocks, optional final norm.
 
     Args:
-        stem: the modality's Stem module.
+        stem: from inputs to tokens.
         blocks: trunk blocks, each (x, bias) -> (x, ffn).
         width: D.
         prenet: blocks before the trunk whose outputs are never targets.
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        stem: nn.Module,
+        stem: Stem,
         blocks: nn.ModuleList,
         width: int,
         prenet: nn.ModuleList | None = None,

@@ -30,6 +30,12 @@ class Masks:
     masked_idx: Tensor | None
     count: Tensor
 
+    def indices(self) -> tuple[Tensor, Tensor]:
+        """`visible_idx` and `masked_idx`. Raises ValueError for rows that differ in their number of hidden tokens."""
+        if self.visible_idx is None or self.masked_idx is None:
+            raise ValueError("ragged masks have no index sets: draw masks with equal counts to drop tokens")
+        return self.visible_idx, self.masked_idx
+
     @staticmethod
     def with_equal_counts(is_masked: Tensor, samples: int, hidden: int) -> Masks:
         """Masks of which every row hides exactly `hidden` tokens. The sort is stable, so indices ascend."""

@@ -11,6 +11,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from d2v.models.encoder import Encoder
+
 
 class Teacher(nn.Module):
     """An encoder that follows the student: delta <- tau * delta + (1 - tau) * theta.
@@ -20,9 +22,10 @@ class Teacher(nn.Module):
         copied: name prefixes of parameters that are taken over verbatim instead of averaged.
     """
 
-    def __init__(self, student: nn.Module, copied: tuple[str, ...] = ()) -> None:
+    def __init__(self, student: Encoder, copied: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(student).requires_grad_(False).eval()
+        self.encoder = copy.deepcopy(student)
+        self.encoder.requires_grad_(False).eval()
         self._copied = copied
         self._pairs: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
 

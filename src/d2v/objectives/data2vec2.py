@@ -93,10 +93,10 @@ class Data2Vec2(Objective):
             encoded = teacher.encode(teacher.stem(inputs), activation=self.config.targets.activation)
         return make_targets(encoded.activations, self.config.targets)
 
-    def decoder_input(self, visible_RVD: Tensor, masks: Masks, noise_RTD: Tensor) -> Tensor:
+    def decoder_input(self, visible_RVD: Tensor, visible_idx: Tensor, noise_RTD: Tensor) -> Tensor:
         """Put visible outputs back in their places, small Gaussian noise everywhere else: (R, T, D)."""
         visible_RVD = self.decoder.dropout(visible_RVD)
-        place = masks.visible_idx.flatten(0, 1).unsqueeze(-1).expand_as(visible_RVD)
+        place = visible_idx.flatten(0, 1).unsqueeze(-1).expand_as(visible_RVD)
         return noise_RTD.to(visible_RVD.dtype).scatter(1, place, visible_RVD)
 
     def _noise(self, batch: Batch) -> Tensor:
@@ -106,12 +106,13 @@ class Data2Vec2(Objective):
     def forward(self, batch: Batch, masks: Masks, noise_RTD: Tensor | None = None) -> LossOutput:
         """`noise_RTD` replaces the drawn decoder noise, for comparison with other implementations."""
         target_BTD = self.targets(batch.inputs)
-        encoded = self.student.encode(self.student.stem(batch.inputs), masks.visible_idx)
+        visible_idx, masked_idx = masks.indices()
+        encoded = self.student.encode(self.student.stem(batch.inputs), visible_idx)
         noise_RTD = self._noise(batch) if noise_RTD is None else noise_RTD
-        filled_RTC = self.decoder.fill_in(self.decoder_input(encoded.tokens, masks, noise_RTD))
+        filled_RTC = self.decoder.fill_in(self.decoder_input(encoded.tokens, visible_idx, noise_RTD))
 
         rows = torch.arange(len(filled_RTC), device=filled_RTC.device)[:, None]
-        masked_RN = masks.masked_idx.flatten(0, 1)
+        masked_RN = masked_idx.flatten(0, 1)
         prediction_RND = self.decoder.projection(filled_RTC[rows, masked_RN])
         target_RND = target_BTD[rows // self.config.masks_per_sample, masked_RN]
         regression = regression_loss(prediction_RND, target_RND, self.config.loss)
@@ -140,4 +141,3 @@ class Data2Vec2(Objective):
             "decoder": 3.0 * masks * self.decoder.flops(self.tokens),
         }
         return parts | {"total": sum(parts.values())}
-

@@ -111,8 +111,13 @@ def _draw_panel(ax: Axes, title: str, curves: Sequence[Curve], history: pd.DataF
     ax.set_title(title)
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5))
-    if len(curves) > 1:
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_xlim(0, pd.to_numeric(history["update"]).max() * 1.02)
+    if len(curves) > 2:
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.17 * len(curves) * (high - low))  # room for the legend above the curves
+        ax.legend(loc="upper left", handlelength=1.6)
+    elif len(curves) == 2:
         ax.legend(loc="best", handlelength=1.6)
 
 

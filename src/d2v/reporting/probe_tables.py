@@ -54,11 +54,10 @@ def verdict(metrics: Metrics) -> str:
 def _compared(metrics: Metrics, suffix: str, than: str) -> str:
     name = f"probe/linear_gain_over{suffix}"
     gain, low, high = (100.0 * metrics[name + end] for end in ("", "_low", "_high"))
-    spread = f"({low:+.1f} to {high:+.1f})"
     if low > 0.0:
-        return f"{gain:.1f} points {spread} better than {than}"
+        return f"{gain:.1f} points ({low:.1f} to {high:.1f}) better than {than}"
     if high < 0.0:
-        return f"{-gain:.1f} points {spread} worse than {than}"
+        return f"{-gain:.1f} points ({-high:.1f} to {-low:.1f}) worse than {than}"
     return f"not told apart from {than} ({gain:+.1f} points, {low:+.1f} to {high:+.1f})"
 
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from d2v.data.random import mix
-from d2v.models.masking import Masks, exactly, paint_blocks
 from d2v.modalities.vision.config import BeitMask, InverseBlockMask
 from d2v.modalities.vision.masking import beit_masks, block_masks, hidden_count
+from d2v.models.masking import Masks, exactly, paint_blocks
 
 
 def keys(count: int, seed: int = 0) -> torch.Tensor:

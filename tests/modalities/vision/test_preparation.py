@@ -32,7 +32,9 @@ def make_corpus(folder, count=60, labels=("cat", "dog", "eel"), sides=((20, 16),
     items = []
     for n in range(count):
         split = "test" if n % 4 == 0 else "train"
-        items.append(Item(f"{n}.png", picture(n, *sides[n % len(sides)]), labels[n % len(labels)] if labels else None, split))
+        items.append(
+            Item(f"{n}.png", picture(n, *sides[n % len(sides)]), labels[n % len(labels)] if labels else None, split)
+        )
     source = Source("pictures", f"{count}", count, lambda start: iter(items[start:]))
     config = VisionIngestConfig(source="x")
     ingest(source, lambda data: read_image(data, config), FACTS, folder, {}, 5_000, 0.1)

@@ -80,7 +80,10 @@ REJECTED = {
     "many pixels": (encode(plain(size=(101, 100)), "PNG"), "101 x 100 px is above max_pixels"),
     "too small": (encode(plain(size=(3, 50)), "PNG"), "below min_side_px"),
     "many bytes": (encode(noise(), "BMP") + b"\0" * 200_000, "above max_item_bytes"),
-    "float tiff beyond 1": (encode(Image.fromarray(np.full((8, 8), 7.5, np.float32)), "TIFF"), "not all between 0 and 1"),
+    "float tiff beyond 1": (
+        encode(Image.fromarray(np.full((8, 8), 7.5, np.float32)), "TIFF"),
+        "not all between 0 and 1",
+    ),
     "nan tiff": (encode(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF"), "not all between 0 and 1"),
     "array with no range": (np.zeros((8, 8), np.int64), "no known range"),
     "array of the wrong shape": (np.zeros((8, 8, 7), np.uint8), "is not an image"),
@@ -132,7 +135,9 @@ def test_read_and_stored_as_eight_bit_rgb_or_grey(name):
     assert (isinstance(data, bytes) and record.data == data) == keeps_bytes
 
 
-@pytest.mark.parametrize("name", ["png", "bmp", "webp", "palette png", "cmyk tiff", "animated gif", "animated webp", "uint8 array"])
+@pytest.mark.parametrize(
+    "name", ["png", "bmp", "webp", "palette png", "cmyk tiff", "animated gif", "animated webp", "uint8 array"]
+)
 def test_colours_survive(name):
     pixels = decode(read_image(READ[name][0], CONFIG).data).astype(int)
     assert np.abs(pixels - np.array(RED)).max() <= 12

@@ -227,8 +227,10 @@ def tar_source(place: Place, max_item_bytes: int) -> Source:
         read = 0
         try:
             for archive, member in _members(place.fs, file.path):
-                if read >= start:
-                    yield _tar_item(archive, member, layout(), max_item_bytes)
+                if read >= start - 1:  # reading the last one to skip shows whether the archive breaks off in it
+                    item = _tar_item(archive, member, layout(), max_item_bytes)
+                    if read >= start:
+                        yield item
                 read += 1
         except DAMAGE as error:
             if read >= start:

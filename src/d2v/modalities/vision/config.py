@@ -116,7 +116,9 @@ class VisionTrainConfig(TrainConfig):
                 f"{self.encoder.depth}: set it to at most {self.encoder.depth}"
             )
         if self.objective.name == "data2vec2" and self.mask.kind != "block":
-            raise ValueError("objective data2vec2 needs the same number of visible patches per row: set mask.kind=block")
+            raise ValueError(
+                "objective data2vec2 needs the same number of visible patches per row: set mask.kind=block"
+            )
         if (self.objective.name == "data2vec1") != (self.encoder.layout == "beit"):
             raise ValueError(
                 f"objective {self.objective.name} does not go with encoder.layout {self.encoder.layout}: "

@@ -97,8 +97,8 @@ class VisionData:
         stored, wanted = int(self.about["store_px"]), recipe.encoder.image_px
         if stored < wanted:
             raise ConfigError(
-                f"the prepared images have {stored} px and the encoder takes {wanted} px: set prepare.store_px={wanted} "
-                f"and prepare again, or set train.encoder.image_px={stored}"
+                f"the prepared images have {stored} px and the encoder takes {wanted} px: set prepare.store_px="
+                f"{wanted} and prepare again, or set train.encoder.image_px={stored}"
             )
 
     def probe_set(self, recipe: VisionTrainConfig) -> ProbeSet:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from d2v.config import Data2Vec2Config
 from d2v.errors import ConfigError
+from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
 from d2v.models.blocks import PostNormBlock, PreNormBlock, bert_init
 from d2v.models.decoder import ConvDecoder
-from d2v.models.encoder import Encoder
-from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
+from d2v.models.encoder import Encoder, Stem
 
 CHANNELS = 3
 
@@ -60,7 +60,7 @@ def gather_visible(x_BTD: Tensor, visible_idx: Tensor) -> Tensor:
     return x_BTD[rows, visible_idx.flatten(1)].view(samples * masks, visible, -1)
 
 
-class SincosStem(nn.Module):
+class SincosStem(Stem):
     """Patch embedding; fixed positions are added before anything is hidden (data2vec 2.0)."""
 
     def __init__(self, config: VisionEncoderConfig) -> None:
@@ -78,7 +78,7 @@ class SincosStem(nn.Module):
         return (x_BTD if visible_idx is None else gather_visible(x_BTD, visible_idx)), None
 
 
-class RelativeStem(nn.Module):
+class RelativeStem(Stem):
     """Patch embedding with one relative position bias table for all blocks (BEiT).
 
     The table has (2g-1)^2 rows for patch pairs and three more: CLS to patch, patch to CLS, CLS to CLS.
@@ -122,17 +122,6 @@ def build_encoder(recipe: VisionTrainConfig) -> Encoder:
     return _build_data2vec2(config) if config.layout == "data2vec2" else _build_beit(config)
 
 
-def _block_arguments(config: VisionEncoderConfig) -> dict[str, float]:
-    return {
-        "width": config.width,
-        "heads": config.heads,
-        "mlp_ratio": config.mlp_ratio,
-        "norm_eps": config.norm_eps,
-        "dropout": config.dropout,
-        "attention_dropout": config.attention_dropout,
-    }
-
-
 def _drop_path_rates(config: VisionEncoderConfig) -> list[float]:
     """A linear ramp over prenet and trunk together (the reference restarts it at the trunk)."""
     blocks = config.prenet_depth + config.depth
@@ -140,32 +129,36 @@ def _drop_path_rates(config: VisionEncoderConfig) -> list[float]:
 
 
 def _build_data2vec2(config: VisionEncoderConfig) -> Encoder:
-    arguments = _block_arguments(config)
-    blocks = [PostNormBlock(**arguments, drop_path=rate) for rate in _drop_path_rates(config)]
+    c = config
+    blocks = [
+        PostNormBlock(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout, rate)
+        for rate in _drop_path_rates(c)
+    ]
     encoder = Encoder(
-        SincosStem(config),
-        nn.ModuleList(blocks[config.prenet_depth :]),
-        config.width,
-        prenet=nn.ModuleList(blocks[: config.prenet_depth]),
+        SincosStem(c),
+        nn.ModuleList(blocks[c.prenet_depth :]),
+        c.width,
+        prenet=nn.ModuleList(blocks[: c.prenet_depth]),
         extra_tokens=1,
-        context_norm=nn.LayerNorm(config.width, eps=config.norm_eps),
+        context_norm=nn.LayerNorm(c.width, eps=c.norm_eps),
     )
     return encoder.apply(bert_init)
 
 
 def _build_beit(config: VisionEncoderConfig) -> Encoder:
-    arguments = _block_arguments(config) | {"layer_scale_init": config.layer_scale_init}
-    blocks = [PreNormBlock(**arguments, drop_path=rate) for rate in _drop_path_rates(config)]
-    encoder = Encoder(
-        RelativeStem(config),
-        nn.ModuleList(blocks),
-        config.width,
-        extra_tokens=1,
-        final_norm=nn.LayerNorm(config.width, eps=config.norm_eps),
-    ).apply(bert_init)
-    nn.init.trunc_normal_(encoder.extra_tokens, std=0.02)
-    nn.init.trunc_normal_(encoder.stem.patches.proj.weight, std=0.02)
+    c = config
+    blocks = [
+        PreNormBlock(
+            c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout, rate, c.layer_scale_init
+        )
+        for rate in _drop_path_rates(c)
+    ]
+    stem, final_norm = RelativeStem(c), nn.LayerNorm(c.width, eps=c.norm_eps)
+    encoder = Encoder(stem, nn.ModuleList(blocks), c.width, extra_tokens=1, final_norm=final_norm).apply(bert_init)
     with torch.no_grad():
+        for tensor in (encoder.extra_tokens, stem.patches.proj.weight):
+            if tensor is not None:
+                nn.init.trunc_normal_(tensor, std=0.02)
         for depth, block in enumerate(blocks, start=1):
             block.attn.proj.weight.div_(math.sqrt(2.0 * depth))
             block.mlp.fc2.weight.div_(math.sqrt(2.0 * depth))

@@ -181,7 +181,9 @@ def _colours(backgrounds: Floats, candidates: Floats, contrast: float) -> Floats
     mean = backgrounds.mean(axis=(1, 2))
     colours = candidates * np.float32(255.0)
     distance = np.linalg.norm(colours - mean[:, None, :], axis=-1)
-    chosen = np.where((distance >= contrast).any(axis=1), (distance >= contrast).argmax(axis=1), distance.argmax(axis=1))
+    chosen = np.where(
+        (distance >= contrast).any(axis=1), (distance >= contrast).argmax(axis=1), distance.argmax(axis=1)
+    )
     return colours[np.arange(len(colours)), chosen]
 
 
@@ -262,7 +264,9 @@ def _raster(font_name: str, character: str) -> Image.Image:
 def _centred(raster: Image.Image, size_px: int, side: int) -> Floats:
     """The glyph with its longer side `size_px`, in the middle of an empty (side, side) cell."""
     ratio = size_px / max(raster.size)
-    small = raster.resize((max(round(raster.width * ratio), 1), max(round(raster.height * ratio), 1)), Image.Resampling.BOX)
+    small = raster.resize(
+        (max(round(raster.width * ratio), 1), max(round(raster.height * ratio), 1)), Image.Resampling.BOX
+    )
     cell = Image.new("L", (side, side))
     cell.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
     return np.asarray(cell, np.float32) / np.float32(255.0)

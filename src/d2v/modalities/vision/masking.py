@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from d2v.data.random import mix, uniform
-from d2v.models.masking import exactly, paint_blocks
 from d2v.modalities.base import MaskShape
 from d2v.modalities.vision.config import BeitMask, InverseBlockMask, VisionTrainConfig
+from d2v.models.masking import exactly, paint_blocks
 
 BEIT_TRIES = 10
 
@@ -30,8 +30,8 @@ def draw_masks(recipe: VisionTrainConfig, keys: Tensor) -> Tensor:
 def mask_shape(recipe: VisionTrainConfig) -> MaskShape:
     """Patches of an image, and how many of them every mask hides (0 for BEiT masks, which vary)."""
     patches = recipe.encoder.grid**2
-    fixed = isinstance(recipe.mask, InverseBlockMask)
-    return MaskShape(patches, hidden_count(recipe.mask, patches) if fixed else 0)
+    mask = recipe.mask
+    return MaskShape(patches, hidden_count(mask, patches) if isinstance(mask, InverseBlockMask) else 0)
 
 
 def hidden_count(config: InverseBlockMask, patches: int) -> int:

@@ -9,6 +9,7 @@ from d2v.modalities.vision.encoder import build_decoder, build_encoder
 from d2v.modalities.vision.ingestion import ingest
 from d2v.modalities.vision.masking import draw_masks, mask_shape
 from d2v.modalities.vision.preparation import prepare
+from d2v.modalities.vision.serving import example_request, to_inputs
 
 VISION = Modality(
     name="vision",
@@ -22,5 +23,7 @@ VISION = Modality(
     draw_masks=draw_masks,
     baseline_features=baseline_features,
     describe=describe,
+    example_request=example_request,
+    to_inputs=to_inputs,
     to_pictures=to_pictures,
 )

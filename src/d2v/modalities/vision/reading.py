@@ -33,14 +33,14 @@ def read_image(data: bytes | np.ndarray, config: VisionIngestConfig) -> Record:
     Raises:
         Rejected: with the reason.
     """
+    notes: list[str] = []
     if isinstance(data, np.ndarray):
-        picture, notes, changed = _from_array(data), [], True
+        picture, keep = _from_array(data), False
         _check_size(picture, config)
     else:
-        picture, notes, changed = _from_file(data, config)
+        picture, keep = _from_file(data, config, notes)
     rgb = _to_eight_bit(picture, notes)
-    changed = changed or bool(notes)
-    stored = _png(rgb) if changed or isinstance(data, np.ndarray) else data
+    stored = data if keep and not notes and isinstance(data, bytes) else _png(rgb)
     return Record(stored, {"width": rgb.width, "height": rgb.height}, ", ".join(notes))
 
 
@@ -50,8 +50,8 @@ def decode(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def _from_file(data: bytes, config: VisionIngestConfig) -> tuple[Image.Image, list[str], bool]:
-    """(decoded picture, what was done to it, whether the bytes cannot be kept as they are)."""
+def _from_file(data: bytes, config: VisionIngestConfig, notes: list[str]) -> tuple[Image.Image, bool]:
+    """(decoded picture, whether the bytes could be kept); adds to `notes` what was done to it."""
     if not data:
         raise Rejected("the file is empty")
     if len(data) > config.max_item_bytes:
@@ -63,8 +63,7 @@ def _from_file(data: bytes, config: VisionIngestConfig) -> tuple[Image.Image, li
     except DECODE_ERRORS as error:
         raise Rejected(f"the image header is damaged: {error}") from None
     _check_size(picture, config)
-    notes: list[str] = []
-    changed = picture.format not in KEPT_FORMATS or picture.mode not in KEPT_MODES
+    keep = picture.format in KEPT_FORMATS and picture.mode in KEPT_MODES
     try:
         if getattr(picture, "n_frames", 1) > 1:
             notes.append("first frame of an animation")
@@ -75,7 +74,7 @@ def _from_file(data: bytes, config: VisionIngestConfig) -> tuple[Image.Image, li
         raise Rejected(f"the image is truncated or corrupt: {error}") from None
     if picture.getexif().get(0x0112, 1) not in (0, 1):
         notes.append("turned by its EXIF orientation")
-    return turned, notes, changed
+    return turned, keep
 
 
 def _check_size(picture: Image.Image, config: VisionIngestConfig) -> None:

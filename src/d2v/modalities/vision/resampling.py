@@ -32,9 +32,7 @@ class Crops:
     flip: Tensor
 
 
-def draw_crops(
-    keys: Tensor, heights: Tensor, widths: Tensor, scale: tuple[float, float], flip: float
-) -> Crops:
+def draw_crops(keys: Tensor, heights: Tensor, widths: Tensor, scale: tuple[float, float], flip: float) -> Crops:
     """Random resized crops as torchvision draws them: an area in `scale`, an aspect log-uniform in 3/4 to 4/3, the
     first of ten tries that fits, else the largest central box of an allowed aspect.
 
@@ -49,7 +47,9 @@ def draw_crops(
     low, high = torch.tensor(ASPECT).log().tolist()
     aspect = torch.exp(low + (high - low) * draws[:, CROP_TRIES : 2 * CROP_TRIES])
     tried_width, tried_height = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
-    fits = (tried_width > 0) & (tried_height > 0) & (tried_width <= widths[:, None]) & (tried_height <= heights[:, None])
+    fits = (
+        (tried_width > 0) & (tried_height > 0) & (tried_width <= widths[:, None]) & (tried_height <= heights[:, None])
+    )
     first = fits.float().argmax(dim=1, keepdim=True)
     any_fit = fits.any(dim=1)
     height = torch.where(any_fit, tried_height.gather(1, first)[:, 0], _central(heights, widths))

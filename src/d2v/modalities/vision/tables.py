@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -70,7 +70,7 @@ class _Table:
         if self.label is None or self.class_names:
             return set()
         found: set[str] = set()
-        with self._open() as table:
+        with suppress(*self.errors), self._open() as table:  # items() tells what is damaged
             for batch in table.iter_batches(columns=[self.label]):
                 found.update(str(value) for value in batch.column(0).unique().to_pylist() if value is not None)
         return found

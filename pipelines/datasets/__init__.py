@@ -1,0 +1,5 @@
+"""Catalog types."""
+
+from pipelines.datasets.folder import FolderDataset, PlaceDataset
+
+__all__ = ["FolderDataset", "PlaceDataset"]

@@ -1,0 +1,35 @@
+"""The evaluate step, and the entry in the model registry."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipelines.recipes import step
+from pipelines.tracking import active_tracker
+
+
+def evaluate(
+    modality: str,
+    train_values: dict[str, Any],
+    values: dict[str, Any],
+    prepared: Path,
+    run_folder: Path,
+    place: Path,
+) -> Path:
+    """Probe the frozen encoder beside the random-initialised one and plain features; metrics, pictures and report
+    go under `place`."""
+    from d2v.evaluation.run import evaluate as run_evaluation
+    from d2v.modalities import registry
+
+    recipe, config = step(modality, "train", train_values), step(modality, "evaluate", values)
+    run_evaluation(registry.get(modality), recipe, config, prepared, run_folder, place, active_tracker())
+    return place
+
+
+def register(modality: str, run_folder: Path, report: Path) -> None:
+    """Register the encoder as `d2v-<modality>` with the alias `challenger` and its metrics as tags."""
+    from d2v.tracking.registry import register_encoder
+
+    metrics = json.loads((report / "metrics.json").read_text())
+    figures = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    register_encoder(modality, run_folder / "encoder", figures)

@@ -1,0 +1,50 @@
+"""From Kedro's parameters to typed recipes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from functools import partial, update_wrapper
+from typing import Any
+
+from d2v.config import Block, parse
+from d2v.errors import ConfigError
+from d2v.modalities import registry
+
+
+def parse_all(parameters: Mapping[str, Any]) -> dict[str, Block]:
+    """The recipe of every modality in the parameters.
+
+    Raises ConfigError with all wrong entries of all modalities, misspelt modalities included.
+    """
+    recipes: dict[str, Block] = {}
+    problems: list[str] = []
+    for name, block in parameters.items():
+        if name not in registry.MODALITIES:
+            problems.append(_unknown_block(name))
+            continue
+        try:
+            recipes[name] = parse(registry.recipe_type(name), block or {}, at=name)
+        except ConfigError as error:
+            problems += str(error).splitlines()[1:]
+    if problems:
+        entries = "1 wrong entry" if len(problems) == 1 else f"{len(problems)} wrong entries"
+        raise ConfigError("\n".join([f"{entries} in the recipe:", *problems]))
+    return recipes
+
+
+def _unknown_block(name: str) -> str:
+    near = difflib.get_close_matches(name, registry.MODALITIES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(registry.MODALITIES)}"
+    return f"  {name}: unknown modality; {hint}"
+
+
+def step(modality: str, name: str, values: Mapping[str, Any]) -> Any:
+    """One step's block, such as `train`, of a modality's recipe. Raises ConfigError."""
+    block = registry.recipe_type(modality).model_fields[name].annotation
+    return parse(block, values, at=f"{modality}.{name}")
+
+
+def of_modality(function: Callable[..., Any], modality: str) -> Callable[..., Any]:
+    """`function` with its first argument, the modality's name, filled in; Kedro sees the function's own name."""
+    return update_wrapper(partial(function, modality), function)

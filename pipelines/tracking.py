@@ -1,0 +1,138 @@
+"""One MLflow run per Kedro run."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import psutil
+import yaml
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from mlflow.tracking import MlflowClient
+
+from d2v.errors import Interrupted
+from d2v.tracking.mlflow_tracker import MlflowTracker
+from d2v.training.tracker import NullTracker, Tracker
+from pipelines.recipes import parse_all
+
+with warnings.catch_warnings(record=True):  # at its import MLflow asks kedro-mlflow's author for type hints
+    from kedro_mlflow.framework.hooks import MlflowHook
+
+PLUGIN_KEYS = ("env", "tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "load_versions", "pipeline_names")
+
+
+def active_tracker() -> Tracker:
+    """A tracker on the run that the hook opened; one that drops everything where there is none."""
+    run = mlflow.active_run()
+    return MlflowTracker(run.info.run_id, mlflow.get_tracking_uri()) if run else NullTracker()
+
+
+class TrackingHook(MlflowHook):
+    """kedro-mlflow's hook with a database anchored at the project, the parsed recipe as flat parameters, tags to
+    filter by, and runs that end as KILLED when they were stopped."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Choose the store and open the experiment."""
+        self._project = Path(context.project_path)
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{self._project / 'mlflow.db'}")
+        self._recipes = parse_all(context.config_loader["parameters"])
+        super().after_context_created(context)
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Open the run with its tags, the resolved recipes, and the blocks that its nodes take as flat parameters:
+        `train.optimizer.lr`, whatever the modality, unless the run has several."""
+        kept = {key: run_params.get(key) for key in PLUGIN_KEYS}
+        super().before_pipeline_run(run_params=kept, pipeline=pipeline, catalog=catalog)
+        atexit.register(self._close_interrupted)
+        if not self._is_mlflow_enabled:
+            return
+        close_dead_runs(self.mlflow_config.tracking.experiment._experiment.experiment_id)
+        modalities = sorted({node.namespace for node in pipeline.nodes if node.namespace})
+        tags = {
+            "modality": ",".join(modalities),
+            "stage": ",".join(node.short_name for node in pipeline.nodes),
+            "git_commit": git_commit(self._project),
+            "process": process_name(),
+        }
+        tracker = MlflowTracker(self.run_id)
+        tracker.set_tags(tags)
+        for modality in modalities:
+            recipe = self._recipes[modality].model_dump(mode="json")
+            tracker.log_text(yaml.safe_dump({modality: recipe}, sort_keys=False), f"recipe/{modality}.yml")
+            used = {step: recipe[step] for step in _steps(pipeline, modality)}
+            tracker.log_params(used if len(modalities) == 1 else {modality: used})
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
+        """Let the plugin log no parameters: all are there since the run began, defaults included."""
+        super().before_node_run(node=node, catalog=catalog, inputs={}, is_async=is_async)
+
+    @hook_impl
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Close the run: KILLED when someone stopped it, FAILED otherwise."""
+        if isinstance(error, Interrupted):
+            self._close_interrupted()
+            return
+        super().on_pipeline_error(error=error, run_params=run_params, pipeline=pipeline, catalog=catalog)
+
+    def _close_interrupted(self) -> None:
+        """End what is still open. Kedro reports only exceptions to its hooks, so after Ctrl-C or SIGTERM this runs at
+        exit, before MLflow's own handler would mark the run as finished."""
+        while mlflow.active_run() and not self._already_active_mlflow:
+            mlflow.end_run("KILLED")
+
+
+def _steps(pipeline: Pipeline, modality: str) -> list[str]:
+    """The `<step>` of each `params:<modality>.<step>` that a pipeline reads."""
+    start = f"params:{modality}."
+    return sorted(name.removeprefix(start) for name in pipeline.inputs() if name.startswith(start))
+
+
+def process_name() -> str:
+    """`host:pid`, which tells the next run whether this one is still alive."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def close_dead_runs(experiment_id: str) -> None:
+    """Mark as KILLED the runs of this host whose process is gone: a SIGKILL or a power cut leaves them RUNNING."""
+    client = MlflowClient()
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        host, _, pid = run.data.tags.get("process", "").rpartition(":")
+        if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid), run.info.start_time / 1000):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_alive(pid: int, started_s: float) -> bool:
+    """False for a free process id, and for one given anew to a process that is younger than the run."""
+    try:
+        return psutil.Process(pid).create_time() <= started_s
+    except psutil.NoSuchProcess:
+        return False
+
+
+def git_commit(project: Path) -> str:
+    """The checked-out revision, with `+changes` when tracked files differ from it; `unknown` outside git."""
+    try:
+        commit = _git(project, "rev-parse", "HEAD")
+        return f"{commit}+changes" if _git(project, "status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(project: Path, *arguments: str) -> str:
+    answer = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, timeout=10, check=True)
+    return answer.stdout.strip()

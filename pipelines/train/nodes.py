@@ -1,0 +1,17 @@
+"""The train step."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.recipes import step
+from pipelines.tracking import active_tracker
+
+
+def train(modality: str, values: dict[str, Any], probe_values: dict[str, Any], prepared: Path, place: Path) -> Path:
+    """Pretrain under `place`: an unfinished run of this recipe is resumed, a finished one says so."""
+    from d2v.modalities import registry
+    from d2v.pretrain import pretrain
+
+    recipe, probes = step(modality, "train", values), step(modality, "evaluate", probe_values)
+    pretrain(registry.get(modality), recipe, prepared, place, probes, active_tracker())
+    return place

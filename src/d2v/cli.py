@@ -1,0 +1,61 @@
+"""`d2v`: what is not a pipeline."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from d2v.errors import D2vError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
+
+
+@app.callback()
+def main() -> None:
+    """data2vec 1.0 and 2.0 as a pipeline. Training itself is `kedro run --pipeline=pretrain_vision`."""
+
+
+@app.command()
+def doctor(
+    project: Annotated[Path, typer.Option(help="The project's folder.", file_okay=False)] = Path(),
+) -> None:
+    """Look at this machine: accelerator, precision, cores, memory, disk, MLflow store. Ends with 1 if something needs
+    mending."""
+    from d2v.doctor import examine
+
+    problems = 0
+    for finding in examine(project.resolve()):
+        problems += finding.state == "problem"
+        typer.echo(f"{MARKS[finding.state]}  {finding.name:<10} {finding.detail}")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def bench(
+    recipe: Annotated[Path, typer.Option(help="A recipe file of conf/.")] = Path("conf/base/parameters_vision.yml"),
+    prepared: Annotated[Path, typer.Option(help="The folder that its prepare step left.")] = Path(
+        "data/05_model_input/vision/glyphs"
+    ),
+    updates: Annotated[int, typer.Option(help="Updates to time; the first are a warm-up.", min=20)] = 100,
+) -> None:
+    """Time training updates of a recipe on prepared data, and keep nothing."""
+    from d2v.bench import time_updates
+
+    with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
+        figures = time_updates(recipe, prepared, updates, Path(scratch))
+    for name, value in figures.items():
+        typer.echo(f"{name:<22} {value:10.2f}")
+
+
+def run() -> None:
+    """The command's entry: errors that a user can mend are a paragraph and their exit status."""
+    try:
+        app()
+    except D2vError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,139 @@
+"""What this machine has for training, and what to mend."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+LOW_DISK_BYTES = 10 * 10**9
+LOW_MEMORY_BYTES = 3 * 10**9
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked at.
+        state: `ok`, `note` (works, but worth knowing) or `problem` (will fail or be much slower).
+        detail: what was found, and for a problem the fix.
+    """
+
+    name: str
+    state: Literal["ok", "note", "problem"]
+    detail: str
+
+
+def examine(project: Path) -> Iterator[Finding]:
+    """All findings, in reading order.
+
+    Args:
+        project: the project's folder, for its disk and its MLflow store.
+    """
+    checks: tuple[Callable[[], Finding], ...] = (
+        _versions,
+        _accelerator,
+        _precision,
+        _cores,
+        _memory,
+        _compiler,
+        lambda: _disk(project),
+        lambda: _store(project),
+    )
+    for check in checks:
+        yield check()
+
+
+def _versions() -> Finding:
+    packages = ("d2v", "torch", "torchvision", "deepspeed", "kedro", "mlflow", "dvc")
+    missing = [name for name in packages if not _version(name)]
+    if missing:
+        return Finding("packages", "problem", f"{', '.join(missing)} missing: run `python3 bootstrap.py`")
+    listed = ", ".join(f"{name} {_version(name)}" for name in packages)
+    return Finding("packages", "ok", f"Python {platform.python_version()}, {listed}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _accelerator() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        listed = ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
+        return Finding("GPU", "ok", f"{listed}, CUDA {torch.version.cuda}")
+    if shutil.which("nvidia-smi"):
+        built = torch.version.cuda or "none"
+        return Finding("GPU", "problem", f"torch cannot use the GPU (built for CUDA {built}): update the NVIDIA driver")
+    return Finding("GPU", "note", "none; training runs on the CPU")
+
+
+def _precision() -> Finding:
+    import torch
+
+    from d2v.training.precision import choose_precision
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision, reason = choose_precision("auto", device)
+    return Finding("precision", "ok", f"auto means {precision}: {reason}")
+
+
+def _cores() -> Finding:
+    import torch
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    if threads < usable // 2:
+        return Finding("cores", "problem", f"{usable} usable, but torch takes {threads}: unset OMP_NUM_THREADS")
+    return Finding("cores", "ok", f"{usable} usable, torch takes {threads}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if free < LOW_MEMORY_BYTES:
+        return Finding("memory", "problem", f"{free / 1e9:.1f} GB free, the demo needs about 2: close something")
+    return Finding("memory", "ok", f"{free / 1e9:.1f} GB free")
+
+
+def _compiler() -> Finding:
+    found = shutil.which("g++") or shutil.which("c++")
+    if found:
+        return Finding("compiler", "ok", found)
+    return Finding("compiler", "note", "no g++; only DeepSpeed's own operators need one, and none is used")
+
+
+def _disk(project: Path) -> Finding:
+    free = shutil.disk_usage(project).free
+    if free < LOW_DISK_BYTES:
+        return Finding("disk", "problem", f"{free / 1e9:.1f} GB free at {project}: free some space before a long run")
+    return Finding("disk", "ok", f"{free / 1e9:.0f} GB free at {project}")
+
+
+def _store(project: Path) -> Finding:
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{project / 'mlflow.db'}"
+    if not uri.startswith(SQLITE):
+        return Finding("MLflow", "note", f"{uri} (from MLFLOW_TRACKING_URI; not contacted)")
+    path = Path(uri.removeprefix(SQLITE))
+    if not path.exists():
+        return Finding("MLflow", "ok", f"{path} will be made by the first run")
+    try:
+        with sqlite3.connect(path, timeout=5) as connection:
+            (runs,) = connection.execute("select count(*) from runs").fetchone()
+    except sqlite3.Error as error:
+        return Finding("MLflow", "problem", f"{path} cannot be read ({error}): move it away, a new one is made")
+    return Finding("MLflow", "ok", f"{path}, {runs} runs; look at them with `mlflow ui` in {project}")

@@ -1,0 +1,66 @@
+"""What many tests use: real data and reference numbers where they are, and commands in a scratch place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("D2V_SHARED", ROOT.parent / "shared"))
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _shared(part: str) -> Path:
+    folder = SHARED / part
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: set D2V_SHARED to the folder that holds {part}/ to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data sets: vision/, speech/, text/."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def shared_goldens() -> Path:
+    """Numbers computed by the reference implementation."""
+    return _shared("goldens")
+
+
+@pytest.fixture
+def scratch_environment(tmp_path: Path) -> dict[str, str]:
+    """Environment variables that put a command's data and MLflow store under tmp_path."""
+    return {
+        **os.environ,
+        "D2V_DATA": str(tmp_path / "data"),
+        "D2V_ARTIFACTS": str(tmp_path / "artifacts"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "OMP_NUM_THREADS": "1",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    }
+
+
+@pytest.fixture
+def kedro(scratch_environment: dict[str, str]) -> Command:
+    """Run `kedro` in the project, as a user does, with its data and tracking in a scratch place."""
+
+    def call(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kedro", *arguments],
+            cwd=ROOT,
+            env=scratch_environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    return call

@@ -1,0 +1,88 @@
+"""Every recipe in conf/ parses as Kedro resolves it and builds on the meta device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kedro.config import OmegaConfigLoader
+from kedro.framework.startup import bootstrap_project
+
+from d2v.errors import ConfigError
+from d2v.modalities import registry
+from d2v.objectives.build import build_objective
+from pipelines.recipes import parse_all, step
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENTS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "local")
+# With and without decoder: the parameters of the reference's models, counted by running it.
+PUBLISHED = {
+    "imagenet": (88_383_744, 85_797_888),
+    "imagenet_large": (309_268_480, 303_300_608),
+    "imagenet_huge": (637_403_392, 630_763_520),
+}
+
+
+def load(environment: str, **runtime_params: Any) -> dict[str, Any]:
+    bootstrap_project(ROOT)
+    from kedro.framework.project import settings
+
+    loader = OmegaConfigLoader(
+        str(ROOT / "conf"), env=environment, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS
+    )
+    return {name: loader[name] for name in ("parameters", "globals", "catalog")}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_recipe_parses_and_builds(environment: str) -> None:
+    recipe = parse_all(load(environment)["parameters"])["vision"].train
+    with torch.device("meta"):
+        objective = build_objective(registry.get("vision"), recipe)
+    assert next(objective.student.parameters()).device.type == "meta"
+
+
+@pytest.mark.parametrize("environment", PUBLISHED)
+def test_parameter_counts_are_the_references(environment: str) -> None:
+    recipe = parse_all(load(environment)["parameters"])["vision"].train
+    with torch.device("meta"):
+        objective = build_objective(registry.get("vision"), recipe)
+    decoder = sum(parameter.numel() for parameter in objective.decoder.parameters())
+    student = sum(parameter.numel() for parameter in objective.student.parameters())
+    assert (student + decoder, student) == PUBLISHED[environment]
+
+
+@pytest.mark.parametrize("environment", [name for name in ENVIRONMENTS if name != "base"])
+def test_a_recipe_is_whole_and_says_what_to_expect(environment: str) -> None:
+    text = (ROOT / "conf" / environment / "parameters_vision.yml").read_text()
+    header = text.split("vision:")[0]
+    for word in ("Hardware", "Data", "Deviations"):
+        assert f"# {word}" in header
+    if environment.startswith("imagenet"):
+        assert "# Time" in header
+        assert "# Expect" in header
+
+
+def test_nothing_of_the_base_shines_through() -> None:
+    assert load("imagenet")["parameters"]["vision"]["train"]["augment"]["crop_scale"] == [0.2, 1.0]
+    assert "decoder" not in load("cifar10_v1")["parameters"]["vision"]["train"]["objective"]
+
+
+def test_a_runtime_value_changes_only_itself() -> None:
+    for environment in ("base", "cifar10"):
+        plain = load(environment)["parameters"]["vision"]
+        changed = load(environment, vision={"train": {"max_updates": 7}})["parameters"]["vision"]
+        assert changed["train"].pop("max_updates") == 7
+        plain["train"].pop("max_updates")
+        assert changed == plain
+
+
+def test_recipes_of_one_corpus_have_their_own_runs() -> None:
+    folders = [load(environment)["catalog"]["vision.run_folder"]["path"] for environment in ENVIRONMENTS]
+    assert len(set(folders)) == len(folders)
+
+
+def test_errors_of_one_step_carry_its_dotted_name() -> None:
+    with pytest.raises(ConfigError, match=r"vision\.ingest\.sorce: unknown key .* did you mean source\?"):
+        step("vision", "ingest", {"sorce": "glyphs"})

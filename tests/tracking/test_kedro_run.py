@@ -1,0 +1,97 @@
+"""One MLflow run per Kedro run, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from tests.conftest import ROOT, Command
+
+SMALL = "vision.ingest.options.count=64,vision.ingest.options.test_count=32"
+ENDLESS = "vision.ingest.options.count=5000000"
+
+
+@pytest.fixture(autouse=True)
+def store(scratch_environment: dict[str, str], empty_store: Path) -> MlflowClient:
+    uri = scratch_environment["MLFLOW_TRACKING_URI"]
+    Path(uri.removeprefix("sqlite:///")).write_bytes(empty_store.read_bytes())
+    return MlflowClient(uri)
+
+
+def runs(store: MlflowClient) -> list[Run]:
+    experiment = store.get_experiment_by_name("d2v")
+    return store.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]) if experiment else []
+
+
+def start_endless_ingest(environment: dict[str, str], store: MlflowClient) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "kedro", "run", "--pipeline=ingest_vision", "--params", ENDLESS]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not any(run.data.params for run in runs(store)):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    time.sleep(0.5)
+    return process
+
+
+def test_a_run_is_quiet_and_says_what_it_was(kedro: Command, store: MlflowClient) -> None:
+    done = kedro("run", "--pipeline=ingest_vision", "--params", SMALL)
+    assert done.returncode == 0, done.stderr
+    for noise in ("Warning", "deprecat", "alembic", "INFO", "Traceback"):
+        assert noise not in done.stderr + done.stdout
+    assert "[1/1] vision.ingest" in done.stderr
+    (run,) = runs(store)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "ingest_vision"
+    assert run.data.tags["modality"] == "vision"
+    assert run.data.tags["stage"] == "ingest"
+    assert run.data.tags["git_commit"]
+    assert run.data.tags["process"].startswith(f"{socket.gethostname()}:")
+    assert run.data.params["ingest.source"] == "glyphs"
+    assert run.data.params["ingest.options.count"] == "64"
+    assert "ingest.test_fraction" in run.data.params, "defaults are part of what was run"
+    recipe = yaml.safe_load(Path(store.download_artifacts(run.info.run_id, "recipe/vision.yml")).read_text())
+    assert recipe["vision"]["ingest"]["options"]["count"] == 64
+
+
+def test_a_mistake_fails_the_run(kedro: Command, store: MlflowClient) -> None:
+    done = kedro("run", "--env=own_data", "--pipeline=ingest_vision", "--params", "vision.ingest.source=no/such/folder")
+    assert done.returncode == 3
+    assert "DataError" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [run.info.status for run in runs(store)] == ["FAILED"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_killed_not_finished(
+    scratch_environment: dict[str, str], store: MlflowClient, number: signal.Signals, status: int
+) -> None:
+    process = start_endless_ingest(scratch_environment, store)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert [run.info.status for run in runs(store)] == ["KILLED"]
+
+
+def test_the_next_run_closes_what_a_power_cut_left_open(
+    scratch_environment: dict[str, str], kedro: Command, store: MlflowClient
+) -> None:
+    process = start_endless_ingest(scratch_environment, store)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert [run.info.status for run in runs(store)] == ["RUNNING"]
+    kedro("run", "--pipeline=prepare_vision")
+    assert sorted(run.info.status for run in runs(store)) == ["FAILED", "KILLED"]
