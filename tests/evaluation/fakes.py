@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ from torch import Tensor
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.interchange import folder
 from d2v.modalities.base import Modality, ProbeSet
-from d2v.modalities.vision.config import VisionRecipe
-from d2v.modalities.vision.encoder import build_decoder, build_encoder
-from d2v.modalities.vision.masking import draw_masks, mask_shape
+from d2v.modalities.vision.modality import VISION
 from d2v.objectives.build import build_objective
 from d2v.training import resume
 from d2v.training.history import History
@@ -68,20 +66,7 @@ def to_pictures(inputs: Tensor, data: Any) -> np.ndarray:
 
 def modality(data: FakeData) -> Modality:
     """Vision, with `data` in place of files."""
-    return Modality(
-        name="vision",
-        recipe=VisionRecipe,
-        ingest=lambda *_: None,
-        prepare=lambda *_: None,
-        open=lambda folder: data,  # type: ignore[arg-type, return-value]
-        build_encoder=build_encoder,
-        build_decoder=build_decoder,
-        mask_shape=mask_shape,
-        draw_masks=draw_masks,
-        baseline_features=lambda inputs: inputs.flatten(1),
-        describe=lambda data: {},
-        to_pictures=to_pictures,
-    )
+    return replace(VISION, open=lambda folder: data, describe=lambda data: {}, to_pictures=to_pictures)
 
 
 class Recorder(NullTracker):

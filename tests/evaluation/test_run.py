@@ -92,7 +92,7 @@ def test_everything_is_written_and_logged(evaluated: Evaluated, tmp_path: Path) 
 
 def test_the_console_shows_tables_and_a_verdict(evaluated: Evaluated) -> None:
     console = evaluated.console
-    for word in ("pretrained", "random encoder", "plain features", "linear %", "kNN %", "rank", "test items right"):
+    for word in ("pretrained", "random weights", "raw pixels", "linear %", "kNN %", "rank", "test items right"):
         assert word in console
     assert f"{100 * evaluated.metrics['probe/linear']:.1f} (" in console
     assert "…" not in console

@@ -58,8 +58,8 @@ def test_the_probe_tables_fit_80_columns_at_their_widest() -> None:
     widest = {name: 1.0 if "rank" not in name else 1234.5 for name in metrics((1.0, 1.0), (1.0, 1.0))}
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(accuracy_table(widest).to_rich())
-        console.print(difference_table(widest).to_rich())
+        console.print(accuracy_table(widest, "plain features").to_rich())
+        console.print(difference_table(widest, "plain features").to_rich())
     assert "…" not in captured.get()
     assert "100.0 (100.0 to 100.0)" in captured.get()
     assert "+100.0 (+100.0 to +100.0)" in captured.get()
@@ -67,9 +67,10 @@ def test_the_probe_tables_fit_80_columns_at_their_widest() -> None:
 
 def test_tables_show_percent_and_signed_points() -> None:
     figures = metrics((0.1, 0.2), (-0.2, -0.1))
-    assert accuracy_table(figures).rows[0] == ("pretrained", "50.0 (45.0 to 55.0)", "50.0 (45.0 to 55.0)", "21.5")
-    assert accuracy_table(figures).rows[2][-1] == ""
-    assert difference_table(figures).rows[1][1] == "-15.0 (-20.0 to -10.0)"
+    rows = accuracy_table(figures, "plain features").rows
+    assert rows[0] == ("pretrained", "50.0 (45.0 to 55.0)", "50.0 (45.0 to 55.0)", "21.5")
+    assert (rows[2][0], rows[2][-1]) == ("plain features", "")
+    assert difference_table(figures, "plain features").rows[1][1] == "-15.0 (-20.0 to -10.0)"
 
 
 @pytest.mark.parametrize(
@@ -80,12 +81,12 @@ def test_tables_show_percent_and_signed_points() -> None:
     ],
 )
 def test_the_verdict_says_which_way(interval: tuple[float, float], words: str) -> None:
-    assert f"{words} the same encoder with random weights" in verdict(metrics(interval, (0.1, 0.2)))
-    assert f"{words} plain features" in verdict(metrics((0.1, 0.2), interval))
+    assert f"{words} the same encoder with random weights" in verdict(metrics(interval, (0.1, 0.2)), "plain features")
+    assert f"{words} plain features" in verdict(metrics((0.1, 0.2), interval), "plain features")
 
 
 def test_the_verdict_does_not_claim_what_the_interval_leaves_open() -> None:
-    sentence = verdict(metrics((-0.01, 0.03), (-0.01, 0.03)))
+    sentence = verdict(metrics((-0.01, 0.03), (-0.01, 0.03)), "plain features")
     assert "not told apart from" in sentence
     assert "better" not in sentence
     assert "worse" not in sentence
@@ -93,8 +94,8 @@ def test_the_verdict_does_not_claim_what_the_interval_leaves_open() -> None:
 
 def test_without_labels_only_ranks_are_shown() -> None:
     ranks = {"probe/rank": 21.5, "probe/rank_random": 7.0}
-    assert accuracy_table(ranks).rows == (("pretrained", "21.5"), ("random encoder", "7.0"))
-    assert "not measured" in verdict(ranks)
+    assert accuracy_table(ranks, "plain features").rows == (("pretrained", "21.5"), ("random weights", "7.0"))
+    assert "not measured" in verdict(ranks, "plain features")
 
 
 def test_a_report_has_the_same_parts_twice(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from d2v.errors import D2vError
 
 
@@ -55,8 +57,9 @@ def full_disk_named(folder: Path, error_type: type[D2vError], kept: str) -> Iter
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full:
             raise
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free_mb = shutil.disk_usage(there).free / 1e6

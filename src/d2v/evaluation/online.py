@@ -8,7 +8,7 @@ from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.evaluation.features import extract_features
-from d2v.evaluation.probe_set import labelled, smaller, why_not_probed
+from d2v.evaluation.probe_set import labelled, smaller, why_not_probed, within_train
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
 from d2v.models.encoder import Encoder
@@ -19,7 +19,7 @@ TRAIN_ITEMS, TEST_ITEMS = 1000, 500
 
 
 class OnlineProbe:
-    """Nearest neighbours, linear probe and RankMe on at most 1000 train and 500 test items of the probe set.
+    """Nearest neighbours, linear probe and RankMe on at most 1000 and 500 of the probe set's train items.
 
     Its figures show a trend; `d2v.evaluation.run.evaluate` measures on the whole probe set, with intervals.
     Items are read at the first call.
@@ -40,7 +40,7 @@ class OnlineProbe:
 
     @cached_property
     def _items(self) -> ProbeSet:
-        whole = self._data.probe_set(self._recipe)
+        whole = within_train(self._data.probe_set(self._recipe))
         return smaller(whole if why_not_probed(whole) else labelled(whole), TRAIN_ITEMS, TEST_ITEMS)
 
     def __call__(self, encoder: Encoder) -> dict[str, float]:

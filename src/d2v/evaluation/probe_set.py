@@ -49,6 +49,13 @@ def with_test_items(probe_set: ProbeSet) -> ProbeSet:
     )
 
 
+def within_train(probe_set: ProbeSet) -> ProbeSet:
+    """The train items alone, every tenth of them as a test item: for what is looked at while training goes on, so
+    that the test items are touched once, at the end."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return with_test_items(_select(probe_set, torch.arange(len(probe_set.train_labels)), none))
+
+
 def some_rows(rows: int, most: int, seed: int = 0) -> Tensor:
     """(min(rows, most),) int64 rows in ascending order, chosen by `seed` alone."""
     return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:most].sort().values

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
+from d2v.data.disk import write_json
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.comparison import PLAIN, PRETRAINED, RANDOM, compare
 from d2v.evaluation.features import extract_features
@@ -77,7 +77,7 @@ def evaluate(
         metrics = _Evaluation(modality, recipe, config, data, prepared, run_folder, out, result).write(identity)
     else:
         say(f"evaluate: {out} already belongs to this encoder and these settings")
-    _show(metrics)
+    _show(metrics, modality.baseline_name)
     tracker.log_metrics(metrics, recipe.max_updates)
     for path in sorted(path for path in out.iterdir() if path.is_file() and not path.name.startswith(".")):
         tracker.log_artifact(path, "report")
@@ -156,7 +156,7 @@ class _Evaluation:
         ]
         self._write_report(metrics, pictures, why_not_probed(items))
         self._write_card(metrics, objective.flops_per_sample()["total"])
-        _write_atomically(self.out / METRICS, {**metrics, BELONGS_TO: identity})
+        write_json(self.out / METRICS, {**metrics, BELONGS_TO: identity})
         return metrics
 
     def _items(self) -> ProbeSet:
@@ -188,12 +188,12 @@ class _Evaluation:
 
     def _write_report(self, metrics: dict[str, float], pictures: list[Picture], reason: str | None) -> None:
         titles = ("Training", "Masks", "Token features", "Nearest neighbours")
-        parts: list[Part] = [verdict(metrics)]
+        parts: list[Part] = [verdict(metrics, self.modality.baseline_name)]
         if reason:
             parts.append(f"No accuracies: {reason}.")
-        parts += [Heading("Probes"), accuracy_table(metrics)]
+        parts += [Heading("Probes"), accuracy_table(metrics, self.modality.baseline_name)]
         if has_accuracies(metrics):
-            parts += [difference_table(metrics), INTERVALS]
+            parts += [difference_table(metrics, self.modality.baseline_name), INTERVALS]
         parts.append(RANK)
         for title, picture in zip(titles, pictures, strict=True):
             parts += [Heading(title), picture]
@@ -203,8 +203,9 @@ class _Evaluation:
         about = _read_json(self.prepared / PREPARED)
         about |= {"fingerprint": self.data.fingerprint, "train_items": self.data.num_train}
         about |= {"classes": len(self.data.class_names)}
-        name, path = self.modality.name, self.out / "model_card.md"
-        write_model_card(path, name, self.recipe, about, metrics, self.result, flops_per_sample)
+        name, baseline = self.modality.name, self.modality.baseline_name
+        card = self.out / "model_card.md"
+        write_model_card(card, name, self.recipe, about, metrics, self.result, flops_per_sample, baseline)
 
 
 RANK = (
@@ -218,21 +219,15 @@ INTERVALS = (
 )
 
 
-def _show(metrics: dict[str, float]) -> None:
+def _show(metrics: dict[str, float], baseline: str) -> None:
     """The tables and the verdict on the console."""
     console = Console(highlight=False)
-    console.print(accuracy_table(metrics).to_rich())
+    console.print(accuracy_table(metrics, baseline).to_rich())
     if has_accuracies(metrics):
-        console.print(difference_table(metrics).to_rich())
-    console.print(verdict(metrics))
+        console.print(difference_table(metrics, baseline).to_rich())
+    console.print(verdict(metrics, baseline))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """The file's contents; nothing if there is no such file."""
     return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _write_atomically(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)

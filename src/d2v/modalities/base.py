@@ -84,6 +84,7 @@ class Modality:
         build_decoder: (recipe) -> the convolutional decoder of data2vec 2.0.
         mask_shape: recipe -> sizes of its masks.
         draw_masks: (recipe, keys (N,)) -> is_masked (N, tokens) bool, a pure function of the keys.
+        baseline_name: what the plain features are called in tables, such as "raw pixels".
         baseline_features: inputs -> (n, d) plain features that an encoder must beat.
         describe: data -> plain values that travel with a trained encoder: normalisation, class names.
         example_request: config.json of an encoder -> raw items as a user sends them, for the model's signature.
@@ -100,6 +101,7 @@ class Modality:
     build_decoder: Callable[[Any], ConvDecoder]
     mask_shape: Callable[[Any], MaskShape]
     draw_masks: Callable[[Any, Tensor], Tensor]
+    baseline_name: str
     baseline_features: Callable[[Tensor], Tensor]
     describe: Callable[[Any], dict[str, Any]]
     example_request: Callable[[dict[str, Any]], np.ndarray]

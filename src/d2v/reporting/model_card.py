@@ -29,6 +29,7 @@ def write_model_card(
     metrics: Mapping[str, float],
     result: Mapping[str, Any],
     flops_per_sample: float,
+    baseline: str,
 ) -> Path:
     """Write the card of an evaluated encoder as markdown.
 
@@ -40,11 +41,12 @@ def write_model_card(
         metrics: what `d2v.evaluation.run.evaluate` measured.
         result: what training wrote into `result.json`.
         flops_per_sample: floating point operations of one update per sample.
+        baseline: name of the plain features that the encoder was compared with.
     """
-    parts: list[Part] = [verdict(metrics), Heading("Data"), _data_table(prepared)]
-    parts += [Heading("Quality"), accuracy_table(metrics)]
+    parts: list[Part] = [verdict(metrics, baseline), Heading("Data"), _data_table(prepared)]
+    parts += [Heading("Quality"), accuracy_table(metrics, baseline)]
     if has_accuracies(metrics):
-        parts.append(difference_table(metrics))
+        parts.append(difference_table(metrics, baseline))
     parts += [Heading("Limits"), LIMITS]
     parts += [Heading("Cost"), _cost_table(recipe, result, flops_per_sample)]
     parts += [Heading("Recipe"), _recipe_table(recipe)]

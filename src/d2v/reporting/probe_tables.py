@@ -9,8 +9,7 @@ from d2v.reporting.tables import Table
 Metrics = Mapping[str, float]
 
 PROBES = (("linear", "linear %"), ("knn", "kNN %"))
-FEATURES = (("", "pretrained"), ("_random", "random encoder"), ("_baseline", "plain features"))
-GAINS = (("_random", "over random encoder"), ("_baseline", "over plain features"))
+FEATURES = (("", "pretrained"), ("_random", "random weights"))
 
 
 def has_accuracies(metrics: Metrics) -> bool:
@@ -18,26 +17,30 @@ def has_accuracies(metrics: Metrics) -> bool:
     return "probe/linear" in metrics
 
 
-def accuracy_table(metrics: Metrics) -> Table:
-    """One row a kind of features: percent of test items named right with 95% intervals, and effective rank (RankMe)."""
+def accuracy_table(metrics: Metrics, baseline: str) -> Table:
+    """One row a kind of features: percent of test items named right with 95% intervals, and effective rank (RankMe).
+
+    `baseline` names the plain features, such as "raw pixels".
+    """
     probes = PROBES if has_accuracies(metrics) else ()
     rows = [
         (label, *(_accuracy(metrics, f"probe/{probe}{suffix}") for probe, _ in probes), _rank(metrics, suffix))
-        for suffix, label in FEATURES
+        for suffix, label in (*FEATURES, ("_baseline", baseline))
         if f"probe/rank{suffix}" in metrics or probes
     ]
     title = "Probes of frozen features (95% interval)" if probes else "Frozen features"
     return Table(title, ("features", *(column for _, column in probes), "rank"), tuple(rows))
 
 
-def difference_table(metrics: Metrics) -> Table:
+def difference_table(metrics: Metrics, baseline: str) -> Table:
     """One row a baseline: percentage points that the pretrained encoder is ahead, paired over the test items."""
-    rows = [(label, *(_gain(metrics, probe, suffix) for probe, _ in PROBES)) for suffix, label in GAINS]
+    others = (("_random", "random weights"), ("_baseline", baseline))
+    rows = [(f"over {label}", *(_gain(metrics, probe, suffix) for probe, _ in PROBES)) for suffix, label in others]
     columns = tuple(column.replace("%", "points") for _, column in PROBES)
     return Table("Pretrained ahead by (95% interval, same test items)", ("", *columns), tuple(rows))
 
 
-def verdict(metrics: Metrics) -> str:
+def verdict(metrics: Metrics, baseline: str) -> str:
     """One plain sentence: whether the pretrained encoder beats both baselines by the linear probe."""
     if not has_accuracies(metrics):
         after, before = metrics["probe/rank"], metrics["probe/rank_random"]
@@ -46,7 +49,7 @@ def verdict(metrics: Metrics) -> str:
             f"{before:.1f} before; whether the encoder learned anything useful is not measured."
         )
     random = _compared(metrics, "_random", "the same encoder with random weights")
-    plain = _compared(metrics, "_baseline", "plain features")
+    plain = _compared(metrics, "_baseline", baseline)
     share = _percent(metrics["probe/linear"])
     return f"A linear probe of the pretrained encoder names {share}% of the test items right: {random}, and {plain}."
 

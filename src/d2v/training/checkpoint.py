@@ -10,15 +10,12 @@ A checkpoint is a folder `update-00000500`, written under a temporary name, sync
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
-import os
 import platform
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from d2v import __version__
+from d2v.data.disk import sync
 from d2v.errors import CheckpointError
 from d2v.objectives.base import Objective
 from d2v.progress import say
@@ -74,21 +72,6 @@ class Checkpoint:
 # ------------------------------------------------------------------------------------------- writing
 
 
-@contextlib.contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Turn "no space left" from whatever is written to a run folder into a CheckpointError with the fix."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
-            raise
-        free = shutil.disk_usage(folder).free
-        raise CheckpointError(
-            f"The disk of {folder} is full ({_megabytes(free)} free). What was written before is whole. Free some "
-            "space and run the same command: it goes on from the last checkpoint."
-        ) from error
-
-
 def save(folder: Path, state: RunState, objective: Objective, engine: Engine, history: History, keep: int) -> Path:
     """Write the checkpoint of `state.update` and remove those beyond the newest `keep`.
 
@@ -112,11 +95,11 @@ def save(folder: Path, state: RunState, objective: Objective, engine: Engine, hi
         history.write(temporary / _HISTORY)
         _write_state(temporary, state)
         for path in temporary.iterdir():
-            _sync(path)
-        _sync(temporary)
+            sync(path)
+        sync(temporary)
         shutil.rmtree(target, ignore_errors=True)  # only a damaged one can be there
         temporary.rename(target)
-        _sync(folder)
+        sync(folder)
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free
@@ -150,15 +133,6 @@ def _checksum(content: dict[str, Any]) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _bytes_of(value: Any) -> int:

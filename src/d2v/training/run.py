@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from d2v.config import TrainConfig
+from d2v.data.disk import full_disk_named, write_json
 from d2v.data.order import BatchOrder
+from d2v.errors import CheckpointError
 from d2v.modalities.base import Modality, PreparedData
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
@@ -27,6 +27,8 @@ from d2v.training.performance import duration
 from d2v.training.precision import Precision, choose_precision
 from d2v.training.summary import summarise
 from d2v.training.tracker import NullTracker, Tracker
+
+KEPT = "What was written before is whole: the run goes on from its last checkpoint."
 
 Export = Callable[[Path, Objective], None]
 
@@ -90,7 +92,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
     check_place(recipe.distributed)
-    with Interrupts() as interrupts, checkpoint.full_disk_named(out):
+    with Interrupts() as interrupts, full_disk_named(out, CheckpointError, KEPT):
         data = modality.open(prepared)
         order = BatchOrder(data.num_train, recipe.batch_size, recipe.seed)
         identity = (resume.shaping(recipe), data.fingerprint)
@@ -208,8 +210,6 @@ class _Run:
             "tracker_run_id": state.tracker_run_id,
             "metrics": metrics,
         }
-        temporary = self.out / f".{resume.RESULT}.tmp"
-        temporary.write_text(json.dumps(content, indent=1))
-        os.replace(temporary, self.out / resume.RESULT)
+        write_json(self.out / resume.RESULT, content)
         say(f"train: finished {state.update} updates, {duration(seconds)} in this session")
         return TrainResult(self.out, state.update, metrics, start, state.tracker_run_id)

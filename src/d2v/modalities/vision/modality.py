@@ -21,6 +21,7 @@ VISION = Modality(
     build_decoder=build_decoder,
     mask_shape=mask_shape,
     draw_masks=draw_masks,
+    baseline_name="raw pixels",
     baseline_features=baseline_features,
     describe=describe,
     example_request=example_request,
