@@ -128,6 +128,6 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(tmp_path):
-    with pytest.raises(DataError, match=r"None of the 2 items .*quarantine.csv"):
+    with pytest.raises(DataError, match=r"None of the 2 items .*the first, a: it is bad.*quarantine.csv"):
         run(tmp_path / "c", [Item("a", b"bad"), Item("b", None, refused="a link")])
     assert [row["reason"] for row in rows(tmp_path / ".c.partial" / "quarantine.csv")] == ["it is bad", "a link"]

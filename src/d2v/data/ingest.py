@@ -269,8 +269,8 @@ class _Ingest:
         report = self.report
         if not report.kept:
             raise DataError(
-                f"None of the {report.total} items of {self.source.description} could be used; the reasons are in "
-                f"{self.folder / QUARANTINE}. Check that the source holds what this pipeline reads"
+                f"None of the {report.total} items of {self.source.description} could be used{self._first_reason()}. "
+                f"All reasons are in {self.folder / QUARANTINE}. Check that the source holds what this pipeline reads"
             )
         rows = self._write_manifest()
         if rows != report.kept or report.total != report.kept + report.quarantined + report.duplicates:
@@ -280,6 +280,11 @@ class _Ingest:
             )
         self._write_corpus(parameters)
         return report
+
+    def _first_reason(self) -> str:
+        with (self.folder / QUARANTINE).open(newline="") as file:
+            first = next(csv.DictReader(file), None)
+        return f" (the first, {first['key']}: {first['reason']})" if first else ""
 
     def _write_manifest(self) -> int:
         """One row per kept item, shard by shard, and from the same pass the fingerprint, splits and class names."""
