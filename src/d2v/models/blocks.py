@@ -6,6 +6,8 @@ Parameter names follow the reference's, so that its checkpoints map without rena
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -88,8 +90,20 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class PostNormBlock(nn.Module):
-    """data2vec 2.0's block. Returns (x, ffn): the output and the FFN output before dropout and residual."""
+class _Block(nn.Module):
+    """The parts that both kinds of block have.
+
+    Args:
+        width: D.
+        heads: H.
+        mlp_ratio: hidden width of the MLP over D.
+        norm_eps: of both LayerNorms.
+        dropout: after the attention's projection and after the MLP.
+        attention_dropout: on the attention weights.
+        drop_path: stochastic depth of both branches.
+    """
+
+    key_bias = True
 
     def __init__(
         self,
@@ -103,11 +117,15 @@ class PostNormBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.attn = Attention(width, heads, attention_dropout, dropout)
+        self.attn = Attention(width, heads, attention_dropout, dropout, self.key_bias)
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
+
+
+class PostNormBlock(_Block):
+    """data2vec 2.0's block. Returns (x, ffn): the output and the FFN output before dropout and residual."""
 
     def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x_BTD = self.norm1(x_BTD + self.drop_path(self.attn(x_BTD, bias)))
@@ -115,31 +133,17 @@ class PostNormBlock(nn.Module):
         return self.norm2(x_BTD + self.drop_path(self.dropout(ffn_BTD))), ffn_BTD
 
 
-class PreNormBlock(nn.Module):
-    """BEiT's block with LayerScale. Returns (x, ffn) like PostNormBlock."""
+class PreNormBlock(_Block):
+    """BEiT's block, with LayerScale if `layer_scale_init` is given. Returns (x, ffn) like PostNormBlock."""
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        mlp_ratio: float,
-        norm_eps: float,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        drop_path: float = 0.0,
-        layer_scale_init: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.attn = Attention(width, heads, attention_dropout, dropout, key_bias=False)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = Mlp(width, int(width * mlp_ratio))
-        self.dropout = nn.Dropout(dropout)
-        self.drop_path = DropPath(drop_path)
-        scale = 1.0 if layer_scale_init is None else layer_scale_init
-        learned = layer_scale_init is not None
-        self.gamma_1 = nn.Parameter(scale * torch.ones(width)) if learned else None
-        self.gamma_2 = nn.Parameter(scale * torch.ones(width)) if learned else None
+    key_bias = False
+
+    def __init__(self, width: int, *sizes: Any, layer_scale_init: float | None = None) -> None:
+        super().__init__(width, *sizes)
+        self.gamma_1 = self.gamma_2 = None
+        if layer_scale_init is not None:
+            self.gamma_1 = nn.Parameter(torch.full((width,), layer_scale_init))
+            self.gamma_2 = nn.Parameter(torch.full((width,), layer_scale_init))
 
     def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
         branch = self.attn(self.norm1(x_BTD), bias)

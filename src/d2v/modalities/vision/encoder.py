@@ -149,7 +149,14 @@ def _build_beit(config: VisionEncoderConfig) -> Encoder:
     c = config
     blocks = [
         PreNormBlock(
-            c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout, rate, c.layer_scale_init
+            c.width,
+            c.heads,
+            c.mlp_ratio,
+            c.norm_eps,
+            c.dropout,
+            c.attention_dropout,
+            rate,
+            layer_scale_init=c.layer_scale_init,
         )
         for rate in _drop_path_rates(c)
     ]
