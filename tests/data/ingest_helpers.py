@@ -33,8 +33,10 @@ def read(data: bytes) -> Record:
     return Record(data.upper(), {"length": len(data)}, "shouted" if data.startswith(b"twin") else "")
 
 
-def run(out: Path, items: list[Item], fingerprint: str = "f", delay_s: float = 0.0) -> IngestReport:
-    return ingest(source_of(items, fingerprint, delay_s), read, ("length",), out, {"p": 1}, 40, 0.25)
+def run(
+    out: Path, items: list[Item], fingerprint: str = "f", delay_s: float = 0.0, shard_bytes: int = 40
+) -> IngestReport:
+    return ingest(source_of(items, fingerprint, delay_s), read, ("length",), out, {"p": 1}, shard_bytes, 0.25)
 
 
 if __name__ == "__main__":

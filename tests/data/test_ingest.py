@@ -62,8 +62,8 @@ def test_a_test_item_wins_over_its_twin_in_train(tmp_path):
 
 def test_splits_by_content_are_stable_and_of_the_asked_size(tmp_path):
     items = [Item(f"k{n}", b"content %d" % n) for n in range(2000)]
-    report = run(tmp_path / "c", items)
-    again = run(tmp_path / "d", items[::-1])
+    report = run(tmp_path / "c", items, shard_bytes=4000)
+    again = run(tmp_path / "d", items[::-1], shard_bytes=4000)
     assert report.splits == again.splits
     assert report.splits["test"] / 2000 == pytest.approx(0.25, abs=0.03)
 

@@ -33,9 +33,21 @@ def runs(store: MlflowClient) -> list[Run]:
     return store.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]) if experiment else []
 
 
+def listen_to_ctrl_c() -> None:
+    """A shell's background job ignores SIGINT, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_endless_ingest(environment: dict[str, str], store: MlflowClient) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "kedro", "run", "--pipeline=ingest_vision", "--params", ENDLESS]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen_to_ctrl_c,  # noqa: PLW1509  (no other thread runs here)
+    )
     deadline = time.monotonic() + 60
     while not any(run.data.params for run in runs(store)):
         assert process.poll() is None, process.stderr.read()
