@@ -95,7 +95,7 @@ def make_run(run_folder: Path, data: FakeData, recipe: TrainConfig | None = None
     history = History()
     for update in (1, 3, 5):
         row = {"train/loss": 1.0 / update, "train/lr": 1e-3, "train/target_std": 0.5, "train/pred_std": 0.1 * update}
-        probes = {"probe/knn": 0.4, "probe/linear": 0.5, "probe/rank": 5.0} if update == 5 else {}
+        probes = {"online/knn": 0.4, "online/linear": 0.5, "online/rank": 5.0} if update == 5 else {}
         history.add(update, row | probes, run_folder / "history.csv")
     write_result(run_folder, recipe)
     return recipe

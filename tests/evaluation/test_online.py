@@ -28,17 +28,17 @@ def objective() -> Objective:
 
 def test_it_returns_shares_and_a_rank(objective: Objective) -> None:
     metrics = probe_of(FakeData())(objective.student)
-    assert set(metrics) == {"probe/knn", "probe/linear", "probe/rank"}
-    assert 1 / 3 < metrics["probe/knn"] <= 1.0
-    assert 1 / 3 < metrics["probe/linear"] <= 1.0
-    assert 1.0 <= metrics["probe/rank"] <= 32.0
+    assert set(metrics) == {"online/knn", "online/linear", "online/rank"}
+    assert 1 / 3 < metrics["online/knn"] <= 1.0
+    assert 1 / 3 < metrics["online/linear"] <= 1.0
+    assert 1.0 <= metrics["online/rank"] <= 32.0
 
 
 @pytest.mark.parametrize("labelled", ["none", "one"])
 def test_without_classes_there_is_only_a_rank(labelled: str, objective: Objective) -> None:
     probe = probe_of(FakeData(labelled=labelled))
-    assert set(probe(objective.student)) == {"probe/rank"}
-    assert set(probe.baselines()) == {"probe/rank_random"}
+    assert set(probe(objective.student)) == {"online/rank"}
+    assert set(probe.baselines()) == {"online/rank_random"}
 
 
 def test_the_test_items_are_not_touched(objective: Objective) -> None:
@@ -50,8 +50,8 @@ def test_baselines_are_the_first_weights_and_plain_features(objective: Objective
     probe = probe_of(FakeData())
     baselines = probe.baselines()
     assert {f"{name}_random": value for name, value in probe(objective.student).items()}.items() <= baselines.items()
-    assert {"probe/knn_baseline", "probe/linear_baseline"} < set(baselines)
-    assert "probe/rank_baseline" not in baselines
+    assert {"online/knn_baseline", "online/linear_baseline"} < set(baselines)
+    assert "online/rank_baseline" not in baselines
 
 
 def test_training_does_not_notice_it(objective: Objective) -> None:

@@ -37,7 +37,12 @@ def history(updates: int) -> pd.DataFrame:
     rows = np.arange(1, updates + 1) * 10
     table = pd.DataFrame({"update": rows, "train/loss": 1.0 / rows, "train/lr": 1e-3, "train/target_std": 0.5})
     table["train/pred_std"] = np.linspace(0.1, 0.4, updates)
-    table.loc[updates - 1, ["probe/linear", "probe/knn", "probe/linear_random", "probe/rank"]] = [0.5, 0.4, 0.2, 9.0]
+    table.loc[updates - 1, ["online/linear", "online/knn", "online/linear_random", "online/rank"]] = [
+        0.5,
+        0.4,
+        0.2,
+        9.0,
+    ]
     return table
 
 

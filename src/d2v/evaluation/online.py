@@ -32,7 +32,7 @@ class OnlineProbe:
 
     Example:
         >>> OnlineProbe(modality, recipe, data, EvaluateConfig())(encoder)  # doctest: +SKIP
-        {'probe/rank': 21.7, 'probe/knn': 0.41, 'probe/linear': 0.52}
+        {'online/rank': 21.7, 'online/knn': 0.41, 'online/linear': 0.52}
     """
 
     def __init__(self, modality: Modality, recipe: TrainConfig, data: PreparedData, config: EvaluateConfig) -> None:
@@ -44,7 +44,7 @@ class OnlineProbe:
         return smaller(whole if why_not_probed(whole) else labelled(whole), TRAIN_ITEMS, TEST_ITEMS)
 
     def __call__(self, encoder: Encoder) -> dict[str, float]:
-        """`probe/rank`, and with labels of two classes or more the shares `probe/knn` and `probe/linear` of test
+        """`online/rank`, and with labels of two classes or more the shares `online/knn` and `online/linear` of test
         items named right (0 to 1). Modes of modules and the global random state are left as they were.
 
         Raises:
@@ -52,7 +52,7 @@ class OnlineProbe:
         """
         items, batch_size = self._items, self._config.batch_size
         train_ND = extract_features(encoder, items.train_inputs, batch_size)
-        rank = {"probe/rank": effective_rank(train_ND)}
+        rank = {"online/rank": effective_rank(train_ND)}
         if why_not_probed(items):
             return rank
         return rank | self._accuracies(train_ND, extract_features(encoder, items.test_inputs, batch_size))
@@ -71,7 +71,7 @@ class OnlineProbe:
     def _accuracies(self, train_ND: Tensor, test_TD: Tensor) -> dict[str, float]:
         items, config = self._items, self._config
         predictions = {
-            "probe/knn": knn(train_ND, items.train_labels, test_TD, config.knn_k, config.knn_temperature),
-            "probe/linear": linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2).predictions_T,
+            "online/knn": knn(train_ND, items.train_labels, test_TD, config.knn_k, config.knn_temperature),
+            "online/linear": linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2).predictions_T,
         }
         return {name: float((given == items.test_labels).float().mean()) for name, given in predictions.items()}

@@ -56,13 +56,13 @@ PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
     (
         "Online probe accuracy",
         (
-            ("probe/linear", "linear", BLUE, "-"),
-            ("probe/knn", "kNN", ORANGE, "-"),
-            ("probe/linear_random", "linear, random encoder", BLUE, ":"),
-            ("probe/linear_baseline", "linear, plain features", GREY, "--"),
+            ("online/linear", "linear", BLUE, "-"),
+            ("online/knn", "kNN", ORANGE, "-"),
+            ("online/linear_random", "linear, random weights", BLUE, ":"),
+            ("online/linear_baseline", "linear, plain features", GREY, "--"),
         ),
     ),
-    ("Effective rank of features", (("probe/rank", "rank", BLUE, "-"), ("probe/rank_random", "random", BLUE, ":"))),
+    ("Effective rank of features", (("online/rank", "rank", BLUE, "-"), ("online/rank_random", "random", BLUE, ":"))),
 )
 
 
