@@ -153,6 +153,20 @@ def test_teacher_in_the_file_differs_from_the_student(shared_goldens):
     assert not torch.equal(reference.ema[name], reference.model[name])
 
 
+def test_old_key_names_are_understood(shared_goldens, tmp_path):
+    """`positional_encoder.pos_embed`, and a stray `encoder_mask`, as in early files."""
+    content = torch.load(shared_goldens / "v2_image.fairseq.pt", weights_only=True)
+    new = "fixed_positional_encoder.positions"
+    for state in (content["model"], content["model"]["_ema"]):
+        for name in [n for n in state if n.endswith(new)]:
+            state[name.replace(new, "positional_encoder.pos_embed")] = state.pop(name)
+        state["modality_encoders.IMAGE.encoder_mask"] = torch.zeros(32)
+    torch.save(content, tmp_path / "old.pt")
+    old, _ = load_reference(tmp_path / "old.pt")
+    today, _ = load_reference(shared_goldens / "v2_image.fairseq.pt")
+    assert all(torch.equal(value, old.state_dict()[name]) for name, value in today.state_dict().items())
+
+
 def test_targets_for_every_combination_of_norms(shared_goldens):
     from d2v.config import TargetConfig
 

@@ -60,9 +60,10 @@ def convert_v2(reference: Reference) -> Converted | None:
     if V2_PREFIX + "local_encoder.proj.weight" not in reference.model:
         return None
     student = {name: value for name, value in reference.model.items() if not V2_DROPPED.search(name)}
-    recipe = parse(VisionTrainConfig, _v2_recipe(student, reference.config))
     state = {_v2_name(name): value for name, value in student.items()}
-    teacher = reference.ema or {name: value for name, value in student.items() if ".decoder." not in name}
+    recipe = parse(VisionTrainConfig, _v2_recipe(student, state["student.stem.positions"].shape[1], reference.config))
+    averaged = reference.ema or {name: value for name, value in student.items() if ".decoder." not in name}
+    teacher = {name: value for name, value in averaged.items() if not V2_DROPPED.search(name)}
     state |= {"teacher.encoder." + _rename(name, V2_RENAMES): value for name, value in teacher.items()}
     return Converted("vision", recipe, state)
 
@@ -75,11 +76,11 @@ def _v2_name(name: str) -> str:
     return "decoder." + re.sub(r"^proj\.(?=[a-z])", "projection.0.", re.sub(r"^proj\.(?=\d)", "projection.", decoder))
 
 
-def _v2_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+def _v2_recipe(state: Mapping[str, Tensor], patches: int, config: Mapping[str, Any]) -> dict[str, Any]:
     """A train recipe: sizes from the tensors, the rest from the stored configuration or the published defaults."""
     patch = state[V2_PREFIX + "local_encoder.proj.weight"]
     width, patch_px = patch.shape[0], patch.shape[-1]
-    grid = _side(state[V2_PREFIX + "fixed_positional_encoder.positions"].shape[1])
+    grid = _side(patches)
     image = (config.get("modalities") or {}).get("image") or {}
     depth = _count(state, r"^blocks\.(\d+)\.")
     return {
