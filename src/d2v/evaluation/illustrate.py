@@ -51,7 +51,7 @@ class Illustrator:
         for name, value in OnlineProbe(self.modality, self.recipe, self.data, self.config).baselines().items():
             table.loc[table.index[-1], name] = value
         path = draw_curves(table, self.out / "curves.png")
-        return Picture(path, "The online probe uses a part of the probe set; the table uses all of it.")
+        return Picture(path, "The online probe holds out some train items; the table is measured on the test items.")
 
     def masks(self, objective: Objective) -> Picture:
         """What the student saw of some items."""
