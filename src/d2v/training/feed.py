@@ -89,6 +89,7 @@ class Feed:
                 batch_size=None,
                 sampler=self._keys(),
                 num_workers=self.recipe.data_workers,
+                multiprocessing_context="spawn",  # a fork of a process with threads can hang on a lock one of them held
                 collate_fn=_as_is,
                 prefetch_factor=_AHEAD,
                 worker_init_fn=_leave_interrupts_to_parent,
