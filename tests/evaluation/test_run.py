@@ -127,7 +127,7 @@ def test_the_same_encoder_is_not_measured_twice(evaluated: Evaluated, tmp_path: 
     assert set(tracker.files) == {f"report/{name}" for name in FILES}
 
 
-@pytest.mark.parametrize("change", ["settings", "weights", "data", "damage"])
+@pytest.mark.parametrize("change", ["settings", "weights", "data", "damage", "pictures"])
 def test_a_change_is_measured_anew(change: str, evaluated: Evaluated, tmp_path: Path, data: FakeData) -> None:
     data.calls.clear()
     if change == "weights":
@@ -136,6 +136,8 @@ def test_a_change_is_measured_anew(change: str, evaluated: Evaluated, tmp_path: 
         data.fingerprint = "other"
     if change == "damage":
         (tmp_path / "out" / "metrics.json").write_text("{")
+    if change == "pictures":
+        (tmp_path / "out" / "pca.png").unlink()
     evaluate(tmp_path, data, evaluated.recipe, **({"knn_k": 3} if change == "settings" else {}))
     assert data.calls
 

@@ -33,6 +33,7 @@ from d2v.training.launch import local_place
 from d2v.training.tracker import Tracker
 
 METRICS, PREPARED = "metrics.json", "prepared.json"
+WRITTEN = ("report.md", "report.html", "model_card.md", "curves.png", "masks.png", "pca.png", "neighbours.png")
 BELONGS_TO = "belongs_to"
 """Key of metrics.json under which stands what was evaluated, and how."""
 
@@ -112,7 +113,10 @@ def _identity(weights: Path, data: PreparedData, config: EvaluateConfig) -> dict
 
 
 def _measured_before(out: Path, identity: dict[str, Any]) -> dict[str, float] | None:
-    """The metrics in `out` if they are this evaluation's. A damaged file counts as none."""
+    """The metrics in `out` if they are this evaluation's and its files are there: git may have brought metrics.json
+    alone, as DVC wants metrics in git. A damaged file counts as none."""
+    if not all((out / name).is_file() for name in WRITTEN):
+        return None
     try:
         content = json.loads((out / METRICS).read_text())
     except (OSError, ValueError):
