@@ -1,7 +1,7 @@
 """From a source to shards, whatever the modality: hash, read, quarantine, deduplicate, split, write, journal.
 
 A corpus folder holds `shards/`, `manifest.parquet` (one row per kept item), `quarantine.csv`, `duplicates.csv` and,
-written last, `corpus.json`. Memory is one shard, the items under way and about 100 bytes per item for its hash.
+written last, `corpus.json`. Memory is one shard, the items under way and about 250 bytes per item for its hash and key.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from d2v.modalities.vision.reading import decode
 from d2v.progress import Progress, say
 
 PREPARED = "prepared.json"
-SHARD_BYTES = 256 * 2**20
+SHARD_BYTES = 64 * 2**20
 UNLABELLED = -1
 
 
