@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
-from d2v.data.order import BatchOrder
+from d2v.config import BatchBudget
+from d2v.data.order import BatchOrder, BucketOrder
 from d2v.errors import DataError
 
 
@@ -44,3 +47,61 @@ def test_ranks_and_accumulation_split_the_same_batch(ranks: int, steps: int) -> 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(DataError, match=r"set train.batch_size to at most 5"):
         BatchOrder(num_items=5, batch_size=6, seed=0)
+
+
+LENGTHS = np.random.default_rng(0).integers(2_000, 30_000, 500)
+
+
+def buckets(seed: int = 0, **changes: Any) -> BucketOrder:
+    return BucketOrder(LENGTHS, BatchBudget(**{"positions": 300_000, "multiple_of": 4} | changes), seed)
+
+
+def test_budget_batches_fit_are_alike_and_come_in_multiples() -> None:
+    order = buckets()
+    for update in range(80):
+        keys = order.at(update)
+        count, longest = len(keys.indices), int(LENGTHS[keys.indices].max())
+        assert count % 4 == 0
+        assert count * longest <= 300_000
+        assert keys.length == LENGTHS[keys.indices].min()
+    spread = [LENGTHS[order.at(u).indices].max() / LENGTHS[order.at(u).indices].min() for u in range(80)]
+    assert np.median(spread) < 1.1
+
+
+def test_budget_epochs_see_every_item_once_but_a_few_short_ones() -> None:
+    order = buckets()
+    batches = len(order.shapes())
+    for epoch in range(3):
+        seen = np.concatenate([order.at(u).indices for u in range(epoch * batches, (epoch + 1) * batches)])
+        assert len(np.unique(seen)) == len(seen) == 500
+        assert {int(e) for u in range(epoch * batches, (epoch + 1) * batches) for e in order.at(u).epochs} == {epoch}
+    assert order.epochs(2 * batches) == 2.0
+    assert order.samples(batches) == 500
+
+
+def test_budget_epochs_mix_differently_and_do_not_depend_on_what_was_asked_before() -> None:
+    order, batches = buckets(), len(buckets().shapes())
+    first, second = (np.concatenate([order.at(u).indices for u in range(s, s + batches)]) for s in (0, batches))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(buckets().at(batches + 3).indices, order.at(batches + 3).indices)
+    assert not np.array_equal(buckets(seed=1).at(0).indices, order.at(0).indices)
+
+
+def test_budget_pieces_keep_the_crop_of_the_whole_update() -> None:
+    order = buckets()
+    keys = order.at(5)
+    pieces = [order.slice(keys, rank, 2, step, 2) for step in range(2) for rank in range(2)]
+    assert np.array_equal(np.concatenate([p.indices for p in pieces]), keys.indices)
+    assert {p.length for p in pieces} == {keys.length}
+
+
+def test_budget_too_small_or_too_few_items_say_what_to_set() -> None:
+    with pytest.raises(DataError, match="raise it to at least"):
+        buckets(positions=50_000)
+    with pytest.raises(DataError, match="multiple_of is 8"):
+        BucketOrder(LENGTHS[:5], BatchBudget(positions=10**7), 0)
+
+
+def test_batches_of_one_size_are_cropped_to_their_shortest() -> None:
+    order = BatchOrder(500, 16, 0, LENGTHS)
+    assert order.at(3).length == LENGTHS[order.at(3).indices].min()

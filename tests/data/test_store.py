@@ -29,6 +29,25 @@ def test_rows_come_back_over_shard_borders(tmp_path):
     assert list(reader.column("label")) == list(range(40))
 
 
+def test_large_values_are_seen_where_they_lie(tmp_path):
+    values = [bytes(range(n)) for n in range(20)]
+    write(tmp_path, values)
+    reader = ShardReader(tmp_path)
+    views = [reader.view("data", row) for row in range(20)]
+    assert [view.tobytes() for view in views] == values
+    assert not any(view.flags.owndata or view.flags.writeable for view in views)
+    assert pickle.loads(pickle.dumps(reader)).view("data", 7).tobytes() == values[7]
+
+
+def test_columns_of_fractions_are_one_array(tmp_path):
+    writer = ShardWriter(tmp_path, pa.schema([("mean", pa.float32()), ("data", pa.large_binary())]), shard_bytes=20)
+    for n in range(9):
+        writer.append({"mean": n / 4, "data": b"x" * 9})
+    writer.flush()
+    means = ShardReader(tmp_path).floats("mean")
+    assert (means.dtype, means.tolist()) == (np.float32, [n / 4 for n in range(9)])
+
+
 def test_fixed_size_rows_are_gathered_from_several_shards(tmp_path):
     rows = np.random.default_rng(0).integers(0, 256, (25, 12), dtype=np.uint8)
     writer = ShardWriter(tmp_path, pa.schema([("data", pa.binary(12))]), shard_bytes=60)

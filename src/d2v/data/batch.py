@@ -1,7 +1,8 @@
-"""What travels from the store to the training step."""
+"""What travels from the store to the training step, and to the encoder when it is looked at."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +18,13 @@ class SampleKeys:
         update: index of the optimiser update, from 0.
         indices: (B,) int64 rows of the store's training part; they are the sample ids.
         epochs: (B,) int64 epoch of each row; a batch can straddle two epochs.
+        length: input positions to crop every row to; None where all items are alike or are padded instead.
     """
 
     update: int
     indices: np.ndarray
     epochs: np.ndarray
+    length: int | None = None
 
 
 @dataclass
@@ -33,14 +36,54 @@ class Batch:
         sample_ids: (B,) int64.
         epochs: (B,) int64.
         update: index of the optimiser update.
+        lengths: (B,) int64 positions along axis 1 of `inputs` that are not padding; None if there is no padding.
     """
 
     inputs: Tensor
     sample_ids: Tensor
     epochs: Tensor
     update: int
+    lengths: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that live on a device, by name."""
+        fields = {name: getattr(self, name) for name in ("inputs", "sample_ids", "epochs", "lengths")}
+        return {name: value for name, value in fields.items() if value is not None}
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device (without waiting for the copy)."""
-        move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("inputs", "sample_ids", "epochs")}
-        return Batch(update=self.update, **move)
+        moved = {name: value.to(device, non_blocking=True) for name, value in self.tensors().items()}
+        return Batch(update=self.update, **moved)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Items side by side, padded to one shape.
+
+    Attributes:
+        values: (n, ...) as the modality's encoder takes them.
+        lengths: (n,) int64 positions along axis 1 that are not padding; None if there is no padding.
+    """
+
+    values: Tensor
+    lengths: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def select(self, rows: Tensor) -> Inputs:
+        """Some items, without padding that none of them needs."""
+        if self.lengths is None or not len(rows):
+            return Inputs(self.values[rows], None if self.lengths is None else self.lengths[rows])
+        lengths = self.lengths[rows]
+        return Inputs(self.values[rows, : int(lengths.max())], lengths)
+
+    def split(self, batch_size: int) -> Iterator[Inputs]:
+        """Batches in order, each without padding that none of its items needs."""
+        for rows in torch.arange(len(self)).split(batch_size):
+            yield self.select(rows)
+
+    def to(self, like: Tensor) -> Inputs:
+        """On the device of `like`, and in its type if the values are floating point."""
+        values = self.values.to(like.device, like.dtype if self.values.is_floating_point() else None)
+        return Inputs(values, None if self.lengths is None else self.lengths.to(like.device))

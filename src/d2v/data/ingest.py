@@ -38,11 +38,13 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """An item that was read: what is stored, facts such as its size, and what was done to it."""
+    """An item that was read: what is stored, facts such as its size, what was done to it, and what it says about
+    itself."""
 
     data: bytes
     facts: Mapping[str, int]
     note: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -88,6 +90,7 @@ def ingest(
     parameters: Mapping[str, Any],
     shard_bytes: int,
     test_fraction: float,
+    texts: tuple[str, ...] = (),
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -102,6 +105,7 @@ def ingest(
         parameters: everything else that shapes the corpus.
         shard_bytes: payload per shard.
         test_fraction: of the hash split, for items without a split of their own.
+        texts: names of the strings that items and records may carry; each is a column of the corpus.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
@@ -112,7 +116,7 @@ def ingest(
         return report
     partial = out.with_name(f".{out.name}.partial")
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
-        run = _Ingest(source, read, facts, partial, identity, shard_bytes, test_fraction)
+        run = _Ingest(source, read, (facts, texts), partial, identity, shard_bytes, test_fraction)
         run.stream()
         report = run.finish(parameters)
         swap_in(partial, out)
@@ -140,13 +144,14 @@ class _Ingest:
         self,
         source: Source,
         read: Reader,
-        facts: tuple[str, ...],
+        columns: tuple[tuple[str, ...], tuple[str, ...]],
         folder: Path,
         identity: str,
         shard_bytes: int,
         test_fraction: float,
     ) -> None:
-        self.source, self.read, self.facts = source, read, facts
+        self.source, self.read = source, read
+        self.facts, self.texts = columns
         self.folder, self.identity, self.test_fraction = folder, identity, test_fraction
         self.seen: dict[bytes, tuple[str, str]] = {}  # digest -> (split, key) of the item that is kept
         self.superseded: set[bytes] = set()  # digests of train items that a test item of the same content replaces
@@ -156,7 +161,7 @@ class _Ingest:
         self.next_item = journal["next_item"]
 
     def _schema(self) -> pa.Schema:
-        text = [(name, pa.string()) for name in ("key", "split", "label", "note")]
+        text = [(name, pa.string()) for name in ("key", "split", "label", "note", *self.texts)]
         facts = [(name, pa.int64()) for name in self.facts]
         return pa.schema([*text, ("sha256", pa.binary(32)), *facts, ("data", pa.large_binary())])
 
@@ -238,10 +243,11 @@ class _Ingest:
         report.kept += 1
         if outcome.record.note:
             report.notes[outcome.record.note] = report.notes.get(outcome.record.note, 0) + 1
-        row = {"key": item.key, "split": split, "label": item.label, "note": outcome.record.note}
-        return self.writer.append(
-            row | {"sha256": outcome.digest, "data": outcome.record.data} | dict(outcome.record.facts)
-        )
+        record = outcome.record
+        said = {**item.texts, **record.texts}
+        row = {"key": item.key, "split": split, "label": item.label, "note": record.note}
+        row |= {name: said.get(name) for name in self.texts}
+        return self.writer.append(row | {"sha256": outcome.digest, "data": record.data} | dict(record.facts))
 
     def _replaces(self, digest: bytes, key: str, split: str) -> bool:
         """Record a duplicate. An item outside train replaces a train item of the same content, so that no model is
@@ -301,7 +307,7 @@ class _Ingest:
                 labels |= set(kept.column("label").unique().to_pylist()) - {None}
                 for entry in kept.column("split").value_counts().to_pylist():
                     self.report.splits[entry["values"]] = self.report.splits.get(entry["values"], 0) + entry["counts"]
-                digest.add(kept.select(["key", "split", "label", "sha256"]).to_pylist())
+                digest.add(kept.select(["key", "split", "label", "sha256", *self.texts]).to_pylist())
         self.report.class_names = list(self.source.class_names or sorted(labels)) if labels else []
         self.report.fingerprint = digest.hexdigest()
         return rows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class Item:
         label: name of its class, if it has one.
         split: the source's own split ("train", "val", "test"), if it has one.
         refused: why the source would not read it (a link, a bomb, a path that climbs out), else None.
+        texts: what else the source says about it, such as its transcript or speaker.
     """
 
     key: str
@@ -25,6 +26,7 @@ class Item:
     label: str | None = None
     split: str | None = None
     refused: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

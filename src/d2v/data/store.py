@@ -79,6 +79,7 @@ class ShardReader:
         self._batches = [_read_batch(path) for path in sorted(self.folder.glob("part-*.arrow"))]
         self._starts = np.cumsum([0] + [batch.num_rows for batch in self._batches])
         self._views: dict[str, list[np.ndarray]] = {}
+        self._large: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}
@@ -105,10 +106,23 @@ class ShardReader:
         columns = [batch.column(name).to_numpy() for batch in self._batches]
         return np.concatenate([np.zeros(0, np.int64), *columns]).astype(np.int64)
 
+    def floats(self, name: str) -> np.ndarray:
+        """A floating-point column as one float32 array."""
+        columns = [batch.column(name).to_numpy() for batch in self._batches]
+        return np.concatenate([np.zeros(0, np.float32), *columns]).astype(np.float32)
+
     def binary(self, name: str, row: int) -> bytes:
         """One value of a binary column."""
         part, offset = self._locate(row)
         return bytes(self._batches[part].column(name)[offset].as_py())
+
+    def view(self, name: str, row: int) -> np.ndarray:
+        """One value of a large binary column where it lies in the file: (size,) uint8, read-only, not copied."""
+        if name not in self._large:
+            self._large[name] = [_large_view(batch.column(name)) for batch in self._batches]
+        part, offset = self._locate(row)
+        ends, values = self._large[name][part]
+        return values[ends[offset] : ends[offset + 1]]
 
     def fixed(self, name: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Values of a fixed-size binary column: (len(rows), size) uint8."""
@@ -136,6 +150,12 @@ class ShardReader:
 def _fixed_view(column: pa.FixedSizeBinaryArray) -> np.ndarray:
     size = column.type.byte_width
     return np.frombuffer(column.buffers()[1], dtype=np.uint8, count=len(column) * size).reshape(len(column), size)
+
+
+def _large_view(column: pa.LargeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where values end (rows + 1,) int64, and the bytes of all of them."""
+    _, ends, values = column.buffers()
+    return np.frombuffer(ends, np.int64, len(column) + 1), np.frombuffer(values or b"", np.uint8)
 
 
 def _read_batch(path: Path) -> pa.RecordBatch:

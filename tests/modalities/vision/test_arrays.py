@@ -1,35 +1,19 @@
-"""Images in IDX, npz and Parquet files."""
+"""Images in IDX and npz files."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import struct
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from d2v.errors import DataError
-from tests.modalities.vision.source_files import (
-    LABELS,
-    PICTURES,
-    content,
-    idx_bytes,
-    places,
-    read,
-    source_of,
-    write_idx,
-    write_npz,
-    write_parquet,
-)
-
-# ------------------------------------------------------------------------------------------------- arrays
+from tests.data.source_files import places
+from tests.modalities.vision.source_files import LABELS, PICTURES, idx_bytes, read, source_of, write_idx, write_npz
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -141,46 +125,3 @@ def test_npz_integers_beyond_pixels_are_refused(tmp_path: Path) -> None:
     first, second = read(tmp_path / "a.npz")
     assert first.refused is None
     assert "uint8" in second.refused
-
-
-# ------------------------------------------------------------------------------------------------- tables
-
-
-def test_parquet_folder(tmp_path: Path) -> None:
-    source = source_of(write_parquet(tmp_path))
-    items = list(source.items(0))
-    assert source.total == 8
-    assert source.class_names == ("0", "1")
-    assert Counter((item.split, item.label) for item in items) == {
-        (split, label): 2 for split in ("train", "test") for label in "01"
-    }
-    assert {item.data for item in items if item.split == "train"} == {content(f"train/x/{i}.png") for i in range(4)}
-
-
-def test_parquet_bytes_column_names_in_metadata_and_empty_rows(tmp_path: Path) -> None:
-    features = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
-    table = pa.table({"IMG": [b"one", None, b"three"], "label": [1, 0, None]})
-    metadata = {b"huggingface": json.dumps(features).encode()}
-    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
-    source = source_of(tmp_path / "a.parquet")
-    items = list(source.items(0))
-    assert source.class_names == ("cat", "dog")
-    assert [(item.data, item.label) for item in items] == [(b"one", "dog"), (None, "cat"), (b"three", None)]
-    assert "no image bytes" in items[1].refused
-
-
-def test_parquet_damaged_row_group_accounts_for_every_row(tmp_path: Path) -> None:
-    write_parquet(tmp_path)
-    path = tmp_path / "train-00000.parquet"
-    raw = bytearray(path.read_bytes())
-    raw[4:60] = b"\xff" * 56
-    path.write_bytes(raw)
-    items = read(tmp_path)
-    assert len(items) == 8
-    assert [item.split for item in items if item.refused] == ["train"] * 2
-
-
-def test_parquet_without_images_names_its_columns(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="columns text"):
-        source_of(tmp_path / "a.parquet")

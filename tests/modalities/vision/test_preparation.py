@@ -14,7 +14,7 @@ from d2v.data.items import Item, Source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.vision.config import VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 from d2v.modalities.vision.data import VisionData, baseline_features, describe, to_pictures
-from d2v.modalities.vision.preparation import balanced_subset, prepare
+from d2v.modalities.vision.preparation import prepare
 from d2v.modalities.vision.reading import FACTS, read_image
 from tests.objectives.helpers import SMALL
 
@@ -87,11 +87,11 @@ def test_batches_are_normalised(prepared):
 def test_probe_set_is_fixed_balanced_and_held_out(prepared, tmp_path):
     data = VisionData(prepared)
     probe = data.probe_set(recipe())
-    assert probe.train_inputs.shape == (20, 3, 16, 16)
+    assert probe.train_inputs.values.shape == (20, 3, 16, 16)
     assert sorted(np.bincount(probe.train_labels)) == [6, 7, 7]
     assert np.bincount(probe.test_labels).tolist() == [3, 3, 3]
     prepare(PREPARE, tmp_path / "corpus", tmp_path / "again")
-    assert torch.equal(VisionData(tmp_path / "again").probe_set(recipe()).test_inputs, probe.test_inputs)
+    assert torch.equal(VisionData(tmp_path / "again").probe_set(recipe()).test_inputs.values, probe.test_inputs.values)
     pictures = to_pictures(probe.test_inputs, data)
     rows = data.about["probe"]["test"]
     assert np.array_equal(pictures, data.test.fixed("data", rows).reshape(-1, 16, 16, 3))
@@ -107,7 +107,7 @@ def test_jpeg_storage_keeps_shapes_and_gives_the_same_kind_of_batch(tmp_path):
 
     assert decode(data.train.binary("data", 1)).shape[:2] in ((16, 31), (20, 16), (16, 16))
     assert data.batch(keys(range(5)), recipe()).inputs.shape == (5, 3, 16, 16)
-    assert data.probe_set(recipe()).test_inputs.shape == (9, 3, 16, 16)
+    assert data.probe_set(recipe()).test_inputs.values.shape == (9, 3, 16, 16)
 
 
 def test_unchanged_is_a_quick_check(prepared, tmp_path, monkeypatch):
@@ -148,10 +148,3 @@ def test_errors_name_the_step_to_run(tmp_path, prepared):
     (prepared / "prepared.json").write_text(json.dumps(about | {"train_items": 99}))
     with pytest.raises(DataError, match="lacks shards"):
         VisionData(prepared)
-
-
-def test_balanced_subsets_take_turns_until_classes_run_out():
-    labels = np.array([0] * 50 + [1] * 3 + [2] * 50 + [-1] * 20)
-    rows = balanced_subset(labels, 23, np.random.default_rng(0))
-    assert np.bincount(labels[rows]).tolist() == [10, 3, 10]
-    assert len(balanced_subset(labels, 500, np.random.default_rng(0))) == 103

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
-import os
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +15,8 @@ from PIL import Image
 
 from d2v.data.items import Item
 from d2v.errors import ConfigError, DataError
-from tests.modalities.vision.source_files import (
-    PICTURES,
-    TREE,
-    expected,
-    places,
-    read,
-    source_of,
-    write_idx,
-    write_npz,
-    write_parquet,
-    write_tar,
-    write_tree,
-    write_zip,
-)
+from tests.data.source_files import TREE, expected, places, write_parquet, write_tar, write_tree, write_zip
+from tests.modalities.vision.source_files import PICTURES, read, source_of, write_idx, write_npz
 
 # ------------------------------------------------------------------------------------------ named corpora
 
@@ -131,18 +117,6 @@ def _plain(item: Item) -> tuple[Any, ...]:
     return item.key, data, item.label, item.split, item.refused
 
 
-def test_fingerprint_follows_the_files_not_their_place(tmp_path: Path) -> None:
-    folder = write_tree(tmp_path / "a")
-    before = source_of(folder).fingerprint
-    moved = folder.rename(tmp_path / "b")
-    assert source_of(moved).fingerprint == before
-    os.utime(moved / TREE[0], (1, 1))
-    touched = source_of(moved).fingerprint
-    assert touched != before
-    (moved / TREE[0]).unlink()
-    assert source_of(moved).fingerprint != touched
-
-
 def test_urls_work_as_paths_do(tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     local = write_tree(tmp_path / "tree")
@@ -166,7 +140,8 @@ def test_urls_work_as_paths_do(tmp_path: Path) -> None:
 
 def test_wrong_places_name_what_is_near_and_the_fix(tmp_path: Path) -> None:
     (tmp_path / "cifar10").mkdir()
-    with pytest.raises(DataError, match=r"similar cifar10.*Set vision\.ingest\.source"):
+    choices = r"a folder, an archive, a URL, glyphs, digits or torchvision:<Class>\."
+    with pytest.raises(DataError, match=rf"similar cifar10.*Set vision\.ingest\.source to {choices}"):
         source_of(tmp_path / "cifr10" / "train")
     with pytest.raises(DataError, match="embedded corpus glyphs"):
         source_of("glyhps")
@@ -175,25 +150,26 @@ def test_wrong_places_name_what_is_near_and_the_fix(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Protocol not known"):
         source_of("nowhere://x")
     (tmp_path / "a.rar").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"Cannot tell the format.*vision\.ingest\.format"):
+    with pytest.raises(DataError, match=r"Cannot tell.*vision\.ingest\.format to one of tar, zip, idx, npz, parquet"):
         source_of(tmp_path / "a.rar")
     with pytest.raises(DataError, match="is a file, not a folder"):
         source_of(tmp_path / "a.rar", format="folder")
-    with pytest.raises(ConfigError, match="mean nothing to the path"):
+    with pytest.raises(ConfigError, match=r"mean nothing to the path.*for glyphs, digits, torchvision and URLs"):
         source_of(tmp_path, options={"count": 3})
 
 
-def test_a_failing_disk_is_an_error_and_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = source_of(write_tar(tmp_path / "a.tar", TREE))
-    items = source.items(0)
-    next(items)
-
-    def fail(*_: Any) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(tarfile.TarFile, "extractfile", fail)
-    with pytest.raises(DataError, match=r"Input/output error.*goes on where it stopped"):
-        next(items)
+def test_archives_say_what_is_wrong_in_the_words_of_vision(tmp_path: Path) -> None:
+    for name in ("a.tar", "a.tar.gz", "a.zip", "a.npz", "a.parquet", "train-images-idx3-ubyte.gz"):
+        (tmp_path / name).write_bytes(b"this is no archive " * 100)
+        with pytest.raises(DataError, match=r"vision\.ingest\.format|savez"):
+            source_of(tmp_path / name)
+    with pytest.raises(DataError, match="pack the folder with the images again"):
+        source_of(write_tar(tmp_path / "empty.tar", []))
+    (item,) = read(write_zip(tmp_path / "b.zip", ["1.png"]), max_item_bytes=3)
+    assert item.refused == "32 bytes are more than vision.ingest.max_item_bytes = 3"
+    (tmp_path / "two").mkdir()
+    with pytest.raises(DataError, match=r"is a folder of 4 files, format zip reads one: set vision\.ingest\.source"):
+        source_of(write_idx(tmp_path / "two"), format="zip")
 
 
 @pytest.mark.data

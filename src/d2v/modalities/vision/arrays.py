@@ -1,8 +1,7 @@
-"""Images in arrays: IDX and .npz; and what all sources of counted rows share.
+"""Images in arrays: IDX and .npz.
 
-Such a source is a list of parts (one per split or file) whose rows are counted beforehand, so that reading can start
-at any row. Nothing is loaded whole: arrays are read row by row through their compression. A row that cannot be read
-comes back as an item with the reason, so that every promised row is accounted for.
+Nothing is loaded whole: arrays are read row by row through their compression. A row that cannot be read comes back as
+an item with the reason, so that every promised row is accounted for.
 """
 
 from __future__ import annotations
@@ -13,53 +12,23 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from d2v.data.archives import DAMAGE, decompressed
 from d2v.data.items import Item, Source
+from d2v.data.layout import SPLITS, Wanted, too_large
+from d2v.data.places import Found, Place
+from d2v.data.rows import LABEL_NAMES, Part, in_order, parts_source, split_in
 from d2v.errors import DataError
-from d2v.modalities.vision.archives import DAMAGE, SPLITS, Found, Place, decompressed, settle_splits, too_large
 
 IDX_NAME = re.compile(r"(?P<set>.*?)images[-._]idx[34][-._]ubyte(\.gz)?$", re.IGNORECASE)
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MOST_DEFLATED = 1100  # deflate reaches 1032: what promises more than that is a damaged or hostile header
 IMAGE_NAMES = ("image", "img", "images", "bytes", "content", "x", "data")
-LABEL_NAMES = ("label", "labels", "class", "classes", "y", "target", "targets", "fine_label")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows of one split; `items(start)` yields exactly `rows - start` items."""
-
-    split: str | None
-    rows: int
-    items: Callable[[int], Iterator[Item]]
-
-
-def parts_source(
-    description: str, fingerprint: str, parts: Sequence[Part], class_names: Sequence[str] | None
-) -> Source:
-    """One source of several parts, in their order; without a test part, the validation part is the test part."""
-    settled = settle_splits([part.split for part in parts])
-
-    def items(start: int) -> Iterator[Item]:
-        for part in parts:
-            if start < part.rows:
-                split = settled[part.split] if part.split else None
-                yield from (replace(item, split=split) for item in part.items(start))
-            start = max(start - part.rows, 0)
-
-    names = tuple(class_names) if class_names is not None else None
-    return Source(description, fingerprint, sum(part.rows for part in parts), items, names)
-
-
-def split_in(name: str) -> str | None:
-    """Split that a file or array name speaks of: the first word that is one (x_train, test-00000-of-00001)."""
-    words = re.split(r"[^a-z0-9]+", name.lower())
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 # ------------------------------------------------------------------------------------- rows of arrays
@@ -119,13 +88,13 @@ def as_pixels(values: NDArray[Any]) -> tuple[NDArray[Any] | None, str | None]:
     return values.astype(np.uint8), None
 
 
-def _check_rows(name: str, rows: _Rows, max_item_bytes: int) -> None:
+def _check_rows(name: str, rows: _Rows, wanted: Wanted) -> None:
     if len(rows.shape) not in (3, 4):
         raise DataError(
             f"{name} has the shape {rows.shape}, not (images, height, width) or (images, height, width, channels): "
             "reshape it before saving."
         )
-    refused = too_large(rows.row_bytes, max_item_bytes)
+    refused = too_large(rows.row_bytes, wanted)
     if refused:
         raise DataError(f"Every image in {name} would be refused: {refused}. Raise that limit, or mend the file.")
 
@@ -155,7 +124,7 @@ def idx_label_paths(path: str) -> list[str]:
     return [f"{folder}{slash}{plain}{end}" for end in ("", ".gz")] if plain != name.removesuffix(".gz") else []
 
 
-def idx_source(place: Place, max_item_bytes: int) -> Source:
+def idx_source(place: Place, wanted: Wanted) -> Source:
     """MNIST-like pairs of IDX files, plain or gzip; the split is in the file name (train, t10k or test).
 
     Raises:
@@ -174,7 +143,7 @@ def idx_source(place: Place, max_item_bytes: int) -> Source:
     parts, classes = [], set[str]()
     for file, split in sorted(zip(images, splits, strict=True), key=lambda pair: pair[1] != "train"):
         rows = _idx_rows(place, file)
-        _check_rows(file.key, rows, max_item_bytes)
+        _check_rows(file.key, rows, wanted)
         beside = [other for other in place.files if other.path in idx_label_paths(file.path)]
         labels = None
         if beside:
@@ -217,7 +186,7 @@ def _idx_values(place: Place, file: Found, most: int) -> NDArray[Any]:
 # ----------------------------------------------------------------------------------------------- npz
 
 
-def npz_source(place: Place, max_item_bytes: int) -> Source:
+def npz_source(place: Place, wanted: Wanted) -> Source:
     """Arrays of images in an .npz: x_train/y_train/x_test/y_test, train_images/train_labels/..., images/labels, x/y.
 
     Raises:
@@ -230,7 +199,7 @@ def npz_source(place: Place, max_item_bytes: int) -> Source:
             images = {split: name for name, (kind, split) in found.items() if kind == "images"}
             labels = {split: name for name, (kind, split) in found.items() if kind == "labels"}
             arrays = {split: _npz_rows(place, archive, name) for split, name in images.items()}
-            values = {split: _npz_values(archive, name, max_item_bytes) for split, name in labels.items()}
+            values = {split: _npz_values(archive, name, wanted) for split, name in labels.items()}
     except (*DAMAGE, ValueError) as error:
         raise DataError(
             f"{place.given} cannot be read as .npz ({error}): it must be whole, and hold plain arrays (no objects), "
@@ -244,19 +213,13 @@ def npz_source(place: Place, max_item_bytes: int) -> Source:
     parts, classes = [], list[str]()
     for split in sorted(arrays, key=lambda split: (split != "train", split or "")):
         rows = arrays[split]
-        _check_rows(images[split], rows, max_item_bytes)
+        _check_rows(images[split], rows, wanted)
         named = None
         if split in values:
             named, names = _class_labels(labels[split], values[split], rows.shape[0])
             classes = list(dict.fromkeys([*classes, *(names or ())]))
         parts.append(rows.part(split, named))
     return parts_source(f"arrays {place.given}", place.fingerprint, parts, in_order(classes))
-
-
-def in_order(classes: Sequence[str]) -> list[str] | None:
-    """Numbers by value, anything else by name."""
-    numeric = all(re.fullmatch(r"-?\d+", name) for name in classes)
-    return sorted(classes, key=int) if classes and numeric else (sorted(classes) or None)
 
 
 def _npz_kind(name: str) -> tuple[str, str | None]:
@@ -292,8 +255,8 @@ def _npz_rows(place: Place, archive: zipfile.ZipFile, name: str) -> _Rows:
     return rows
 
 
-def _npz_values(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:
-    refused = too_large(archive.getinfo(name).file_size, max_bytes)
+def _npz_values(archive: zipfile.ZipFile, name: str, wanted: Wanted) -> NDArray[Any]:
+    refused = too_large(archive.getinfo(name).file_size, wanted)
     if refused:
         raise ValueError(f"labels {name}: {refused}")
     with archive.open(name) as stream:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from d2v.config import Block, EvaluateConfig, Fraction, NonNegativeInt, Positive, PositiveInt, TrainConfig
+from d2v.modalities.checks import check_goes_with, check_heads, check_targets
 
 
 class VisionIngestConfig(Block):
@@ -59,10 +60,9 @@ class VisionEncoderConfig(Block):
                 f"image_px {self.image_px} is not a multiple of patch_px {self.patch_px}: "
                 f"set image_px to {max(self.image_px // self.patch_px, 1) * self.patch_px}"
             )
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} does not split into {self.heads} heads: change encoder.heads")
+        check_heads(self.width, self.heads)
         if self.layout == "data2vec2" and self.width % 4:
-            raise ValueError(f"width {self.width} is not a multiple of 4, which 2-D sin-cos positions need")
+            raise ValueError(f"width {self.width} is not a multiple of 4, which 2-D sin-cos positions need: change it")
         return self
 
     @property
@@ -102,6 +102,11 @@ class VisionAugmentConfig(Block):
     colour_jitter: Annotated[float, Field(ge=0.0)] = 0.0
 
 
+LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("beit",)}
+MASKS = {"data2vec2": ("block",), "data2vec1": ("beit", "block")}
+"""Objective -> layouts of the encoder, and kinds of masks, that go with it."""
+
+
 class VisionTrainConfig(TrainConfig):
     encoder: VisionEncoderConfig
     mask: VisionMaskConfig
@@ -109,21 +114,10 @@ class VisionTrainConfig(TrainConfig):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> VisionTrainConfig:
+        check_targets(self, self.encoder.depth)
+        check_goes_with(self, "encoder.layout", self.encoder.layout, LAYOUTS)
+        check_goes_with(self, "mask.kind", self.mask.kind, MASKS)
         patches = self.encoder.grid**2
-        if self.objective.targets.top_k_layers > self.encoder.depth:
-            raise ValueError(
-                f"objective.targets.top_k_layers {self.objective.targets.top_k_layers} is more than encoder.depth "
-                f"{self.encoder.depth}: set it to at most {self.encoder.depth}"
-            )
-        if self.objective.name == "data2vec2" and self.mask.kind != "block":
-            raise ValueError(
-                "objective data2vec2 needs the same number of visible patches per row: set mask.kind=block"
-            )
-        if (self.objective.name == "data2vec1") != (self.encoder.layout == "beit"):
-            raise ValueError(
-                f"objective {self.objective.name} does not go with encoder.layout {self.encoder.layout}: "
-                "data2vec1 takes beit, data2vec2 takes data2vec2"
-            )
         hidden = int(patches * self.mask.ratio)
         if not 0 < hidden < patches:
             raise ValueError(

@@ -5,7 +5,7 @@ Shape legend: B images, S stored side, P the encoder's side.
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from d2v.data.batch import Batch, SampleKeys
+from d2v.config import TrainConfig
+from d2v.data.batch import Batch, Inputs, SampleKeys
+from d2v.data.prepared import PreparedFolder
 from d2v.data.random import STREAM_AUGMENT, mix
 from d2v.data.store import ShardReader
-from d2v.errors import ConfigError, DataError
+from d2v.errors import ConfigError
 from d2v.modalities.base import PreparedData, ProbeSet
 from d2v.modalities.vision.config import VisionTrainConfig
-from d2v.modalities.vision.preparation import PREPARED
 from d2v.modalities.vision.reading import decode
 from d2v.modalities.vision.resampling import Crops, draw_crops, jitter_colours, resample
 
 
-class VisionData:
+class VisionData(PreparedFolder):
     """A prepared folder, opened for reading; safe to hand to worker processes.
 
     Args:
@@ -36,30 +37,12 @@ class VisionData:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            self.about: dict[str, Any] = json.loads((folder / PREPARED).read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise DataError(f"{folder} is no prepared folder ({error}): run the prepare step first") from None
-        self.train, self.test = ShardReader(folder / "train"), ShardReader(folder / "test")
-        found = (len(self.train), len(self.test))
-        if found != (self.about["train_items"], self.about["test_items"]):
-            raise DataError(f"{folder} lacks shards (found {found} train and test images): remove it and prepare again")
+        super().__init__(folder, "images")
         self.mean, self.std = (torch.tensor(self.about[name])[:, None, None] for name in ("mean", "std"))
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the corpus and the preparation's parameters."""
-        return str(self.about["fingerprint"])
-
-    @property
-    def num_train(self) -> int:
-        """Images for pretraining."""
-        return int(self.about["train_items"])
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class names by id; empty when unlabelled."""
-        return tuple(self.about["class_names"])
+    def train_lengths(self, recipe: TrainConfig) -> np.ndarray | None:
+        """None: all images are brought to one size."""
+        return None
 
     def batch(self, keys: SampleKeys, recipe: VisionTrainConfig) -> Batch:
         """Augmented, normalised images (B, 3, P, P); a pure function of (recipe.seed, epoch, sample id).
@@ -112,7 +95,7 @@ class VisionData:
             parts[name] = self._whole(shards, rows, recipe.encoder.image_px), shards.integers("label")[rows]
         (train_inputs, train_labels), (test_inputs, test_labels) = parts["train"], parts["test"]
         labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
-        return ProbeSet(train_inputs, labels[0], test_inputs, labels[1], self.class_names)
+        return ProbeSet(Inputs(train_inputs), labels[0], Inputs(test_inputs), labels[1], self.class_names)
 
     def _whole(self, shards: ShardReader, rows: np.ndarray, out_px: int) -> Tensor:
         if not len(rows):
@@ -141,9 +124,9 @@ def _central_square(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image[top : top + edge, left : left + edge].copy()).permute(2, 0, 1).float()
 
 
-def baseline_features(inputs: Tensor) -> Tensor:
+def baseline_features(inputs: Inputs) -> Tensor:
     """Raw pixels, flattened: (n, 3 * P * P)."""
-    return inputs.flatten(1)
+    return inputs.values.flatten(1)
 
 
 def describe(data: VisionData) -> dict[str, Any]:
@@ -152,9 +135,15 @@ def describe(data: VisionData) -> dict[str, Any]:
     return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
 
 
-def to_pictures(inputs: Tensor, data: PreparedData) -> np.ndarray:
+def to_pictures(inputs: Inputs, data: PreparedData) -> np.ndarray:
     """Undo the normalisation: (n, P, P, 3) uint8."""
     about = describe(data) if isinstance(data, VisionData) else {"mean": [0.5] * 3, "std": [0.5] * 3}
     mean, std = (torch.tensor(about[name])[:, None, None] for name in ("mean", "std"))
-    pixels = (inputs.cpu().float() * std + mean).clamp(0.0, 1.0) * 255.0
+    pixels = (inputs.values.cpu().float() * std + mean).clamp(0.0, 1.0) * 255.0
     return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def picture_grid(tokens: int) -> tuple[int, int]:
+    """Patches of a square image along height and width."""
+    side = math.isqrt(tokens)
+    return side, side

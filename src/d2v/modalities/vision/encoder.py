@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2v.config import Data2Vec2Config
 from d2v.errors import ConfigError
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
 from d2v.models.blocks import PostNormBlock, PreNormBlock, bert_init
-from d2v.models.decoder import ConvDecoder
 from d2v.models.encoder import Encoder, Stem
+from d2v.models.masking import Masks, gather_tokens
 
 CHANNELS = 3
 
@@ -53,32 +52,34 @@ class PatchEmbedding(nn.Module):
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-def gather_visible(x_BTD: Tensor, visible_idx: Tensor) -> Tensor:
-    """(B, T, D) and (B, M, V) -> (B*M, V, D)."""
-    samples, masks, visible = visible_idx.shape
-    rows = torch.arange(samples, device=x_BTD.device)[:, None]
-    return x_BTD[rows, visible_idx.flatten(1)].view(samples * masks, visible, -1)
-
-
-class SincosStem(Stem):
-    """Patch embedding; fixed positions are added before anything is hidden (data2vec 2.0)."""
+class _PatchStem(Stem):
+    """Images to patches."""
 
     def __init__(self, config: VisionEncoderConfig) -> None:
         super().__init__()
-        self.patches = PatchEmbedding(config.width, config.patch_px)
+        self.local: PatchEmbedding = PatchEmbedding(config.width, config.patch_px)
+        self.width = config.width
+        self._patches = config.grid**2
+
+    def num_tokens(self, inputs: Tensor) -> int:
+        """Patches of an image."""
+        return self._patches
+
+
+class SincosStem(_PatchStem):
+    """Patch embedding; fixed positions are added before anything is hidden (data2vec 2.0)."""
+
+    def __init__(self, config: VisionEncoderConfig) -> None:
+        super().__init__(config)
         self.positions = nn.Parameter(sincos_positions(config.width, config.grid), requires_grad=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, T, D)."""
-        return self.patches(images)
-
-    def place(self, local_BTD: Tensor, visible_idx: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
         """Add positions, keep visible patches; no attention bias."""
         x_BTD = local_BTD + self.positions
-        return (x_BTD if visible_idx is None else gather_visible(x_BTD, visible_idx)), None
+        return (x_BTD if masks is None else gather_tokens(x_BTD, masks.visible())), None
 
 
-class RelativeStem(Stem):
+class RelativeStem(_PatchStem):
     """Patch embedding with one relative position bias table for all blocks (BEiT).
 
     The table has (2g-1)^2 rows for patch pairs and three more: CLS to patch, patch to CLS, CLS to CLS.
@@ -87,19 +88,14 @@ class RelativeStem(Stem):
     index: Tensor
 
     def __init__(self, config: VisionEncoderConfig) -> None:
-        super().__init__()
-        self.patches = PatchEmbedding(config.width, config.patch_px)
+        super().__init__(config)
         rows = (2 * config.grid - 1) ** 2 + 3
         self.relative_bias = nn.Parameter(torch.zeros(rows, config.heads))
         self.register_buffer("index", relative_index(config.grid), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, T, D)."""
-        return self.patches(images)
-
-    def place(self, local_BTD: Tensor, visible_idx: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
         """All patches with the (H, 1+T, 1+T) bias; this encoder never drops tokens."""
-        if visible_idx is not None:
+        if masks is not None:
             raise ConfigError("the beit encoder sees full sequences: use encoder.layout=data2vec2 to drop tokens")
         return local_BTD, self.relative_bias[self.index].permute(2, 0, 1)
 
@@ -163,18 +159,10 @@ def _build_beit(config: VisionEncoderConfig) -> Encoder:
     stem, final_norm = RelativeStem(c), nn.LayerNorm(c.width, eps=c.norm_eps)
     encoder = Encoder(stem, nn.ModuleList(blocks), c.width, extra_tokens=1, final_norm=final_norm).apply(bert_init)
     with torch.no_grad():
-        for tensor in (encoder.extra_tokens, stem.patches.proj.weight):
+        for tensor in (encoder.extra_tokens, stem.local.proj.weight):
             if tensor is not None:
                 nn.init.trunc_normal_(tensor, std=0.02)
         for depth, block in enumerate(blocks, start=1):
             block.attn.proj.weight.div_(math.sqrt(2.0 * depth))
             block.mlp.fc2.weight.div_(math.sqrt(2.0 * depth))
     return encoder
-
-
-def build_decoder(recipe: VisionTrainConfig) -> ConvDecoder:
-    """The 2-D decoder of a data2vec 2.0 recipe."""
-    objective = recipe.objective
-    if not isinstance(objective, Data2Vec2Config):
-        raise ConfigError(f"objective {objective.name} has no decoder: use objective.name=data2vec2")
-    return ConvDecoder(recipe.encoder.width, objective.decoder, (recipe.encoder.grid, recipe.encoder.grid))

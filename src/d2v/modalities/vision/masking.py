@@ -12,26 +12,36 @@ import torch
 from torch import Tensor
 
 from d2v.data.random import mix, uniform
-from d2v.modalities.base import MaskShape
+from d2v.errors import ConfigError
 from d2v.modalities.vision.config import BeitMask, InverseBlockMask, VisionTrainConfig
 from d2v.models.masking import exactly, paint_blocks
 
 BEIT_TRIES = 10
 
 
-def draw_masks(recipe: VisionTrainConfig, keys: Tensor) -> Tensor:
-    """(R,) keys -> (R, T) is_masked by the recipe's kind of mask."""
-    grid = recipe.encoder.grid
+def draw_masks(recipe: VisionTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
+    """(R,) keys -> (R, T) is_masked by the recipe's kind of mask; images are never padded."""
+    side = recipe.encoder.grid
     if isinstance(recipe.mask, InverseBlockMask):
-        return block_masks(recipe.mask, grid, keys)
-    return beit_masks(recipe.mask, grid, keys)
+        return block_masks(recipe.mask, side, keys)
+    return beit_masks(recipe.mask, side, keys)
 
 
-def mask_shape(recipe: VisionTrainConfig) -> MaskShape:
-    """Patches of an image, and how many of them every mask hides (0 for BEiT masks, which vary)."""
-    patches = recipe.encoder.grid**2
-    mask = recipe.mask
-    return MaskShape(patches, hidden_count(mask, patches) if isinstance(mask, InverseBlockMask) else 0)
+def grid(recipe: VisionTrainConfig) -> tuple[int, int]:
+    """Patches along height and width."""
+    return recipe.encoder.grid, recipe.encoder.grid
+
+
+def max_tokens(recipe: VisionTrainConfig) -> int:
+    """Patches of an image."""
+    return recipe.encoder.grid**2
+
+
+def hidden_tokens(recipe: VisionTrainConfig, tokens: int) -> int:
+    """Patches that every block mask hides. Raises ConfigError for BEiT masks, which vary."""
+    if not isinstance(recipe.mask, InverseBlockMask):
+        raise ConfigError(f"masks of the kind {recipe.mask.kind} hide no fixed number of patches: set mask.kind=block")
+    return hidden_count(recipe.mask, tokens)
 
 
 def hidden_count(config: InverseBlockMask, patches: int) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from d2v.modalities.base import Modality
 from d2v.modalities.vision.config import VisionRecipe
-from d2v.modalities.vision.data import VisionData, baseline_features, describe, to_pictures
-from d2v.modalities.vision.encoder import build_decoder, build_encoder
+from d2v.modalities.vision.data import VisionData, baseline_features, describe, picture_grid, to_pictures
+from d2v.modalities.vision.encoder import build_encoder
 from d2v.modalities.vision.ingestion import ingest
-from d2v.modalities.vision.masking import draw_masks, mask_shape
+from d2v.modalities.vision.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.vision.preparation import prepare
 from d2v.modalities.vision.serving import example_request, to_inputs
 
@@ -18,8 +18,9 @@ VISION = Modality(
     prepare=prepare,
     open=VisionData,
     build_encoder=build_encoder,
-    build_decoder=build_decoder,
-    mask_shape=mask_shape,
+    grid=grid,
+    max_tokens=max_tokens,
+    hidden_tokens=hidden_tokens,
     draw_masks=draw_masks,
     baseline_name="raw pixels",
     baseline_features=baseline_features,
@@ -27,4 +28,6 @@ VISION = Modality(
     example_request=example_request,
     to_inputs=to_inputs,
     to_pictures=to_pictures,
+    picture_grid=picture_grid,
+    packages=("torchvision",),
 )

@@ -7,9 +7,7 @@ A prepared folder holds `train/` and `test/` shards and, written last, `prepared
 from __future__ import annotations
 
 import io
-import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,22 +15,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
-from d2v.data import fingerprint
-from d2v.data.disk import full_disk_named, swap_in, write_json
-from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
 from d2v.data.parallel import ordered_map
-from d2v.data.store import ShardReader, ShardWriter
-from d2v.errors import DataError
+from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows
+from d2v.data.store import ShardWriter
 from d2v.modalities.vision.config import VisionPrepareConfig
 from d2v.modalities.vision.reading import decode
-from d2v.progress import Progress, say
-
-PREPARED = "prepared.json"
-SHARD_BYTES = 64 * 2**20
-UNLABELLED = -1
+from d2v.progress import Progress
 
 
 def prepare(config: VisionPrepareConfig, corpus: Path, out: Path) -> dict[str, Any]:
@@ -42,38 +32,19 @@ def prepare(config: VisionPrepareConfig, corpus: Path, out: Path) -> dict[str, A
         The contents of `prepared.json`.
 
     Raises:
-        DataError: there is no finished corpus, or the disk is full.
+        DataError: there is no finished corpus, nothing to train on, or the disk is full.
     """
-    about = _read_json(corpus / CORPUS, "run the ingest step first")
-    identity = fingerprint.of_values({"corpus": about["report"]["fingerprint"], "parameters": config.model_dump()})
-    if (out / PREPARED).is_file():
-        done = _read_json(out / PREPARED, "remove it")
-        if done["fingerprint"] == identity:
-            say(f"prepare: {out} is up to date ({_counts(done)})")
-            return done
-    partial_folder = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    with full_disk_named(out, DataError, "The corpus and the earlier prepared data are untouched."):
-        content = _Preparation(config, corpus, partial_folder, about).run() | {"fingerprint": identity}
-        write_json(partial_folder / PREPARED, content)
-        swap_in(partial_folder, out)
-    say(f"prepare: {_counts(content)}; mean {_rounded(content['mean'])}, std {_rounded(content['std'])}")
-    return content
+    return bring_up_to_date(
+        corpus, out, config.model_dump(), lambda opened, folder: _Preparation(config, opened, folder).run(), _summary
+    )
 
 
-def _read_json(path: Path, fix: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}): {fix}") from None
-
-
-def _counts(content: dict[str, Any]) -> str:
-    return f"{content['train_items']:,} train and {content['test_items']:,} test images of {content['store_px']} px"
-
-
-def _rounded(values: list[float]) -> str:
-    return " ".join(f"{value:.3f}" for value in values)
+def _summary(content: Mapping[str, Any]) -> str:
+    mean, std = (" ".join(f"{value:.3f}" for value in content[name]) for name in ("mean", "std"))
+    return (
+        f"{content['train_items']:,} train and {content['test_items']:,} test images of {content['store_px']} px; "
+        f"mean {mean}, std {std}"
+    )
 
 
 @dataclass
@@ -99,34 +70,22 @@ class _Statistics:
 class _Preparation:
     """One pass over a corpus."""
 
-    def __init__(self, config: VisionPrepareConfig, corpus: Path, folder: Path, about: dict[str, Any]) -> None:
-        self.config, self.folder, self.about = config, folder, about
-        self.class_names: list[str] = about["report"]["class_names"]
-        self.shards = ShardReader(corpus / SHARDS)
-        columns = pq.read_table(corpus / MANIFEST, columns=["row", "split", "label", "width", "height"])
-        self.rows = columns.column("row").to_numpy()
-        self.splits = np.array(columns.column("split").to_pylist(), dtype=object)
-        ids = {name: number for number, name in enumerate(self.class_names)}
-        self.labels = np.array([ids.get(name, UNLABELLED) for name in columns.column("label").to_pylist()])
-        shorter = np.minimum(columns.column("width").to_numpy(), columns.column("height").to_numpy())
+    def __init__(self, config: VisionPrepareConfig, corpus: Corpus, folder: Path) -> None:
+        self.config, self.corpus, self.folder = config, corpus, folder
+        self.class_names, self.labels = corpus.classes()
+        shorter = np.minimum(corpus.integers("width"), corpus.integers("height"))
         self.enlarged = int((shorter < config.store_px).sum())
 
     def run(self) -> dict[str, Any]:
         """Write both parts and describe them."""
-        test_split = next((name for name in ("test", "val") if (self.splits == name).any()), "")
-        parts = {"train": np.flatnonzero(self.splits == "train"), "test": np.flatnonzero(self.splits == test_split)}
-        if not len(parts["train"]):
-            raise DataError(
-                f"The corpus of {self.about['source']} has no train images (its splits: {set(self.splits)}): lower "
-                "ingest.test_fraction or give a source with a train part"
-            )
+        parts = self.corpus.parts("images")
         statistics = _Statistics()
         with Progress("prepare", sum(len(rows) for rows in parts.values())) as progress:
             for name, rows in parts.items():
                 self._write_part(name, rows, statistics if name == "train" else None, progress)
         mean, std = statistics.mean_and_std()
         return {
-            "source": self.about["source"],
+            "source": self.corpus.source,
             "store_px": self.config.store_px,
             "storage": self.config.storage,
             "class_names": self.class_names,
@@ -135,7 +94,7 @@ class _Preparation:
             "enlarged_items": self.enlarged,
             "mean": mean,
             "std": std,
-            "probe": self._probe_rows(self.labels[parts["train"]], self.labels[parts["test"]]),
+            "probe": self._probe_rows({name: self.labels[rows] for name, rows in parts.items()}),
         }
 
     def _write_part(self, name: str, rows: np.ndarray, statistics: _Statistics | None, progress: Progress) -> None:
@@ -143,7 +102,7 @@ class _Preparation:
         data_type = pa.binary(self.config.store_px**2 * 3) if pixels else pa.large_binary()
         writer = ShardWriter(self.folder / name, pa.schema([("label", pa.int64()), ("data", data_type)]), SHARD_BYTES)
         resize = partial(square if pixels else shrink, side=self.config.store_px)
-        for row, image in zip(rows, ordered_map(resize, self._stored(rows)), strict=True):
+        for row, image in zip(rows, ordered_map(resize, self.corpus.data(rows)), strict=True):
             if statistics is not None:
                 statistics.add(image)
             data = image.tobytes() if pixels else _jpeg(image, self.config.jpeg_quality)
@@ -151,25 +110,9 @@ class _Preparation:
             progress.advance()
         writer.flush()
 
-    def _stored(self, rows: np.ndarray) -> Iterator[bytes]:
-        return (self.shards.binary("data", int(self.rows[row])) for row in rows)
-
-    def _probe_rows(self, train_labels: np.ndarray, test_labels: np.ndarray) -> dict[str, list[int]]:
-        """Fixed subsets of both parts with as equal class counts as the data allows; empty if unlabelled."""
-        random = np.random.Generator(np.random.Philox(key=[self.config.seed, 0]))
-        return {
-            "train": balanced_subset(train_labels, self.config.probe_train_images, random).tolist(),
-            "test": balanced_subset(test_labels, self.config.probe_test_images, random).tolist(),
-        }
-
-
-def balanced_subset(labels: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Ascending rows of at most `count` labelled items, classes taking turns until they run out."""
-    ranked: list[tuple[int, float, int]] = []
-    for label in np.unique(labels[labels != UNLABELLED]):
-        members = random.permutation(np.flatnonzero(labels == label))
-        ranked += [(turn, random.random(), int(row)) for turn, row in enumerate(members)]
-    return np.sort(np.array([row for _, _, row in sorted(ranked)[:count]], dtype=np.int64))
+    def _probe_rows(self, labels: dict[str, np.ndarray]) -> dict[str, list[int]]:
+        counts = {"train": self.config.probe_train_images, "test": self.config.probe_test_images}
+        return probe_rows(labels, counts, self.config.seed)
 
 
 def square(data: bytes, side: int) -> np.ndarray:

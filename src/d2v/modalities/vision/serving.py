@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import interpolate
 
+from d2v.data.batch import Inputs
 from d2v.errors import DataError
 
 
@@ -18,7 +18,7 @@ def example_request(config: dict[str, Any]) -> np.ndarray:
     return np.zeros((1, side, side, 3), dtype=np.uint8)
 
 
-def to_inputs(images: np.ndarray, config: dict[str, Any]) -> Tensor:
+def to_inputs(images: np.ndarray, config: dict[str, Any]) -> Inputs:
     """Images as the encoder was trained on them.
 
     Args:
@@ -44,4 +44,4 @@ def to_inputs(images: np.ndarray, config: dict[str, Any]) -> Tensor:
     if tensor.shape[-2:] != (side, side):
         tensor = interpolate(tensor, (side, side), mode="bicubic", antialias=True).clamp(0.0, 1.0)
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    return (tensor - mean) / std
+    return Inputs((tensor - mean) / std)

@@ -1,22 +1,25 @@
-"""Folders and archives of images, and what is refused of them."""
+"""Tar and zip archives, and what is refused of them."""
 
 from __future__ import annotations
 
-import os
+import re
 import struct
 import tarfile
 import zipfile
-from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from d2v.errors import DataError
-from tests.modalities.vision.source_files import (
+from tests.data.source_files import (
+    DRAWINGS,
     TAR_PACKINGS,
     TREE,
     add,
+    by_table,
     content,
     expected,
     places,
@@ -24,68 +27,8 @@ from tests.modalities.vision.source_files import (
     refusals,
     source_of,
     write_tar,
-    write_tree,
     write_zip,
 )
-
-
-def test_folder_with_splits_and_classes(tmp_path: Path) -> None:
-    write_tree(tmp_path)
-    (tmp_path / ".DS_Store").write_bytes(b"hidden")
-    (tmp_path / "train" / ".git").mkdir()
-    (tmp_path / "train" / ".git" / "x.png").write_bytes(b"hidden")
-    source = source_of(tmp_path)
-    items = list(source.items(0))
-    assert places(items) == expected()
-    assert source.total == len(items)
-    assert source.class_names is None
-    assert items[0].data == content(TREE[0])
-
-
-@pytest.mark.parametrize(
-    ("names", "wanted"),
-    [
-        (["1.png", "2.png"], [("1.png", None, None), ("2.png", None, None)]),
-        (["cat/1.png", "dog/2.png"], [("cat/1.png", "cat", None), ("dog/2.png", "dog", None)]),
-        (["only/1.png"], [("only/1.png", "only", None)]),
-        (["train/1.png", "test/2.png"], [("test/2.png", None, "test"), ("train/1.png", None, "train")]),
-        (["Train/a/1.png", "VAL/a/1.png"], [("Train/a/1.png", "a", "train"), ("VAL/a/1.png", "a", "test")]),
-        (["bus/1.png", "train/1.png"], [("bus/1.png", "bus", None), ("train/1.png", "train", None)]),
-        (["set/cat/1.png", "set/dog/1.png"], [("cat/1.png", "cat", None), ("dog/1.png", "dog", None)]),
-        (["train/n01/images/1.png"], [("train/n01/images/1.png", "n01", "train")]),
-    ],
-)
-def test_what_folders_mean(tmp_path: Path, names: list[str], wanted: list[tuple[str, str | None, str | None]]) -> None:
-    assert places(read(write_tree(tmp_path, names))) == wanted
-
-
-def test_validation_is_kept_apart_where_there_is_a_test_split(tmp_path: Path) -> None:
-    write_tree(tmp_path, ["train/a/1.png", "val/a/1.png", "test/a/1.png"])
-    assert Counter(item.split for item in read(tmp_path)) == {"train": 1, "val": 1, "test": 1}
-
-
-def test_folder_passes_other_files_on_and_refuses_what_it_must_not_open(tmp_path: Path) -> None:
-    write_tree(tmp_path, ["cat/1.png", "dog/1.png"])
-    (tmp_path / "README").write_text("words")
-    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "cat" / "big.png").write_bytes(bytes(2000))
-    (tmp_path / "cat" / "again").symlink_to(tmp_path)
-    (tmp_path / "dog" / "2.png").symlink_to(tmp_path / "cat" / "1.png")
-    os.mkfifo(tmp_path / "dog" / "pipe.png")
-    items = read(tmp_path, max_item_bytes=1000)
-    assert {item.key: item.data is None for item in items} == {
-        "README": False,
-        "cat/1.png": False,
-        "cat/big.png": True,
-        "cat/gone.png": True,
-        "dog/1.png": False,
-        "dog/2.png": False,
-        "dog/pipe.png": True,
-    }
-    reasons = refusals(items)
-    assert "max_item_bytes" in reasons["cat/big.png"]
-    assert "No such file" in reasons["cat/gone.png"]
-    assert "pipe" in reasons["dog/pipe.png"]
 
 
 @pytest.mark.parametrize("top", ["", "cifar10/", "./"])
@@ -114,12 +57,6 @@ def test_packed_folder_of_bare_images_has_no_classes(tmp_path: Path) -> None:
     assert places(read(write_zip(tmp_path / "a.zip", ["pics/1.png"]))) == [("1.png", None, None)]
 
 
-def test_folder_that_holds_one_archive_is_that_archive(tmp_path: Path) -> None:
-    write_tar(tmp_path / "a.tar.gz", TREE, "w:gz")
-    (tmp_path / "README.md").write_text("words")
-    assert places(read(tmp_path)) == expected()
-
-
 def test_tar_refuses_members_that_could_do_harm(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
         add(archive, "cat/1.png", content("cat/1.png"))
@@ -132,7 +69,7 @@ def test_tar_refuses_members_that_could_do_harm(tmp_path: Path) -> None:
         add(archive, "cat/device.png", type=tarfile.CHRTYPE)
         add(archive, "cat/bomb.png", bytes(5_000_000))
         add(archive, "dog/2.png", content("dog/2.png"))
-    items = read(tmp_path / "a.tar.gz", max_item_bytes=1_000_000)
+    items = read(tmp_path / "a.tar.gz", replace(DRAWINGS, max_item_bytes=1_000_000))
     kept = [item for item in items if item.refused is None]
     assert places(kept) == [("cat/1.png", "cat", None), ("dog/2.png", "dog", None)]
     reasons = refusals(items)
@@ -160,7 +97,7 @@ def test_zip_refuses_members_that_could_do_harm(tmp_path: Path) -> None:
         archive.writestr("big.png", np.random.default_rng(0).bytes(1_500_000))
         archive.writestr("lzma.png", b"x", compress_type=zipfile.ZIP_LZMA)
         archive.writestr("good.png", content("good.png"))
-    items = read(path, max_item_bytes=1_000_000)
+    items = read(path, replace(DRAWINGS, max_item_bytes=1_000_000))
     assert [item.key for item in items if item.refused is None] == ["good.png"]
     reasons = refusals(items)
     assert len(reasons) == len(items) - 1 == 7
@@ -218,13 +155,66 @@ def test_tar_cut_between_members_or_broken_in_the_middle_is_not_taken_for_its_en
 
 
 def test_what_is_no_archive_says_so(tmp_path: Path) -> None:
-    for name in ("a.tar", "a.tar.gz", "a.zip", "a.npz", "a.parquet", "train-images-idx3-ubyte.gz"):
+    for name in ("a.tar", "a.tar.gz", "a.zip", "a.parquet"):
         (tmp_path / name).write_bytes(b"this is no archive " * 100)
-        with pytest.raises(DataError, match=r"vision\.ingest\.format|savez"):
+        with pytest.raises(DataError, match=r"drawing\.ingest\.format"):
             source_of(tmp_path / name)
 
 
 def test_empty_archives_say_so(tmp_path: Path) -> None:
     for path in (write_tar(tmp_path / "a.tar", []), write_zip(tmp_path / "a.zip", [".hidden"])):
-        with pytest.raises(DataError, match="holds no files"):
+        with pytest.raises(DataError, match="holds no files: pack the folder with the drawings again"):
             source_of(path)
+
+
+# ------------------------------------------------------------------------------------------- side files
+
+ANNOTATED = replace(DRAWINGS, side_names=re.compile(r"(^|/)table\.csv$"))
+TABLE = b"path,label,split,artist\n1.png,cat,train,Ann\n2.png,dog,test,Bob\n"
+
+
+def test_side_file_that_must_not_be_read_is_named(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        add(archive, "1.png", b"1")
+        add(archive, "table.csv", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.png", b"1")
+        archive.writestr("table.csv", bytes(4_000_000))
+    for name, reason in (("a.tar", "it is a link"), ("a.zip", "a bomb")):
+        with pytest.raises(DataError, match=rf"{name}/table\.csv cannot be read \(.*{reason}"):
+            read(tmp_path / name, ANNOTATED, by_table)
+
+
+def test_damaged_side_file_is_named(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", ["1.png"], others={"table.csv": TABLE * 100})
+    path.write_bytes(path.read_bytes()[:2500])
+    with pytest.raises(DataError, match=r"a\.tar/table\.csv cannot be read"):
+        read(path, ANNOTATED, by_table)
+    path = write_zip(tmp_path / "a.zip", ["1.png"], {"table.csv": TABLE})
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"table.csv") + len("table.csv")
+    raw[at : at + 8] = b"\xff" * 8
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"a\.zip/table\.csv cannot be read"):
+        read(path, ANNOTATED, by_table)
+
+
+def test_truncated_tar_counts_items_only(tmp_path: Path) -> None:
+    tables = {"b/table.csv": TABLE, "c/notes.txt": b"words"}
+    path = write_tar(tmp_path / "a.tar", ["1.png", "2.png"], others=tables)
+    path.write_bytes(path.read_bytes()[: 6 * 512 + 100])  # in the header of notes.txt
+    wanted = replace(ANNOTATED, only_suffixes=True)
+    source = source_of(path, wanted, by_table)
+    keys = [item.key for item in source.items(0)]
+    assert keys == ["1.png", "2.png", "a.tar"]
+    for start in range(4):
+        assert [item.key for item in source.items(start)] == keys[start:]
+    assert "after 2 members" in next(source.items(2)).refused
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_archive_of_papers_only_says_so(tmp_path: Path, write: Callable[..., Path]) -> None:
+    path = write(tmp_path / ("a.tar" if write is write_tar else "a.zip"), [], others={"README": b"words"})
+    assert len(read(path)) == 1
+    with pytest.raises(DataError, match="holds no files but papers: pack the folder with the drawings"):
+        source_of(path, replace(DRAWINGS, only_suffixes=True))

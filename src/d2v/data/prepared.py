@@ -1,0 +1,216 @@
+"""What every prepare step shares: reading a corpus, being up to date or not, swapping in, and the probe's rows.
+
+A prepared folder holds `train/` and `test/` shards and, written last, `prepared.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from d2v.data import fingerprint
+from d2v.data.disk import full_disk_named, swap_in, write_json
+from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
+from d2v.data.store import ShardReader
+from d2v.errors import DataError
+from d2v.progress import say
+
+PREPARED = "prepared.json"
+SHARD_BYTES = 64 * 2**20
+UNLABELLED = -1
+"""The class id of items without a class."""
+
+
+class Corpus:
+    """A finished corpus, opened for reading. Its items are counted from 0 in the order of its manifest.
+
+    Args:
+        folder: what ingest left.
+
+    Raises:
+        DataError: there is no finished corpus.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.about = _read_json(folder / CORPUS, "run the ingest step first")
+        self.folder, self.shards = folder, ShardReader(folder / SHARDS)
+        self.splits = np.array(self.column("split"), dtype=object)
+        self._rows = self.integers("row")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def source(self) -> str:
+        """Where it came from, for people."""
+        return str(self.about["source"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of its contents."""
+        return str(self.about["report"]["fingerprint"])
+
+    def column(self, name: str) -> list[Any]:
+        """One column of the manifest, without shards being read.
+
+        Raises:
+            DataError: the corpus has no such column.
+        """
+        columns = pq.read_schema(self.folder / MANIFEST).names
+        if name not in columns:
+            raise DataError(
+                f"The corpus {self.folder} has no column {name}, only {', '.join(columns)}: name one of them, or run "
+                "the ingest step again"
+            )
+        return pq.read_table(self.folder / MANIFEST, columns=[name]).column(name).to_pylist()
+
+    def integers(self, name: str) -> np.ndarray:
+        """An integer column of the manifest as an int64 array."""
+        return np.array(self.column(name), dtype=np.int64)
+
+    def data(self, items: Sequence[int] | np.ndarray) -> Iterator[bytes]:
+        """Stored contents of some items, one at a time."""
+        return (self.shards.binary("data", int(self._rows[item])) for item in items)
+
+    def classes(self, column: str = "label") -> tuple[list[str], np.ndarray]:
+        """Class names, and the class id of every item (int64, UNLABELLED without one), from `label` or another column
+        of strings."""
+        values = self.column(column)
+        found = sorted({str(value) for value in values if value is not None})
+        names = list(self.about["report"]["class_names"]) if column == "label" else found
+        ids = {name: number for number, name in enumerate(names)}
+        return names, np.array([ids.get(value, UNLABELLED) for value in values], dtype=np.int64)
+
+    def parts(self, noun: str) -> dict[str, np.ndarray]:
+        """Ascending items of the parts "train" and "test"; a source without a test part is tested on its val part.
+
+        Args:
+            noun: what the items are, for the message.
+
+        Raises:
+            DataError: nothing to train on.
+        """
+        test_split = next((name for name in ("test", "val") if (self.splits == name).any()), "")
+        parts = {"train": np.flatnonzero(self.splits == "train"), "test": np.flatnonzero(self.splits == test_split)}
+        if not len(parts["train"]):
+            raise DataError(
+                f"The corpus of {self.source} has no train {noun} (its splits: {set(self.splits)}): lower "
+                "ingest.test_fraction or give a source with a train part"
+            )
+        return parts
+
+
+def bring_up_to_date(
+    corpus: Path,
+    out: Path,
+    parameters: Mapping[str, Any],
+    build: Callable[[Corpus, Path], Mapping[str, Any]],
+    summary: Callable[[Mapping[str, Any]], str],
+) -> dict[str, Any]:
+    """Prepare a corpus into `out`, unless that was done; the earlier folder stays until the new one is whole.
+
+    Args:
+        corpus: the corpus folder.
+        out: the prepared folder.
+        parameters: all that shapes the result beside the corpus.
+        build: (corpus, empty folder) -> plain values that describe what it wrote into the folder.
+        summary: one line on such a description, for people.
+
+    Returns:
+        The contents of `prepared.json`: what `build` gave, with its `fingerprint`.
+
+    Raises:
+        DataError: there is no finished corpus, nothing to train on, or the disk is full.
+    """
+    opened = Corpus(corpus)
+    identity = fingerprint.of_values({"corpus": opened.fingerprint, "parameters": dict(parameters)})
+    if (out / PREPARED).is_file():
+        done = _read_json(out / PREPARED, "remove it")
+        if done["fingerprint"] == identity:
+            say(f"prepare: {out} is up to date ({summary(done)})")
+            return done
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with full_disk_named(out, DataError, "The corpus and the earlier prepared data are untouched."):
+        partial.mkdir(parents=True)
+        content = {**build(opened, partial), "fingerprint": identity}
+        write_json(partial / PREPARED, content)
+        swap_in(partial, out)
+    say(f"prepare: {summary(content)}")
+    return content
+
+
+class PreparedFolder:
+    """A prepared folder, opened for reading; safe to hand to worker processes.
+
+    Args:
+        folder: what prepare left.
+        noun: what the items are, for the message.
+
+    Attributes:
+        about: the contents of `prepared.json`.
+        train, test: shards of the two parts.
+
+    Raises:
+        DataError: the folder is not a prepared one, or shards are missing or damaged.
+    """
+
+    def __init__(self, folder: Path, noun: str) -> None:
+        try:
+            self.about: dict[str, Any] = json.loads((folder / PREPARED).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise DataError(f"{folder} is no prepared folder ({error}): run the prepare step first") from None
+        self.train, self.test = ShardReader(folder / "train"), ShardReader(folder / "test")
+        found = (len(self.train), len(self.test))
+        if found != (self.about["train_items"], self.about["test_items"]):
+            items = " and ".join(f"{count} {part}" for count, part in zip(found, ("train", "test"), strict=True))
+            raise DataError(f"{folder} lacks shards (found {items} {noun}): remove it and prepare again")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the corpus and of all that shaped the preparation."""
+        return str(self.about["fingerprint"])
+
+    @property
+    def num_train(self) -> int:
+        """Items for pretraining."""
+        return int(self.about["train_items"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names by id; empty when there are no labels."""
+        return tuple(self.about["class_names"])
+
+
+def balanced_subset(labels: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Ascending rows of at most `count` labelled items, classes taking turns until they run out."""
+    ranked: list[tuple[int, float, int]] = []
+    for label in np.unique(labels[labels != UNLABELLED]):
+        members = random.permutation(np.flatnonzero(labels == label))
+        ranked += [(turn, random.random(), int(row)) for turn, row in enumerate(members)]
+    return np.sort(np.array([row for _, _, row in sorted(ranked)[:count]], dtype=np.int64))
+
+
+def probe_rows(labels: Mapping[str, np.ndarray], counts: Mapping[str, int], seed: int) -> dict[str, list[int]]:
+    """Fixed rows of both parts with as equal class counts as the data allows; empty if unlabelled.
+
+    Args:
+        labels: class ids of the rows of "train" and of "test".
+        counts: at most so many rows of each.
+        seed: another one gives another subset.
+    """
+    random = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    return {part: balanced_subset(labels[part], counts[part], random).tolist() for part in ("train", "test")}
+
+
+def _read_json(path: Path, fix: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): {fix}") from None

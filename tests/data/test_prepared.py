@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from d2v.data.ingest import Record, ingest
+from d2v.data.items import Item, Source
+from d2v.data.prepared import (
+    UNLABELLED,
+    Corpus,
+    PreparedFolder,
+    balanced_subset,
+    bring_up_to_date,
+    probe_rows,
+)
+from d2v.errors import DataError
+
+
+def make_corpus(folder, splits=("train", "train", "test")):
+    items = [
+        Item(f"{n}", b"x" * (n + 1), "ab"[n % 2] if n < 4 else None, splits[n % len(splits)], texts={"who": str(n % 3)})
+        for n in range(9)
+    ]
+    source = Source("things", "1", len(items), lambda start: iter(items[start:]))
+    ingest(source, lambda data: Record(data, {"size": len(data)}), ("size",), folder, {}, 10, 0.1, texts=("who",))
+    return folder
+
+
+def build(corpus, folder):
+    for name in ("train", "test"):
+        (folder / name).mkdir()
+    return {"train_items": 0, "test_items": 0}
+
+
+def bring(tmp_path, parameters=None, build=build):
+    return bring_up_to_date(tmp_path / "corpus", tmp_path / "out", parameters or {}, build, lambda about: "none")
+
+
+def test_a_corpus_is_read_by_item(tmp_path):
+    corpus = Corpus(make_corpus(tmp_path / "corpus"))
+    assert len(corpus) == 9
+    assert corpus.integers("size").tolist() == list(range(1, 10))
+    assert list(corpus.data([0, 2])) == [b"x", b"xxx"]
+    assert {name: rows.tolist() for name, rows in corpus.parts("things").items()} == {
+        "train": [0, 1, 3, 4, 6, 7],
+        "test": [2, 5, 8],
+    }
+
+
+def test_classes_come_from_labels_or_from_a_column(tmp_path):
+    corpus = Corpus(make_corpus(tmp_path / "corpus"))
+    names, labels = corpus.classes()
+    assert (names, labels.tolist()) == (["a", "b"], [0, 1, 0, 1, *[UNLABELLED] * 5])
+    names, labels = corpus.classes("who")
+    assert (names, labels.tolist()) == (["0", "1", "2"], [0, 1, 2] * 3)
+    with pytest.raises(DataError, match="has no column colour, only key, split, label"):
+        corpus.classes("colour")
+
+
+def test_without_a_test_part_the_val_part_is_tested(tmp_path):
+    parts = Corpus(make_corpus(tmp_path / "corpus", splits=("train", "val"))).parts("things")
+    assert parts["test"].tolist() == [1, 3, 5, 7]
+    with pytest.raises(DataError, match="no train things"):
+        Corpus(make_corpus(tmp_path / "other", splits=("test",))).parts("things")
+
+
+def test_unchanged_is_not_built_again_and_a_change_is(tmp_path):
+    make_corpus(tmp_path / "corpus")
+    first = bring(tmp_path)
+    assert bring(tmp_path, build=None) == first
+    assert bring(tmp_path, {"side": 1})["fingerprint"] != first["fingerprint"]
+
+
+def test_a_failure_leaves_the_earlier_folder(tmp_path):
+    make_corpus(tmp_path / "corpus")
+    first = bring(tmp_path)
+
+    def fail(corpus, folder):
+        raise DataError("no")
+
+    with pytest.raises(DataError):
+        bring(tmp_path, {"side": 1}, fail)
+    assert PreparedFolder(tmp_path / "out", "things").about == first
+
+
+def test_errors_name_the_step_to_run(tmp_path):
+    with pytest.raises(DataError, match="run the ingest step first"):
+        bring(tmp_path)
+    with pytest.raises(DataError, match="run the prepare step first"):
+        PreparedFolder(tmp_path / "out", "things")
+    make_corpus(tmp_path / "corpus")
+    bring(tmp_path, build=lambda corpus, folder: {"train_items": 3, "test_items": 0})
+    with pytest.raises(DataError, match="lacks shards"):
+        PreparedFolder(tmp_path / "out", "things")
+
+
+def test_balanced_subsets_take_turns_until_classes_run_out():
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 50 + [-1] * 20)
+    rows = balanced_subset(labels, 23, np.random.default_rng(0))
+    assert np.bincount(labels[rows]).tolist() == [10, 3, 10]
+    assert len(balanced_subset(labels, 500, np.random.default_rng(0))) == 103
+
+
+def test_probe_rows_depend_on_the_seed_alone():
+    labels = {"train": np.arange(60) % 3, "test": np.full(5, UNLABELLED)}
+    counts = {"train": 6, "test": 3}
+    assert probe_rows(labels, counts, 0) == probe_rows(labels, counts, 0) != probe_rows(labels, counts, 1)
+    assert (len(probe_rows(labels, counts, 0)["train"]), probe_rows(labels, counts, 0)["test"]) == (6, [])
