@@ -52,6 +52,9 @@ class EmaConfig(Block):
     decay_end: Fraction
     anneal_updates: NonNegativeInt = 0
     copied: tuple[str, ...] = Field((), description="name prefixes of parameters taken over verbatim, not averaged")
+    shared_local: bool = Field(
+        False, description="the teacher has no local encoder of its own: it continues from the student's local features"
+    )
 
 
 class LossConfig(Block):
@@ -63,7 +66,10 @@ class LossConfig(Block):
 
 
 class DecoderConfig(Block):
-    """The convolutional decoder of data2vec 2.0 (spec of the paper's appendix)."""
+    """The convolutional decoder of data2vec 2.0 (the paper's appendix).
+
+    `projection_scale` multiplies the first weights of the last projection. First predictions as large as the targets
+    are errors that training removes by making everything alike: below 1 a short warm-up does not collapse speech."""
 
     layers: PositiveInt = 6
     width: PositiveInt = 768
@@ -73,6 +79,7 @@ class DecoderConfig(Block):
     input_dropout: Fraction = 0.0
     projection_layers: PositiveInt = 1
     projection_ratio: Positive = 2.0
+    projection_scale: Positive = 1.0
 
 
 class Data2Vec2Config(Block):
@@ -91,11 +98,15 @@ class Data2Vec2Config(Block):
 
 
 class Data2Vec1Config(Block):
-    """data2vec 1.0: mask tokens in the full sequence, one mask per sample, a linear head (or none, as in the
-    reference's later port)."""
+    """data2vec 1.0: mask tokens in the full sequence, one mask per sample, and a head: linear, two layers with a
+    GELU between (`mlp`, for text), or none (as in the reference's later port for images).
+
+    `teacher_view: hidden` shows the teacher only the tokens that the student does not see, closed up to a shorter
+    sequence. That is what the reference does for text, against its paper; the paper's teacher sees the whole."""
 
     name: Literal["data2vec1"]
-    head: Literal["linear", "none"] = "linear"
+    head: Literal["linear", "mlp", "none"] = "linear"
+    teacher_view: Literal["whole", "hidden"] = "whole"
     targets: TargetConfig
     ema: EmaConfig
     loss: LossConfig = LossConfig()
@@ -160,13 +171,26 @@ class DistributedConfig(Block):
     hostfile: str | None = None
 
 
+class BatchBudget(Block):
+    """Batches of items of like length: as many as `positions` inputs hold (waveform samples, tokens), in multiples
+    of `multiple_of`, all cropped to the shortest. Lengths are alike if they differ by less than `bucket_ratio`."""
+
+    positions: PositiveInt
+    multiple_of: PositiveInt = 8
+    bucket_ratio: Annotated[float, Field(gt=1.0)] = 1.1
+
+
 class TrainConfig(Block):
-    """What every modality's training has; modalities add `encoder`, `mask` and `augment`."""
+    """What every modality's training has; modalities add `encoder`, `mask` and `augment`. An update trains on
+    `batch_size` items, or on as many as a `batch_budget` holds."""
 
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
-    batch_size: PositiveInt = Field(description="samples per update, over all ranks and accumulation steps")
+    batch_size: PositiveInt | None = Field(
+        None, description="samples per update, over all ranks and accumulation steps"
+    )
+    batch_budget: BatchBudget | None = None
     accumulation_steps: PositiveInt = 1
     max_updates: PositiveInt
     seed: NonNegativeInt = 0
@@ -181,13 +205,21 @@ class TrainConfig(Block):
 
     @model_validator(mode="after")
     def _batch_divides(self) -> TrainConfig:
+        if (self.batch_size is None) == (self.batch_budget is None):
+            raise ValueError("give either batch_size or batch_budget, and not both")
+        key = "batch_size" if self.batch_size else "batch_budget.multiple_of"
         parts = self.accumulation_steps * self.distributed.ranks
-        if self.batch_size % parts:
+        if self.batch_unit % parts:
             raise ValueError(
-                f"batch_size {self.batch_size} does not split into {self.accumulation_steps} accumulation steps x "
-                f"{self.distributed.ranks} ranks: set batch_size to a multiple of {parts}"
+                f"{key} {self.batch_unit} does not split into {self.accumulation_steps} accumulation steps x "
+                f"{self.distributed.ranks} ranks: set {key} to a multiple of {parts}"
             )
         return self
+
+    @property
+    def batch_unit(self) -> int:
+        """The number that the samples of every update are a multiple of."""
+        return self.batch_size or (self.batch_budget.multiple_of if self.batch_budget else 1)
 
 
 RESULT_NEUTRAL = (

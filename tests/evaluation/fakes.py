@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
+from d2v.data.batch import Inputs
 from d2v.interchange import folder
 from d2v.modalities.base import Modality, ProbeSet
 from d2v.modalities.vision.modality import VISION
@@ -57,11 +58,11 @@ class FakeData:
         if self.labelled != "all":
             value = -1 if self.labelled == "none" else 0
             train_labels, test_labels = torch.full_like(train_labels, value), torch.full_like(test_labels, value)
-        return ProbeSet(train, train_labels, test, test_labels, self.class_names)
+        return ProbeSet(Inputs(train), train_labels, Inputs(test), test_labels, self.class_names)
 
 
-def to_pictures(inputs: Tensor, data: Any) -> np.ndarray:
-    return ((inputs * 0.25 + 0.5).clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
+def to_pictures(inputs: Inputs, data: Any) -> np.ndarray:
+    return ((inputs.values * 0.25 + 0.5).clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
 
 
 def modality(data: FakeData) -> Modality:
@@ -104,6 +105,8 @@ def make_run(run_folder: Path, data: FakeData, recipe: TrainConfig | None = None
 def write_result(run_folder: Path, recipe: TrainConfig) -> None:
     content = {
         "updates": recipe.max_updates,
+        "samples": recipe.max_updates * recipe.batch_size,
+        "flops": 1.5e9,
         "recipe": resume.shaping(recipe),
         "data_fingerprint": "abc",
         "precision": "fp32",

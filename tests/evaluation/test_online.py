@@ -88,14 +88,14 @@ def test_the_subset_is_fixed_and_holds_no_more() -> None:
     whole = FakeData(train_items=1300, test_items=700).probe_set(recipe())
     part, again = (smaller(whole, TRAIN_ITEMS, TEST_ITEMS) for _ in range(2))
     assert (len(part.train_labels), len(part.test_labels)) == (1000, 500)
-    assert torch.equal(part.train_inputs, again.train_inputs)
-    assert part.train_inputs.untyped_storage().nbytes() == part.train_inputs.numel() * 4
+    assert torch.equal(part.train_inputs.values, again.train_inputs.values)
+    assert part.train_inputs.values.untyped_storage().nbytes() == part.train_inputs.values.numel() * 4
 
 
 def test_lent_test_items_leave_train() -> None:
     whole = with_test_items(FakeData(train_items=25, test_items=0).probe_set(recipe()))
     assert (len(whole.train_labels), len(whole.test_labels)) == (22, 3)
-    everything = torch.cat((whole.train_inputs, whole.test_inputs))
+    everything = torch.cat((whole.train_inputs.values, whole.test_inputs.values))
     assert len(everything.flatten(1).unique(dim=0)) == 25
 
 

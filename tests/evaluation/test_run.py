@@ -197,7 +197,7 @@ def test_broken_features_leave_no_metrics(tmp_path: Path, data: FakeData) -> Non
     recipe = make_run(tmp_path / "run", data)
     objective = build_objective(modality(data), recipe)
     with torch.no_grad():
-        objective.student.stem.patches.proj.weight.fill_(float("nan"))
+        objective.student.stem.local.proj.weight.fill_(float("nan"))
     save_encoder(tmp_path / "run" / "encoder", objective, "vision", recipe)
     with pytest.raises(CollapseError, match="NaN"):
         evaluate(tmp_path, data, recipe)

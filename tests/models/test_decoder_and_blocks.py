@@ -22,7 +22,7 @@ def test_conv_decoders_equal_the_references(case, shared_goldens):
     config = {names.get(k, k.removeprefix("decoder_")): v for k, v in stored["decoder_cfg"].items() if k not in dropped}
     _, tokens, width = stored["shape"]
     grid = (4, 4) if case.startswith("dec2d") else (tokens,)
-    decoder = ConvDecoder(width, DecoderConfig(**config), grid).double().eval()
+    decoder = ConvDecoder(width, DecoderConfig(**config), grid if len(grid) == 2 else None).double().eval()
     decoder.load_state_dict(_decoder_state(golden, case))
     x = torch.from_numpy(golden[f"{case}:in"]).requires_grad_()
     y = decoder(x)

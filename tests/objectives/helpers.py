@@ -5,6 +5,7 @@ import torch
 from d2v.config import parse
 from d2v.data.batch import Batch
 from d2v.modalities.vision.config import VisionTrainConfig
+from d2v.objectives.base import Objective
 
 SMALL = {
     "encoder": {"image_px": 16, "patch_px": 4, "width": 32, "depth": 2, "heads": 2},
@@ -41,6 +42,12 @@ def batch(samples: int = 4, first: int = 0, update: int = 0) -> Batch:
     ids = torch.arange(first, first + samples)
     inputs = torch.stack([torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(int(i))) for i in ids])
     return Batch(inputs, ids, torch.zeros_like(ids), update)
+
+
+def targets_of(objective: Objective, whole: Batch) -> torch.Tensor:
+    """What the student must predict, at every token."""
+    local = objective.teacher_local(whole.inputs, objective.student.stem(whole.inputs))
+    return objective.targets(local, objective.student.token_lengths(whole.lengths))
 
 
 def select(whole: Batch, rows: slice) -> Batch:

@@ -6,7 +6,7 @@ import torch
 from d2v.modalities import registry
 from d2v.models.masking import Masks
 from d2v.objectives.build import build_objective
-from tests.objectives.helpers import SMALL, SMALL_V1, batch, recipe, select
+from tests.objectives.helpers import SMALL, SMALL_V1, batch, recipe, select, targets_of
 
 BOTH = pytest.mark.parametrize("values", [SMALL, SMALL_V1], ids=["data2vec2", "data2vec1"])
 VISION = registry.get("vision")
@@ -74,12 +74,12 @@ def test_only_hidden_positions_enter_the_loss(values):
     objective = build(values)
     whole = batch(2)
     masks = objective.draw_masks(whole, 0, "cpu")
-    targets = objective.targets(whole.inputs)
+    targets = targets_of(objective, whole)
     visible_everywhere = ~masks.is_masked.view(2, -1, 16).any(dim=1)
     changed = targets + 100.0 * visible_everywhere.unsqueeze(-1)
     objective.config = objective.config.model_copy(update={"cls_loss": 0.0})
     first = objective(whole, masks).loss_sum
-    objective.targets = lambda inputs: changed
+    objective.targets = lambda local, lengths: changed
     torch.testing.assert_close(objective(whole, masks).loss_sum, first)
 
 
@@ -88,11 +88,11 @@ def test_student_never_sees_hidden_pixels():
     objective = build(SMALL).eval()
     whole = batch(1)
     masks = objective.draw_masks(whole, 0, "cpu")
-    one = masks.visible_idx[:, :1]
-    before = objective.student.encode(objective.student.stem(whole.inputs), one).tokens
+    one = Masks(masks.is_masked[:1], masks.visible_idx[:, :1], masks.masked_idx[:, :1], masks.count)
+    before = objective.student.encode(objective.student.stem(whole.inputs), masks=one).tokens
     hidden = masks.is_masked[0].view(4, 4).repeat_interleave(4, 0).repeat_interleave(4, 1)
     changed = whole.inputs + 5.0 * hidden
-    after = objective.student.encode(objective.student.stem(changed), one).tokens
+    after = objective.student.encode(objective.student.stem(changed), masks=one).tokens
     assert torch.equal(before, after)
 
 
@@ -101,7 +101,7 @@ def test_scatter_puts_visible_tokens_back_among_small_noise():
     whole = batch(200)
     masks = objective.draw_masks(whole, 0, "cpu")
     visible = torch.randn(600, 4, 32)
-    filled = objective.decoder_input(visible, masks.visible_idx, objective._noise(whole))
+    filled = objective.decoder_input(visible, masks, objective._noise(whole, 16))
     place = masks.visible_idx.flatten(0, 1).unsqueeze(-1).expand_as(visible)
     assert torch.equal(filled.gather(1, place), visible)
     noise = filled[masks.is_masked]
@@ -114,9 +114,9 @@ def test_identical_masks_give_identical_losses():
     whole = batch(2)
     masks = objective.draw_masks(whole, 0, "cpu")
     first = masks.is_masked.view(2, 3, 16)[:, :1]
-    tripled = Masks.with_equal_counts(first.expand(2, 3, 16).flatten(0, 1), 2, objective.hidden)
+    tripled = Masks.with_equal_counts(first.expand(2, 3, 16).flatten(0, 1), 2, objective.hidden(16))
     alone = build(SMALL | {"objective": SMALL["objective"] | {"mask_noise_std": 0.0, "masks_per_sample": 1}})
-    single = Masks.with_equal_counts(first.flatten(0, 1), 2, objective.hidden)
+    single = Masks.with_equal_counts(first.flatten(0, 1), 2, objective.hidden(16))
     triple_loss, single_loss = objective(whole, tripled).loss_sum, alone(whole, single).loss_sum
     torch.testing.assert_close(triple_loss / tripled.count, single_loss / single.count, rtol=1e-5, atol=1e-6)
 
@@ -127,8 +127,8 @@ def test_mask_token_stands_where_patches_are_hidden():
     whole = batch(2)
     masks = objective.draw_masks(whole, 0, "cpu")
     with torch.no_grad():
-        targets = objective.targets(whole.inputs)
-        objective.targets = lambda inputs: targets
+        targets = targets_of(objective, whole)
+        objective.targets = lambda local, lengths: targets
         before = objective(whole, masks).loss_sum
         hidden = masks.is_masked.view(2, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
         whole.inputs = whole.inputs + 5.0 * hidden

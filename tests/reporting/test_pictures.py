@@ -17,7 +17,6 @@ from d2v.reporting.pictures import (
     draw_pca,
     project_to_colours,
     shade_hidden,
-    token_grid,
 )
 
 WIDTH_PX = 1200
@@ -60,12 +59,6 @@ def test_curves_leave_out_what_was_not_logged(tmp_path: Path) -> None:
     draw_curves(pd.DataFrame({"update": []}), tmp_path / "none.png")
 
 
-def test_tokens_lie_as_a_square_or_along_the_width() -> None:
-    assert token_grid(16, 32, 32) == (4, 4)
-    assert token_grid(15, 32, 32) == (1, 15)
-    assert token_grid(16, 8, 64) == (1, 16)
-
-
 def test_hidden_cells_are_faded_and_visible_ones_untouched() -> None:
     pictures = random_pictures(2, 8, 8)
     is_masked = torch.zeros(2, 4, dtype=torch.bool)
@@ -77,15 +70,15 @@ def test_hidden_cells_are_faded_and_visible_ones_untouched() -> None:
     assert shaded[0, :4, 4:].min() >= 205
 
 
-@pytest.mark.parametrize(("masks", "tokens"), [(1, 16), (8, 16), (3, 15)])
-def test_masks_are_drawn(masks: int, tokens: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("masks", "tokens", "grid"), [(1, 16, (4, 4)), (8, 16, (1, 16)), (3, 15, (2, 8))])
+def test_masks_are_drawn(masks: int, tokens: int, grid: tuple[int, int], tmp_path: Path) -> None:
     is_masked = torch.rand(5, masks, tokens) < 0.7
-    assert width_of(draw_masks(random_pictures(5), is_masked, tmp_path / "masks.png")) == WIDTH_PX
+    assert width_of(draw_masks(random_pictures(5), is_masked, grid, tmp_path / "masks.png")) == WIDTH_PX
 
 
 def test_one_item_can_be_shown_too(tmp_path: Path) -> None:
-    draw_masks(random_pictures(1), torch.ones(1, 1, 16, dtype=torch.bool), tmp_path / "masks.png")
-    draw_pca(random_pictures(1), {"pretrained": torch.randn(1, 16, 8)}, tmp_path / "pca.png")
+    draw_masks(random_pictures(1), torch.ones(1, 1, 16, dtype=torch.bool), (4, 4), tmp_path / "masks.png")
+    draw_pca(random_pictures(1), {"pretrained": torch.randn(1, 16, 8)}, (4, 4), tmp_path / "pca.png")
     draw_neighbours(random_pictures(1), random_pictures(1)[None], tmp_path / "neighbours.png")
 
 
@@ -111,7 +104,16 @@ def test_colours_do_not_flip_and_survive_constant_or_narrow_features() -> None:
 
 def test_pca_is_drawn(tmp_path: Path) -> None:
     tokens = {"pretrained": torch.randn(6, 16, 8), "random": torch.randn(6, 16, 8)}
-    assert width_of(draw_pca(random_pictures(6), tokens, tmp_path / "pca.png")) == WIDTH_PX
+    assert width_of(draw_pca(random_pictures(6), tokens, (4, 4), tmp_path / "pca.png")) == WIDTH_PX
+
+
+def test_padding_is_white_and_does_not_move_other_colours() -> None:
+    tokens, lengths = torch.randn(3, 9, 6), torch.tensor([9, 4, 7])
+    colours = project_to_colours(tokens, lengths)
+    assert (colours[1, 4:] == 1.0).all()
+    noisy = tokens.clone()
+    noisy[1, 4:] = 100.0
+    assert torch.equal(project_to_colours(noisy, lengths), colours)
 
 
 @pytest.mark.parametrize("labelled", [True, False])

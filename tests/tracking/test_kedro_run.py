@@ -77,6 +77,21 @@ def test_a_run_is_quiet_and_says_what_it_was(kedro: Command, store: MlflowClient
     assert recipe["vision"]["ingest"]["options"]["count"] == 64
 
 
+def test_modalities_of_one_run_have_runs_of_their_own_below_it(kedro: Command, store: MlflowClient) -> None:
+    done = kedro("run", "--pipelines=ingest_vision,ingest_text", "--params", SMALL)
+    assert done.returncode == 0, done.stderr
+    by_name = {run.info.run_name: run for run in runs(store)}
+    assert len(by_name) == 3
+    children = [by_name["vision"], by_name["text"]]
+    (parent,) = [run for run in by_name.values() if run not in children]
+    assert parent.data.tags["modality"] == "text,vision"
+    for child, modality, source in zip(children, ("vision", "text"), ("glyphs", "pydocs"), strict=True):
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.data.tags["modality"] == modality
+        assert child.data.params["ingest.source"] == source
+        assert child.info.status == parent.info.status == "FINISHED"
+
+
 def test_a_mistake_fails_the_run(kedro: Command, store: MlflowClient) -> None:
     done = kedro("run", "--env=own_data", "--pipeline=ingest_vision", "--params", "vision.ingest.source=no/such/folder")
     assert done.returncode == 3

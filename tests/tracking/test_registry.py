@@ -81,7 +81,7 @@ def test_the_registered_model_is_the_encoder(client: MlflowClient, folder: Path)
 def test_inputs_of_other_sizes_and_types_mean_the_same() -> None:
     config = {"recipe": RECIPE, "mean": MEAN, "std": STD}
     grey = np.full((1, 40, 24, 3), 128, dtype=np.uint8)
-    as_bytes, as_floats = to_inputs(grey, config), to_inputs(grey / 255.0, config)
+    as_bytes, as_floats = to_inputs(grey, config).values, to_inputs(grey / 255.0, config).values
     assert as_bytes.shape == (1, 3, 16, 16)
     np.testing.assert_allclose(as_bytes, as_floats, atol=1e-6)
 

@@ -34,6 +34,9 @@ class FakeData:
     class_names: tuple[str, ...] = ()
     bad_sample: int | None = None
 
+    def train_lengths(self, recipe: TrainConfig) -> None:
+        return None
+
     def batch(self, keys: SampleKeys, recipe: TrainConfig) -> Batch:
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
         inputs = uniform(mix(recipe.seed, ids, epochs), TOKENS * WIDTH).view(-1, TOKENS, WIDTH) - 0.5
@@ -42,22 +45,32 @@ class FakeData:
         return Batch(inputs, ids, epochs, keys.update)
 
 
+class FakeStem(nn.Linear):
+    def num_tokens(self, inputs: Tensor) -> int:
+        return inputs.shape[1]
+
+
 class FakeEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Linear(WIDTH, WIDTH)
+        self.stem = FakeStem(WIDTH, WIDTH)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Dropout(0.1)) for _ in range(2)
         )
 
-    def encode(self, x: Tensor, visible_idx: Any = None, activation: str | None = None) -> SimpleNamespace:
+    def token_lengths(self, lengths: Tensor | None) -> Tensor | None:
+        return lengths
+
+    def encode(
+        self, x: Tensor, lengths: Any = None, masks: Any = None, activation: str | None = None
+    ) -> SimpleNamespace:
         activations = []
         for block in self.blocks:
             x = x + block(x)
             activations.append(x)
         return SimpleNamespace(tokens=x, activations=activations)
 
-    def features(self, inputs: Tensor) -> Tensor:
+    def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self.encode(self.stem(inputs)).tokens.mean(dim=1)
 
 
@@ -76,6 +89,8 @@ class FakeTeacher(nn.Module):
 
 class FakeObjective(nn.Module):
     """Predict the teacher's features of hidden tokens; rows hide different numbers of tokens."""
+
+    longest = TOKENS
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +119,7 @@ class FakeObjective(nn.Module):
         self.decays.append(decay)
         self.teacher.update(self.student, decay)
 
-    def flops_per_sample(self) -> dict[str, float]:
+    def flops_per_sample(self, tokens: int) -> dict[str, float]:
         return {"student": 1e3, "total": 1e3}
 
 

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from d2v.data.batch import Inputs
 from d2v.evaluation.probes import check_finite
 from d2v.models.encoder import Encoder
 
@@ -27,35 +29,43 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def extract_features(encoder: Encoder, inputs: Tensor, batch_size: int = 256) -> Tensor:
+def extract_features(encoder: Encoder, inputs: Inputs, batch_size: int = 256) -> Tensor:
     """Mean-pooled features (n, D), float32 on the CPU.
 
     Inputs move to the encoder's device (and dtype, if they are floating point) batch by batch; the encoder's
     training mode and the global random state are left as they were.
 
     Args:
-        encoder: has `features(inputs)`.
-        inputs: (n, ...) as the modality's probe set holds them.
+        encoder: has `features(inputs, lengths)`.
+        inputs: n items as the modality's probe set holds them.
 
     Raises:
         CollapseError: a feature is NaN or infinite.
     """
-    return _extract(encoder, encoder.features, inputs, batch_size)
+    order, parts = _extract(encoder, encoder.features, inputs, batch_size)
+    return torch.cat(parts)[order.argsort()]
 
 
-def extract_tokens(encoder: Encoder, inputs: Tensor, batch_size: int = 256) -> Tensor:
-    """Token features (n, T, D), float32 on the CPU; else as `extract_features`."""
-    return _extract(encoder, encoder.token_features, inputs, batch_size)
+def extract_tokens(encoder: Encoder, inputs: Inputs, batch_size: int = 256) -> Tensor:
+    """Token features (n, T, D), float32 on the CPU, without meaning at padding; else as `extract_features`."""
+    order, parts = _extract(encoder, encoder, inputs, batch_size)
+    longest = max(part.shape[1] for part in parts)
+    whole = torch.cat([functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
+    return whole[order.argsort()]
 
 
-def _extract(encoder: Encoder, of: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int) -> Tensor:
+def _extract(
+    encoder: Encoder, of: Callable[[Tensor, Tensor | None], Tensor], inputs: Inputs, batch_size: int
+) -> tuple[Tensor, list[Tensor]]:
+    """The order in which items were taken, alike lengths together so that little padding is computed, and what `of`
+    makes of each batch. Joined outside inference mode these are ordinary tensors, fit for autograd."""
     like = next(encoder.parameters())
+    order = torch.arange(len(inputs)) if inputs.lengths is None else inputs.lengths.argsort(stable=True)
     parts = []
-    with evaluating(encoder), torch.inference_mode():
-        for batch in inputs.split(batch_size):
-            there = batch.to(like.device, like.dtype if batch.is_floating_point() else None)
-            parts.append(of(there).float().cpu())
-    # torch.cat outside inference mode gives an ordinary tensor, which callers may use in autograd.
-    features = torch.cat(parts)
-    check_finite(features, "the encoder")
-    return features
+    for rows in order.split(batch_size):
+        with evaluating(encoder), torch.inference_mode():
+            there = inputs.select(rows).to(like)
+            features = of(there.values, there.lengths).float().cpu()
+        check_finite(features, "the encoder")
+        parts.append(features)
+    return order, parts

@@ -37,20 +37,22 @@ def smaller(probe_set: ProbeSet, train_items: int, test_items: int, seed: int = 
 
 
 def with_test_items(probe_set: ProbeSet) -> ProbeSet:
-    """The same set; where it has no test items, every tenth train item becomes one."""
+    """The same set; where it has no test items, one in ten train items becomes one, always the same."""
     if len(probe_set.test_labels):
         return probe_set
-    rows = torch.arange(len(probe_set.train_labels))
-    is_test = rows % HELD_OUT_EVERY == 0
+    count = len(probe_set.train_labels)
+    rows = torch.arange(count)
+    is_test = torch.zeros(count, dtype=torch.bool)
+    is_test[some_rows(count, -(-count // HELD_OUT_EVERY), seed=2)] = True
     return replace(
         _select(probe_set, rows[~is_test], rows[:0]),
-        test_inputs=probe_set.train_inputs[is_test],
+        test_inputs=probe_set.train_inputs.select(rows[is_test]),
         test_labels=probe_set.train_labels[is_test],
     )
 
 
 def within_train(probe_set: ProbeSet) -> ProbeSet:
-    """The train items alone, every tenth of them as a test item: for what is looked at while training goes on, so
+    """The train items alone, one in ten of them as a test item: for what is looked at while training goes on, so
     that the test items are touched once, at the end."""
     none = torch.zeros(0, dtype=torch.int64)
     return with_test_items(_select(probe_set, torch.arange(len(probe_set.train_labels)), none))
@@ -64,8 +66,8 @@ def some_rows(rows: int, most: int, seed: int = 0) -> Tensor:
 def _select(probe_set: ProbeSet, train: Tensor, test: Tensor) -> ProbeSet:
     return replace(
         probe_set,
-        train_inputs=probe_set.train_inputs[train],
+        train_inputs=probe_set.train_inputs.select(train),
         train_labels=probe_set.train_labels[train],
-        test_inputs=probe_set.test_inputs[test],
+        test_inputs=probe_set.test_inputs.select(test),
         test_labels=probe_set.test_labels[test],
     )

@@ -159,7 +159,7 @@ class _Evaluation:
             draw.neighbours(*features[PRETRAINED]),
         ]
         self._write_report(metrics, pictures, why_not_probed(items))
-        self._write_card(metrics, objective.flops_per_sample()["total"])
+        self._write_card(metrics)
         write_json(self.out / METRICS, {**metrics, BELONGS_TO: identity})
         return metrics
 
@@ -203,13 +203,13 @@ class _Evaluation:
             parts += [Heading(title), picture]
         write_report(self.out, f"d2v {self.modality.name}: a pretrained encoder and its baselines", parts)
 
-    def _write_card(self, metrics: dict[str, float], flops_per_sample: float) -> None:
+    def _write_card(self, metrics: dict[str, float]) -> None:
         about = _read_json(self.prepared / PREPARED)
         about |= {"fingerprint": self.data.fingerprint, "train_items": self.data.num_train}
         about |= {"classes": len(self.data.class_names)}
         name, baseline = self.modality.name, self.modality.baseline_name
         card = self.out / "model_card.md"
-        write_model_card(card, name, self.recipe, about, metrics, self.result, flops_per_sample, baseline)
+        write_model_card(card, name, self.recipe, about, metrics, self.result, baseline)
 
 
 RANK = (

@@ -11,10 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from d2v.config import Block, TrainConfig
-from d2v.data.batch import Batch, SampleKeys
+from d2v.data.batch import Batch, Inputs, SampleKeys
 
 if TYPE_CHECKING:
-    from d2v.models.decoder import ConvDecoder
     from d2v.models.encoder import Encoder
 
 
@@ -23,14 +22,14 @@ class ProbeSet:
     """A fixed labelled set for frozen-encoder probes.
 
     Attributes:
-        train_inputs, test_inputs: (n, ...) normalised model inputs, never augmented.
+        train_inputs, test_inputs: n normalised model inputs, never augmented.
         train_labels, test_labels: (n,) int64 class ids.
         class_names: names by class id; empty when the data has no labels.
     """
 
-    train_inputs: Tensor
+    train_inputs: Inputs
     train_labels: Tensor
-    test_inputs: Tensor
+    test_inputs: Inputs
     test_labels: Tensor
     class_names: tuple[str, ...]
 
@@ -53,21 +52,18 @@ class PreparedData(Protocol):
         """Class names by id; empty when unlabelled."""
         ...
 
+    def train_lengths(self, recipe: TrainConfig) -> np.ndarray | None:
+        """(num_train,) int64 input positions of each item, no more than the recipe's longest crop; None where all
+        items are alike."""
+        ...
+
     def batch(self, keys: SampleKeys, recipe: TrainConfig) -> Batch:
-        """Load, augment and normalise; a pure function of (recipe.seed, epoch, sample id)."""
+        """Load, crop to `keys.length`, augment and normalise; a pure function of (recipe.seed, epoch, sample id)."""
         ...
 
     def probe_set(self, recipe: TrainConfig) -> ProbeSet:
         """The fixed probe set at the encoder's input size."""
         ...
-
-
-@dataclass(frozen=True)
-class MaskShape:
-    """Sizes of a recipe's masks: tokens in a sequence, and hidden ones (0 where rows may differ)."""
-
-    tokens: int
-    hidden: int
 
 
 @dataclass(frozen=True)
@@ -81,15 +77,22 @@ class Modality:
         prepare: (config, corpus folder, out folder) -> report.
         open: prepared folder -> PreparedData.
         build_encoder: recipe -> Encoder, randomly initialised from torch's generator.
-        build_decoder: (recipe) -> the convolutional decoder of data2vec 2.0.
-        mask_shape: recipe -> sizes of its masks.
-        draw_masks: (recipe, keys (N,)) -> is_masked (N, tokens) bool, a pure function of the keys.
+        grid: recipe -> (height, width) of tokens that lie in a plane, row by row; None for a sequence.
+        max_tokens: recipe -> tokens of the longest input.
+        hidden_tokens: (recipe, T) -> tokens that every data2vec 2.0 mask over T tokens hides: at least one, not all.
+            Neither it nor T minus it falls as T grows. Takes an int or a tensor of them.
+        draw_masks: (recipe, keys (N,), T, lengths (N,) or None) -> is_masked (N, T) bool, a pure function of the keys;
+            never True at or after a row's length.
         baseline_name: what the plain features are called in tables, such as "raw pixels".
         baseline_features: inputs -> (n, d) plain features that an encoder must beat.
         describe: data -> plain values that travel with a trained encoder: normalisation, class names.
         example_request: config.json of an encoder -> raw items as a user sends them, for the model's signature.
         to_inputs: (raw items, config.json) -> model inputs; raises DataError for what does not fit.
         to_pictures: (inputs, data) -> (n, height, width, 3) uint8 for people.
+        picture_grid: T -> (rows, columns) of equal cells that tokens take in such a picture, row by row; the last row
+            may have cells left over.
+        pictures_per_row: how many of them fit side by side on a page.
+        packages: what serving an encoder of it needs beside the shared packages.
     """
 
     name: str
@@ -98,15 +101,19 @@ class Modality:
     prepare: Callable[[Any, Path, Path], Any]
     open: Callable[[Path], Any]
     build_encoder: Callable[[Any], Encoder]
-    build_decoder: Callable[[Any], ConvDecoder]
-    mask_shape: Callable[[Any], MaskShape]
-    draw_masks: Callable[[Any, Tensor], Tensor]
+    grid: Callable[[Any], tuple[int, int] | None]
+    max_tokens: Callable[[Any], int]
+    hidden_tokens: Callable[[Any, Any], Any]
+    draw_masks: Callable[[Any, Tensor, int, Tensor | None], Tensor]
     baseline_name: str
-    baseline_features: Callable[[Tensor], Tensor]
+    baseline_features: Callable[[Inputs], Tensor]
     describe: Callable[[Any], dict[str, Any]]
     example_request: Callable[[dict[str, Any]], np.ndarray]
-    to_inputs: Callable[[np.ndarray, dict[str, Any]], Tensor]
-    to_pictures: Callable[[Tensor, PreparedData], np.ndarray]
+    to_inputs: Callable[[np.ndarray, dict[str, Any]], Inputs]
+    to_pictures: Callable[[Inputs, Any], np.ndarray]
+    picture_grid: Callable[[int], tuple[int, int]]
+    pictures_per_row: int = 8
+    packages: tuple[str, ...] = ()
 
     @property
     def train_config(self) -> type[TrainConfig]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.config import DecoderConfig
+from d2v.models.blocks import bert_init
 
 NORM_EPS = 1e-5
 
@@ -42,14 +44,15 @@ class ConvDecoder(nn.Module):
     Args:
         width: D of encoder and targets.
         config: layers, width, kernel, groups, residuals, projection.
-        grid: (T,) or (h, w); its length chooses the convolution.
+        grid: (h, w) of tokens that lie in a plane, row by row; None for a sequence of any length.
     """
 
-    def __init__(self, width: int, config: DecoderConfig, grid: tuple[int, ...]) -> None:
+    def __init__(self, width: int, config: DecoderConfig, grid: tuple[int, int] | None) -> None:
         super().__init__()
         self.grid = grid
         channels = [width] + [config.width] * config.layers
-        self.layers = nn.ModuleList([ConvLayer(a, b, config, len(grid)) for a, b in pairwise(channels)])
+        dims = 1 if grid is None else 2
+        self.layers = nn.ModuleList([ConvLayer(a, b, config, dims) for a, b in pairwise(channels)])
         self.dropout = nn.Dropout(config.input_dropout)
         self.projection = self._make_projection(width, config)
 
@@ -59,14 +62,20 @@ class ConvDecoder(nn.Module):
         hidden: list[nn.Module] = []
         for size_in, size_out in pairwise(sizes):
             hidden += [nn.Linear(size_in, size_out), nn.GELU()]
-        return nn.Sequential(*hidden, nn.Linear(sizes[-1], width))
+        last = nn.Linear(sizes[-1], width)
+        projection = nn.Sequential(*hidden, last)
+        if hidden:  # as the reference: text alone has hidden layers
+            projection.apply(bert_init)
+        with torch.no_grad():
+            last.weight.mul_(config.projection_scale)
+        return projection
 
     def fill_in(self, x_RTD: Tensor) -> Tensor:
         """(R, T, D) encoder outputs and noise -> (R, T, C), before the projection."""
-        x = x_RTD.unflatten(1, self.grid)
+        x = x_RTD if self.grid is None else x_RTD.unflatten(1, self.grid)
         for layer in self.layers:
             x = layer(x)
-        return x.flatten(1, len(self.grid))
+        return x if self.grid is None else x.flatten(1, 2)
 
     def forward(self, x_RTD: Tensor) -> Tensor:
         """(R, T, D) -> (R, T, D) predictions at every position."""

@@ -1,35 +1,70 @@
 """The encoder that student and teacher share: a modality's stem, extra tokens, context norm, prenet, trunk.
 
-Shape legend: B samples, M masks per sample, T tokens, V visible, E extra tokens, D width.
+Shape legend: B samples, M masks per sample, R rows (B, or B*M with masks), T tokens, V visible, E extra tokens,
+D width.
+Lengths are tokens of a row that are not padding.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from d2v.models.masking import Masks, is_padding
+
 
 class Stem(nn.Module, ABC):
-    """A modality's way from inputs to tokens."""
+    """A modality's way from inputs to tokens.
 
-    @abstractmethod
+    Attributes:
+        local: inputs -> local features (B, T, D), the same for every mask. A teacher that continues from its
+            student's local features has none.
+        width: D.
+    """
+
+    local: nn.Module
+    width: int
+
     def forward(self, inputs: Tensor) -> Tensor:
-        """Local features (B, T, D), the same for every mask."""
+        """Local features (B, T, D)."""
+        return self.local(inputs)
 
     @abstractmethod
-    def place(self, local_BTD: Tensor, visible_idx: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def num_tokens(self, inputs: Tensor) -> int:
+        """T of the local features of such inputs."""
+
+    def token_lengths(self, lengths: Tensor) -> Tensor:
+        """(B,) input positions that are not padding -> (B,) tokens that are not."""
+        return lengths
+
+    @abstractmethod
+    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
         """Add positions and keep what is visible.
 
         Args:
             local_BTD: local features.
-            visible_idx: (B, M, V), or None for the whole sequence.
+            lengths: (B,), or None without padding.
+            masks: whose `visible_idx` (B, M, V) to keep, or None for the whole sequence.
 
         Returns:
-            ((B*M, V, D) tokens, attention bias broadcasting to (B*M, H, E+V, E+V) or None).
+            ((R, V, D) tokens, attention bias broadcasting to (R, H, E+V, E+V) or None).
         """
+
+    def mask_vector(self) -> Tensor:
+        """(1, 1, D) the first value of the vector that replaces hidden tokens in data2vec 1.0."""
+        return nn.init.trunc_normal_(torch.zeros(1, 1, self.width), std=0.02)
+
+    def local_flops(self, tokens: int) -> float:
+        """Multiply-adds times two of making `tokens` local features."""
+        return 2.0 * tokens * sum(p.numel() for p in self.local.parameters() if p.ndim > 1)
+
+    def place_flops(self, tokens: int) -> float:
+        """Multiply-adds times two of placing one row of `tokens` tokens."""
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -37,9 +72,9 @@ class Encoded:
     """What an encoder returns.
 
     Attributes:
-        tokens: (rows, V, D) final features.
-        extra: (rows, E, D) final features of the extra tokens.
-        activations: per trunk block (rows, V, D), without extra tokens; empty unless asked for.
+        tokens: (R, V, D) final features.
+        extra: (R, E, D) final features of the extra tokens.
+        activations: per trunk block (R, V, D), without extra tokens; empty unless asked for.
     """
 
     tokens: Tensor
@@ -58,6 +93,8 @@ class Encoder(nn.Module):
         extra_tokens: E learned tokens in front (a CLS token is E = 1).
         context_norm: applied before the prenet (post-norm encoders).
         final_norm: applied after the trunk (pre-norm encoders).
+        context_dropout: after the context norm.
+        layer_drop: probability that training skips a block: (of the prenet, of the trunk).
     """
 
     def __init__(
@@ -69,15 +106,19 @@ class Encoder(nn.Module):
         extra_tokens: int = 0,
         context_norm: nn.Module | None = None,
         final_norm: nn.Module | None = None,
+        context_dropout: float = 0.0,
+        layer_drop: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
         self.width = width
         self.stem = stem
         self.extra_tokens = nn.Parameter(torch.randn(1, extra_tokens, width)) if extra_tokens else None
         self.context_norm = context_norm
+        self.context_dropout = nn.Dropout(context_dropout)
         self.prenet = prenet if prenet is not None else nn.ModuleList()
         self.blocks = blocks
         self.final_norm = final_norm
+        self.layer_drop = layer_drop
 
     @property
     def num_extra(self) -> int:
@@ -87,25 +128,29 @@ class Encoder(nn.Module):
     def encode(
         self,
         local_BTD: Tensor,
-        visible_idx: Tensor | None = None,
+        lengths: Tensor | None = None,
+        masks: Masks | None = None,
         activation: str | None = None,
     ) -> Encoded:
         """Run the trunk over local features.
 
         Args:
             local_BTD: what the stem made.
-            visible_idx: (B, M, V) tokens to keep; None keeps all, with one row per sample.
+            lengths: (B,) tokens that are not padding; None without padding.
+            masks: keep their visible tokens, M rows per sample; None keeps all, one row per sample.
             activation: "ffn" or "end_of_block" to collect every trunk block's activation.
         """
-        x, bias = self.stem.place(local_BTD, visible_idx)
+        x, bias = self.stem.place(local_BTD, lengths, masks)
         if self.extra_tokens is not None:
             x = torch.cat((self.extra_tokens.to(x.dtype).expand(x.shape[0], -1, -1), x), dim=1)
+        bias = self._without_padding(bias, lengths if masks is None else masks.visible_lengths, x.shape[1])
         if self.context_norm is not None:
             x = self.context_norm(x)
-        for block in self.prenet:
+        x = self.context_dropout(x)
+        for block in self._kept(self.prenet, self.layer_drop[0]):
             x, _ = block(x, bias)
         activations: list[Tensor] = []
-        for block in self.blocks:
+        for block in self._kept(self.blocks, self.layer_drop[1]):
             x, ffn = block(x, bias)
             if activation is not None:
                 activations.append((ffn if activation == "ffn" else x)[:, self.num_extra :])
@@ -113,17 +158,43 @@ class Encoder(nn.Module):
             x = self.final_norm(x)
         return Encoded(x[:, self.num_extra :], x[:, : self.num_extra], activations)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Features of the whole input: (B, T, D)."""
-        return self.encode(self.stem(inputs)).tokens
+    def _kept(self, blocks: nn.ModuleList, rate: float) -> Iterable[nn.Module]:
+        """The blocks that this pass runs (LayerDrop, Fan et al. 2020); all of them in evaluation."""
+        if not self.training or rate == 0.0:
+            return blocks
+        keep = torch.rand(len(blocks), device="cpu") >= rate
+        return [block for block, kept in zip(blocks, keep.tolist(), strict=True) if kept]
 
-    def token_features(self, inputs: Tensor) -> Tensor:
-        """(B, T, D) final features without extra tokens."""
-        return self(inputs)
+    def _without_padding(self, bias: Tensor | None, lengths: Tensor | None, tokens: int) -> Tensor | None:
+        """The bias with minus infinity for keys that are padding."""
+        if lengths is None:
+            return bias
+        hidden_R11T = is_padding(lengths + self.num_extra, tokens)[:, None, None]
+        if bias is None:
+            bias = torch.zeros(1, 1, 1, tokens, device=lengths.device)
+        return bias.masked_fill(hidden_R11T, -torch.inf)
 
-    def features(self, inputs: Tensor) -> Tensor:
-        """(B, D) final features, averaged over tokens: what probes and users take."""
-        return self(inputs).mean(dim=1)
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Features of the whole input (B, T, D), without extra tokens.
+
+        Args:
+            inputs: (B, ...) as the stem takes them.
+            lengths: (B,) positions along axis 1 of `inputs` that are not padding; None without padding.
+        """
+        return self.encode(self.stem(inputs), self.token_lengths(lengths)).tokens
+
+    def token_lengths(self, lengths: Tensor | None) -> Tensor | None:
+        """Lengths of inputs -> lengths in tokens; None stays None."""
+        return None if lengths is None else self.stem.token_lengths(lengths)
+
+    def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, D) final features, averaged over tokens that are not padding: what probes and users take."""
+        tokens_BTD = self(inputs, lengths)
+        token_lengths = self.token_lengths(lengths)
+        if token_lengths is None:
+            return tokens_BTD.mean(dim=1)
+        padding_BT1 = is_padding(token_lengths, tokens_BTD.shape[1]).unsqueeze(-1)
+        return tokens_BTD.masked_fill(padding_BT1, 0.0).sum(dim=1) / token_lengths[:, None]
 
     def flops(self, tokens: int) -> float:
         """Multiply-adds times two of one forward pass of prenet and trunk over `tokens` tokens of one row."""

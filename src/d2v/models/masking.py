@@ -1,17 +1,21 @@
 """Masks as index sets, and the primitives that draw them from keys.
 
-Shape legend: B samples, M masks per sample, T tokens, V visible, N hidden (= T - V).
-`is_masked` is True where a token is hidden from the student.
+Shape legend: B samples, M masks per sample, R rows (B*M), T tokens, V visible, N hidden (= T - V).
+`is_masked` is True where a token is hidden from the student; it is never True at padding.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from d2v.data.random import uniform
+from d2v.data.random import mix, uniform
+
+Count = TypeVar("Count", int, Tensor)
+"""A number of tokens, or one of each row."""
 
 
 @dataclass(frozen=True)
@@ -19,22 +23,25 @@ class Masks:
     """The masks of one batch.
 
     Attributes:
-        is_masked: (B*M, T) bool; rows of one sample are neighbours.
+        is_masked: (R, T) bool; rows of one sample are neighbours.
         visible_idx: (B, M, V) int64, ascending; None if rows differ in their number of hidden tokens.
-        masked_idx: (B, M, N) int64, ascending; None likewise.
+        masked_idx: (B, M, N) int64, ascending; None likewise, and with padding.
         count: () int64, hidden tokens in all rows, on the device of the masks.
+        visible_lengths: (R,) how many of the V indices are visible tokens, where padding fills up the rest of them;
+            None without padding.
     """
 
     is_masked: Tensor
     visible_idx: Tensor | None
     masked_idx: Tensor | None
     count: Tensor
+    visible_lengths: Tensor | None = None
 
-    def indices(self) -> tuple[Tensor, Tensor]:
-        """`visible_idx` and `masked_idx`. Raises ValueError for rows that differ in their number of hidden tokens."""
-        if self.visible_idx is None or self.masked_idx is None:
+    def visible(self) -> Tensor:
+        """`visible_idx`. Raises ValueError for rows that differ in their number of hidden tokens."""
+        if self.visible_idx is None:
             raise ValueError("ragged masks have no index sets: draw masks with equal counts to drop tokens")
-        return self.visible_idx, self.masked_idx
+        return self.visible_idx
 
     @staticmethod
     def with_equal_counts(is_masked: Tensor, samples: int, hidden: int) -> Masks:
@@ -47,26 +54,72 @@ class Masks:
         return Masks(is_masked, order[..., :visible], order[..., visible:], count)
 
     @staticmethod
+    def with_padding(is_masked: Tensor, lengths: Tensor, hidden: int) -> Masks:
+        """Masks over sequences that end in padding.
+
+        Args:
+            is_masked: (R, T), False at padding; no row hides more than `hidden` tokens or shows more than T - hidden.
+            lengths: (B,) tokens that are not padding.
+            hidden: N of a sequence without padding.
+        """
+        rows, tokens = is_masked.shape
+        row_lengths = lengths.repeat_interleave(rows // len(lengths))
+        rank = 2 * is_masked.to(torch.uint8) + is_padding(row_lengths, tokens)  # visible, padding, hidden
+        order = torch.argsort(rank, dim=1, stable=True)[:, : tokens - hidden]
+        visible_idx = order.view(len(lengths), rows // len(lengths), -1)
+        return Masks(is_masked, visible_idx, None, is_masked.sum(), row_lengths - is_masked.sum(dim=1))
+
+    @staticmethod
     def ragged(is_masked: Tensor) -> Masks:
         """Masks of which rows may hide different numbers of tokens."""
         return Masks(is_masked, None, None, is_masked.sum())
 
 
-def exactly(painted: Tensor, goal: int, keys: Tensor) -> Tensor:
+def floor_share(tokens: Count, share: float) -> Count:
+    """floor(tokens x share), in float64 for both kinds: float32 would give another count for some tokens."""
+    return (tokens.double() * share).long() if isinstance(tokens, Tensor) else int(tokens * share)
+
+
+def some_but_not_all(hidden: Count, tokens: Count) -> Count:
+    """`hidden`, but at least 1 and at most tokens - 1."""
+    if isinstance(hidden, Tensor):
+        return torch.minimum(hidden.clamp(min=1), tokens - 1)
+    return min(max(hidden, 1), tokens - 1)
+
+
+def is_padding(lengths: Tensor, tokens: int) -> Tensor:
+    """(R,) lengths -> (R, tokens) bool, True at padding."""
+    return torch.arange(tokens, device=lengths.device) >= lengths[:, None]
+
+
+def gather_tokens(x_BTD: Tensor, index_BMV: Tensor) -> Tensor:
+    """(B, T, D) and (B, M, V) -> (B*M, V, D)."""
+    samples, masks, tokens = index_BMV.shape
+    rows = torch.arange(samples, device=x_BTD.device)[:, None]
+    return x_BTD[rows, index_BMV.flatten(1)].view(samples * masks, tokens, -1)
+
+
+def exactly(painted: Tensor, goal: int | Tensor, keys: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Add or remove random cells until `goal` are painted in each row.
 
     Args:
         painted: (rows, cells) bool.
-        goal: cells painted in each row of the result.
+        goal: cells painted in each row of the result; (rows,) where rows differ.
         keys: (rows,) keys of the choice.
+        lengths: (rows,) cells that may be painted, counted from the first; None: all.
 
     Returns:
         (rows, cells) bool. A row with too many keeps a uniform subset of its painted cells; a row with too few
         gains a uniform subset of the others (spec of data2vec 2.0's block masks, step 4).
     """
     score = painted.to(torch.float32) + uniform(keys, painted.shape[1])
-    chosen = score.topk(goal, dim=1).indices
-    return torch.zeros_like(painted).scatter_(1, chosen, True)
+    if lengths is not None:
+        score = score.masked_fill(is_padding(lengths, painted.shape[1]), -1.0)
+    if isinstance(goal, int):
+        chosen = score.topk(goal, dim=1).indices
+        return torch.zeros_like(painted).scatter_(1, chosen, True)
+    order = score.argsort(dim=1, descending=True)
+    return torch.zeros_like(painted).scatter_(1, order, ~is_padding(goal, painted.shape[1]))
 
 
 def paint_blocks(centres: Tensor, grid: tuple[int, ...], block: int) -> Tensor:
@@ -90,3 +143,45 @@ def paint_blocks(centres: Tensor, grid: tuple[int, ...], block: int) -> Tensor:
         stride *= size
     painted = torch.zeros(centres.shape[0], stride, dtype=torch.bool, device=centres.device)
     return painted.scatter_(1, cells.flatten(1), True)
+
+
+def random_spans(
+    keys: Tensor,
+    tokens: int,
+    ratio: float,
+    span: int,
+    whole: bool,
+    min_spans: int = 1,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """Spans of `span` tokens from random starts, overlaps allowed (wav2vec 2.0 section 3.1, as in fairseq).
+
+    floor(ratio * n / span + u) starts, u uniform in [0, 1), are drawn without replacement from the n tokens of a row.
+    At least one token of every row is hidden and one visible.
+
+    Args:
+        keys: (rows,).
+        tokens: T.
+        ratio: share of tokens that spans would cover if they did not overlap.
+        span: tokens of a span.
+        whole: whether a span must end within the row; else it may be cut off at the end.
+        min_spans: fewest spans of a row.
+        lengths: (rows,) n; None: T.
+
+    Returns:
+        (rows, T) bool.
+    """
+    n = torch.full_like(keys, tokens) if lengths is None else lengths
+    spans = (ratio * n / span + uniform(mix(keys, 0), 1)[:, 0]).long().clamp_(min=min_spans)
+    room = n - span if whole else n
+    room = torch.where(room <= spans, n - spans - 1, room).clamp_(min=1)
+    spans = torch.minimum(spans, room)
+    most = min(max(int(ratio * tokens / span) + 1, min_spans), tokens)
+    score = uniform(mix(keys, 1), tokens).masked_fill(is_padding(room, tokens), -1.0)
+    starts = score.topk(most, dim=1).indices.masked_fill(is_padding(spans, most), tokens)
+    cells = (starts.unsqueeze(-1) + torch.arange(span, device=keys.device)).flatten(1).clamp_(max=tokens)
+    painted = torch.zeros(len(keys), tokens + 1, dtype=torch.bool, device=keys.device).scatter_(1, cells, True)
+    painted = painted[:, :tokens] & ~is_padding(n, tokens)
+    one = (uniform(mix(keys, 2), 1) * n[:, None]).long()
+    full = painted.sum(dim=1, keepdim=True) == n[:, None]
+    return painted.scatter(1, one, painted.gather(1, one) & ~full)

@@ -12,28 +12,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2v.config import LossConfig, TargetConfig
+from d2v.models.masking import is_padding
 
 EPS = 1e-5
 
 
-def batch_norm(x_BTD: Tensor) -> Tensor:
-    """Zero mean, unit variance of every channel over batch and tokens."""
-    return _standardise(x_BTD, (0, 1))
+def batch_norm(x_BTD: Tensor, valid_BT1: Tensor | None = None) -> Tensor:
+    """Zero mean, unit variance of every channel over batch and tokens (those that are `valid_BT1`)."""
+    return _standardise(x_BTD, (0, 1), valid_BT1)
 
 
-def instance_norm(x_BTD: Tensor) -> Tensor:
-    """Zero mean, unit variance of every channel over the tokens of its sample."""
-    return _standardise(x_BTD, (1,))
+def instance_norm(x_BTD: Tensor, valid_BT1: Tensor | None = None) -> Tensor:
+    """Zero mean, unit variance of every channel over the tokens of its sample (those that are `valid_BT1`)."""
+    return _standardise(x_BTD, (1,), valid_BT1)
 
 
-def layer_norm(x_BTD: Tensor) -> Tensor:
+def layer_norm(x_BTD: Tensor, valid_BT1: Tensor | None = None) -> Tensor:
     """Zero mean, unit variance of every token over its channels."""
     return F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=EPS)
 
 
-def _standardise(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    centred = x - x.mean(dims, keepdim=True)  # 16x faster on a CPU than torch.var_mean over these axes
-    return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + EPS)
+def _standardise(x: Tensor, dims: tuple[int, ...], valid_BT1: Tensor | None) -> Tensor:
+    if valid_BT1 is None:
+        centred = x - x.mean(dims, keepdim=True)  # 16x faster on a CPU than torch.var_mean over these axes
+        return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + EPS)
+    weight = valid_BT1.to(x.dtype)
+    weight = weight / weight.sum(dims, keepdim=True)
+    centred = x - (x * weight).sum(dims, keepdim=True)
+    return centred * torch.rsqrt((centred.square() * weight).sum(dims, keepdim=True) + EPS)
 
 
 _NORMS = {"batch": batch_norm, "instance": instance_norm, "layer": layer_norm}
@@ -42,30 +48,32 @@ _AVERAGE_ORDER = ("layer", "instance")
 
 
 @torch.no_grad()
-def make_targets(activations: Sequence[Tensor], config: TargetConfig) -> Tensor:
+def make_targets(activations: Sequence[Tensor], config: TargetConfig, lengths: Tensor | None = None) -> Tensor:
     """Normalise the last `top_k_layers` activations, average them, normalise the average.
 
     Args:
         activations: (B, T, D) of every trunk block, first to last, without extra tokens.
         config: which layers and norms.
+        lengths: (B,) tokens that are not padding, over which statistics are taken; None: all.
 
     Returns:
-        (B, T, D) in float32, or float64 if the activations are.
+        (B, T, D) in float32, or float64 if the activations are; at padding without meaning.
     """
+    valid_BT1 = None if lengths is None else ~is_padding(lengths, activations[-1].shape[1]).unsqueeze(-1)
     wide = torch.promote_types(activations[-1].dtype, torch.float32)
     average: Tensor | None = None
     for x_BTD in activations[-config.top_k_layers :]:
         y_BTD = x_BTD.to(wide)
         for name in _LAYER_ORDER:
             if name in config.layer_norms:
-                y_BTD = _NORMS[name](y_BTD)
+                y_BTD = _NORMS[name](y_BTD, valid_BT1)
         average = y_BTD if average is None else average + y_BTD
     if average is None:
         raise ValueError("make_targets needs at least one activation")
     average = average / min(config.top_k_layers, len(activations))
     for name in _AVERAGE_ORDER:
         if name in config.average_norms:
-            average = _NORMS[name](average)
+            average = _NORMS[name](average, valid_BT1)
     return average
 
 

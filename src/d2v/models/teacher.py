@@ -20,12 +20,15 @@ class Teacher(nn.Module):
     Args:
         student: the encoder to follow; the teacher starts as its copy.
         copied: name prefixes of parameters that are taken over verbatim instead of averaged.
+        shared_local: whether it continues from the student's local features and needs no local encoder of its own.
     """
 
-    def __init__(self, student: Encoder, copied: tuple[str, ...] = ()) -> None:
+    def __init__(self, student: Encoder, copied: tuple[str, ...] = (), shared_local: bool = False) -> None:
         super().__init__()
         self.encoder = copy.deepcopy(student)
         self.encoder.requires_grad_(False).eval()
+        if shared_local:
+            del self.encoder.stem.local
         self._copied = copied
         self._pairs: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
 
@@ -61,6 +64,10 @@ class Teacher(nn.Module):
         torch._foreach_lerp_(averaged, averaged_from, 1.0 - decay)
         if copied:
             torch._foreach_copy_(copied, copied_from)
+
+    def whole_state(self, student: Encoder) -> dict[str, Tensor]:
+        """The state of a whole encoder: the teacher's, with the student's where it has none of its own."""
+        return {**student.state_dict(), **self.encoder.state_dict()}
 
     def _still_paired(self, student: nn.Module) -> bool:
         """Whether the cached tensors still are the modules' own (a load or a move replaces them)."""

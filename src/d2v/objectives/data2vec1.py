@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from d2v.config import Data2Vec1Config
 from d2v.data.batch import Batch
 from d2v.data.random import STREAM_MASK, mix
+from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks
-from d2v.models.targets import make_targets, mean_std, regression_loss
-from d2v.models.teacher import Teacher
+from d2v.models.masking import Masks, gather_tokens
+from d2v.models.targets import mean_std, regression_loss
 from d2v.objectives.base import LossOutput, Objective
 
 
@@ -27,37 +27,40 @@ class Data2Vec1(Objective):
     Args:
         config: the objective's block of the recipe.
         student: the encoder to train.
-        tokens: T.
-        draw: keys (B,) -> is_masked (B, T); rows may differ in their counts.
+        longest: T of the longest sequence.
+        draw: keys (B,), T, lengths (B,) or None -> is_masked (B, T); rows may differ in their counts.
     """
 
     def __init__(
-        self, config: Data2Vec1Config, student: Encoder, tokens: int, draw: Callable[[Tensor], Tensor]
+        self,
+        config: Data2Vec1Config,
+        student: Encoder,
+        longest: int,
+        draw: Callable[[Tensor, int, Tensor | None], Tensor],
     ) -> None:
-        super().__init__()
-        self.config, self.tokens, self._draw = config, tokens, draw
-        self.student = student
-        self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, 1, student.width), std=0.02))
-        self.head = nn.Linear(student.width, student.width) if config.head == "linear" else nn.Identity()
-        self.teacher = Teacher(student, config.ema.copied)
+        super().__init__(config, student, longest)
+        self.config, self._draw = config, draw
+        self.mask_token = nn.Parameter(student.stem.mask_vector())
+        self.head = _make_head(config.head, student.width)
 
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
         """One mask per sample."""
-        return Masks.ragged(self._draw(mix(seed, STREAM_MASK, batch.update, batch.sample_ids.to(device))))
-
-    def targets(self, inputs: Tensor) -> Tensor:
-        """(B, T, D) normalised average of the teacher's top layers on the whole input."""
-        teacher = self.teacher.encoder
-        with torch.no_grad():
-            encoded = teacher.encode(teacher.stem(inputs), activation=self.config.targets.activation)
-        return make_targets(encoded.activations, self.config.targets)
+        keys = mix(seed, STREAM_MASK, batch.update, batch.sample_ids.to(device))
+        lengths = None if batch.lengths is None else self.student.token_lengths(batch.lengths.to(device))
+        return Masks.ragged(self._draw(keys, self.student.stem.num_tokens(batch.inputs), lengths))
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """One masked view of each sample against the teacher's view of the whole."""
-        target_ND = self.targets(batch.inputs)[masks.is_masked]
+        lengths = self.student.token_lengths(batch.lengths)
         local_BTD = self.student.stem(batch.inputs)
+        teacher_BTD = self.teacher_local(batch.inputs, local_BTD)
+        if self.config.teacher_view == "hidden":
+            target_BTD = self._targets_of_hidden(teacher_BTD, masks.is_masked)
+        else:
+            target_BTD = self.targets(teacher_BTD, lengths)
+        target_ND = target_BTD[masks.is_masked]
         masked_BTD = torch.where(masks.is_masked.unsqueeze(-1), self.mask_token.to(local_BTD.dtype), local_BTD)
-        prediction_ND = self.head(self.student.encode(masked_BTD).tokens[masks.is_masked])
+        prediction_ND = self.head(self.student.encode(masked_BTD, lengths).tokens[masks.is_masked])
         loss = regression_loss(prediction_ND, target_ND, self.config.loss)
         statistics = {
             "regression_loss": loss.detach() / masks.count,
@@ -66,7 +69,29 @@ class Data2Vec1(Objective):
         }
         return LossOutput(loss, statistics)
 
-    def flops_per_sample(self) -> dict[str, float]:
+    def _targets_of_hidden(self, local_BTD: Tensor, is_masked: Tensor) -> Tensor:
+        """(B, T, D) targets at hidden tokens from a teacher that sees nothing but them, closed up."""
+        order_B1T = torch.argsort((~is_masked).to(torch.uint8), dim=1, stable=True).unsqueeze(1)
+        closed_BTD = self.targets(gather_tokens(local_BTD, order_B1T), is_masked.sum(dim=1))
+        return torch.zeros_like(closed_BTD).scatter(1, order_B1T[:, 0, :, None].expand_as(closed_BTD), closed_BTD)
+
+    def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Teacher forward and student forward and backward (two forwards) on all T tokens."""
-        forward = self.student.flops(self.tokens)
-        return {"teacher": forward, "student": 3.0 * forward, "decoder": 0.0, "total": 4.0 * forward}
+        stem, forward = self.student.stem, self.student.flops(tokens)
+        placing = stem.place_flops(tokens)
+        parts = {
+            "stem": (3.0 if self._shared_local else 4.0) * stem.local_flops(tokens),
+            "teacher": forward + placing,
+            "student": 3.0 * (forward + placing),
+            "decoder": 0.0,
+        }
+        return parts | {"total": sum(parts.values())}
+
+
+def _make_head(kind: str, width: int) -> nn.Module:
+    """From final features to predictions."""
+    if kind == "linear":
+        return nn.Linear(width, width)
+    if kind == "mlp":
+        return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)).apply(bert_init)
+    return nn.Identity()

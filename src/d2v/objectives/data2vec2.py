@@ -1,7 +1,7 @@
 """data2vec 2.0 (Baevski et al. 2022, "Efficient Self-supervised Learning with Contextualized Target
 Representations for Vision, Speech and Language").
 
-Shape legend: B samples, M masks per sample, R = B*M rows, T tokens, V visible, N hidden, D width.
+Shape legend: B samples, M masks per sample, R = B*M rows, T tokens, V visible, N hidden of all rows, D width.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from d2v.data.batch import Batch
 from d2v.data.random import STREAM_MASK, STREAM_NOISE, integers, mix
 from d2v.models.decoder import ConvDecoder
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks
-from d2v.models.targets import make_targets, mean_std, regression_loss
-from d2v.models.teacher import Teacher
+from d2v.models.masking import Masks, is_padding
+from d2v.models.targets import mean_std, regression_loss
 from d2v.objectives.base import LossOutput, Objective
 
 NOISE_TABLE_SIZE = 2**20
@@ -32,18 +31,18 @@ class NoiseTable(nn.Module):
 
     table: Tensor
 
-    def __init__(self, window: int, seed: int = 0) -> None:
+    def __init__(self, longest: int, seed: int = 0) -> None:
         super().__init__()
-        self.window = window
-        size = max(NOISE_TABLE_SIZE, 8 * window)
+        self.longest = longest
+        size = max(NOISE_TABLE_SIZE, 8 * longest)
         generator = torch.Generator().manual_seed(seed)
         table = torch.randn(size, generator=generator, device="cpu")
         self.register_buffer("table", table, persistent=False)
 
-    def forward(self, keys: Tensor) -> Tensor:
-        """(R,) keys -> (R, window)."""
-        offsets = integers(keys, self.table.numel() - self.window)
-        return self.table.as_strided((self.table.numel() - self.window, self.window), (1, 1))[offsets]
+    def forward(self, keys: Tensor, window: int) -> Tensor:
+        """(R,) keys -> (R, window), at most as long as the longest, which begins with the same numbers."""
+        places = self.table.numel() - self.longest
+        return self.table.as_strided((places, window), (1, 1))[integers(keys, places)]
 
 
 class Data2Vec2(Objective):
@@ -53,9 +52,9 @@ class Data2Vec2(Objective):
         config: the objective's block of the recipe.
         student: the encoder to train.
         decoder: fills in what is hidden.
-        tokens: T.
-        hidden: N, the same for every mask.
-        draw: keys (R,) -> is_masked (R, T).
+        longest: T of the longest sequence.
+        hidden: T -> N, the same for every mask over so many tokens.
+        draw: keys (R,), T, lengths (R,) or None -> is_masked (R, T).
         seed: of the decoder noise.
     """
 
@@ -64,17 +63,15 @@ class Data2Vec2(Objective):
         config: Data2Vec2Config,
         student: Encoder,
         decoder: ConvDecoder,
-        tokens: int,
-        hidden: int,
-        draw: Callable[[Tensor], Tensor],
+        longest: int,
+        hidden: Callable[[int], int],
+        draw: Callable[[Tensor, int, Tensor | None], Tensor],
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.config, self.tokens, self.hidden, self._draw = config, tokens, hidden, draw
-        self.student = student
+        super().__init__(config, student, longest)
+        self.config, self.hidden, self._draw = config, hidden, draw
         self.decoder = decoder
-        self.teacher = Teacher(student, config.ema.copied)
-        self.noise = NoiseTable(tokens * student.width, seed)
+        self.noise = NoiseTable(longest * student.width, seed)
 
     def _row_keys(self, stream: int, seed: int, update: int, sample_ids: Tensor) -> Tensor:
         """(R,) one key for each mask of each sample."""
@@ -82,44 +79,47 @@ class Data2Vec2(Objective):
         return mix(seed, stream, update, sample_ids[:, None], clones).flatten()
 
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
-        """M masks per sample with exactly `hidden` tokens each."""
+        """M masks per sample. Without padding every row hides the same number of tokens."""
         keys = self._row_keys(STREAM_MASK, seed, batch.update, batch.sample_ids.to(device))
-        return Masks.with_equal_counts(self._draw(keys), len(batch.sample_ids), self.hidden)
+        tokens = self.student.stem.num_tokens(batch.inputs)
+        lengths = self.student.token_lengths(batch.lengths)
+        if lengths is None:
+            is_masked = self._draw(keys, tokens, None)
+            return Masks.with_equal_counts(is_masked, len(batch.sample_ids), self.hidden(tokens))
+        lengths = lengths.to(device)
+        row_lengths = lengths.repeat_interleave(self.config.masks_per_sample)
+        return Masks.with_padding(self._draw(keys, tokens, row_lengths), lengths, self.hidden(tokens))
 
-    def targets(self, inputs: Tensor) -> Tensor:
-        """(B, T, D) normalised average of the teacher's top layers on the whole input."""
-        teacher = self.teacher.encoder
-        with torch.no_grad():
-            encoded = teacher.encode(teacher.stem(inputs), activation=self.config.targets.activation)
-        return make_targets(encoded.activations, self.config.targets)
-
-    def decoder_input(self, visible_RVD: Tensor, visible_idx: Tensor, noise_RTD: Tensor) -> Tensor:
+    def decoder_input(self, visible_RVD: Tensor, masks: Masks, noise_RTD: Tensor) -> Tensor:
         """Put visible outputs back in their places, small Gaussian noise everywhere else: (R, T, D)."""
         visible_RVD = self.decoder.dropout(visible_RVD)
-        place = visible_idx.flatten(0, 1).unsqueeze(-1).expand_as(visible_RVD)
-        return noise_RTD.to(visible_RVD.dtype).scatter(1, place, visible_RVD)
+        noise_RTD = noise_RTD.to(visible_RVD.dtype)
+        if masks.visible_lengths is not None:  # what stands in the places of padding is no feature
+            padding_RV1 = is_padding(masks.visible_lengths, visible_RVD.shape[1]).unsqueeze(-1)
+            visible_RVD = visible_RVD.masked_fill(padding_RV1, 0.0)
+        place = masks.visible().flatten(0, 1).unsqueeze(-1).expand_as(visible_RVD)
+        return noise_RTD.scatter(1, place, visible_RVD)
 
-    def _noise(self, batch: Batch) -> Tensor:
+    def _noise(self, batch: Batch, tokens: int) -> Tensor:
         keys = self._row_keys(STREAM_NOISE, 0, batch.update, batch.sample_ids)
-        return self.noise(keys).unflatten(1, (self.tokens, -1)) * self.config.mask_noise_std
+        noise = self.noise(keys, tokens * self.student.width)
+        return noise.unflatten(1, (tokens, -1)) * self.config.mask_noise_std
 
     def forward(self, batch: Batch, masks: Masks, noise_RTD: Tensor | None = None) -> LossOutput:
         """`noise_RTD` replaces the drawn decoder noise, for comparison with other implementations."""
-        target_BTD = self.targets(batch.inputs)
-        visible_idx, masked_idx = masks.indices()
-        encoded = self.student.encode(self.student.stem(batch.inputs), visible_idx)
-        noise_RTD = self._noise(batch) if noise_RTD is None else noise_RTD
-        filled_RTC = self.decoder.fill_in(self.decoder_input(encoded.tokens, visible_idx, noise_RTD))
+        lengths = self.student.token_lengths(batch.lengths)
+        local_BTD = self.student.stem(batch.inputs)
+        target_BTD = self.targets(self.teacher_local(batch.inputs, local_BTD), lengths)
+        encoded = self.student.encode(local_BTD, lengths, masks)
+        noise_RTD = self._noise(batch, local_BTD.shape[1]) if noise_RTD is None else noise_RTD
+        filled_RTC = self.decoder.fill_in(self.decoder_input(encoded.tokens, masks, noise_RTD))
 
-        rows = torch.arange(len(filled_RTC), device=filled_RTC.device)[:, None]
-        masked_RN = masked_idx.flatten(0, 1)
-        prediction_RND = self.decoder.projection(filled_RTC[rows, masked_RN])
-        target_RND = target_BTD[rows // self.config.masks_per_sample, masked_RN]
-        regression = regression_loss(prediction_RND, target_RND, self.config.loss)
+        prediction_ND, target_ND = self._at_hidden(filled_RTC, target_BTD, masks)
+        regression = regression_loss(prediction_ND, target_ND, self.config.loss)
         statistics = {
             "regression_loss": regression.detach() / masks.count,
-            "target_std": mean_std(target_RND.detach().flatten(0, 1)),
-            "pred_std": mean_std(prediction_RND.detach().flatten(0, 1)),
+            "target_std": mean_std(target_ND.detach()),
+            "pred_std": mean_std(prediction_ND.detach()),
         }
         if self.config.cls_loss == 0.0:
             return LossOutput(regression, statistics)
@@ -127,17 +127,30 @@ class Data2Vec2(Objective):
         statistics["cls_loss"] = cls.detach()
         return LossOutput(regression + self.config.cls_loss * masks.count * cls, statistics)
 
+    def _at_hidden(self, filled_RTC: Tensor, target_BTD: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
+        """(N, D) predictions and targets at all hidden tokens."""
+        rows = torch.arange(len(filled_RTC), device=filled_RTC.device)[:, None]
+        if masks.masked_idx is not None:  # no wait for the device, as the number of hidden tokens is known
+            at_RN = masks.masked_idx.flatten(0, 1)
+        else:
+            rows, at_RN = masks.is_masked.nonzero(as_tuple=True)
+        prediction = self.decoder.projection(filled_RTC[rows, at_RN])
+        target = target_BTD[rows // self.config.masks_per_sample, at_RN]
+        width = self.student.width
+        return prediction.reshape(-1, width), target.reshape(-1, width)
+
     def _cls_loss(self, extra_RED: Tensor, target_BTD: Tensor) -> Tensor:
         """Mean over rows of the loss between each CLS output and the mean target of its sample."""
         target_RD = target_BTD.mean(dim=1).repeat_interleave(self.config.masks_per_sample, dim=0)
         return regression_loss(extra_RED[:, -1], target_RD, self.config.loss) / len(target_RD)
 
-    def flops_per_sample(self) -> dict[str, float]:
+    def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Teacher forward on T tokens; M student and decoder passes, backward counted as two forwards."""
-        masks = self.config.masks_per_sample
+        masks, student, stem = self.config.masks_per_sample, self.student, self.student.stem
         parts = {
-            "teacher": self.student.flops(self.tokens),
-            "student": 3.0 * masks * self.student.flops(self.tokens - self.hidden),
-            "decoder": 3.0 * masks * self.decoder.flops(self.tokens),
+            "stem": (3.0 if self._shared_local else 4.0) * stem.local_flops(tokens),
+            "teacher": student.flops(tokens) + stem.place_flops(tokens),
+            "student": 3.0 * masks * (student.flops(tokens - self.hidden(tokens)) + stem.place_flops(tokens)),
+            "decoder": 3.0 * masks * self.decoder.flops(tokens),
         }
         return parts | {"total": sum(parts.values())}

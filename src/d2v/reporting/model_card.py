@@ -28,7 +28,6 @@ def write_model_card(
     prepared: Mapping[str, Any],
     metrics: Mapping[str, float],
     result: Mapping[str, Any],
-    flops_per_sample: float,
     baseline: str,
 ) -> Path:
     """Write the card of an evaluated encoder as markdown.
@@ -40,7 +39,6 @@ def write_model_card(
         prepared: plain facts about the data, such as `source`, `fingerprint` and `licence`; nested ones are left out.
         metrics: what `d2v.evaluation.run.evaluate` measured.
         result: what training wrote into `result.json`.
-        flops_per_sample: floating point operations of one update per sample.
         baseline: name of the plain features that the encoder was compared with.
     """
     parts: list[Part] = [verdict(metrics, baseline), Heading("Data"), _data_table(prepared)]
@@ -48,7 +46,7 @@ def write_model_card(
     if has_accuracies(metrics):
         parts.append(difference_table(metrics, baseline))
     parts += [Heading("Limits"), LIMITS]
-    parts += [Heading("Cost"), _cost_table(recipe, result, flops_per_sample)]
+    parts += [Heading("Cost"), _cost_table(recipe, result)]
     parts += [Heading("Recipe"), _recipe_table(recipe)]
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"d2v-{modality}: {recipe.objective.name} encoder, {result.get('updates', recipe.max_updates)} updates"
@@ -69,14 +67,13 @@ def _is_short(fact: Any) -> bool:
     return isinstance(fact, str | int | float) and len(str(fact)) <= 200
 
 
-def _cost_table(recipe: TrainConfig, result: Mapping[str, Any], flops_per_sample: float) -> Table:
+def _cost_table(recipe: TrainConfig, result: Mapping[str, Any]) -> Table:
     updates = int(result.get("updates", recipe.max_updates))
-    samples = updates * recipe.batch_size
-    rows = [
-        ("updates", f"{updates:,}"),
-        ("samples", f"{samples:,}"),
-        ("FLOPs by count of the model's products", f"{flops_per_sample * samples:.3g}"),
-    ]
+    rows = [("updates", f"{updates:,}")]
+    if "samples" in result:
+        rows.append(("samples", f"{result['samples']:,}"))
+    if "flops" in result:
+        rows.append(("FLOPs by count of the model's products", f"{result['flops']:.3g}"))
     if "seconds" in result:
         rows.append(("seconds of the session that finished it", f"{result['seconds']:,.0f}"))
     speed = result.get("metrics", {}).get("perf/samples_per_s")

@@ -66,12 +66,6 @@ PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
 )
 
 
-def token_grid(tokens: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns in which `tokens` lie over a picture: a square on a square picture, else along its width."""
-    side = math.isqrt(tokens)
-    return (side, side) if side * side == tokens and height == width else (1, tokens)
-
-
 def draw_curves(history: pd.DataFrame, path: Path) -> Path:
     """Loss, learning rate, EMA decay, standard deviations, probes and rank over updates.
 
@@ -121,16 +115,16 @@ def _draw_panel(ax: Axes, title: str, curves: Sequence[Curve], history: pd.DataF
         ax.legend(loc="best", handlelength=1.6)
 
 
-def draw_masks(pictures: np.ndarray, is_masked: Tensor, path: Path, most_masks: int = 4) -> Path:
+def draw_masks(pictures: np.ndarray, is_masked: Tensor, grid: tuple[int, int], path: Path, most_masks: int = 4) -> Path:
     """Items with their masks; hidden tokens are shaded.
 
     Args:
         pictures: (n, H, W, 3) uint8.
         is_masked: (n, M, T) bool, True where the student does not see the token. At most `most_masks` are shown.
+        grid: (rows, columns) of cells that tokens take in a picture, row by row; cells may be left over.
         path: the PNG to write; returned.
     """
-    masks, tokens = is_masked.shape[1:]
-    grid = token_grid(tokens, *pictures.shape[1:3])
+    masks = is_masked.shape[1]
     hidden = is_masked.float().mean(dim=(0, 2)).tolist()
     rows, labels = [pictures], ["input"]
     for number in range(min(masks, most_masks)):
@@ -142,7 +136,7 @@ def draw_masks(pictures: np.ndarray, is_masked: Tensor, path: Path, most_masks: 
 
 def shade_hidden(pictures: np.ndarray, is_masked_nT: Tensor, grid: tuple[int, int]) -> np.ndarray:
     """Pictures (n, H, W, 3) uint8 with the cells of hidden tokens faded out."""
-    cells = is_masked_nT.cpu().numpy().reshape(-1, *grid)
+    cells = _in_cells(is_masked_nT, grid).numpy()
     height, width = pictures.shape[1:3]
     row_of = np.arange(height) * grid[0] // height
     column_of = np.arange(width) * grid[1] // width
@@ -150,30 +144,47 @@ def shade_hidden(pictures: np.ndarray, is_masked_nT: Tensor, grid: tuple[int, in
     return (pictures * (1.0 - opacity) + HIDDEN_SHADE * opacity).round().astype(np.uint8)
 
 
-def draw_pca(pictures: np.ndarray, tokens_by_name: Mapping[str, Tensor], path: Path) -> Path:
+def _in_cells(values_nT: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(n, T, ...) in the cells of a grid (n, rows, columns, ...), zero in cells that are left over."""
+    cells = values_nT.new_zeros(len(values_nT), grid[0] * grid[1], *values_nT.shape[2:])
+    cells[:, : values_nT.shape[1]] = values_nT
+    return cells.cpu().unflatten(1, grid)
+
+
+def draw_pca(
+    pictures: np.ndarray,
+    tokens_by_name: Mapping[str, Tensor],
+    grid: tuple[int, int],
+    path: Path,
+    lengths: Tensor | None = None,
+) -> Path:
     """The first three principal components of token features as red, green and blue beside the items.
 
     Args:
         pictures: (n, H, W, 3) uint8.
         tokens_by_name: encoder name to (n, T, D) token features; one row of pictures and one projection each.
+        grid: (rows, columns) of cells that tokens take in a picture, row by row; cells may be left over.
+        lengths: (n,) tokens that are not padding; None without padding.
         path: the PNG to write; returned.
     """
     rows, labels = [pictures], ["input"]
     for name, tokens_nTD in tokens_by_name.items():
-        colours = project_to_colours(tokens_nTD)
-        grid = token_grid(tokens_nTD.shape[1], *pictures.shape[1:3])
-        rows.append(colours.reshape(len(pictures), *grid, 3).numpy())
+        faded = _in_cells(1.0 - project_to_colours(tokens_nTD, lengths), grid)
+        rows.append((1.0 - faded).numpy())  # white where there is no token
         labels.append(name)
     title = "Token features: first three principal components as colours, one projection per row"
-    return _draw_rows(rows, labels, title, path, smooth=True)
+    return _draw_rows(rows, labels, title, path, smooth=grid[0] > 1 and lengths is None)
 
 
-def project_to_colours(tokens_nTD: Tensor) -> Tensor:
-    """(n, T, D) features to (n, T, 3) colours in [0, 1] by one PCA over all items and tokens.
+def project_to_colours(tokens_nTD: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """(n, T, D) features to (n, T, 3) colours in [0, 1] by one PCA over all items and tokens; padding is white.
 
     Each component spans its 2nd to 98th percentile; its sign is such that its largest loading is positive.
     """
-    flat_ND = tokens_nTD.flatten(0, 1).double()
+    count, tokens = tokens_nTD.shape[:2]
+    lengths = torch.full((count,), tokens) if lengths is None else lengths.cpu()
+    is_real_nT = torch.arange(tokens) < lengths[:, None]
+    flat_ND = tokens_nTD[is_real_nT].double()
     flat_ND = flat_ND - flat_ND.mean(dim=0)
     _, axes_DD = torch.linalg.eigh(flat_ND.T @ flat_ND)
     axes_D3 = axes_DD[:, -3:].flip(1)
@@ -184,7 +195,7 @@ def project_to_colours(tokens_nTD: Tensor) -> Tensor:
     colours = ((projected_N3 - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
     if colours.shape[1] < 3:
         colours = torch.nn.functional.pad(colours, (0, 3 - colours.shape[1]), value=0.5)
-    return colours.float().unflatten(0, tokens_nTD.shape[:2])
+    return torch.ones(count, tokens, 3).masked_scatter(is_real_nT.unsqueeze(-1), colours.float())
 
 
 def draw_neighbours(

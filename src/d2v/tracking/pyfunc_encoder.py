@@ -31,7 +31,7 @@ class EncoderModel(PythonModel):
 
         inputs = self.modality.to_inputs(np.asarray(model_input), self.config)
         with torch.inference_mode():
-            parts = [self.encoder.features(part) for part in inputs.split(BATCH_ITEMS)]
+            parts = [self.encoder.features(part.values, part.lengths) for part in inputs.split(BATCH_ITEMS)]
         embeddings: np.ndarray = torch.cat(parts).float().numpy()
         return embeddings
 

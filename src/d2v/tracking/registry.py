@@ -17,9 +17,7 @@ from d2v.errors import DataError
 from d2v.modalities import registry
 
 WEIGHTS, DIGEST = "encoder.safetensors", "encoder_sha256"
-SERVING_PACKAGES = (
-    *("fsspec", "mlflow", "numpy", "pillow", "pyarrow", "pydantic", "rich", "safetensors", "torch", "torchvision"),
-)
+SERVING_PACKAGES = (*("fsspec", "mlflow", "numpy", "pillow", "pyarrow", "pydantic", "rich", "safetensors", "torch"),)
 
 
 def register_encoder(modality: str, folder: Path, metrics: Mapping[str, float], alias: str = "challenger") -> str:
@@ -57,7 +55,8 @@ def _version_with(client: MlflowClient, name: str, digest: str) -> str | None:
 
 def _log_encoder(name: str, folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
-    example = registry.get(config["modality"]).example_request(config)
+    modality = registry.get(config["modality"])
+    example = modality.example_request(config)
     width = int(config["recipe"]["encoder"]["width"])
     model = mlflow.pyfunc.log_model(
         name="encoder",
@@ -66,7 +65,7 @@ def _log_encoder(name: str, folder: Path) -> str:
         code_paths=[str(Path(__file__).parents[1])],
         signature=infer_signature(example, np.zeros((1, width), dtype=np.float32)),
         input_example=example,
-        pip_requirements=pinned(SERVING_PACKAGES),
+        pip_requirements=pinned(SERVING_PACKAGES + modality.packages),
         registered_model_name=name,
     )
     return str(model.registered_model_version)

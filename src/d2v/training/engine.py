@@ -167,7 +167,7 @@ def open_engine(objective: Objective, recipe: TrainConfig, place: Place, precisi
 def _deepspeed_config(recipe: TrainConfig, place: Place) -> dict[str, Any]:
     parts = place.ranks * recipe.accumulation_steps
     return {
-        "train_micro_batch_size_per_gpu": recipe.batch_size // parts,
+        "train_micro_batch_size_per_gpu": recipe.batch_unit // parts,
         "gradient_accumulation_steps": recipe.accumulation_steps,
         "managed_gradient_accumulation": False,  # one step() per update, after all its micro-batches
         "gradient_clipping": 0.0,  # Engine.step clips, fused with the optimiser

@@ -6,7 +6,7 @@ import signal
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from d2v.config import TrainConfig
 from d2v.data.batch import Batch, SampleKeys
-from d2v.data.order import BatchOrder
+from d2v.data.order import Order
 from d2v.modalities.base import PreparedData
 from d2v.training.launch import Place
 
@@ -59,7 +59,7 @@ class Feed:
     """
 
     data: PreparedData
-    order: BatchOrder
+    order: Order
     recipe: TrainConfig
     place: Place
     start_update: int = 0
@@ -111,5 +111,5 @@ def _next_pinned(batches: Iterator[Batch]) -> Batch | None:
     batch = next(batches, None)
     if batch is None or not torch.cuda.is_available():
         return batch
-    pinned = {name: getattr(batch, name).pin_memory() for name in ("inputs", "sample_ids", "epochs")}
-    return replace(batch, **pinned)
+    pinned = {name: tensor.pin_memory() for name, tensor in batch.tensors().items()}
+    return Batch(update=batch.update, **pinned)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from d2v.config import TrainConfig
 from d2v.data.batch import Batch
-from d2v.data.order import BatchOrder
+from d2v.data.order import Order
 from d2v.data.random import STREAM_DROPOUT, seed_of
 from d2v.errors import Interrupted
 from d2v.models.encoder import Encoder
@@ -53,7 +53,7 @@ class Loop:
     objective: Objective
     engine: Engine
     feed: Feed
-    order: BatchOrder
+    order: Order
     state: checkpoint.RunState
     history: History
     folder: Path
@@ -83,7 +83,7 @@ class Loop:
             self._stop_if_asked()
             self._watch.start()
             for micro_batches in updates:
-                self._watch.data_ready()
+                self._watch.data_ready(micro_batches)
                 on_device = [batch.to(self.engine.place.device) for batch in micro_batches]
                 self.train_update(self.state.update, on_device)
                 self.state.update += 1
@@ -150,10 +150,10 @@ class Loop:
         metrics = self._window.take_means()
         metrics["train/lr"] = learning_rate(recipe.schedule, recipe.optimizer.lr, done - 1, recipe.max_updates)
         metrics["train/ema_decay"] = ema_decay(recipe.objective.ema, done)
-        metrics["data/epoch"] = done * recipe.batch_size / self.order.num_items
+        metrics["data/epoch"] = self.order.epochs(done)
         metrics |= self._watch.read()
         with self._watch.paused():
-            metrics |= watch(self.objective, batch.inputs)
+            metrics |= watch(self.objective, batch)
         return metrics
 
     def _run_probe(self) -> dict[str, float]:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from d2v.config import MonitorConfig
+from d2v.data.batch import Batch
 from d2v.errors import CollapseError
 from d2v.models.encoder import Encoder
+from d2v.models.masking import is_padding
 from d2v.models.rank import effective_rank
 from d2v.models.targets import mean_std
 from d2v.objectives.base import Objective
@@ -54,26 +56,31 @@ class Window:
         return means
 
 
-def stage_features(encoder: Encoder, inputs: Tensor) -> dict[str, Tensor]:
-    """(B, T, D) features after the stem, in the middle of the trunk and at the end."""
+def stage_features(encoder: Encoder, inputs: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
+    """(N, D) features of all tokens after the stem, in the middle of the trunk and at the end."""
     local = encoder.stem(inputs)
-    encoded = encoder.encode(local, activation="end_of_block")
-    return {"stem": local, "middle": encoded.activations[len(encoded.activations) // 2], "final": encoded.tokens}
+    token_lengths = encoder.token_lengths(lengths)
+    encoded = encoder.encode(local, token_lengths, activation="end_of_block")
+    stages = {"stem": local, "middle": encoded.activations[len(encoded.activations) // 2], "final": encoded.tokens}
+    if token_lengths is None:
+        return {name: features.flatten(0, 1) for name, features in stages.items()}
+    real = ~is_padding(token_lengths, local.shape[1])
+    return {name: features[real] for name, features in stages.items()}
 
 
 @torch.no_grad()
-def watch(objective: Objective, inputs: Tensor) -> dict[str, float]:
+def watch(objective: Objective, batch: Batch) -> dict[str, float]:
     """Spread and RankMe of the student's stages on a few samples, and the norms of student and teacher.
 
     Args:
         objective: whose student is looked at, in eval mode.
-        inputs: (B, ...) a batch; its first samples are taken.
+        batch: its first samples are taken.
     """
     was_training = objective.training
     objective.student.eval()
     figures: dict[str, float] = {}
-    for stage, features_BTD in stage_features(objective.student, inputs[:_WATCHED_SAMPLES]).items():
-        features_ND = features_BTD.flatten(0, -2)
+    lengths = None if batch.lengths is None else batch.lengths[:_WATCHED_SAMPLES]
+    for stage, features_ND in stage_features(objective.student, batch.inputs[:_WATCHED_SAMPLES], lengths).items():
         figures[f"features/{stage}_std"] = float(mean_std(features_ND))
         figures[f"features/{stage}_rank"] = effective_rank(features_ND)
     objective.train(was_training)

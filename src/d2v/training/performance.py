@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from d2v.config import TrainConfig
+from d2v.data.batch import Batch
+from d2v.data.order import Order
 from d2v.objectives.base import Objective
 from d2v.training.engine import Engine
 
@@ -40,24 +42,31 @@ class Stopwatch:
     """
 
     def __init__(self, engine: Engine, objective: Objective, recipe: TrainConfig) -> None:
-        self._batch_size, self._max_updates = recipe.batch_size, recipe.max_updates
-        self._device = engine.place.device
-        self._flops_per_sample = objective.flops_per_sample()["total"]
+        self._max_updates, self._ranks = recipe.max_updates, engine.place.ranks
+        self._device, self._objective = engine.place.device, objective
         peak = peak_flops(self._device, engine.precision)
         self._peak = peak * engine.place.ranks if peak else None
         self._began = self._waiting_since = time.perf_counter()
-        self._data_s = self._paused_s = 0.0
-        self._updates = 0
+        self._clear()
         self._s_per_update: float | None = None
+
+    def _clear(self) -> None:
+        self._data_s = self._paused_s = self._flops = 0.0
+        self._updates = self._samples = 0
 
     def start(self) -> None:
         """Waiting for data begins."""
         self._waiting_since = time.perf_counter()
 
-    def data_ready(self) -> None:
-        """The data of one update is there."""
+    def data_ready(self, micro_batches: Sequence[Batch]) -> None:
+        """The data of one update is there: this rank's part of it."""
         self._data_s += time.perf_counter() - self._waiting_since
         self._updates += 1
+        for batch in micro_batches:
+            samples = len(batch.sample_ids) * self._ranks
+            tokens = self._objective.student.stem.num_tokens(batch.inputs)
+            self._samples += samples
+            self._flops += samples * self._objective.flops_per_sample(tokens)["total"]
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -72,23 +81,30 @@ class Stopwatch:
             torch.cuda.synchronize(self._device)
         elapsed_s = time.perf_counter() - self._began - self._paused_s
         updates = max(self._updates, 1)
-        samples_per_s = updates * self._batch_size / elapsed_s
         figures = {
-            "perf/samples_per_s": samples_per_s,
+            "perf/samples_per_s": self._samples / elapsed_s,
             "perf/data_ms": 1e3 * self._data_s / updates,
             "perf/step_ms": 1e3 * (elapsed_s - self._data_s) / updates,
         }
         if self._peak:
-            figures["perf/mfu"] = samples_per_s * self._flops_per_sample / self._peak
+            figures["perf/mfu"] = self._flops / elapsed_s / self._peak
         self._s_per_update = elapsed_s / updates
         self._began = time.perf_counter()
-        self._data_s = self._paused_s = 0.0
-        self._updates = 0
+        self._clear()
         return figures
 
     def seconds_left(self, update: int) -> float:
         """Until the last update, at the speed of the last reading."""
         return (self._max_updates - update) * (self._s_per_update or 0.0)
+
+
+def total_flops(objective: Objective, order: Order, updates: int) -> float:
+    """Floating point operations of so many updates; where batches differ, by their mean."""
+    stem, total = objective.student.stem, 0.0
+    for samples, length in order.shapes():
+        tokens = objective.longest if length is None else int(stem.token_lengths(torch.tensor([length])))
+        total += samples * objective.flops_per_sample(tokens)["total"]
+    return total / len(order.shapes()) * updates
 
 
 def progress_line(metrics: dict[str, float], left_s: float) -> str:

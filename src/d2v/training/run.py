@@ -10,7 +10,7 @@ from typing import Any
 
 from d2v.config import TrainConfig
 from d2v.data.disk import full_disk_named, write_json
-from d2v.data.order import BatchOrder
+from d2v.data.order import Order, open_order
 from d2v.errors import CheckpointError
 from d2v.modalities.base import Modality, PreparedData
 from d2v.objectives.base import Objective
@@ -23,7 +23,7 @@ from d2v.training.history import History
 from d2v.training.interrupts import Interrupts
 from d2v.training.launch import Place, check_place, local_place
 from d2v.training.loop import Loop, Probe
-from d2v.training.performance import duration
+from d2v.training.performance import duration, total_flops
 from d2v.training.precision import Precision, choose_precision
 from d2v.training.summary import summarise
 from d2v.training.tracker import NullTracker, Tracker
@@ -94,7 +94,7 @@ def train(
     check_place(recipe.distributed)
     with Interrupts() as interrupts, full_disk_named(out, CheckpointError, KEPT):
         data = modality.open(prepared)
-        order = BatchOrder(data.num_train, recipe.batch_size, recipe.seed)
+        order = open_order(recipe, data.num_train, data.train_lengths(recipe))
         identity = (resume.shaping(recipe), data.fingerprint)
         if finished := _finished(modality.name, recipe, identity, out):
             return finished
@@ -135,7 +135,7 @@ class _Run:
     modality: Modality
     recipe: TrainConfig
     data: PreparedData
-    order: BatchOrder
+    order: Order
     out: Path
     tracker: Tracker
     interrupts: Interrupts
@@ -156,7 +156,8 @@ class _Run:
             loop = self._loop(objective, engine, state, history)
             loop.run()
             self._export(objective)
-        return self._write_result(state, history, precision, start, time.monotonic() - began)
+        flops = total_flops(objective, self.order, state.update)
+        return self._write_result(state, history, precision, start, time.monotonic() - began, flops)
 
     def _precision(self, found: checkpoint.Checkpoint | None, place: Place) -> tuple[Precision, str]:
         """A resumed run keeps its format, whatever a new measurement would say."""
@@ -165,7 +166,7 @@ class _Run:
         return choose_precision(self.recipe.precision, place.device)
 
     def _announce(self, objective: Objective, engine: Engine, state: checkpoint.RunState, reason: str) -> None:
-        for line in summarise(self.recipe, objective, engine, self.order.num_items, state.update, reason):
+        for line in summarise(self.recipe, objective, engine, self.order, state.update, reason):
             say(line)
         tags = {"modality": self.modality.name, "data_fingerprint": self.data.fingerprint}
         self.tracker.set_tags(tags | {"precision": engine.precision, "device": engine.place.device.type})
@@ -196,13 +197,21 @@ class _Run:
             self.export(self.out / "encoder", objective)
 
     def _write_result(
-        self, state: checkpoint.RunState, history: History, precision: str, start: int, seconds: float
+        self,
+        state: checkpoint.RunState,
+        history: History,
+        precision: str,
+        start: int,
+        seconds: float,
+        flops: float,
     ) -> TrainResult:
         """`result.json` is written last and at once: its presence means that the run is finished."""
         metrics = {name: value for row in history.rows for name, value in row.items() if name != "update"}
         content = {
             "modality": self.modality.name,
             "updates": state.update,
+            "samples": self.order.samples(state.update),
+            "flops": flops,
             "recipe": state.recipe,
             "data_fingerprint": state.data_fingerprint,
             "precision": precision,

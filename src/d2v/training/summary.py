@@ -6,15 +6,17 @@ import torch
 from torch import nn
 
 from d2v.config import TrainConfig
+from d2v.data.order import Order
 from d2v.objectives.base import Objective
 from d2v.training.engine import Engine
+from d2v.training.performance import total_flops
 
 _BYTES_TRAINED = 16  # fp32 weight, gradient and two Adam moments
 _BYTES_FROZEN = 4
 
 
 def summarise(
-    recipe: TrainConfig, objective: Objective, engine: Engine, num_items: int, update: int, reason: str
+    recipe: TrainConfig, objective: Objective, engine: Engine, order: Order, update: int, reason: str
 ) -> list[str]:
     """Lines for people: what will be trained, on what, for how long, from where.
 
@@ -22,22 +24,20 @@ def summarise(
         recipe: the training block.
         objective: the built module.
         engine: where it runs.
-        num_items: training items.
+        order: which items an update takes.
         update: updates already done.
         reason: why the precision is what it is.
     """
-    place, flops = engine.place, objective.flops_per_sample()
-    samples = recipe.max_updates * recipe.batch_size
-    micro = recipe.batch_size // (place.ranks * recipe.accumulation_steps)
+    place = engine.place
+    samples, flops = order.samples(recipe.max_updates), total_flops(objective, order, recipe.max_updates)
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else _cpu_name()
     lines = [
         f"objective   {recipe.objective.name} | {_visible(objective)}",
-        f"batch       {recipe.batch_size} = {place.ranks} rank(s) x {recipe.accumulation_steps} step(s) x {micro}",
-        f"length      {recipe.max_updates:,} updates = {samples:,} samples = {samples / num_items:.1f} epochs "
-        f"of {num_items:,} items",
+        f"batch       {_batch(order)}; {place.ranks} rank(s) x {recipe.accumulation_steps} accumulation step(s)",
+        f"length      {recipe.max_updates:,} updates = {samples:,} samples = "
+        f"{order.epochs(recipe.max_updates):.1f} epochs of {order.num_items:,} items",
         f"parameters  {_parameters(objective)}",
-        f"flops       {' | '.join(f'{part} {count:.3g}' for part, count in flops.items())} per sample, "
-        f"{flops['total'] * samples:.3g} in all",
+        f"flops       {flops / samples:.3g} per sample ({_shares(objective)}), {flops:.3g} in all",
         f"memory      {_state_bytes(objective) / 1e6:,.0f} MB for weights, gradients and moments, beside activations",
         f"device      {device}, {engine.precision} ({reason})",
         f"start       {'from nothing' if update == 0 else f'resumed after update {update:,}'}",
@@ -46,11 +46,24 @@ def summarise(
 
 
 def _visible(objective: Objective) -> str:
-    """Tokens that the student sees, where the objective hides a fixed number."""
-    tokens, hidden = getattr(objective, "tokens", None), getattr(objective, "hidden", None)
-    if tokens is None:
-        return "tokens by sample"
-    return f"{tokens} tokens" if hidden is None else f"{tokens - hidden} of {tokens} tokens visible"
+    """Tokens of the longest sequence, and how many of them the student sees where that is fixed."""
+    tokens, hidden = objective.longest, getattr(objective, "hidden", None)
+    return f"{tokens} tokens" if hidden is None else f"{tokens - hidden(tokens)} of {tokens} tokens visible"
+
+
+def _batch(order: Order) -> str:
+    """How many samples an update has, and of what length."""
+    counts, lengths = zip(*order.shapes(), strict=True)
+    samples = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    known = [length for length in lengths if length is not None]
+    return f"{samples} samples of {min(known):,} to {max(known):,} positions" if known else f"{samples} samples"
+
+
+def _shares(objective: Objective) -> str:
+    """What the parts of an update take of its operations, at the longest sequence."""
+    flops = objective.flops_per_sample(objective.longest)
+    parts = (f"{name} {count / flops['total']:.0%}" for name, count in flops.items() if name != "total" and count)
+    return ", ".join(parts)
 
 
 def _count(module: nn.Module) -> int:
