@@ -64,3 +64,12 @@ def test_a_misfit_names_every_key(shared_goldens, tmp_path):
         "unexpected student.blocks.1.surprise",
     ):
         assert words in str(error.value)
+
+
+@pytest.mark.goldens
+def test_a_part_without_which_sizes_are_unknown_is_missed_by_name(shared_goldens, tmp_path):
+    content = torch.load(shared_goldens / "v2_audio.fairseq.pt", weights_only=True)
+    del content["model"]["modality_encoders.AUDIO.relative_positional_encoder.1.0.weight"]
+    torch.save(content, tmp_path / "damaged.pt")
+    with pytest.raises(CheckpointError, match=r"lacks .* 'student\.stem\.positions\.convs\.0\.weight'"):
+        load_reference(tmp_path / "damaged.pt")

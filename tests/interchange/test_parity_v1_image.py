@@ -2,27 +2,25 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
 
 from d2v.interchange.fairseq import load_reference
-from d2v.interchange.fairseq_vision import _v1_name
+from d2v.interchange.fairseq_vision import v1_name
 from d2v.models.masking import Masks
-from tests.interchange.parity import RELATIVE, Golden, assert_close, gradients
+from tests.interchange.parity import Golden, check_gradients, gradients, load
 
 pytestmark = pytest.mark.goldens
 
 
 @pytest.fixture(scope="module")
-def golden(shared_goldens):
-    return Golden(shared_goldens, "v1_image")
+def golden(shared_goldens, precision):
+    return Golden(shared_goldens, "v1_image", precision)
 
 
 @pytest.fixture(scope="module")
-def objective(shared_goldens):
-    objective, _ = load_reference(shared_goldens / "v1_image.fairseq.pt")
-    return objective.train()
+def objective(shared_goldens, precision):
+    return load(shared_goldens, "v1_image", precision)
 
 
 @pytest.fixture(scope="module")
@@ -40,41 +38,32 @@ def test_recipe_is_read_from_the_file(shared_goldens):
 
 def test_features(golden, objective):
     student = objective.student
-    local = student.stem(golden["source"])
-    assert_close(local, golden["patch_embed_f64"])
-    assert_close(student.stem.place(local, None)[1], golden["rel_pos_bias_f64"])
+    local = student.stem(golden.inputs())
+    golden.close(local, "patch_embed")
+    golden.close(student.stem.place(local, None, None)[1], "rel_pos_bias")
     encoded = student.encode(local, activation="end_of_block")
-    assert_close(encoded.tokens, golden["feat_x_f64"])
-    assert_close(torch.stack(encoded.activations), golden["feat_layer_results_f64"])
+    golden.close(encoded.tokens, "feat_x")
+    golden.close(torch.stack(encoded.activations), "feat_layer_results")
 
 
 def test_teacher_targets(golden, objective):
     teacher = objective.teacher.encoder
-    activations = teacher.encode(teacher.stem(golden["source"]), activation="end_of_block").activations
-    assert_close(torch.stack(activations[-3:]), golden["teacher_layers_f64"])
-    assert_close(objective.targets(golden["source"]), golden["targets_f64"])
+    local = teacher.stem(golden.inputs())
+    golden.close(torch.stack(teacher.encode(local, activation="end_of_block").activations[-3:]), "teacher_layers")
+    golden.close(objective.targets(local, None), "targets")
 
 
 def test_loss_and_statistics(golden, objective, masks):
     output = objective(golden.batch(), masks)
-    count = int(golden["sample_size"])
-    assert int(masks.count) == count
-    assert_close(output.loss_sum, golden["loss_sum_f64"])
-    assert_close(output.statistics["regression_loss"], golden["loss_total_f64"])
+    assert int(masks.count) == int(golden["sample_size"])
+    golden.close(output.loss_sum, "loss_sum")
+    golden.close(output.statistics["regression_loss"], "loss_total")
 
 
 def test_every_gradient(golden, objective, masks):
     objective.zero_grad()
-    (objective(golden.batch(), masks).loss_sum / int(golden["sample_size"])).backward()
-    ours = gradients(objective)
-    names = [str(name) for name in golden.arrays["grad_names"]]
-    norms = torch.stack([ours[_v1_name(name, ported=True)].double().norm() for name in names])
-    floor = 1e-7 * float(golden["grad_global_norm"])
-    np.testing.assert_allclose(norms, golden["grad_norms_f64"], rtol=RELATIVE, atol=floor)
-    assert golden.names("grad:")
-    for name in golden.names("grad:"):
-        gradient, reference = ours[_v1_name(name.removeprefix("grad:"), ported=True)], golden[name]
-        assert float((gradient - reference).abs().max()) <= RELATIVE * float(reference.abs().max()) + floor
+    (objective(golden.batch(), masks).loss_sum / masks.count).backward()
+    check_gradients(golden, gradients(objective), lambda name: v1_name(name, ported=True))
 
 
 def test_beit_layout_loads_to_the_same_weights(objective, shared_goldens, tmp_path):

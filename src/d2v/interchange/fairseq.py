@@ -11,7 +11,6 @@ import collections
 import pickle
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ import torch
 from omegaconf.base import ContainerMetadata, Metadata
 from torch import Tensor
 
-from d2v.config import TrainConfig
 from d2v.errors import CheckpointError
+from d2v.interchange import fairseq_speech, fairseq_text, fairseq_vision
+from d2v.interchange.fairseq_names import Converted, Reference
 from d2v.interchange.folder import load_state
 from d2v.modalities import registry
 from d2v.objectives.base import Objective
@@ -51,29 +51,12 @@ ALLOWED = (
 )
 """Every type that a reference checkpoint may hold beside tensors."""
 
-
-@dataclass(frozen=True)
-class Reference:
-    """A reference checkpoint in plain values.
-
-    Attributes:
-        model: flat parameter names -> tensors, nested dictionaries taken out.
-        ema: the teacher's, with the names the reference gives them; empty if the file has none.
-        config: the model part of the stored configuration; empty if the file has none.
-    """
-
-    model: dict[str, Tensor]
-    ema: dict[str, Tensor]
-    config: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A reference checkpoint in our names: the train recipe it implies and the objective's full state."""
-
-    modality: str
-    recipe: TrainConfig
-    state: dict[str, Tensor]
+CONVERTERS = tuple(
+    convert
+    for layout in (fairseq_vision, fairseq_speech, fairseq_text)
+    for convert in (layout.convert_v2, layout.convert_v1)
+)
+"""Each turns one layout into our names and returns None for all others."""
 
 
 def read(path: Path) -> Reference:
@@ -120,11 +103,12 @@ def load_reference(path: Path) -> tuple[Objective, Converted]:
     Raises:
         CheckpointError: unreadable, unknown layout, or keys that do not fit (all of them named).
     """
-    from d2v.interchange import fairseq_vision
-
     reference = read(path)
-    for convert in (fairseq_vision.convert_v2, fairseq_vision.convert_v1):
-        converted = convert(reference)
+    for convert in CONVERTERS:
+        try:
+            converted = convert(reference)
+        except KeyError as error:
+            raise CheckpointError(f"{path} lacks parameters that its layout has, such as our {error}") from error
         if converted is not None:
             objective = build_objective(registry.get(converted.modality), converted.recipe)
             load_state(objective, converted.state, str(path))

@@ -33,8 +33,8 @@ def save_encoder(
         extra: further plain values for `config.json`, such as normalisation and class names.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_plain(objective.student), folder / ENCODER)
-    save_file(_plain(objective.teacher.encoder), folder / TEACHER)
+    save_file(_plain(objective.student.state_dict()), folder / ENCODER)
+    save_file(_plain(objective.teacher.whole_state(objective.student)), folder / TEACHER)
     config = {"format": 1, "modality": modality, "recipe": recipe.model_dump(mode="json"), **(extra or {})}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
@@ -83,5 +83,5 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
     module.load_state_dict(dict(state))
 
 
-def _plain(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}

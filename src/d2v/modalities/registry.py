@@ -1,4 +1,4 @@
-"""All modalities by name. A new one is a folder beside `vision` and one line here."""
+"""All modalities by name. A new one is a folder beside them and one line here."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # name -> (its recipe type in config.py, its Modality in modality.py)
 _MEMBERS = {
     "vision": ("VisionRecipe", "VISION"),
+    "speech": ("SpeechRecipe", "SPEECH"),
+    "text": ("TextRecipe", "TEXT"),
 }
 
 

@@ -1,0 +1,202 @@
+"""What the converters of all modalities share: a reference checkpoint in plain values, what it becomes, and the names
+and settings of parts that every one of the reference's models has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d2v.config import TrainConfig
+from d2v.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference checkpoint in plain values.
+
+    Attributes:
+        model: flat parameter names -> tensors, nested dictionaries taken out.
+        ema: the teacher's, with the names the reference gives them; empty if the file has none.
+        config: the model part of the stored configuration; empty if the file has none.
+    """
+
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A reference checkpoint in our names: the train recipe it implies and the objective's full state."""
+
+    modality: str
+    recipe: TrainConfig
+    state: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Settings of a published recipe, for what a file does not say.
+
+    Attributes:
+        top_k_layers, layer_norms, average_norms: how targets are made; None averages all blocks.
+        decay: the teacher's first and last decay and the updates between them.
+        beta, scale: of the loss.
+        masks_per_sample, decoder_residual, decoder_dropout: data2vec 2.0's.
+    """
+
+    top_k_layers: int | None
+    layer_norms: tuple[str, ...]
+    average_norms: tuple[str, ...]
+    decay: tuple[float, float, int]
+    beta: float = 0.0
+    scale: float | str = "rsqrt_width"
+    masks_per_sample: int = 8
+    decoder_residual: bool = True
+    decoder_dropout: float = 0.1
+
+
+Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+"""(pattern, replacement) in the order in which they are applied."""
+
+ROBERTA_LAYERS: Renames = (
+    (r"^layers\.", "blocks."),
+    (r"\.self_attn\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+    (r"\.self_attn_layer_norm\.", ".norm1."),
+    (r"\.fc([12])\.", r".mlp.fc\1."),
+    (r"\.final_layer_norm\.", ".norm2."),
+)
+"""fairseq's transformer layers, which data2vec 1.0 has for speech and text; `fuse_attention` joins q, k and v."""
+
+NOT_STORED = {"optimizer": {"lr": 1e-3}, "batch_size": 1, "max_updates": 1}
+"""Required by a recipe, without meaning for a model that is only loaded."""
+
+
+def rename(name: str, renames: Renames) -> str:
+    """Apply all substitutions in turn."""
+    for pattern, replacement in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many different indices `pattern`'s group takes among the names."""
+    return len({match.group(1) for name in state if (match := re.search(pattern, name))})
+
+
+def fuse_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Join `.attn.q.`, `.attn.k.` and `.attn.v.` to `.attn.qkv.`, rows in this order."""
+    fused = {name: value for name, value in state.items() if not re.search(r"\.attn\.[qkv]\.", name)}
+    for name in (name for name in state if ".attn.q." in name):
+        parts = [state[name.replace(".attn.q.", f".attn.{part}.")] for part in "qkv"]
+        fused[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+    return fused
+
+
+def refuse_pre_norm(is_pre_norm: object) -> None:
+    """Raise CheckpointError for the pre-norm blocks of the reference, whose weights look like post-norm ones."""
+    if is_pre_norm:
+        raise CheckpointError("the file's model has pre-norm blocks, which no published checkpoint has: not supported")
+
+
+def trunk_sizes(state: Mapping[str, Tensor], prefix: str = "student.") -> dict[str, Any]:
+    """Width, depth and MLP ratio of an encoder in our names."""
+    width = state[f"{prefix}blocks.0.norm1.weight"].numel()
+    return {
+        "width": width,
+        "depth": count(state, rf"^{re.escape(prefix)}blocks\.(\d+)\."),
+        "mlp_ratio": state[f"{prefix}blocks.0.mlp.fc1.weight"].shape[0] / width,
+    }
+
+
+def targets(config: Mapping[str, Any], published: Published, depth: int) -> dict[str, Any]:
+    """The `targets` block of a recipe."""
+    norms = {name: name in published.layer_norms for name in ("batch", "instance", "layer")}
+    average_norms = {name: name in published.average_norms for name in ("layer", "instance")}
+    return {
+        "top_k_layers": config.get("average_top_k_layers", min(published.top_k_layers or depth, depth)),
+        "activation": "end_of_block" if config.get("end_of_block_targets") else "ffn",
+        "layer_norms": [name for name, used in norms.items() if config.get(f"{name}_norm_target_layer", used)],
+        "average_norms": [name for name, used in average_norms.items() if config.get(f"{name}_norm_targets", used)],
+    }
+
+
+def ema(config: Mapping[str, Any], published: Published) -> dict[str, Any]:
+    """The `ema` block of a recipe."""
+    start, end, updates = published.decay
+    return {
+        "decay_start": config.get("ema_decay", start),
+        "decay_end": config.get("ema_end_decay", end),
+        "anneal_updates": config.get("ema_anneal_end_step", updates),
+    }
+
+
+def loss(config: Mapping[str, Any], published: Published) -> dict[str, Any]:
+    """The `loss` block of a recipe."""
+    return {
+        "beta": config.get("loss_beta", published.beta) or 0.0,
+        "scale": config.get("loss_scale", published.scale) or "rsqrt_width",
+    }
+
+
+# ------------------------------------------------------------------------------------------ data2vec 2.0
+
+
+def v2_part(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """What belongs to the model of one modality (IMAGE, AUDIO, TEXT), without parts that old files carry unused."""
+    dropped = re.compile(rf"\.encoder_mask$|^shared_decoder\.|^recon_proj\.|^modality_encoders\.(?!{kind}\.)")
+    return {name: value for name, value in state.items() if not dropped.search(name)}
+
+
+def v2_decoder_name(name: str, kind: str) -> str | None:
+    """Our name of a decoder's parameter; None for another's."""
+    decoder = name.removeprefix(f"modality_encoders.{kind}.decoder.")
+    if decoder == name:
+        return None
+    decoder = re.sub(r"^blocks\.(\d+)\.0\.", r"layers.\1.conv.", decoder)
+    return "decoder." + re.sub(r"^proj\.(?=[a-z])", "projection.0.", re.sub(r"^proj\.(?=\d)", "projection.", decoder))
+
+
+def v2_objective(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], settings: Mapping[str, Any], published: Published
+) -> dict[str, Any]:
+    """The `objective` block of a data2vec 2.0 recipe.
+
+    Args:
+        state: in our names; sizes are read from it.
+        config: the stored configuration.
+        settings: its part about the modality.
+        published: what takes the place of settings that are not stored.
+    """
+    return {
+        "name": "data2vec2",
+        "masks_per_sample": config.get("clone_batch", published.masks_per_sample),
+        "mask_noise_std": settings.get("mask_noise_std", 0.01),
+        "decoder": _decoder(state, settings.get("decoder") or {}, published),
+        "targets": targets(config, published, trunk_sizes(state)["depth"]),
+        "ema": ema(config, published),
+        "loss": loss(config, published),
+        "cls_loss": 0.0,
+    }
+
+
+def _decoder(state: Mapping[str, Tensor], stored: Mapping[str, Any], published: Published) -> dict[str, Any]:
+    convolution = state.get("decoder.layers.0.conv.weight")
+    if convolution is None:
+        return {}
+    return {
+        "layers": count(state, r"^decoder\.layers\.(\d+)\."),
+        "width": convolution.shape[0],
+        "kernel": convolution.shape[-1],
+        "groups": trunk_sizes(state)["width"] // convolution.shape[1],
+        "residual": stored.get("decoder_residual", published.decoder_residual),
+        "input_dropout": stored.get("input_dropout", published.decoder_dropout),
+        "projection_layers": count(state, r"^decoder\.projection\.(\d+)\."),
+        "projection_ratio": stored.get("projection_ratio", 2.0),
+    }

@@ -1,0 +1,156 @@
+"""Names and sizes of the reference's text checkpoints, data2vec 2.0 and 1.0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from d2v.config import parse
+from d2v.interchange.fairseq_names import (
+    NOT_STORED,
+    ROBERTA_LAYERS,
+    Converted,
+    Published,
+    Reference,
+    Renames,
+    ema,
+    fuse_attention,
+    loss,
+    refuse_pre_norm,
+    rename,
+    targets,
+    trunk_sizes,
+    v2_decoder_name,
+    v2_objective,
+    v2_part,
+)
+from d2v.modalities.text.config import TextTrainConfig
+
+RESERVED_POSITIONS = 2
+"""Rows of the position table before the first token's."""
+
+V2_RENAMES: Renames = (
+    (r"^modality_encoders\.TEXT\.", ""),
+    (r"^local_encoder\.embed_tokens\.", "stem.local.words."),
+    (r"^local_encoder\.embed_positions\.", "stem.local.placing.positions."),
+    (r"^local_encoder\.layernorm_embedding\.", "stem.local.placing.norm."),
+)
+V1_RENAMES: Renames = (
+    (r"^encoder\.sentence_encoder\.", ""),
+    (r"^embed_tokens\.", "stem.local.words."),
+    (r"^embed_positions\.", "stem.placing.positions."),
+    (r"^layernorm_embedding\.", "stem.placing.norm."),
+    *ROBERTA_LAYERS,
+)
+V2 = Published(None, ("instance",), (), (0.9999, 0.99999, 100_000), scale=1.0, decoder_residual=False)
+V1 = Published(10, ("layer",), (), (0.999, 0.9999, 300_000), beta=4.0, scale=1.0)
+
+
+# ------------------------------------------------------------------------------------------ data2vec 2.0
+
+
+def convert_v2(reference: Reference) -> Converted | None:
+    """A data2vec 2.0 text checkpoint in our names, or None if it is something else. Its teacher is the blocks alone."""
+    if "modality_encoders.TEXT.local_encoder.embed_tokens.weight" not in reference.model:
+        return None
+    student = v2_part(reference.model, "TEXT")
+    state = {v2_name(name): value for name, value in student.items()}
+    recipe = parse(TextTrainConfig, _v2_recipe(state, reference.config))
+    blocks = {f"blocks.{name}": value for name, value in reference.ema.items()}
+    blocks = blocks or {name: value for name, value in student.items() if name.startswith("blocks.")}
+    return Converted("text", recipe, state | {f"teacher.encoder.{name}": value for name, value in blocks.items()})
+
+
+def v2_name(name: str) -> str:
+    """Our name of a parameter of the reference's model."""
+    return v2_decoder_name(name, "TEXT") or "student." + rename(name, V2_RENAMES)
+
+
+def _v2_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A train recipe: sizes from the tensors, the rest from the stored configuration or the published defaults."""
+    refuse_pre_norm(config.get("layer_norm_first"))
+    text = (config.get("modalities") or {}).get("text") or {}
+    sizes = _sizes(state, "student.stem.local.placing.positions.weight")
+    objective = v2_objective(state, config, text, V2)
+    return {
+        "encoder": {
+            **sizes,
+            "heads": config.get("num_heads") or sizes["width"] // 64,
+            "norm_eps": config.get("norm_eps", 1e-5),
+            "dropout": config.get("encoder_dropout", 0.1),
+            "embedding_dropout": text.get("dropout", 0.1),
+            "attention_dropout": config.get("attention_dropout", 0.1),
+            "layer_drop": config.get("layerdrop", 0.0),
+        },
+        "mask": {"kind": "random", "ratio": text.get("mask_prob", 0.48)},
+        "objective": objective | {"ema": objective["ema"] | {"shared_local": True}},
+        **NOT_STORED,
+    }
+
+
+def _sizes(state: Mapping[str, Tensor], positions: str) -> dict[str, Any]:
+    """What the tensors say about an encoder; `positions` is the name of its table."""
+    return {
+        **trunk_sizes(state),
+        "vocab_size": state["student.stem.local.words.weight"].shape[0],
+        "max_tokens": state[positions].shape[0] - RESERVED_POSITIONS,
+    }
+
+
+# ------------------------------------------------------------------------------------------ data2vec 1.0
+
+
+def convert_v1(reference: Reference) -> Converted | None:
+    """A data2vec 1.0 text checkpoint in our names, or None if it is something else.
+
+    What the reference does to hidden tokens is to feed it `<mask>`, the last of its dictionary: that row of the token
+    table is the objective's mask token. The teacher is shown the whole sequence (the objective's `teacher_view`).
+    """
+    if "encoder.sentence_encoder.embed_tokens.weight" not in reference.model:
+        return None
+    model = {name: value for name, value in reference.model.items() if not name.endswith("version")}
+    state = fuse_attention({v1_name(name): value for name, value in model.items()})
+    recipe = parse(TextTrainConfig, _v1_recipe(state, reference.config))
+    averaged = {n: v for n, v in reference.ema.items() if not n.endswith("version")}
+    own = fuse_attention({v1_name(f"encoder.sentence_encoder.{name}"): value for name, value in averaged.items()})
+    teacher = own or {name: value for name, value in state.items() if name.startswith("student.")}
+    state |= {name.replace("student.", "teacher.encoder.", 1): value for name, value in teacher.items()}
+    state["mask_token"] = state["student.stem.local.words.weight"][-1:].unsqueeze(0).clone()
+    return Converted("text", recipe, state)
+
+
+def v1_name(name: str) -> str:
+    """Our name of a parameter of the reference's model, with q, k and v apart."""
+    if name.startswith("encoder.regression_head."):
+        return name.replace("encoder.regression_head.", "head.")
+    return "student." + rename(name, V1_RENAMES)
+
+
+def _v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+    transformer = config.get("transformer") or {}
+    encoder = transformer.get("encoder") or {}
+    refuse_pre_norm(encoder.get("normalize_before"))
+    sizes = _sizes(state, "student.stem.placing.positions.weight")
+    dropout = transformer.get("dropout", 0.1)
+    return {
+        "encoder": {
+            **sizes,
+            "layout": "data2vec1",
+            "heads": encoder.get("attention_heads") or sizes["width"] // 64,
+            "dropout": dropout,
+            "embedding_dropout": dropout,
+            "attention_dropout": transformer.get("attention_dropout", 0.1),
+            "layer_drop": encoder.get("layerdrop", 0.0),
+        },
+        "mask": {"kind": "span"},
+        "objective": {
+            "name": "data2vec1",
+            "head": "mlp",
+            "targets": targets(config, V1, sizes["depth"]),
+            "ema": ema(config, V1) | {"copied": ["stem."]},
+            "loss": loss(config, V1),
+        },
+        **NOT_STORED,
+    }

@@ -1,0 +1,1 @@
+"""Speech: recordings at 16 kHz."""

@@ -1,0 +1,169 @@
+"""Reading a prepared folder of recordings: training crops and the probe set.
+
+Shape legend: B recordings, T frames.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from d2v.data.batch import Batch, Inputs, SampleKeys
+from d2v.data.prepared import PreparedFolder
+from d2v.data.random import STREAM_AUGMENT, mix, uniform
+from d2v.data.store import ShardReader
+from d2v.modalities.base import ProbeSet
+from d2v.modalities.speech.config import RATE_HZ, SpeechTrainConfig
+from d2v.modalities.speech.preparation import FULL_SCALE
+
+VARIANCE_EPS = 1e-5  # as in LayerNorm over time, which the reference uses
+UNPROBED_ITEMS = 256  # recordings for pictures and rank where there are no labels
+FEATURE_MELS, PICTURE_MELS = 80, 64
+WINDOW, HOP = 400, 160  # 25 and 10 ms
+MEL_FLOOR = 1e-5
+PICTURE_RANGE = 12.0  # in natural logarithms of energy, from the loudest down: 52 dB
+FEATURE_BATCH = 32
+
+
+class SpeechData(PreparedFolder):
+    """A prepared folder, opened for reading; safe to hand to worker processes.
+
+    Args:
+        folder: what prepare left.
+
+    Raises:
+        DataError: the folder is not a prepared one, or is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "recordings")
+        self.probe_test = ShardReader(folder / "probe") if self.about["probe_test_from"] == "train" else self.test
+
+    @functools.cached_property
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Samples, mean and standard deviation of every train recording."""
+        return self.train.integers("samples"), self.train.floats("mean"), self.train.floats("std")
+
+    def train_lengths(self, recipe: SpeechTrainConfig) -> np.ndarray:
+        """(num_train,) int64 samples of each recording, at most the recipe's longest crop."""
+        return np.minimum(self._statistics[0], recipe.longest_samples)
+
+    def batch(self, keys: SampleKeys, recipe: SpeechTrainConfig) -> Batch:
+        """Crops (B, samples) float32 of `keys.length` samples, or as long as the shortest row; the place of a crop is a
+        pure function of (recipe.seed, epoch, sample id). Each recording is normalised as a whole, before the crop."""
+        ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
+        length = keys.length or int(self.train_lengths(recipe)[keys.indices].min())
+        spare = self._statistics[0][keys.indices] - length
+        place = uniform(mix(recipe.seed, STREAM_AUGMENT, epochs, ids), 1)[:, 0].double().numpy()
+        starts = (place * (spare + 1)).astype(np.int64)
+        crops = np.empty((len(ids), length), np.float32)
+        for crop, row, start in zip(crops, keys.indices, starts, strict=True):
+            crop[:] = _samples(self.train, int(row))[start : start + length]
+        _, mean, std = self._statistics
+        _normalise(crops, mean[keys.indices, None], std[keys.indices, None])
+        return Batch(torch.from_numpy(crops), ids, epochs, keys.update)
+
+    def probe_set(self, recipe: SpeechTrainConfig) -> ProbeSet:
+        """The fixed probe recordings, normalised; of long ones the beginning."""
+        parts = {}
+        for name, shards in (("train", self.train), ("test", self.probe_test)):
+            rows = np.array(self.about["probe"][name], dtype=np.int64)
+            if not self.class_names:
+                rows = np.arange(min(len(shards), UNPROBED_ITEMS))
+            parts[name] = self._beginnings(shards, rows), torch.from_numpy(shards.integers("label")[rows])
+        return ProbeSet(*parts["train"], *parts["test"], self.class_names)
+
+    def _beginnings(self, shards: ShardReader, rows: np.ndarray) -> Inputs:
+        longest = round(self.about["probe_max_seconds"] * RATE_HZ)
+        mean, std = shards.floats("mean"), shards.floats("std")
+        lengths = np.minimum(shards.integers("samples")[rows], longest)
+        waves = np.zeros((len(rows), lengths.max(initial=WINDOW)), np.float32)  # at once: it can be a gigabyte
+        for wave, row, length in zip(waves, rows, lengths, strict=True):
+            wave[:length] = _samples(shards, int(row))[:length]
+            _normalise(wave[:length], mean[row], std[row])
+        return Inputs(torch.from_numpy(waves), torch.from_numpy(lengths))
+
+
+def _samples(shards: ShardReader, row: int) -> np.ndarray:
+    """One recording (samples,) int16, where it lies in the file."""
+    return shards.view("data", row).view("<i2")
+
+
+def _normalise(wave: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    """16-bit samples as float32, in place, to zero mean and unit variance of the whole recording."""
+    wave /= FULL_SCALE
+    wave -= mean
+    wave /= np.sqrt(np.square(std) + np.float32(VARIANCE_EPS))
+    return wave
+
+
+def side_by_side(waves: Sequence[Tensor]) -> Inputs:
+    """Recordings (samples,) padded with zeros to the longest: (n, samples) with their lengths."""
+    if not waves:
+        return Inputs(torch.zeros(0, WINDOW), torch.zeros(0, dtype=torch.int64))
+    return Inputs(pad_sequence(list(waves), batch_first=True), torch.tensor([len(wave) for wave in waves]))
+
+
+# ------------------------------------------------------------------------------------------- spectra
+
+
+@functools.lru_cache(maxsize=2)
+def _mel_filters(mels: int) -> Tensor:
+    """(window / 2 + 1, mels) triangular filters from 0 to 8 kHz, on the HTK mel scale."""
+    from torchaudio.functional import melscale_fbanks
+
+    return melscale_fbanks(WINDOW // 2 + 1, 0.0, RATE_HZ / 2, mels, RATE_HZ)
+
+
+def log_mel(inputs: Inputs, mels: int) -> tuple[Tensor, Tensor]:
+    """Logarithms of mel energies (n, T, mels) in windows of 25 ms every 10 ms, and how many frames (n,) of a row hold
+    no padding; a recording shorter than a window has one."""
+    values = inputs.values.float().cpu()
+    lengths = torch.full((len(values),), values.shape[1]) if inputs.lengths is None else inputs.lengths.cpu()
+    values = torch.nn.functional.pad(values, (0, max(WINDOW - values.shape[1], 0)))
+    spectrum = torch.stft(values, WINDOW, HOP, window=torch.hann_window(WINDOW), center=False, return_complex=True)
+    energies = spectrum.abs().square().transpose(1, 2) @ _mel_filters(mels)
+    return (energies / WINDOW + MEL_FLOOR).log(), ((lengths - WINDOW) // HOP + 1).clamp_min(1)
+
+
+def baseline_features(inputs: Inputs) -> Tensor:
+    """Mean and standard deviation over time of 80 log-mel energies: (n, 160)."""
+    features = []
+    for part in inputs.split(FEATURE_BATCH):
+        energies_nTD, frames = log_mel(part, FEATURE_MELS)
+        is_real_nT1 = (torch.arange(energies_nTD.shape[1]) < frames[:, None]).unsqueeze(-1)
+        count = frames[:, None].float()
+        mean = (energies_nTD * is_real_nT1).sum(1) / count
+        variance = ((energies_nTD - mean[:, None]).square() * is_real_nT1).sum(1) / count
+        features.append(torch.cat([mean, variance.sqrt()], dim=1))
+    return torch.cat(features) if features else torch.zeros(0, 2 * FEATURE_MELS)
+
+
+def describe(data: SpeechData) -> dict[str, Any]:
+    """What travels with a trained encoder: sample rate, class names, fingerprint."""
+    names = ("rate_hz", "class_names", "source")
+    return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
+
+
+def to_pictures(inputs: Inputs, data: Any = None) -> np.ndarray:
+    """Log-mel spectrograms, low tones at the bottom, 10 ms a column: (n, 64, T, 3) uint8; padding is white."""
+    from matplotlib import colormaps  # imported late: training has no use for it
+
+    energies_nTD, frames = log_mel(inputs, PICTURE_MELS)
+    loudest = energies_nTD.amax(dim=(1, 2), keepdim=True)
+    brightness_nTD = ((energies_nTD - loudest) / PICTURE_RANGE + 1.0).clamp(0.0, 1.0)
+    pictures = colormaps["magma"](brightness_nTD.numpy(), bytes=True)[..., :3].copy()
+    pictures[(torch.arange(energies_nTD.shape[1]) >= frames[:, None]).numpy()] = 255
+    return pictures.transpose(0, 2, 1, 3)[:, ::-1].copy()
+
+
+def picture_grid(tokens: int) -> tuple[int, int]:
+    """Frames of a recording lie side by side."""
+    return 1, tokens

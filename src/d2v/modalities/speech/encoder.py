@@ -1,0 +1,207 @@
+"""Speech encoders: convolutions to 50 Hz, convolutional positions, and the transformers of data2vec 1.0 and 2.0.
+
+Shape legend: B recordings, M masks, R rows, S samples, T frames, V visible frames, C channels, D width, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.modalities.speech.config import ConvLayer, SpeechEncoderConfig, SpeechTrainConfig
+from d2v.models.blocks import PostNormBlock, bert_init
+from d2v.models.encoder import Encoder, Stem
+from d2v.models.masking import Masks, gather_tokens, is_padding
+
+NORM_EPS = 1e-5
+
+
+class _ConvNormGelu(nn.Module):
+    """Convolution without bias, LayerNorm over channels, GELU: (B, C, S) -> (B, C', S')."""
+
+    def __init__(self, channels_in: int, layer: ConvLayer) -> None:
+        super().__init__()
+        channels, kernel, stride = layer
+        self.conv = nn.Conv1d(channels_in, channels, kernel, stride, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight)
+        self.norm = nn.LayerNorm(channels, eps=NORM_EPS)
+
+    def forward(self, x_BCS: Tensor) -> Tensor:
+        return F.gelu(self.norm(self.conv(x_BCS).transpose(1, 2))).transpose(1, 2)
+
+
+class ConvFeatures(nn.Module):
+    """Waveform to frames: convolutions, LayerNorm, projection to the encoder's width.
+
+    Args:
+        layers: (channels, kernel, stride) of each convolution.
+        width: D.
+    """
+
+    def __init__(self, layers: tuple[ConvLayer, ...], width: int) -> None:
+        super().__init__()
+        channels = [1, *(layer[0] for layer in layers)]
+        self.layers = nn.ModuleList(
+            _ConvNormGelu(before, layer) for before, layer in zip(channels, layers, strict=False)
+        )
+        self.norm = nn.LayerNorm(channels[-1], eps=NORM_EPS)
+        self.projection = nn.Linear(channels[-1], width)
+
+    def forward(self, waves_BS: Tensor) -> Tensor:
+        """(B, S) at 16 kHz, each of zero mean and unit variance -> (B, T, D)."""
+        x_BCS = waves_BS.unsqueeze(1)
+        for layer in self.layers:
+            x_BCS = layer(x_BCS)
+        return self.projection(self.norm(x_BCS.transpose(1, 2)))
+
+
+class ConvPositions(nn.Module):
+    """Positions as convolutions of the sequence: units of grouped convolution, LayerNorm without parameters, GELU.
+
+    Args:
+        config: number, kernel and groups of the units.
+    """
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        c = config
+        self.convs = nn.ModuleList(
+            nn.Conv1d(c.width, c.width, c.position_kernel, padding=c.position_kernel // 2, groups=c.position_groups)
+            for _ in range(c.position_layers)
+        )
+
+    def forward(self, x_RTD: Tensor, padding_RT1: Tensor | None) -> Tensor:
+        """(R, T, D) -> (R, T, D). Each unit sees zeros at padding, as it does beyond the end of a sequence."""
+        for conv in self.convs:
+            if padding_RT1 is not None:
+                x_RTD = x_RTD.masked_fill(padding_RT1, 0.0)
+            x_RTD = conv(x_RTD.transpose(1, 2)).transpose(1, 2)
+            x_RTD = F.gelu(F.layer_norm(x_RTD, x_RTD.shape[-1:], eps=NORM_EPS))
+        return x_RTD
+
+
+def alibi_slopes(heads: int) -> Tensor:
+    """(H,) slopes of ALiBi (Press et al. 2022): 2^(-8 (i + 1) / H) for a power of two; otherwise those of the power of
+    two below, then every other one of twice that."""
+    power = 2 ** math.floor(math.log2(heads))
+    slopes = [2.0 ** (-8.0 * (i + 1) / power) for i in range(power)]
+    between = [2.0 ** (-8.0 * (i + 1) / (2 * power)) for i in range(0, 2 * power, 2)]
+    return torch.tensor((slopes + between)[:heads])
+
+
+class _SpeechStem(Stem):
+    """Frames from waveforms, and their convolutional positions."""
+
+    local: ConvFeatures
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.config, self.width = config, config.width
+        self.local = ConvFeatures(config.convs, config.width)
+        self.positions = ConvPositions(config)
+
+    def num_tokens(self, inputs: Tensor) -> int:
+        """Frames of waveforms of so many samples."""
+        return self.config.frames(inputs.shape[1])
+
+    def token_lengths(self, lengths: Tensor) -> Tensor:
+        """(B,) samples -> (B,) frames that see no padding."""
+        for _, kernel, stride in self.config.convs:
+            lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
+        return lengths.clamp(min=0)
+
+    def _padding(self, local_BTD: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """(B, T, 1) bool, True at padding; None without padding."""
+        return None if lengths is None else is_padding(lengths, local_BTD.shape[1]).unsqueeze(-1)
+
+    def mask_vector(self) -> Tensor:
+        """(1, 1, D) uniform in [0, 1)."""
+        return torch.rand(1, 1, self.width)
+
+    def local_flops(self, tokens: int) -> float:
+        """Every convolution has as many outputs as frames times the strides after it."""
+        channels = [1, *(layer[0] for layer in self.config.convs)]
+        outputs, total = tokens, 2.0 * tokens * channels[-1] * self.width
+        for before, (after, kernel, stride) in reversed(list(zip(channels, self.config.convs, strict=False))):
+            total += 2.0 * outputs * before * after * kernel
+            outputs *= stride
+        return total
+
+    def place_flops(self, tokens: int) -> float:
+        """The position convolutions."""
+        return 2.0 * tokens * sum(p.numel() for p in self.positions.parameters() if p.ndim > 1)
+
+
+class AlibiStem(_SpeechStem):
+    """data2vec 2.0: positions of the sequence with hidden frames zeroed, and ALiBi with a learned scale a head."""
+
+    slopes: Tensor
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__(config)
+        self.alibi_scale = nn.Parameter(torch.ones(config.heads))
+        self.register_buffer("slopes", alibi_slopes(config.heads), persistent=False)
+
+    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+        """Visible frames with their positions, and the (R, H, V, V) or (H, T, T) bias.
+
+        The reference's positions see what the convolutions made of padding."""
+        padding_BT1 = self._padding(local_BTD, lengths) if self.config.padding == "invariant" else None
+        if padding_BT1 is not None:
+            local_BTD = local_BTD.masked_fill(padding_BT1, 0.0)
+        if masks is None:
+            frames_T = torch.arange(local_BTD.shape[1], device=local_BTD.device)
+            return local_BTD + self.positions(local_BTD, padding_BT1), self._alibi(frames_T)
+        visible_idx = masks.visible()
+        clones = visible_idx.shape[1]
+        seen_RTD = local_BTD.repeat_interleave(clones, dim=0).masked_fill(masks.is_masked.unsqueeze(-1), 0.0)
+        padding_RT1 = None if padding_BT1 is None else padding_BT1.repeat_interleave(clones, dim=0)
+        visible_R1V = visible_idx.flatten(0, 1).unsqueeze(1)
+        x_RVD = gather_tokens(seen_RTD + self.positions(seen_RTD, padding_RT1), visible_R1V)
+        return x_RVD, self._alibi(visible_idx.flatten(0, 1))
+
+    def _alibi(self, frames: Tensor) -> Tensor:
+        """(..., V) frame numbers -> (..., H, V, V): minus distance times slope times scale."""
+        distance = (frames.unsqueeze(-1) - frames.unsqueeze(-2)).abs().to(self.slopes.dtype)
+        slopes_H11 = (self.slopes * self.alibi_scale.clamp(min=0.0))[:, None, None]
+        return -distance.unsqueeze(-3) * slopes_H11
+
+
+class ConvPositionStem(_SpeechStem):
+    """data2vec 1.0: positions of the full sequence, in which hidden frames are a learned vector."""
+
+    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+        """All frames with their positions; no attention bias. This encoder never drops tokens.
+
+        Of the reference's positions only the first unit sees zeros at padding."""
+        if masks is not None:
+            raise ValueError("the data2vec1 encoder sees full sequences: use encoder.layout=data2vec2 to drop tokens")
+        padding_BT1 = self._padding(local_BTD, lengths)
+        if padding_BT1 is not None:
+            local_BTD = local_BTD.masked_fill(padding_BT1, 0.0)
+        return local_BTD + self.positions(local_BTD, padding_BT1 if self.config.padding == "invariant" else None), None
+
+
+def build_encoder(recipe: SpeechTrainConfig) -> Encoder:
+    """The recipe's encoder, initialised from torch's generator."""
+    c = recipe.encoder
+    blocks = [
+        PostNormBlock(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout)
+        for _ in range(c.prenet_depth + c.depth)
+    ]
+    stem = AlibiStem(c) if c.layout == "data2vec2" else ConvPositionStem(c)
+    encoder = Encoder(
+        stem,
+        nn.ModuleList(blocks[c.prenet_depth :]),
+        c.width,
+        prenet=nn.ModuleList(blocks[: c.prenet_depth]),
+        context_norm=nn.LayerNorm(c.width, eps=c.norm_eps),
+        context_dropout=c.prenet_dropout if c.layout == "data2vec2" else c.dropout,
+        layer_drop=(c.prenet_layer_drop, c.layer_drop),
+    )
+    encoder.apply(bert_init)
+    stem.local.projection.reset_parameters()  # the reference leaves it at PyTorch's
+    return encoder

@@ -1,0 +1,143 @@
+"""fairseq's manifests: a table per split that names recordings under one root, with letters or words beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+from d2v.data.items import Item, Source
+from d2v.data.layout import Wanted, too_large
+from d2v.data.places import Found, Place, read_file
+from d2v.data.rows import Part, parts_source, split_in
+from d2v.errors import DataError
+from d2v.modalities.speech.annotations import of_librispeech, without_suffix
+
+IN_ARCHIVE = re.compile(r"(?P<archive>.+):(?P<offset>\d+):(?P<length>\d+)$")
+
+
+def is_manifest(fs: Any, file: Found) -> bool:
+    """Whether a file begins as fairseq's manifests do: a line with nothing but a folder, then paths and lengths."""
+    if not file.name.endswith(".tsv") or file.refused:
+        return False
+    with fs.open(file.path, "rb") as stream:
+        first, second = stream.readline(4096), stream.readline(4096)
+    return b"\t" not in first and re.fullmatch(rb"[^\t]+\t\d+\s*", second) is not None
+
+
+def manifest_source(place: Place, wanted: Wanted) -> Source:
+    """All recordings that manifests name, in their order; the split is in the manifest's name.
+
+    Args:
+        place: the manifests, and the .wrd or .ltr files that hold their transcripts.
+        wanted: the modality's words.
+
+    Raises:
+        DataError: a manifest that is damaged, whose recordings are not there, or whose transcripts are not as many.
+    """
+    manifests = [_Manifest(place, file, wanted) for file in place.files if file.name.endswith(".tsv")]
+    parts = [Part(split_in(one.stem), len(one.rows), partial(_items, one)) for one in manifests]
+    return parts_source(f"manifest {place.given}", place.fingerprint, parts, None)
+
+
+def _words_of_letters(line: str) -> list[str]:
+    """C A T | S A T | -> CAT, SAT."""
+    return line.replace(" ", "").replace("|", " ").split()
+
+
+TRANSCRIPT_SUFFIXES: dict[str, Callable[[str], list[str]]] = {".wrd": str.split, ".ltr": _words_of_letters}
+"""Endings of the files beside a manifest, and how a line of one becomes words."""
+
+
+@dataclass
+class _Manifest:
+    """One manifest: `rows` are paths under `root`, with their transcripts if there are some."""
+
+    place: Place
+    file: Found
+    wanted: Wanted
+    rows: list[str] = field(init=False)
+    transcripts: list[str] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stem = PurePosixPath(self.file.name).stem
+        first, *lines = self._lines(self.file) or [""]
+        self.rows = [line.split("\t")[0] for line in lines if line]
+        self.root = self._find_root(first)
+        self.transcripts = self._find_transcripts()
+
+    def _lines(self, file: Found) -> list[str]:
+        try:
+            with self.place.fs.open(file.path, "rb") as stream:
+                content: str = stream.read().decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file.path} is no UTF-8 text ({error}): write the manifest again.") from None
+        return content.splitlines()
+
+    def _find_root(self, given: str) -> str:
+        """The folder of the first line: absolute, relative to the manifest, or, if it has moved, the manifest's own."""
+        fs, beside = self.place.fs, str(PurePosixPath(self.file.path).parent)
+        roots = [given.rstrip("/") or "/", f"{beside}/{given}", beside]
+        if not self.rows:
+            raise DataError(f"{self.file.path} names no {self.wanted.noun}: write the manifest again.")
+        first = _archive_and_range(self.rows[0])[0]
+        for root in roots:
+            if fs.exists(f"{root}/{first}"):
+                return root
+        raise DataError(
+            f"{self.file.path} says that its {self.wanted.noun} are under {given!r}, but {first} is neither there nor "
+            "beside it: write the folder that holds them into its first line."
+        )
+
+    def _find_transcripts(self) -> list[str] | None:
+        beside = {file.name: file for file in self.place.files}
+        for suffix, to_words in TRANSCRIPT_SUFFIXES.items():
+            file = beside.get(self.stem + suffix)
+            if not file:
+                continue
+            found = [" ".join(to_words(line)) for line in self._lines(file)]
+            if len(found) != len(self.rows):
+                raise DataError(
+                    f"{file.path} has {len(found):,} lines for the {len(self.rows):,} {self.wanted.noun} of "
+                    f"{self.file.name}: write both again, or remove it to do without transcripts."
+                )
+            return found
+        return None
+
+
+def _archive_and_range(row: str) -> tuple[str, tuple[int, int] | None]:
+    """Path of a row, and the range of bytes in it (offset, length) where it is in an uncompressed archive."""
+    found = IN_ARCHIVE.fullmatch(row)
+    return (found["archive"], (int(found["offset"]), int(found["length"]))) if found else (row, None)
+
+
+def _items(manifest: _Manifest, start: int) -> Iterator[Item]:
+    for number, row in enumerate(manifest.rows[start:], start):
+        data, refused = _content(manifest, row)
+        said = of_librispeech(without_suffix(row))
+        texts = dict(said.texts) if said else {}
+        if manifest.transcripts:
+            texts["transcript"] = manifest.transcripts[number]
+        label = said.label if said else None
+        yield Item(f"{manifest.stem}/{row}", data, label, refused=refused, texts=texts)
+
+
+def _content(manifest: _Manifest, row: str) -> tuple[bytes | None, str | None]:
+    """Content of a row, or why not."""
+    fs, wanted = manifest.place.fs, manifest.wanted
+    name, part = _archive_and_range(row)
+    if part is None:
+        return read_file(fs, f"{manifest.root}/{name}", wanted)
+    offset, length = part
+    if refused := too_large(length, wanted):
+        return None, refused
+    try:
+        with fs.open(f"{manifest.root}/{name}", "rb") as archive:
+            archive.seek(offset)
+            content = archive.read(length)
+    except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
+        return None, f"unreadable: {error.strerror or error}"
+    return (content, None) if len(content) == length else (None, f"{name} ends before byte {offset + length:,}")

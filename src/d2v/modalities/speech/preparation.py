@@ -1,0 +1,152 @@
+"""The prepare step for recordings: from a corpus to 16 kHz, one channel, 16 bits, with a probe set.
+
+A row of a part is one recording: int16 samples (little-endian), their number, mean and standard deviation (on a scale
+where full scale is 1), its class, and its transcript and speaker if they are known. Beside `train/` and `test/` there
+is `probe/` where the test part has no class in common with the train part: train recordings that are held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from d2v.data.parallel import ordered_map
+from d2v.data.prepared import SHARD_BYTES, UNLABELLED, Corpus, bring_up_to_date, probe_rows
+from d2v.data.store import ShardWriter
+from d2v.errors import DataError
+from d2v.modalities.speech.config import RATE_HZ, SpeechPrepareConfig
+from d2v.modalities.speech.reading import decode
+from d2v.progress import Progress
+
+TEXT_COLUMNS = ("transcript", "speaker")
+SCHEMA = pa.schema(
+    [
+        *[("label", pa.int64()), ("samples", pa.int64()), ("mean", pa.float32()), ("std", pa.float32())],
+        *[(name, pa.string()) for name in TEXT_COLUMNS],
+        ("data", pa.large_binary()),
+    ]
+)
+FULL_SCALE = 32_768
+HELD_OUT_EVERY = 10
+
+Parts = dict[str, np.ndarray]
+
+
+def prepare(config: SpeechPrepareConfig, corpus: Path, out: Path) -> dict[str, Any]:
+    """Bring `out` up to date with a corpus; unchanged corpus and parameters are a quick check.
+
+    Returns:
+        The contents of `prepared.json`.
+
+    Raises:
+        DataError: there is no finished corpus, nothing to train on, no such label, or the disk is full.
+    """
+    return bring_up_to_date(
+        corpus, out, config.model_dump(), lambda opened, folder: _Preparation(config, opened, folder).run(), _summary
+    )
+
+
+def _summary(content: Mapping[str, Any]) -> str:
+    held_out = f", {content['held_out_items']:,} held out of it for the probe" if content["held_out_items"] else ""
+    train_h, test_h = (content[f"{part}_seconds"] / 3600 for part in ("train", "test"))
+    return (
+        f"{content['train_items']:,} train ({train_h:.2f} h) and {content['test_items']:,} test recordings "
+        f"({test_h:.2f} h); {content['short_items']:,} under {content['min_seconds']:g} s left out of train{held_out}"
+    )
+
+
+class _Preparation:
+    """One pass over a corpus."""
+
+    def __init__(self, config: SpeechPrepareConfig, corpus: Corpus, folder: Path) -> None:
+        self.config, self.corpus, self.folder = config, corpus, folder
+        self.class_names, self.labels = corpus.classes(config.label)
+        self.texts = {name: corpus.column(name) for name in TEXT_COLUMNS}
+
+    def run(self) -> dict[str, Any]:
+        """Write all parts and describe them."""
+        parts = self.corpus.parts("recordings")
+        parts["train"], short = self._without_short(parts["train"])
+        probe_test = self._choose_probe_test(parts)
+        self._keep_common_classes(parts["train"], parts[probe_test])
+        with Progress("prepare", sum(len(items) for items in parts.values())) as progress:
+            seconds = {name: self._write_part(name, items, progress) for name, items in parts.items()}
+        return {
+            "source": self.corpus.source,
+            "rate_hz": RATE_HZ,
+            "min_seconds": self.config.min_seconds,
+            "label": self.config.label,
+            "class_names": self.class_names,
+            "train_items": len(parts["train"]),
+            "test_items": len(parts["test"]),
+            "held_out_items": len(parts.get("probe", ())),
+            "short_items": short,
+            "train_seconds": round(seconds["train"], 3),
+            "test_seconds": round(seconds["test"], 3),
+            "probe_test_from": "train" if probe_test == "probe" else "test",
+            "probe_max_seconds": self.config.probe_max_seconds,
+            "probe": self._probe_rows(parts["train"], parts[probe_test]),
+        }
+
+    def _without_short(self, items: np.ndarray) -> tuple[np.ndarray, int]:
+        """Items of at least `min_seconds`, and how many are not."""
+        seconds = self.corpus.integers("samples")[items] / self.corpus.integers("rate_hz")[items]
+        long_enough = seconds >= self.config.min_seconds
+        if not long_enough.any():
+            raise DataError(
+                f"None of the {len(items):,} train recordings of {self.corpus.source} has prepare.min_seconds="
+                f"{self.config.min_seconds:g}; half of them have {np.median(seconds):.2f} s or more, the longest "
+                f"{seconds.max():.2f} s: lower prepare.min_seconds"
+            )
+        return items[long_enough], int((~long_enough).sum())
+
+    def _choose_probe_test(self, parts: Parts) -> str:
+        """The part that the probe is tested on. Where test and train have less than two classes in common (speakers of
+        a test part are others), every tenth train item of a class goes from `train` to a new part `probe`."""
+        train, test = self.labels[parts["train"]], self.labels[parts["test"]]
+        if len(np.setdiff1d(np.intersect1d(train, test), [UNLABELLED])) >= 2:
+            return "test"
+        members = [np.flatnonzero(train == label) for label in np.unique(train[train != UNLABELLED])]
+        if sum(len(rows) >= HELD_OUT_EVERY for rows in members) < 2:
+            return "test"
+        held_out = np.sort(np.concatenate([rows[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY] for rows in members]))
+        parts["probe"] = parts["train"][held_out]
+        parts["train"] = np.delete(parts["train"], held_out)
+        return "probe"
+
+    def _keep_common_classes(self, train: np.ndarray, test: np.ndarray) -> None:
+        """Forget classes that are not in both parts of the probe; without a common one, those of train stay."""
+        found = np.setdiff1d(self.labels[train], [UNLABELLED])
+        common = np.intersect1d(found, self.labels[test])
+        kept = common if len(common) else found
+        new_ids = np.full(len(self.class_names) + 1, UNLABELLED)  # the last is that of UNLABELLED, -1
+        new_ids[kept] = np.arange(len(kept))
+        self.labels = new_ids[self.labels]
+        self.class_names = [self.class_names[label] for label in kept]
+
+    def _write_part(self, name: str, items: np.ndarray, progress: Progress) -> float:
+        """Seconds of speech written."""
+        writer = ShardWriter(self.folder / name, SCHEMA, SHARD_BYTES)
+        total = 0
+        for item, samples in zip(items, ordered_map(sixteen_bit, self.corpus.data(items)), strict=True):
+            exact = samples.astype(np.float64) / FULL_SCALE
+            row = {"label": int(self.labels[item]), "samples": len(samples), "mean": exact.mean(), "std": exact.std()}
+            texts = {column: values[item] for column, values in self.texts.items()}
+            writer.append(row | texts | {"data": samples.tobytes()})
+            total += len(samples)
+            progress.advance()
+        writer.flush()
+        return total / RATE_HZ
+
+    def _probe_rows(self, train: np.ndarray, test: np.ndarray) -> dict[str, list[int]]:
+        counts = {"train": self.config.probe_train_items, "test": self.config.probe_test_items}
+        return probe_rows({"train": self.labels[train], "test": self.labels[test]}, counts, self.config.seed)
+
+
+def sixteen_bit(data: bytes) -> np.ndarray:
+    """A stored recording as (n,) little-endian int16 at 16 kHz; what is beyond full scale is clipped."""
+    return np.clip(np.rint(decode(data) * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")

@@ -1,0 +1,115 @@
+"""Where recordings come from: one `Source` for whatever `speech.ingest.source` names.
+
+A local path or any fsspec URL is listed once, its format is found from its name and contents, and the format's module
+makes the source of it: folders, tar, zip and Parquet in `d2v.data`, with what `annotations` reads beside the
+recordings; fairseq's tables in `manifests`; embedded and downloaded corpora in `named`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePosixPath
+
+from d2v.data.archives import tar_source, zip_source
+from d2v.data.items import Source
+from d2v.data.layout import Wanted
+from d2v.data.places import Place, find_file, find_format, folder_source, guarded, open_place, packed_as, reading
+from d2v.data.rows import LABEL_NAMES
+from d2v.data.tables import Columns, parquet_source
+from d2v.modalities.speech.annotations import (
+    AUDIO_SUFFIXES,
+    SIDE_NAMES,
+    SPEAKER_NAMES,
+    TRANSCRIPT_NAMES,
+    annotate,
+)
+from d2v.modalities.speech.config import SpeechIngestConfig
+from d2v.modalities.speech.manifests import TRANSCRIPT_SUFFIXES, is_manifest, manifest_source
+from d2v.modalities.speech.named import spoken_source, torchaudio_source
+
+TEXTS = ("speaker", "transcript")
+"""What a source may say about a recording beside its class; columns of the corpus."""
+CONTENT_NAMES = ("audio", "bytes", "recording", "speech", "wav", "flac")
+COLUMNS = Columns(LABEL_NAMES, {"speaker": SPEAKER_NAMES, "transcript": TRANSCRIPT_NAMES})
+
+OPENERS: dict[str, Callable[[Place, Wanted], Source]] = {
+    "folder": partial(folder_source, annotator=annotate),
+    "tar": partial(tar_source, annotator=annotate),
+    "zip": partial(zip_source, annotator=annotate),
+    "parquet": partial(parquet_source, columns=COLUMNS),
+    "manifest": manifest_source,
+}
+
+
+def open_source(config: SpeechIngestConfig) -> Source:
+    """Find the recordings that `config` names. Nothing but names, sizes, headers and manifests is read before items are
+    asked for.
+
+    Raises:
+        ConfigError: options that the source does not have.
+        DataError: nothing there, nothing in it, or not of the format it should be. Reading items raises it too, where
+            the disk or the network fails; going on from the last item is then safe.
+
+    Example:
+        >>> source = open_source(SpeechIngestConfig(source="spoken"))
+        >>> source.total
+        3600
+    """
+    name, options = config.source, config.options
+    if config.format == "torchaudio" or (config.format == "auto" and name.startswith("torchaudio:")):
+        return torchaudio_source(name.removeprefix("torchaudio:"), options, wanted_recordings(config))
+    if config.format == "spoken" or (config.format == "auto" and name == "spoken"):
+        return spoken_source(options)
+    with reading(name):
+        source = _open_place(config)
+    return guarded(source, name)
+
+
+def wanted_recordings(config: SpeechIngestConfig) -> Wanted:
+    """What ingest reads, for the sources that all modalities share."""
+    return Wanted(
+        modality="speech",
+        noun="recordings",
+        suffixes=AUDIO_SUFFIXES,
+        max_item_bytes=config.max_item_bytes,
+        embedded=("spoken",),
+        library="torchaudio",
+        columns=CONTENT_NAMES,
+        side_names=SIDE_NAMES,
+        only_suffixes=True,
+    )
+
+
+def _open_place(config: SpeechIngestConfig) -> Source:
+    wanted = wanted_recordings(config)
+    place, is_folder = open_place(config.source, config.options, wanted)
+    kind: str = config.format
+    if kind == "auto" and (manifests := _manifests(place, is_folder, wanted)):
+        return manifest_source(manifests, wanted)
+    if kind == "manifest":
+        return manifest_source(place if is_folder else _with_transcripts(place), wanted)
+    kind, place = find_format(place, is_folder, wanted, kind, packed_as)
+    return OPENERS[kind](place, wanted)
+
+
+def _manifests(place: Place, is_folder: bool, wanted: Wanted) -> Place | None:
+    """fairseq's manifests at a place, with their transcripts; None if it holds recordings, or no manifests."""
+    if any(wanted.has_suffix(file.name) for file in place.files):
+        return None
+    found = [file for file in place.files if "/" not in file.key and is_manifest(place.fs, file)]
+    if not found:
+        return None
+    if not is_folder:
+        return _with_transcripts(place)
+    wanted_names = {PurePosixPath(file.name).stem + suffix for file in found for suffix in TRANSCRIPT_SUFFIXES}
+    return replace(place, files=(*found, *(file for file in place.files if file.key in wanted_names)))
+
+
+def _with_transcripts(place: Place) -> Place:
+    """A manifest with the files of words or letters that lie beside it."""
+    path = PurePosixPath(place.files[0].path)
+    beside = [path.with_suffix(suffix) for suffix in TRANSCRIPT_SUFFIXES]
+    found = [find_file(place.fs, str(one), one.name) for one in beside if place.fs.exists(str(one))]
+    return replace(place, files=(*place.files, *found))

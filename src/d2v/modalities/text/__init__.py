@@ -1,0 +1,1 @@
+"""Text: byte-level BPE tokens."""

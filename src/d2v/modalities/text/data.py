@@ -1,0 +1,183 @@
+"""Reading a prepared folder of text: training batches, the probe set, and pictures of tokens.
+
+Shape legend: B blocks, T tokens of a block, n items.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from d2v.data.batch import Batch, Inputs, SampleKeys
+from d2v.data.prepared import UNLABELLED, PreparedFolder
+from d2v.data.store import ShardReader
+from d2v.errors import ConfigError
+from d2v.modalities.base import ProbeSet
+from d2v.modalities.text.config import TextTrainConfig
+from d2v.modalities.text.preparation import PROBE_FOLDERS
+from d2v.modalities.text.tokenizer import PAD, SPECIALS, TextTokenizer
+from d2v.modalities.text.tokenizer_files import TOKENIZER, load_tokenizer
+
+WORD_FEATURES = 2048
+PICTURE_COLUMNS = 8
+CELL_PX = (92, 22)  # width, height of a token in a picture
+FONT_PX = 12
+WHITE, LINE, INK, QUIET, EMPTY = (255, 255, 255), (210, 210, 210), (20, 20, 20), (130, 130, 150), (238, 238, 238)
+
+
+class TextData(PreparedFolder):
+    """A prepared folder, opened for reading; safe to hand to worker processes.
+
+    Args:
+        folder: what prepare left.
+
+    Raises:
+        DataError: the folder is not a prepared one, or is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "blocks")
+        self.folder = folder
+        self.probe = {part: ShardReader(folder / name) for part, name in PROBE_FOLDERS.items()}
+
+    @functools.cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """What the ids mean."""
+        return load_tokenizer(self.folder / TOKENIZER)
+
+    def train_lengths(self, recipe: TextTrainConfig) -> None:
+        """None: blocks are alike."""
+        return
+
+    def batch(self, keys: SampleKeys, recipe: TextTrainConfig) -> Batch:
+        """Ids (B, T) int64 of whole blocks, the same in every epoch; short ones are filled up with `<pad>`.
+
+        Raises:
+            ConfigError: the encoder has fewer types or positions than the blocks need.
+        """
+        self._check_encoder(recipe)
+        inputs = self._items(self.train, keys.indices)
+        full = inputs.lengths is None or bool((inputs.lengths == inputs.values.shape[1]).all())
+        ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
+        return Batch(inputs.values, ids, epochs, keys.update, None if full else inputs.lengths)
+
+    def _items(self, shards: ShardReader, rows: np.ndarray) -> Inputs:
+        """Stored rows with their true lengths."""
+        if not len(rows):
+            return Inputs(torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+        stored = np.ascontiguousarray(shards.fixed("tokens", rows)).view(self.about["token_type"])
+        values = torch.from_numpy(stored.astype(np.int64))
+        return Inputs(values, (values != PAD).sum(1))
+
+    def _check_encoder(self, recipe: TextTrainConfig) -> None:
+        encoder, types, block = recipe.encoder, int(self.about["vocab_size"]), int(self.about["block_tokens"])
+        if types > encoder.vocab_size:
+            raise ConfigError(
+                f"the tokenizer of the prepared text has {types} types and the encoder's table "
+                f"{encoder.vocab_size} rows: set train.encoder.vocab_size={types}"
+            )
+        longest = max(block, int(self.about["probe_max_tokens"]))
+        if longest > encoder.max_tokens:
+            raise ConfigError(
+                f"the prepared text has blocks of {block} and probe items of up to {self.about['probe_max_tokens']} "
+                f"tokens and the encoder {encoder.max_tokens} positions: set train.encoder.max_tokens={longest}, or "
+                "prepare again with a smaller prepare.block_tokens or probe_max_tokens"
+            )
+
+    def probe_set(self, recipe: TextTrainConfig) -> ProbeSet:
+        """The fixed probe items as `<s> sentence </s>`, pairs as `<s> A </s> </s> B </s>`; without classes, the first
+        blocks of either part, for pictures and rank.
+
+        Raises:
+            ConfigError: the encoder has fewer types or positions than the items need.
+        """
+        self._check_encoder(recipe)
+        shown, labels = {}, {}
+        for part, blocks in (("train", self.train), ("test", self.test)):
+            shards = self.probe[part] if self.class_names else blocks
+            rows = np.arange(len(shards) if self.class_names else min(len(shards), 256))
+            items = self._items(shards, rows)
+            shown[part] = items.select(torch.arange(len(items)))
+            known = shards.integers("label") if self.class_names else np.full(len(rows), UNLABELLED, dtype=np.int64)
+            labels[part] = torch.from_numpy(known)
+        return ProbeSet(shown["train"], labels["train"], shown["test"], labels["test"], self.class_names)
+
+
+def baseline_features(inputs: Inputs) -> Tensor:
+    """A bag of words (n, 2048): square roots of how often each token occurs, of length 1; special ones do not count.
+
+    Tokens share a feature with those 2048 ids away: in BPE the first ids are the frequent tokens, which so stay apart.
+    """
+    ids = inputs.values
+    counts = (ids >= len(SPECIALS)).float()
+    if inputs.lengths is not None:
+        counts *= torch.arange(ids.shape[1], device=ids.device) < inputs.lengths[:, None]
+    bags = torch.zeros(len(ids), WORD_FEATURES, device=ids.device).scatter_add_(1, ids % WORD_FEATURES, counts)
+    return torch.nn.functional.normalize(bags.sqrt(), dim=1)
+
+
+def describe(data: TextData) -> dict[str, Any]:
+    """What travels with a trained encoder: tokenizer, class names, fingerprint."""
+    known = {name: data.about[name] for name in ("class_names", "source", "vocab_size")}
+    return known | {"tokenizer": data.tokenizer.to_json(), "data_fingerprint": data.fingerprint}
+
+
+def to_texts(inputs: Inputs, data: TextData) -> list[str]:
+    """The items as people read them."""
+    return [data.tokenizer.decode(ids) for ids in _known_ids(inputs)]
+
+
+# ------------------------------------------------------------------------------------------- pictures
+
+
+def picture_grid(tokens: int) -> tuple[int, int]:
+    """Rows and columns of the cells that tokens are written into, row by row; the last row may have cells to spare."""
+    return -(-tokens // PICTURE_COLUMNS), PICTURE_COLUMNS
+
+
+def to_pictures(inputs: Inputs, data: TextData) -> np.ndarray:
+    """Tokens written into the cells of `picture_grid`, padding left empty: (n, height, width, 3) uint8."""
+    rows, columns = picture_grid(inputs.values.shape[1])
+    height, width = rows * CELL_PX[1], columns * CELL_PX[0]
+    pictures = [_picture(data.tokenizer.pieces(ids), (width, height)) for ids in _known_ids(inputs)]
+    return np.stack(pictures) if pictures else np.zeros((0, height, width, 3), np.uint8)
+
+
+def _known_ids(inputs: Inputs) -> list[list[int]]:
+    """Ids of each item without padding."""
+    ids = inputs.values.cpu()
+    lengths = [ids.shape[1]] * len(ids) if inputs.lengths is None else inputs.lengths.tolist()
+    return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+
+
+def _picture(pieces: list[str], size: tuple[int, int]) -> np.ndarray:
+    picture = Image.new("RGB", size, EMPTY)
+    draw, font = ImageDraw.Draw(picture), _font()
+    width, height = CELL_PX
+    for place, piece in enumerate(pieces):
+        row, column = divmod(place, PICTURE_COLUMNS)
+        left, top = column * width, row * height
+        draw.rectangle((left, top, left + width - 1, top + height - 1), fill=WHITE, outline=LINE)
+        ink = QUIET if piece in SPECIALS else INK
+        draw.text((left + 4, top + height // 2), _shortened(piece, font, width - 8), fill=ink, font=font, anchor="lm")
+    return np.asarray(picture)
+
+
+def _shortened(piece: str, font: ImageFont.FreeTypeFont, room_px: int) -> str:
+    if font.getlength(piece) <= room_px:
+        return piece
+    return next(f"{piece[:end]}…" for end in range(len(piece), -1, -1) if font.getlength(f"{piece[:end]}…") <= room_px)
+
+
+@functools.lru_cache(maxsize=1)
+def _font() -> ImageFont.FreeTypeFont:
+    import matplotlib  # imported late: 0.2 s, only for the place of its fonts
+
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"
+    return ImageFont.truetype(str(path), FONT_PX)

@@ -1,0 +1,40 @@
+"""Masks over tokens, drawn from keys.
+
+`is_masked` is True where a token is hidden. Shape legend: R rows, T tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from d2v.errors import ConfigError
+from d2v.modalities.text.config import RandomMask, TextTrainConfig
+from d2v.models.masking import Count, exactly, floor_share, random_spans, some_but_not_all
+
+
+def grid(recipe: TextTrainConfig) -> None:
+    """None: tokens are a sequence."""
+
+
+def max_tokens(recipe: TextTrainConfig) -> int:
+    """Tokens of the longest sequence."""
+    return recipe.encoder.max_tokens
+
+
+def hidden_tokens(recipe: TextTrainConfig, tokens: Count) -> Count:
+    """Tokens that every random mask hides: all but floor(tokens x (1 - ratio)). Raises ConfigError for spans, which
+    vary."""
+    if not isinstance(recipe.mask, RandomMask):
+        raise ConfigError(f"masks of the kind {recipe.mask.kind} hide no fixed number of tokens: set mask.kind=random")
+    return some_but_not_all(tokens - floor_share(tokens, 1.0 - recipe.mask.ratio), tokens)
+
+
+def draw_masks(recipe: TextTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
+    """(R,) keys -> (R, T) is_masked by the recipe's kind of mask, over the tokens of a row that are not padding."""
+    mask = recipe.mask
+    if isinstance(mask, RandomMask):
+        none = torch.zeros(len(keys), tokens, dtype=torch.bool, device=keys.device)
+        goal = hidden_tokens(recipe, tokens) if lengths is None else hidden_tokens(recipe, lengths)
+        return exactly(none, goal, keys, lengths)
+    return random_spans(keys, tokens, mask.ratio, mask.span, whole=False, lengths=lengths)

@@ -1,0 +1,120 @@
+"""From documents to tokens, and from tokens to blocks: the two ways to fill them.
+
+`contiguous` (data2vec 2.0; fairseq calls it none): the stream of all documents, each with `</s>` behind it, is cut
+everywhere alike. `documents` (data2vec 1.0; fairseq's complete_doc): whole lines of one document, each with `</s>`
+behind it. The `<s>` before every block is not in what is packed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from d2v.data.parallel import ordered_map
+from d2v.modalities.text.tokenizer import EOS, TextTokenizer, cut
+
+BATCH_CHARACTERS = 500_000  # encoded at a time, by each core
+GOES_ON, LINE_END, DOCUMENT_END = range(3)
+
+
+class Piece(NamedTuple):
+    """Part of a document on its way to tokens, and what ends with it."""
+
+    text: str
+    end: int
+
+
+class Tokens(NamedTuple):
+    """The ids (int32) of a piece."""
+
+    ids: np.ndarray
+    end: int
+
+
+def encoded(tokenizer: TextTokenizer, pieces: Iterable[Piece]) -> Iterator[Tokens]:
+    """Pieces to tokens in order, with all cores and in constant memory."""
+
+    def encode(batch: list[Piece]) -> list[Tokens]:
+        ids = tokenizer.encode_batch([piece.text for piece in batch])
+        return [Tokens(one, piece.end) for one, piece in zip(ids, batch, strict=True)]
+
+    for batch in ordered_map(encode, _batches(pieces)):
+        yield from batch
+
+
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece.text) + 1
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _whole(documents: Iterable[str]) -> Iterator[Piece]:
+    for document in documents:
+        yield from _ended(document, DOCUMENT_END)
+
+
+def _lines(documents: Iterable[str]) -> Iterator[Piece]:
+    for document in documents:
+        for line in document.split("\n"):
+            if line.strip():
+                yield from _ended(line, LINE_END)
+        yield Piece("", DOCUMENT_END)
+
+
+def _ended(text: str, end: int) -> Iterator[Piece]:
+    *most, last = cut(text)
+    yield from (Piece(piece, GOES_ON) for piece in most)
+    yield Piece(last, end)
+
+
+def pack_stream(stream: Iterable[Tokens], room: int) -> Iterator[np.ndarray]:
+    """Cut the stream of all documents, each with `</s>` behind it, every `room` tokens; the last block is shorter."""
+    pending: list[np.ndarray] = []
+    size = 0
+    for ids, end in stream:
+        pending += [ids, _END] if end == DOCUMENT_END else [ids]
+        size = size + len(ids) + (end == DOCUMENT_END)
+        if size >= room:
+            flat = np.concatenate(pending)
+            whole = size // room * room
+            yield from flat[:whole].reshape(-1, room)
+            pending, size = [flat[whole:]], size - whole
+    if size:
+        yield np.concatenate(pending)
+
+
+def pack_lines(stream: Iterable[Tokens], room: int) -> Iterator[np.ndarray]:
+    """Fill blocks of `room` tokens with whole lines, each with `</s>` behind it, of one document; only a line longer
+    than a block is cut, and begins one."""
+    block: list[np.ndarray] = []
+    line: list[np.ndarray] = []
+    for ids, end in stream:
+        line.append(ids)
+        if end == LINE_END:
+            whole, line = np.concatenate([*line, _END]), []
+            if block and sum(map(len, block)) + len(whole) > room:
+                yield np.concatenate(block)
+                block = []
+            while len(whole) > room:
+                yield whole[:room]
+                whole = whole[room:]
+            block.append(whole)
+        elif end == DOCUMENT_END:
+            if block:
+                yield np.concatenate(block)
+            block, line = [], []
+
+
+_END = np.array([EOS], dtype=np.int32)
+Splitter = Callable[[Iterable[str]], Iterator[Piece]]
+Packer = Callable[[Iterable[Tokens], int], Iterator[np.ndarray]]
+PACKINGS: dict[str, tuple[Splitter, Packer]] = {"contiguous": (_whole, pack_stream), "documents": (_lines, pack_lines)}

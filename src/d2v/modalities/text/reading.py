@@ -1,0 +1,92 @@
+"""From the bytes of a document to what the corpus stores, or a reason why not. Stored documents are UTF-8 with LF."""
+
+from __future__ import annotations
+
+import codecs
+
+import numpy as np
+
+from d2v.data.ingest import Record, Rejected
+from d2v.modalities.text.config import TextIngestConfig
+
+NUL, REPLACEMENT = "\0", "\ufffd"
+FACTS = ("characters", "bytes")
+TEXTS = ("second", "score")
+"""Columns of the corpus beside the text: the second sentence of a pair, and a score such as STS-B's 0 to 5."""
+PAIR = b"\x00pair\x00"
+"""Between the sentences of a pair on their way from source to reader: no text holds NUL, and so a pair is a duplicate
+only of the same pair."""
+MARKS = (  # UTF-32 first: its mark begins with UTF-16's
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def read_document(data: bytes | np.ndarray, config: TextIngestConfig) -> Record:
+    """Decode one document.
+
+    Args:
+        data: UTF-8, or UTF-8, UTF-16 or UTF-32 with a byte-order mark; two sentences with PAIR between them are a pair.
+        config: limits, and what becomes of bad bytes.
+
+    Raises:
+        Rejected: with the reason.
+    """
+    if isinstance(data, np.ndarray):
+        raise Rejected("it is an array, not a text")
+    if len(data) > config.max_item_bytes:
+        raise Rejected(f"the document has {len(data):,} bytes, above max_item_bytes {config.max_item_bytes:,}")
+    first, pair, second = data.partition(PAIR)
+    notes: list[str] = []
+    text = _decode(first, config, notes)
+    texts = {"second": _decode(second, config, notes)} if pair else {}
+    stored = text.encode()
+    return Record(stored, {"characters": len(text), "bytes": len(stored)}, ", ".join(notes), texts)
+
+
+def encoding_of(head: bytes) -> tuple[str, int]:
+    """Encoding of a text by its first bytes, and the length of its byte-order mark."""
+    return next(((name, len(mark)) for mark, name in MARKS if head.startswith(mark)), ("utf-8", 0))
+
+
+def _decode(data: bytes, config: TextIngestConfig, notes: list[str]) -> str:
+    encoding, mark = encoding_of(data)
+    if encoding != "utf-8":
+        notes.append(f"from {encoding[:-3].upper()}")
+    text = _characters(data[mark:], encoding, mark, config, notes)
+    if NUL in text:
+        line = text[: text.index(NUL)].count("\n") + 1
+        raise Rejected(f"it is no text but binary data: it holds NUL in line {line:,}")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise Rejected("it is empty")
+    if len(text) < config.min_characters:
+        raise Rejected(f"{len(text)} characters are fewer than min_characters {config.min_characters}")
+    return text
+
+
+def _characters(data: bytes, encoding: str, mark: int, config: TextIngestConfig, notes: list[str]) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding == "utf-8" and b"\0" in data:
+            raise Rejected("it is no text but binary data: it holds NUL bytes and is no valid UTF-8") from None
+        if config.bad_bytes == "quarantine":
+            raise Rejected(_bad_byte(data, encoding, mark, error)) from None
+    text = data.decode(encoding, errors="replace")
+    replaced = text.count(REPLACEMENT) - data.decode(encoding, errors="ignore").count(REPLACEMENT)
+    notes.append(f"{replaced} bad bytes replaced")
+    return text
+
+
+def _bad_byte(data: bytes, encoding: str, mark: int, error: UnicodeDecodeError) -> str:
+    name = encoding.upper() if encoding == "utf-8" else encoding[:-3].upper()
+    line = data[: error.start].decode(encoding, errors="ignore").count("\n") + 1
+    bad = data[error.start : error.start + 1].hex()
+    return (
+        f"it is no valid {name}: byte 0x{bad} at offset {error.start + mark:,}, line {line:,} "
+        f"({error.reason}). Save it as UTF-8, or set text.ingest.bad_bytes=replace"
+    )

@@ -1,0 +1,134 @@
+"""Tokenizers from the files that people have: the tokenizers library's, GPT-2's and RoBERTa's, fairseq's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tokenizers.models import BPE
+
+from d2v.errors import DataError
+from d2v.modalities.text.tokenizer import BOS, MASK, SPECIALS, TextTokenizer, byte_level, parsed, special
+
+GPT2_FILES, FAIRSEQ_FILES = ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe", "dict.txt")
+TOKENIZER = "tokenizer.json"
+
+Merges = Sequence[tuple[str, str]]
+
+
+def load_tokenizer(path: Path | str) -> TextTokenizer:
+    """A tokenizer from the files that people have.
+
+    - `tokenizer.json`, or a folder with one: as it is if its special tokens are at our ids; else its BPE vocabulary.
+    - A folder with GPT-2's `vocab.json` and `merges.txt`: id = 4 + GPT-2's id, `<mask>` after them (RoBERTa's
+      vocab.json already holds the special tokens, and keeps its ids).
+    - A folder with fairseq's `encoder.json`, `vocab.bpe` and `dict.txt`: id = 4 + line of dict.txt, whose first word
+      is GPT-2's id; `<mask>` after them (50264 for the published files). Tokens without a line become `<unk>`.
+
+    Raises:
+        DataError: files are missing or damaged, or the special tokens are at other ids.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return _from_tokenizer_json(path)
+    there = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
+    if TOKENIZER in there:
+        return _from_tokenizer_json(path / TOKENIZER)
+    for files, load in ((FAIRSEQ_FILES, _from_fairseq), (GPT2_FILES, _from_gpt2)):
+        missing = [name for name in files if name not in there]
+        if not missing:
+            return load(path)
+        if missing != list(files):
+            raise DataError(
+                f"The tokenizer {path} lacks {' and '.join(missing)}, beside its "
+                f"{' and '.join(name for name in files if name in there)}: put all of them into the folder"
+            )
+    found = f"holds {', '.join(there[:8]) or 'nothing'}" if path.is_dir() else "is not there"
+    raise DataError(
+        f"text.prepare.tokenizer {path} {found}: give a tokenizer.json, a folder with {' and '.join(GPT2_FILES)} or "
+        f"with {', '.join(FAIRSEQ_FILES)}, or set it to train"
+    )
+
+
+def _from_tokenizer_json(path: Path) -> TextTokenizer:
+    text = _read(path)
+    tokenizer = parsed(text, str(path))
+    content = json.loads(text)
+    model, reading = content["model"], json.dumps(content.get("pre_tokenizer"))
+    if tokenizer.token_to_id(SPECIALS[BOS]) is None and model.get("type") == "BPE" and "ByteLevel" in reading:
+        merges = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
+        return _with_specials(model["vocab"], _pairs(merges, path), path)
+    return TextTokenizer(tokenizer)
+
+
+def _from_gpt2(folder: Path) -> TextTokenizer:
+    vocabulary, merges = _read_json(folder / "vocab.json"), _read_merges(folder / "merges.txt")
+    if SPECIALS[BOS] in vocabulary:
+        return _assembled(vocabulary, merges, folder)
+    return _with_specials(vocabulary, merges, folder)
+
+
+def _with_specials(vocabulary: Mapping[str, int], merges: Merges, path: Path) -> TextTokenizer:
+    """GPT-2's ids moved up by the four special tokens."""
+    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+        raise DataError(f"The ids in the vocabulary of {path} do not count from 0 without a gap: give the whole file")
+    ids = {token: number + len(SPECIALS) for token, number in vocabulary.items()}
+    return _assembled({**_special_ids(), **ids, MASK: len(ids) + len(SPECIALS)}, merges, path)
+
+
+def _from_fairseq(folder: Path) -> TextTokenizer:
+    """The ids that fairseq's dictionary gives to the numbers of GPT-2's encoder."""
+    numbers, merges = _read_json(folder / "encoder.json"), _read_merges(folder / "vocab.bpe")
+    lines = [line.rsplit(" ", 1)[0] for line in _read(folder / "dict.txt").splitlines() if line.strip()]
+    tokens = {str(number): token for token, number in numbers.items()}
+    ids = _special_ids() | {tokens.get(word, word): row for row, word in enumerate(lines, len(SPECIALS))}
+    if len(ids) != len(SPECIALS) + len(lines) or not any(word in tokens for word in lines):
+        raise DataError(
+            f"{folder / 'dict.txt'} does not go with encoder.json: its lines must begin with different ids of it, "
+            "such as '13 850314647'. Take all three files from the same place"
+        )
+    ids[MASK] = len(ids)
+    for token in tokens.values():  # those without a line get ids above <mask>, which encoding turns into <unk>
+        ids.setdefault(token, len(ids))
+    return _assembled(ids, merges, folder)
+
+
+def _special_ids() -> dict[str, int]:
+    return {name: number for number, name in enumerate(SPECIALS)}
+
+
+def _assembled(ids: Mapping[str, int], merges: Merges, path: Path) -> TextTokenizer:
+    try:
+        tokenizer = byte_level(BPE(vocab=dict(ids), merges=list(merges)))
+    except Exception as error:  # the library has no error class of its own
+        raise DataError(f"The vocabulary and the merges of {path} do not belong together: {error}") from error
+    tokenizer.add_special_tokens([special(name) for name in (*SPECIALS, MASK)])
+    return TextTokenizer(tokenizer)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): copy it again") from error
+
+
+def _read_json(path: Path) -> dict[str, int]:
+    try:
+        content = json.loads(_read(path))
+        return {str(token): int(number) for token, number in content.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no JSON object of tokens and their ids ({error}): copy it again") from error
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    lines = [line.strip() for line in _read(path).split("\n") if not line.startswith("#version")]
+    return _pairs((line.split(" ") for line in lines if line), path)
+
+
+def _pairs(merges: Iterable[Sequence[str]], path: Path) -> list[tuple[str, str]]:
+    try:
+        return [(left, right) for left, right in merges]
+    except ValueError:
+        raise DataError(f"{path} holds merges that are not two tokens with a space between: copy it again") from None

@@ -1,0 +1,360 @@
+"""Speech encoders: sizes and numbers of the reference, padding, masks, gradients."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from d2v.config import parse
+from d2v.data.batch import Batch
+from d2v.data.random import mix
+from d2v.modalities.speech.config import SpeechEncoderConfig, SpeechTrainConfig
+from d2v.modalities.speech.encoder import AlibiStem, ConvFeatures, alibi_slopes, build_encoder
+from d2v.modalities.speech.masking import draw_masks, hidden_tokens, max_tokens
+from d2v.models.decoder import ConvDecoder
+from d2v.models.masking import Masks
+from d2v.models.teacher import Teacher
+from d2v.objectives.data2vec1 import Data2Vec1
+from d2v.objectives.data2vec2 import Data2Vec2
+
+BASE = {
+    "encoder": {"width": 768, "depth": 12, "heads": 12},
+    "mask": {"kind": "block"},
+    "objective": {
+        "name": "data2vec2",
+        "decoder": {"layers": 4, "width": 384, "kernel": 7, "groups": 16, "input_dropout": 0.1},
+        "targets": {"top_k_layers": 8},
+        "ema": {"decay_start": 0.999, "decay_end": 0.99999, "anneal_updates": 75_000, "shared_local": True},
+    },
+    "optimizer": {"lr": 1e-3},
+    "batch_size": 1,
+    "max_updates": 1,
+}
+LARGE = BASE | {
+    "encoder": {"width": 1024, "depth": 16, "prenet_depth": 8, "heads": 16},
+    "objective": BASE["objective"] | {"decoder": {"layers": 4, "width": 768, "kernel": 7, "groups": 16}},
+}
+FIRST = BASE | {
+    "encoder": BASE["encoder"] | {"layout": "data2vec1"},
+    "mask": {"kind": "span"},
+    "objective": {"name": "data2vec1", "targets": BASE["objective"]["targets"], "ema": BASE["objective"]["ema"]},
+}
+SMALL = {
+    "convs": [(8, 10, 5), (8, 3, 2), (8, 3, 2), (8, 3, 2), (8, 3, 2), (8, 2, 2), (8, 2, 2)],
+    "width": 16,
+    "depth": 3,
+    "heads": 2,
+    "position_groups": 4,
+}
+LAYOUTS = pytest.mark.parametrize("layout", ["data2vec2", "data2vec1"])
+
+
+def small(layout="data2vec2", masks_per_sample=2, **encoder):
+    """A small recipe of either version."""
+    values = BASE if layout == "data2vec2" else FIRST
+    objective = values["objective"] | {"targets": {"top_k_layers": 2}}
+    if layout == "data2vec2":
+        decoder = {"layers": 2, "width": 8, "kernel": 3, "groups": 2}
+        objective = objective | {"decoder": decoder, "masks_per_sample": masks_per_sample}
+    return parse(SpeechTrainConfig, values | {"encoder": SMALL | {"layout": layout} | encoder, "objective": objective})
+
+
+def build_small(layout="data2vec2", **encoder):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = build_encoder(small(layout, **encoder)).double()
+        for name, parameter in built.named_parameters():  # off its initialisation, where biases and scales are trivial
+            torch.nn.init.normal_(parameter, mean=float("scale" in name or "norm" in name), std=0.3)
+    return built.eval()
+
+
+def waves(*samples, seed=0):
+    return [torch.randn(n, generator=torch.Generator().manual_seed(seed + i)).double() for i, n in enumerate(samples)]
+
+
+def side_by_side(items):
+    """(inputs padded with noise rather than zeros, lengths)."""
+    lengths = torch.tensor([len(item) for item in items])
+    values = torch.full((len(items), int(lengths.max())), 3.0, dtype=torch.float64)
+    for row, item in zip(values, items, strict=True):
+        row.add_(torch.randn(len(row), generator=torch.Generator().manual_seed(9)))
+        row[: len(item)] = item
+    return values, lengths
+
+
+close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
+
+
+# ------------------------------------------------------------------------------------------ sizes
+
+
+STEM_LENGTHS = {400: 1, 720: 2, 16_000: 49, 32_000: 99, 250_000: 781, 256_000: 799, 320_000: 999}
+
+
+@pytest.mark.parametrize(("samples", "frames"), STEM_LENGTHS.items())
+def test_frames_of_so_many_samples(samples, frames):
+    config = SpeechEncoderConfig()
+    assert config.frames(samples) == frames
+    stem = build_small().stem
+    assert stem.num_tokens(torch.empty(1, samples, device="meta")) == frames
+    narrow = ConvFeatures(tuple((2, kernel, stride) for _, kernel, stride in config.convs), width=4)
+    assert narrow(torch.zeros(1, samples)).shape == (1, frames, 4)
+
+
+def test_lengths_in_frames():
+    stem = build_small().stem
+    assert stem.token_lengths(torch.tensor(list(STEM_LENGTHS))).tolist() == list(STEM_LENGTHS.values())
+    assert stem.token_lengths(torch.tensor([0, 399, 719])).tolist() == [0, 0, 1]
+    assert SpeechEncoderConfig().receptive_samples == 400
+    assert SpeechEncoderConfig().frames(399) == 0
+
+
+def _count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("values", "with_decoder", "without", "averaged"),
+    [(BASE, 93_783_308, 93_163_532, 157), (LARGE, 315_184_144, 313_275_408, 301)],
+    ids=["base", "large"],
+)
+def test_sizes_of_the_published_models(values, with_decoder, without, averaged):
+    recipe = parse(SpeechTrainConfig, values)
+    with torch.device("meta"):
+        student = build_encoder(recipe)
+        decoder = ConvDecoder(student.width, recipe.objective.decoder, grid=None)
+        teacher = Teacher(student, recipe.objective.ema.copied, shared_local=True)
+    assert (_count(student) + _count(decoder), _count(student)) == (with_decoder, without)
+    assert len(list(teacher.encoder.parameters())) == averaged
+
+
+def test_size_of_the_published_data2vec1_model():
+    with torch.device("meta"):
+        student = build_encoder(parse(SpeechTrainConfig, FIRST))
+        mask_token = student.stem.mask_vector()
+    assert _count(student) + mask_token.numel() == 93_164_288
+
+
+@LAYOUTS
+def test_flops_are_those_that_torch_counts(layout):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    encoder, inputs = build_small(layout), torch.stack(waves(32_000))
+    with FlopCounterMode(display=False) as counter:
+        encoder(inputs)
+    ours = encoder.stem.local_flops(99) + encoder.stem.place_flops(99) + encoder.flops(99)
+    assert ours == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+# ------------------------------------------------------------------------------------------ ALiBi
+
+
+def test_slopes_of_twelve_heads():
+    halves = [2.0**-i for i in range(1, 9)]
+    assert alibi_slopes(12).tolist() == torch.tensor([*halves, 2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5]).tolist()
+
+
+@pytest.mark.goldens
+def test_slopes_and_biases_are_the_references(shared_goldens):
+    golden = np.load(shared_goldens / "alibi.npz")
+    for heads in (1, 2, 3, 4, 6, 8, 12, 16):
+        np.testing.assert_allclose(alibi_slopes(heads), golden[f"slopes_h{heads}"], rtol=1e-6)
+    for heads, frames in ((4, 10), (12, 7), (16, 12)):
+        stem = AlibiStem(SpeechEncoderConfig(width=16 * heads, heads=heads))
+        bias = stem._alibi(torch.arange(frames)).detach()
+        np.testing.assert_allclose(bias, golden[f"alibi1d_h{heads}_t{frames}"], rtol=1e-6)
+
+
+@pytest.mark.goldens
+def test_bias_of_kept_frames_is_the_references(shared_goldens):
+    golden = np.load(shared_goldens / "alibi.npz")
+    is_masked = torch.from_numpy(golden["masked_mask"]).bool()
+    masks = Masks.with_equal_counts(is_masked, samples=2, hidden=4)
+    stem = build_small(heads=4).stem.float()
+    stem.alibi_scale.data.fill_(1.0)
+    _, bias = stem.place(torch.zeros(2, 9, 16), None, masks)
+    order = torch.from_numpy(golden["masked_ids_keep"]).argsort(dim=1)
+    rows, by_row = torch.arange(2)[:, None, None], torch.from_numpy(golden["masked_alibi_b2_h4_t9"]).movedim(1, 3)
+    expected = by_row[rows, order[:, :, None], order[:, None]].movedim(3, 1)
+    torch.testing.assert_close(bias.detach(), expected, rtol=1e-6, atol=0.0)
+
+
+def test_kept_frames_are_as_far_apart_as_in_the_whole():
+    encoder = build_small()
+    masks = Masks.with_equal_counts(torch.tensor([[1, 0, 1, 0, 0, 1, 1, 0]]).bool(), samples=1, hidden=4)
+    _, bias = encoder.stem.place(torch.zeros(1, 8, 16).double(), None, masks)
+    kept = torch.tensor([1, 3, 4, 7])
+    slopes = alibi_slopes(2).double() * encoder.stem.alibi_scale
+    expected = -slopes[:, None, None] * (kept[:, None] - kept).abs()
+    torch.testing.assert_close(bias, expected.unsqueeze(0))
+    assert bias.shape == (1, 2, 4, 4)
+
+
+def test_a_negative_scale_counts_as_none():
+    stem = build_small().stem
+    stem.alibi_scale.data = torch.tensor([-1.0, 2.0]).double()
+    bias = stem._alibi(torch.arange(3))
+    assert not bias[0].any()
+    assert float(bias[1, 0, 2].detach()) == -4.0 * float(alibi_slopes(2)[1])
+
+
+# ------------------------------------------------------------------------------------------ padding
+
+
+@LAYOUTS
+def test_features_do_not_depend_on_padding(layout):
+    encoder, items = build_small(layout), waves(9_000, 4_000, 12_345, 400)
+    values, lengths = side_by_side(items)
+    together, pooled = encoder(values, lengths), encoder.features(values, lengths)
+    for row, item in enumerate(items):
+        alone = encoder(item[None])
+        frames = alone.shape[1]
+        close(together[row : row + 1, :frames], alone)
+        close(pooled[row : row + 1], encoder.features(item[None]))
+        close(encoder(item[None], torch.tensor([len(item)])), alone)
+
+
+@LAYOUTS
+def test_the_references_features_do(layout):
+    """data2vec 2.0's positions see all that the convolutions made of padding, 1.0's what its first unit spread."""
+    items = waves(9_000, 4_000)
+    values, lengths = side_by_side(items)
+    invariant, reference = build_small(layout), build_small(layout, padding="reference")
+    reference.load_state_dict(invariant.state_dict())
+    together, frames = reference(values, lengths), 12
+    close(together[:1], reference(values[:1]))
+    assert float((together[1, :frames] - reference(items[1][None])[0, :frames]).detach().abs().max()) > 1e-3
+
+
+def test_what_the_student_sees_does_not_depend_on_padding():
+    encoder, recipe = build_small(), small(masks_per_sample=3)
+    items = waves(9_000, 4_000, 6_000)
+    values, lengths = side_by_side(items)
+    frames, keys = encoder.token_lengths(lengths), mix(5, torch.arange(9))
+    whole = int(frames.max())
+    is_masked = draw_masks(recipe, keys, whole, frames.repeat_interleave(3))
+    masks = Masks.with_padding(is_masked, frames, hidden_tokens(recipe, whole))
+    together = encoder.encode(encoder.stem(values), frames, masks).tokens
+    for row, item in enumerate(items):
+        n, rows = int(frames[row]), slice(3 * row, 3 * row + 3)
+        alone = Masks.with_equal_counts(is_masked[rows, :n], 1, hidden_tokens(recipe, n))
+        expected = encoder.encode(encoder.stem(item[None]), None, alone).tokens
+        close(together[rows, : expected.shape[1]], expected)
+
+
+# ------------------------------------------------------------------------------------------ masks
+
+
+def test_nothing_of_hidden_frames_reaches_the_student():
+    """What a mask hides can change without a change in what the student makes of the rest."""
+    encoder, recipe = build_small(), small()
+    local = torch.randn(1, 40, 16, generator=torch.Generator().manual_seed(1)).double()
+    is_masked = draw_masks(recipe, mix(3, torch.arange(1)), 40, None)
+    masks = Masks.with_equal_counts(is_masked, 1, hidden_tokens(recipe, 40))
+    changed = torch.where(is_masked.unsqueeze(-1), 100.0, local)
+    assert torch.equal(encoder.encode(local, None, masks).tokens, encoder.encode(changed, None, masks).tokens)
+    seen = torch.where(is_masked.unsqueeze(-1), local, 100.0)
+    assert not torch.allclose(encoder.encode(local, None, masks).tokens, encoder.encode(seen, None, masks).tokens)
+
+
+def test_every_mask_of_a_sample_has_its_own_view():
+    encoder, recipe = build_small(), small()
+    local = torch.randn(2, 40, 16, generator=torch.Generator().manual_seed(1)).double()
+    is_masked = draw_masks(recipe, mix(3, torch.arange(6)), 40, None)
+    hidden = hidden_tokens(recipe, 40)
+    together = encoder.encode(local, None, Masks.with_equal_counts(is_masked, 2, hidden)).tokens
+    for row in range(6):
+        alone = Masks.with_equal_counts(is_masked[row : row + 1], 1, hidden)
+        expected = encoder.encode(local[row // 3 : row // 3 + 1], None, alone).tokens
+        close(together[row : row + 1], expected)
+
+
+def test_data2vec1_hides_frames_before_positions_are_added():
+    """Hidden frames are alike before their positions and different after."""
+    recipe, encoder = small("data2vec1"), build_small("data2vec1")
+    objective = Data2Vec1(recipe.objective, encoder, 999, partial(draw_masks, recipe)).double()
+    batch = _batch(side_by_side(waves(9_000, 9_000))[0])
+    masks, placed = objective.draw_masks(batch, 0, "cpu"), []
+    place = encoder.stem.place
+    encoder.stem.place = lambda *arguments: placed.append((arguments[0], place(*arguments))) or placed[-1][1]
+    objective(batch, masks)
+    before, (after, bias) = placed[-1]
+    assert bias is None
+    assert torch.equal(before[masks.is_masked], objective.mask_token[0].expand(int(masks.count), -1))
+    assert torch.equal(before[~masks.is_masked], encoder.stem(batch.inputs)[~masks.is_masked])
+    assert float(after[masks.is_masked].std(dim=0).min().detach()) > 1e-3
+    with pytest.raises(ValueError, match="full sequences"):
+        place(before, None, masks)
+
+
+def test_mask_vectors_start_uniform():
+    vector = build_small("data2vec1").stem.mask_vector()
+    assert vector.shape == (1, 1, 16)
+    assert float(vector.min()) >= 0.0
+    assert float(vector.max()) > 0.5
+
+
+# ------------------------------------------------------------------------------------------ training
+
+
+def _batch(inputs, lengths=None):
+    ids = torch.arange(len(inputs))
+    return Batch(inputs, ids, torch.zeros_like(ids), update=0, lengths=lengths)
+
+
+def _objective(layout):
+    recipe, encoder = small(layout), build_small(layout).train()
+    draw = partial(draw_masks, recipe)
+    if layout == "data2vec1":
+        return Data2Vec1(recipe.objective, encoder, max_tokens(recipe), draw).double()
+    decoder = ConvDecoder(encoder.width, recipe.objective.decoder, grid=None)
+    hidden = partial(hidden_tokens, recipe)
+    return Data2Vec2(recipe.objective, encoder, decoder, max_tokens(recipe), hidden, draw).double()
+
+
+@LAYOUTS
+@pytest.mark.parametrize("padded", [False, True])
+def test_every_parameter_learns(layout, padded):
+    objective = _objective(layout)
+    values, lengths = side_by_side(waves(9_000, 5_000, 8_000))
+    batch = _batch(values, lengths if padded else None)
+    objective(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum.backward()
+    trained = {name: p for name, p in objective.named_parameters() if not name.startswith("teacher.")}
+    idle = [name for name, p in trained.items() if p.grad is None or not p.grad.any() or not p.grad.isfinite().all()]
+    assert not idle
+    assert all(p.grad is None for p in objective.teacher.parameters())
+    if layout == "data2vec2":
+        assert bool(trained["student.stem.alibi_scale"].grad.all())
+
+
+def test_a_batch_with_padding_has_the_loss_of_its_recordings():
+    """The same masks, targets and predictions as each recording alone, so the same sum. (Not so for data2vec 2.0, whose
+    decoder convolves over the noise that stands in the places of padding.)"""
+    objective = _objective("data2vec1")
+    objective.student.eval()
+    items = waves(9_000, 5_000, 8_000)
+    values, lengths = side_by_side(items)
+    batch = _batch(values, lengths)
+    together = objective(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum
+    alone = []
+    for row, item in enumerate(items):
+        one = Batch(item[None], batch.sample_ids[row : row + 1], batch.epochs[row : row + 1], 0)
+        alone.append(objective(one, objective.draw_masks(one, 0, "cpu")).loss_sum)
+    torch.testing.assert_close(together, sum(alone), rtol=1e-9, atol=0.0)
+
+
+def test_layer_drop_skips_blocks_in_training_alone():
+    encoder = build_small(layer_drop=0.5, prenet_depth=2, prenet_layer_drop=0.5, dropout=0.0, attention_dropout=0.0)
+    local = torch.randn(1, 20, 16, generator=torch.Generator().manual_seed(1)).double()
+    whole = encoder.encode(local, activation="ffn")
+    assert len(whole.activations) == 3
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder.train()
+        runs = [encoder.encode(local, activation="ffn") for _ in range(200)]
+    kept = torch.tensor([float(len(run.activations)) for run in runs])
+    assert 1.2 < float(kept.mean()) < 1.8
+    assert set(kept.tolist()) == {0.0, 1.0, 2.0, 3.0}
+    same = [run for run in runs if torch.equal(run.tokens, whole.tokens)]
+    assert 0 < len(same) < 20  # all five blocks: one run in 32
