@@ -1,4 +1,4 @@
-"""One MLflow run per Kedro run."""
+"""One MLflow run per Kedro run; below it one per modality where a Kedro run has several."""
 
 from __future__ import annotations
 
@@ -52,32 +52,53 @@ class TrackingHook(MlflowHook):
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Open the run with its tags, the resolved recipes, and the blocks that its nodes take as flat parameters:
-        `train.optimizer.lr`, whatever the modality, unless the run has several."""
+        `train.optimizer.lr`, whatever the modality. Where there are several, each has a run of its own below it."""
         kept = {key: run_params.get(key) for key in PLUGIN_KEYS}
         super().before_pipeline_run(run_params=kept, pipeline=pipeline, catalog=catalog)
         atexit.register(self._close_interrupted)
         if not self._is_mlflow_enabled:
             return
         close_dead_runs(self.mlflow_config.tracking.experiment._experiment.experiment_id)
+        self._children: dict[str, str] = {}
         modalities = sorted({node.namespace for node in pipeline.nodes if node.namespace})
+        self._describe(MlflowTracker(self.run_id), pipeline, modalities)
+        for modality in modalities if len(modalities) > 1 else ():
+            self._children[modality] = self._open_child(pipeline, modality)
+
+    def _describe(self, tracker: MlflowTracker, pipeline: Pipeline, modalities: list[str]) -> None:
+        """Tags, recipes, and the parameters of a run with one modality."""
+        nodes = [node for node in pipeline.nodes if node.namespace in modalities]
         tags = {
             "modality": ",".join(modalities),
-            "stage": ",".join(node.short_name for node in pipeline.nodes),
+            "stage": ",".join(dict.fromkeys(node.short_name for node in nodes)),
             "git_commit": git_commit(self._project),
             "process": process_name(),
         }
-        tracker = MlflowTracker(self.run_id)
         tracker.set_tags(tags)
         for modality in modalities:
             recipe = self._recipes[modality].model_dump(mode="json")
             tracker.log_text(yaml.safe_dump({modality: recipe}, sort_keys=False), f"recipe/{modality}.yml")
-            used = {step: recipe[step] for step in _steps(pipeline, modality)}
-            tracker.log_params(used if len(modalities) == 1 else {modality: used})
+            if len(modalities) == 1:
+                tracker.log_params({step: recipe[step] for step in _steps(pipeline, modality)})
+
+    def _open_child(self, pipeline: Pipeline, modality: str) -> str:
+        """A run below the Kedro run's, so that modalities share names of metrics and parameters but no curves."""
+        with mlflow.start_run(run_name=modality, nested=True) as run:
+            self._describe(MlflowTracker(run.info.run_id), pipeline, [modality])
+        return str(run.info.run_id)
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
         """Let the plugin log no parameters: all are there since the run began, defaults included."""
         super().before_node_run(node=node, catalog=catalog, inputs={}, is_async=is_async)
+        if self._is_mlflow_enabled and node.namespace in self._children:
+            mlflow.start_run(run_id=self._children[node.namespace], nested=True)
+
+    @hook_impl
+    def after_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
+        """Back to the Kedro run's own run."""
+        if self._is_mlflow_enabled and node.namespace in self._children:
+            mlflow.end_run()
 
     @hook_impl
     def on_pipeline_error(

@@ -16,12 +16,20 @@ from d2v.objectives.build import build_objective
 from pipelines.recipes import parse_all, step
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENTS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "local")
+RECIPES = sorted(
+    (path.parent.name, path.stem.removeprefix("parameters_"))
+    for path in (ROOT / "conf").glob("*/parameters_*.yml")
+    if path.parent.name != "local"
+)
 # With and without decoder: the parameters of the reference's models, counted by running it.
 PUBLISHED = {
-    "imagenet": (88_383_744, 85_797_888),
-    "imagenet_large": (309_268_480, 303_300_608),
-    "imagenet_huge": (637_403_392, 630_763_520),
+    ("imagenet", "vision"): (88_383_744, 85_797_888),
+    ("imagenet_large", "vision"): (309_268_480, 303_300_608),
+    ("imagenet_huge", "vision"): (637_403_392, 630_763_520),
+    ("librispeech", "speech"): (93_783_308, 93_163_532),
+    ("librilight", "speech"): (315_184_144, 313_275_408),
+    ("bookwiki", "text"): (152_961_792, 124_054_272),
+    ("bookwiki_large", "text"): (385_379_584, 354_309_120),
 }
 
 
@@ -35,33 +43,36 @@ def load(environment: str, **runtime_params: Any) -> dict[str, Any]:
     return {name: loader[name] for name in ("parameters", "globals", "catalog")}
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_recipe_parses_and_builds(environment: str) -> None:
-    recipe = parse_all(load(environment)["parameters"])["vision"].train
+@pytest.mark.parametrize(("environment", "modality"), RECIPES)
+def test_recipe_parses_and_builds(environment: str, modality: str) -> None:
+    recipe = parse_all(load(environment)["parameters"])[modality].train
     with torch.device("meta"):
-        objective = build_objective(registry.get("vision"), recipe)
+        objective = build_objective(registry.get(modality), recipe)
     assert next(objective.student.parameters()).device.type == "meta"
 
 
-@pytest.mark.parametrize("environment", PUBLISHED)
-def test_parameter_counts_are_the_references(environment: str) -> None:
-    recipe = parse_all(load(environment)["parameters"])["vision"].train
+@pytest.mark.parametrize(("environment", "modality"), PUBLISHED)
+def test_parameter_counts_are_the_references(environment: str, modality: str) -> None:
+    recipe = parse_all(load(environment)["parameters"])[modality].train
     with torch.device("meta"):
-        objective = build_objective(registry.get("vision"), recipe)
+        objective = build_objective(registry.get(modality), recipe)
     decoder = sum(parameter.numel() for parameter in objective.decoder.parameters())
     student = sum(parameter.numel() for parameter in objective.student.parameters())
-    assert (student + decoder, student) == PUBLISHED[environment]
+    assert (student + decoder, student) == PUBLISHED[environment, modality]
 
 
-@pytest.mark.parametrize("environment", [name for name in ENVIRONMENTS if name != "base"])
-def test_a_recipe_is_whole_and_says_what_to_expect(environment: str) -> None:
-    text = (ROOT / "conf" / environment / "parameters_vision.yml").read_text()
-    header = text.split("vision:")[0]
-    for word in ("Hardware", "Data", "Deviations"):
+@pytest.mark.parametrize(("environment", "modality"), [one for one in RECIPES if one[0] != "base"])
+def test_a_recipe_is_whole_and_says_what_to_expect(environment: str, modality: str) -> None:
+    text = (ROOT / "conf" / environment / f"parameters_{modality}.yml").read_text()
+    header = text.split(f"{modality}:")[0]
+    for word in ("Hardware", "Data", "Expect", "Deviations"):
         assert f"# {word}" in header
-    if environment.startswith("imagenet"):
+    if environment.startswith(("imagenet", "libri", "bookwiki")) and not environment.endswith("_mini"):
         assert "# Time" in header
-        assert "# Expect" in header
+
+
+def test_every_modality_has_a_recipe_in_the_base() -> None:
+    assert {modality for environment, modality in RECIPES if environment == "base"} == set(registry.MODALITIES)
 
 
 def test_nothing_of_the_base_shines_through() -> None:
@@ -78,8 +89,10 @@ def test_a_runtime_value_changes_only_itself() -> None:
         assert changed == plain
 
 
-def test_recipes_of_one_corpus_have_their_own_runs() -> None:
-    folders = [load(environment)["catalog"]["vision.run_folder"]["path"] for environment in ENVIRONMENTS]
+@pytest.mark.parametrize("modality", registry.MODALITIES)
+def test_recipes_of_one_corpus_have_their_own_runs(modality: str) -> None:
+    environments = [environment for environment, name in RECIPES if name == modality]
+    folders = [load(environment)["catalog"][f"{modality}.run_folder"]["path"] for environment in environments]
     assert len(set(folders)) == len(folders)
 
 

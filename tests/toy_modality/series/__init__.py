@@ -1,0 +1,1 @@
+"""Time series: rows of numbers, several channels side by side."""
