@@ -62,8 +62,8 @@ class TrackingHook(MlflowHook):
         self._children: dict[str, str] = {}
         modalities = sorted({node.namespace for node in pipeline.nodes if node.namespace})
         self._describe(MlflowTracker(self.run_id), pipeline, modalities)
-        for modality in modalities if len(modalities) > 1 else ():
-            self._children[modality] = self._open_child(pipeline, modality)
+        self._several = len(modalities) > 1
+        self._pipeline = pipeline
 
     def _describe(self, tracker: MlflowTracker, pipeline: Pipeline, modalities: list[str]) -> None:
         """Tags, recipes, and the parameters of a run with one modality."""
@@ -81,23 +81,27 @@ class TrackingHook(MlflowHook):
             if len(modalities) == 1:
                 tracker.log_params({step: recipe[step] for step in _steps(pipeline, modality)})
 
-    def _open_child(self, pipeline: Pipeline, modality: str) -> str:
-        """A run below the Kedro run's, so that modalities share names of metrics and parameters but no curves."""
-        with mlflow.start_run(run_name=modality, nested=True) as run:
-            self._describe(MlflowTracker(run.info.run_id), pipeline, [modality])
-        return str(run.info.run_id)
+    def _enter_child(self, modality: str) -> None:
+        """Make a modality's run below the Kedro run's the active one, so that modalities share names of metrics and
+        parameters but no curves."""
+        if modality in self._children:
+            mlflow.start_run(run_id=self._children[modality], nested=True)
+            return
+        run = mlflow.start_run(run_name=modality, nested=True)
+        self._children[modality] = run.info.run_id
+        self._describe(MlflowTracker(run.info.run_id), self._pipeline, [modality])
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
         """Let the plugin log no parameters: all are there since the run began, defaults included."""
         super().before_node_run(node=node, catalog=catalog, inputs={}, is_async=is_async)
-        if self._is_mlflow_enabled and node.namespace in self._children:
-            mlflow.start_run(run_id=self._children[node.namespace], nested=True)
+        if self._is_mlflow_enabled and self._several and node.namespace:
+            self._enter_child(node.namespace)
 
     @hook_impl
     def after_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
         """Back to the Kedro run's own run."""
-        if self._is_mlflow_enabled and node.namespace in self._children:
+        if self._is_mlflow_enabled and self._several and node.namespace:
             mlflow.end_run()
 
     @hook_impl

@@ -160,7 +160,7 @@ class MonitorConfig(Block):
     grace_updates: NonNegativeInt = 1000
     min_target_std: Annotated[float, Field(ge=0.0)] = 0.01
     min_prediction_std: Annotated[float, Field(ge=0.0)] = 0.001
-    min_rank: Annotated[float, Field(ge=0.0)] = 0.0
+    min_rank: Annotated[float, Field(ge=0.0)] = 1.5
 
 
 class DistributedConfig(Block):

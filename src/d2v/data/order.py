@@ -142,8 +142,10 @@ class BatchOrder(Order):
         return SampleKeys(update, indices, epochs, length)
 
     def shapes(self) -> list[tuple[int, int | None]]:
-        """One shape; of items that differ, the mean length."""
-        return [(self.batch_size, None if self.lengths is None else int(self.lengths.mean()))]
+        """One shape; of items that differ, the batches that begin in the first epoch."""
+        if self.lengths is None:
+            return [(self.batch_size, None)]
+        return [(self.batch_size, self.at(update).length) for update in range(-(-self.num_items // self.batch_size))]
 
     def epochs(self, updates: int) -> float:
         """Samples seen over items."""

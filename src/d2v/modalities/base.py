@@ -109,7 +109,7 @@ class Modality:
     baseline_features: Callable[[Inputs], Tensor]
     describe: Callable[[Any], dict[str, Any]]
     example_request: Callable[[dict[str, Any]], np.ndarray]
-    to_inputs: Callable[[np.ndarray, dict[str, Any]], Inputs]
+    to_inputs: Callable[[Any, dict[str, Any]], Inputs]
     to_pictures: Callable[[Inputs, Any], np.ndarray]
     picture_grid: Callable[[int], tuple[int, int]]
     pictures_per_row: int = 8

@@ -29,7 +29,7 @@ class EncoderModel(PythonModel):
         """Mean-pooled embeddings of a batch. Raises DataError for another shape or type."""
         import torch
 
-        inputs = self.modality.to_inputs(np.asarray(model_input), self.config)
+        inputs = self.modality.to_inputs(model_input, self.config)
         with torch.inference_mode():
             parts = [self.encoder.features(part.values, part.lengths) for part in inputs.split(BATCH_ITEMS)]
         embeddings: np.ndarray = torch.cat(parts).float().numpy()

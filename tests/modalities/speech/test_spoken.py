@@ -69,6 +69,17 @@ def test_sentences_hold_their_keyword_once_and_nothing_but_letters():
     assert len({one.transcript for one in found}) > 55
 
 
+def test_short_sentences_are_short():
+    long, short = (
+        [len(one.transcript.split()) for one in speak(SpokenOptions(sentences=kind), "train", 0, 20)]
+        for kind in ("long", "short")
+    )
+    assert min(long) >= 4
+    assert max(long) <= 9
+    assert min(short) >= 2
+    assert max(short) <= 5
+
+
 def test_the_test_split_has_speakers_of_its_own_and_others():
     options = SpokenOptions(count=200, test_count=200, speakers=6, unseen_speakers=6)
     draw = {
@@ -92,7 +103,7 @@ def test_every_voice_speaks():
 
 
 def test_words_of_the_grammar_are_no_keywords():
-    words = " ".join([*spoken.TEMPLATES, *(word for words in spoken.WORDS.values() for word in words)]).split()
+    words = " ".join([*spoken.TEMPLATES, *spoken.SHORT_TEMPLATES, *(word for words in spoken.WORDS.values() for word in words)]).split()
     assert not set(KEYWORDS) & set(words)
 
 

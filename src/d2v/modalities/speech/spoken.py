@@ -50,6 +50,19 @@ TEMPLATES = (
     "which {keyword} did {name} mean {when}?",
     "what {name} {did} was only a {keyword}",
 )
+SHORT_TEMPLATES = (
+    "the {keyword}",
+    "a {adjective} {keyword}",
+    "my {adjective} {keyword}",
+    "{name}'s {keyword}",
+    "{did} the {keyword}",
+    "this {keyword} {when}",
+    "{name} {did} one {keyword}",
+    "which {keyword}?",
+    "no {keyword} {when}",
+    "one more {keyword}",
+)
+SENTENCES = {"long": TEMPLATES, "short": SHORT_TEMPLATES}
 WORDS = {
     "name": (
         "anna",
@@ -94,6 +107,7 @@ class SpokenOptions(Block):
 
     count: PositiveInt = Field(3_000, description="utterances of the train split")
     test_count: NonNegativeInt = 600
+    sentences: Literal["long", "short"] = Field("long", description="four to nine words, or two to five")
     speakers: PositiveInt = Field(48, description="speakers of both splits")
     unseen_speakers: NonNegativeInt = Field(12, description="more speakers, in the test split only")
     min_snr_db: float = Field(12.0, description="speech over noise, drawn for each utterance")
@@ -160,7 +174,7 @@ def speak(options: SpokenOptions, split: Split, start: int, stop: int) -> Iterat
     for number in range(start, stop):
         random = _random(options.seed, first + number)
         keyword = KEYWORDS[number % len(KEYWORDS)]
-        sentence = _sentence(keyword, random)
+        sentence = _sentence(SENTENCES[options.sentences], keyword, random)
         speaker = _speaker(options.seed, int(random.random() * voices))
         dry, rate_hz = _say(sentence, speaker, faster=0.92 + 0.16 * random.random(), higher=6.0 * random.random() - 3.0)
         samples = _in_a_room(dry, rate_hz, options, random)
@@ -182,9 +196,9 @@ def _random(seed: int, counter: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, counter]))
 
 
-def _sentence(keyword: str, random: np.random.Generator) -> str:
+def _sentence(templates: tuple[str, ...], keyword: str, random: np.random.Generator) -> str:
     """One of the sentences with a keyword; a question ends with its mark, which changes the melody."""
-    template = TEMPLATES[int(random.random() * len(TEMPLATES))]
+    template = templates[int(random.random() * len(templates))]
     chosen = {slot: words[int(random.random() * len(words))] for slot, words in WORDS.items()}
     return template.format(keyword=keyword, **chosen)
 

@@ -31,6 +31,7 @@ def to_inputs(images: np.ndarray, config: dict[str, Any]) -> Inputs:
     Raises:
         DataError: another shape or type.
     """
+    images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3:
         raise DataError(f"images have the shape {images.shape}: give (number, height, width, 3)")
     if images.dtype == np.uint8:
