@@ -38,11 +38,16 @@ def shared_goldens() -> Path:
 @pytest.fixture
 def scratch_environment(tmp_path: Path) -> dict[str, str]:
     """Environment variables that put a command's data and MLflow store under tmp_path."""
+    return environment_in(tmp_path)
+
+
+def environment_in(folder: Path) -> dict[str, str]:
+    """Environment variables that put a command's data and MLflow store under a folder."""
     return {
         **os.environ,
-        "D2V_DATA": str(tmp_path / "data"),
-        "D2V_ARTIFACTS": str(tmp_path / "artifacts"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "D2V_DATA": str(folder / "data"),
+        "D2V_ARTIFACTS": str(folder / "artifacts"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "OMP_NUM_THREADS": "1",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }

@@ -103,7 +103,9 @@ def test_every_voice_speaks():
 
 
 def test_words_of_the_grammar_are_no_keywords():
-    words = " ".join([*spoken.TEMPLATES, *spoken.SHORT_TEMPLATES, *(word for words in spoken.WORDS.values() for word in words)]).split()
+    words = " ".join(
+        [*spoken.TEMPLATES, *spoken.SHORT_TEMPLATES, *(word for words in spoken.WORDS.values() for word in words)]
+    ).split()
     assert not set(KEYWORDS) & set(words)
 
 
