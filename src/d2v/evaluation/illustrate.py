@@ -60,8 +60,9 @@ class Illustrator:
         ids = torch.arange(len(inputs))
         batch = Batch(inputs.values, ids, torch.zeros_like(ids), 0, inputs.lengths)
         is_masked = objective.draw_masks(batch, self.recipe.seed, "cpu").is_masked.unflatten(0, (len(inputs), -1))
-        grid = self.modality.picture_grid(is_masked.shape[-1])
-        path = draw_masks(self.modality.to_pictures(inputs, self.data), is_masked, grid, self.out / "masks.png")
+        grid, lengths = self.modality.picture_grid(is_masked.shape[-1]), objective.student.token_lengths(inputs.lengths)
+        pictures = self.modality.to_pictures(inputs, self.data)
+        path = draw_masks(pictures, is_masked, grid, self.out / "masks.png", lengths)
         return Picture(path, "Masks as training draws them; the student must predict the features of what is shaded.")
 
     def pca(self, encoders: dict[str, Encoder]) -> Picture:

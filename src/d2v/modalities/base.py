@@ -87,6 +87,7 @@ class Modality:
         baseline_features: inputs -> (n, d) plain features that an encoder must beat.
         describe: data -> plain values that travel with a trained encoder: normalisation, class names.
         example_request: config.json of an encoder -> raw items as a user sends them, for the model's signature.
+        free_axes: axes of such a request along which requests may differ; the first is the number of items.
         to_inputs: (raw items, config.json) -> model inputs; raises DataError for what does not fit.
         to_pictures: (inputs, data) -> (n, height, width, 3) uint8 for people.
         picture_grid: T -> (rows, columns) of equal cells that tokens take in such a picture, row by row; the last row
@@ -112,6 +113,7 @@ class Modality:
     to_inputs: Callable[[Any, dict[str, Any]], Inputs]
     to_pictures: Callable[[Inputs, Any], np.ndarray]
     picture_grid: Callable[[int], tuple[int, int]]
+    free_axes: tuple[int, ...] = (0,)
     pictures_per_row: int = 8
     packages: tuple[str, ...] = ()
 

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 WIDTH_IN, DPI = 8.0, 150
+LABEL_IN, NAME_IN = 0.9, 0.2  # the width of labels beside rows, the height of names below pictures
 GREEN, RED, BLUE, ORANGE, GREY = "#1a9850", "#d73027", "#3366aa", "#dd7711", "#888888"
 HIDDEN_SHADE = np.array([238, 238, 240], dtype=np.float32)
 HIDDEN_OPACITY = 0.88
@@ -115,17 +116,26 @@ def _draw_panel(ax: Axes, title: str, curves: Sequence[Curve], history: pd.DataF
         ax.legend(loc="best", handlelength=1.6)
 
 
-def draw_masks(pictures: np.ndarray, is_masked: Tensor, grid: tuple[int, int], path: Path, most_masks: int = 4) -> Path:
+def draw_masks(
+    pictures: np.ndarray,
+    is_masked: Tensor,
+    grid: tuple[int, int],
+    path: Path,
+    lengths: Tensor | None = None,
+    most_masks: int = 4,
+) -> Path:
     """Items with their masks; hidden tokens are shaded.
 
     Args:
         pictures: (n, H, W, 3) uint8.
-        is_masked: (n, M, T) bool, True where the student does not see the token. At most `most_masks` are shown.
+        is_masked: (n, M, T) bool, True where the student does not see the token.
         grid: (rows, columns) of cells that tokens take in a picture, row by row; cells may be left over.
         path: the PNG to write; returned.
+        lengths: (n,) tokens that are not padding; None without padding.
+        most_masks: masks to show.
     """
-    masks = is_masked.shape[1]
-    hidden = is_masked.float().mean(dim=(0, 2)).tolist()
+    items, masks, tokens = is_masked.shape
+    hidden = (is_masked.sum(dim=(0, 2)) / (items * tokens if lengths is None else lengths.sum())).tolist()
     rows, labels = [pictures], ["input"]
     for number in range(min(masks, most_masks)):
         rows.append(shade_hidden(pictures, is_masked[:, number], grid))
@@ -219,8 +229,8 @@ def draw_neighbours(
     count, k = neighbours.shape[:2]
     labelled = query_labels is not None and neighbour_labels is not None
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        cell_in = WIDTH_IN / (k + 1.3)
-        figure = Figure(figsize=(WIDTH_IN, cell_in * 1.22 * count + 0.55), dpi=DPI, layout="constrained")
+        row_in = WIDTH_IN / (k + 1.3) * queries.shape[1] / queries.shape[2] + NAME_IN
+        figure = Figure(figsize=(WIDTH_IN, row_in * count + 0.55), dpi=DPI, layout="constrained")
         axes = figure.subplots(count, k + 1, squeeze=False)
         for row in range(count):
             label = query_labels[row] if query_labels is not None else None
@@ -244,7 +254,7 @@ def _name(label: int | None, class_names: Sequence[str]) -> str:
 
 
 def _draw_cell(ax: Axes, picture: np.ndarray, name: str, border: str) -> None:
-    ax.imshow(picture, interpolation="nearest")
+    ax.imshow(picture, interpolation="auto")
     ax.set(xticks=[], yticks=[])
     ax.set_xlabel(name, fontsize=7, labelpad=1.5)
     for spine in ax.spines.values():
@@ -254,13 +264,13 @@ def _draw_cell(ax: Axes, picture: np.ndarray, name: str, border: str) -> None:
 def _draw_rows(rows: Sequence[np.ndarray], labels: Sequence[str], title: str, path: Path, smooth: bool = False) -> Path:
     """One row of pictures under another, labelled at the left; `smooth` interpolates all but the first row."""
     columns = len(rows[0])
-    height_in = WIDTH_IN / (columns + 1.0) * rows[0].shape[1] / rows[0].shape[2]
+    height_in = (WIDTH_IN - LABEL_IN) / columns * rows[0].shape[1] / rows[0].shape[2]
     extent = (0.0, float(rows[0].shape[2]), float(rows[0].shape[1]), 0.0)
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(WIDTH_IN, height_in * 1.06 * len(rows) + 0.45), dpi=DPI, layout="constrained")
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-            interpolation = "bicubic" if smooth and number else "nearest"
+            interpolation = "bicubic" if smooth and number else "auto"
             for ax, picture in zip(axes[number], row, strict=True):
                 ax.imshow(picture, interpolation=interpolation, extent=extent)
                 ax.set(xticks=[], yticks=[])

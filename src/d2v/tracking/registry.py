@@ -10,8 +10,9 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
 from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
 
 from d2v.errors import DataError
 from d2v.modalities import registry
@@ -63,12 +64,20 @@ def _log_encoder(name: str, folder: Path) -> str:
         python_model=str(Path(__file__).with_name("pyfunc_encoder.py")),
         artifacts={"encoder": str(folder)},
         code_paths=[str(Path(__file__).parents[1])],
-        signature=infer_signature(example, np.zeros((1, width), dtype=np.float32)),
+        signature=_signature(example, modality.free_axes, width),
         input_example=example,
         pip_requirements=pinned(SERVING_PACKAGES + modality.packages),
         registered_model_name=name,
     )
     return str(model.registered_model_version)
+
+
+def _signature(example: np.ndarray, free_axes: tuple[int, ...], width: int) -> ModelSignature:
+    """Requests like the example, of any size along the free axes; embeddings (n, width)."""
+    inferred = infer_signature(example, np.zeros((1, width), dtype=np.float32))
+    shape = tuple(-1 if axis in free_axes else size for axis, size in enumerate(example.shape))
+    (request,) = inferred.inputs.inputs
+    return ModelSignature(Schema([TensorSpec(request.type, shape)]), inferred.outputs)
 
 
 def pinned(packages: tuple[str, ...]) -> list[str]:

@@ -29,6 +29,7 @@ SPEECH = Modality(
     to_inputs=to_inputs,
     to_pictures=to_pictures,
     picture_grid=picture_grid,
+    free_axes=(0, 1),
     pictures_per_row=4,
     packages=("soundfile", "torchaudio"),
 )

@@ -29,5 +29,6 @@ VISION = Modality(
     to_inputs=to_inputs,
     to_pictures=to_pictures,
     picture_grid=picture_grid,
+    free_axes=(0, 1, 2),
     packages=("torchvision",),
 )
