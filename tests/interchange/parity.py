@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from d2v.interchange.fairseq import load_reference
 from d2v.interchange.folder import load_state
 from d2v.modalities import registry
 from d2v.models.masking import Masks
-from d2v.objectives.base import Objective
+from d2v.objectives.base import LossOutput, Objective
 from d2v.objectives.build import build_objective
 
 RELATIVE = 1e-5
@@ -123,10 +124,19 @@ def part_of(tensors: dict[str, Tensor], name: str) -> Tensor:
     return tensors[name.replace(part.group(), ".attn.qkv.")].chunk(3)["qkv".index(part.group(1))]
 
 
+def backward(objective: Objective, batch: Batch, masks: Masks, *noise: Tensor) -> dict[str, Tensor]:
+    """Gradients of the mean loss."""
+    objective.zero_grad()
+    (objective(batch, masks, *noise).loss_sum / masks.count).backward()
+    return gradients(objective)
+
+
 def check_gradients(golden: Golden, ours: dict[str, Tensor], rename: Callable[[str], str | None]) -> None:
-    """Every gradient norm, and every gradient that the golden stores in full, against the reference's."""
+    """The reference has a gradient for all that ours has, and for nothing else; every norm, and every gradient that
+    the golden stores in full, are the reference's."""
     tolerance, floor = golden.precision.tolerance, golden.precision.gradient_floor * float(golden["grad_global_norm"])
     names = {str(name): rename(str(name)) for name in golden.arrays["grad_names"]}
+    assert {re.sub(r"\.attn\.[qkv]\.", ".attn.qkv.", str(name)) for name in names.values()} == set(ours)
     norms = torch.stack([part_of(ours, name).double().norm() for name in names.values()])
     np.testing.assert_allclose(norms, golden["grad_norms_f64"], rtol=tolerance, atol=floor)
     stored = golden.names("grad:")
@@ -135,6 +145,44 @@ def check_gradients(golden: Golden, ours: dict[str, Tensor], rename: Callable[[s
         reference = golden[name]
         error = (part_of(ours, rename(name.removeprefix("grad:"))).reshape(reference.shape) - reference).abs().max()
         assert float(error) <= max(tolerance, ROUNDED) * float(reference.abs().max()) + floor, name
+
+
+def check_statistics(golden: Golden, output: LossOutput) -> None:
+    """The deviations of targets and predictions."""
+    for ours, reference in (("target_std", "target_var"), ("pred_std", "pred_var")):
+        assert float(output.statistics[ours]) == pytest.approx(float(golden[reference]), rel=1e-5)
+
+
+def check_full_encoding(golden: Golden, objective: Objective, local: Tensor) -> None:
+    """data2vec 2.0: local features, and the student's output and layers without a mask."""
+    encoded = objective.student.encode(local, activation="ffn")
+    golden.close(local, "local_features")
+    golden.close(encoded.tokens, "feat_x")
+    golden.close(torch.stack(encoded.activations), "feat_layer_results")
+
+
+def check_decoding(golden: Golden, objective: Objective, local: Tensor, masks: Masks) -> None:
+    """data2vec 2.0: visible tokens through the student, among noise, and through the decoder."""
+    visible = objective.student.encode(local, None, masks).tokens
+    assert_close(visible, golden.ascending("student_encoder_out_f64"), golden.precision.tolerance)
+    filled = objective.decoder_input(visible, masks, golden.noise())
+    golden.close(filled, "decoder_in")
+    golden.close(objective.decoder(filled), "decoder_out")
+
+
+def check_loss(golden: Golden, objective: Objective, masks: Masks, name: str) -> None:
+    """data2vec 2.0: the sum over hidden tokens, which the golden calls `name`, the mean, and the deviations."""
+    output = objective(golden.batch(), masks, golden.noise())
+    assert int(masks.count) == int(golden["sample_size"])
+    golden.close(output.loss_sum, name)
+    golden.close(output.loss_sum / masks.count, "loss_total")
+    check_statistics(golden, output)
+
+
+def check_teacher_is_student(objective: Objective) -> None:
+    """All that the teacher has is the student's, bit by bit."""
+    teacher, student = objective.teacher.encoder.state_dict(), objective.student.state_dict()
+    assert all(torch.equal(value, student[name]) for name, value in teacher.items())
 
 
 def check_teacher_step(

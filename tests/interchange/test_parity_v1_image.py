@@ -8,19 +8,10 @@ import torch
 from d2v.interchange.fairseq import load_reference
 from d2v.interchange.fairseq_vision import v1_name
 from d2v.models.masking import Masks
-from tests.interchange.parity import Golden, check_gradients, gradients, load
+from tests.interchange.parity import backward, check_gradients
 
 pytestmark = pytest.mark.goldens
-
-
-@pytest.fixture(scope="module")
-def golden(shared_goldens, precision):
-    return Golden(shared_goldens, "v1_image", precision)
-
-
-@pytest.fixture(scope="module")
-def objective(shared_goldens, precision):
-    return load(shared_goldens, "v1_image", precision)
+GOLDEN = "v1_image"
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +19,8 @@ def masks(golden):
     return Masks.ragged(golden["mask"].flatten(1).bool())
 
 
-def test_recipe_is_read_from_the_file(shared_goldens):
-    _, converted = load_reference(shared_goldens / "v1_image.fairseq.pt")
+def test_recipe_is_read_from_the_file(checkpoint):
+    _, converted = load_reference(checkpoint)
     encoder, objective = converted.recipe.encoder, converted.recipe.objective
     assert (encoder.image_px, encoder.patch_px, encoder.width, encoder.depth, encoder.heads) == (32, 4, 32, 4, 4)
     assert (objective.targets.activation, objective.targets.top_k_layers) == ("end_of_block", 3)
@@ -61,14 +52,12 @@ def test_loss_and_statistics(golden, objective, masks):
 
 
 def test_every_gradient(golden, objective, masks):
-    objective.zero_grad()
-    (objective(golden.batch(), masks).loss_sum / masks.count).backward()
-    check_gradients(golden, gradients(objective), lambda name: v1_name(name, ported=True))
+    check_gradients(golden, backward(objective, golden.batch(), masks), lambda name: v1_name(name, ported=True))
 
 
-def test_beit_layout_loads_to_the_same_weights(objective, shared_goldens, tmp_path):
+def test_beit_layout_loads_to_the_same_weights(objective, checkpoint, tmp_path):
     """The same weights under the BEiT repository's names, with its top-level teacher, are the same model."""
-    reference = torch.load(shared_goldens / "v1_image.fairseq.pt", weights_only=True)["model"]
+    reference = torch.load(checkpoint, weights_only=True)["model"]
     model = {_beit_name(name): v for name, v in reference.items() if isinstance(v, torch.Tensor)}
     model = {name: value for name, value in model.items() if not name.startswith("final_proj")}
     width = model["norm.weight"].numel()

@@ -11,20 +11,20 @@ from d2v.interchange.fairseq_names import rename
 from d2v.interchange.fairseq_speech import V2_RENAMES, v2_name
 from d2v.models.masking import Masks, is_padding
 from d2v.models.targets import make_targets, regression_loss
-from tests.interchange.parity import Golden, assert_close, check_gradients, check_teacher_step, gradients, load
+from tests.interchange.parity import (
+    assert_close,
+    backward,
+    check_decoding,
+    check_full_encoding,
+    check_gradients,
+    check_loss,
+    check_teacher_is_student,
+    check_teacher_step,
+)
 
 pytestmark = pytest.mark.goldens
+GOLDEN = "v2_audio"
 CLONES = 2
-
-
-@pytest.fixture(scope="module")
-def golden(shared_goldens, precision):
-    return Golden(shared_goldens, "v2_audio", precision)
-
-
-@pytest.fixture(scope="module")
-def objective(shared_goldens, precision):
-    return load(shared_goldens, "v2_audio", precision)
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,8 @@ def masks(golden):
     return golden.masks(CLONES)
 
 
-@pytest.fixture(scope="module")
-def local(golden, objective):
-    return objective.student.stem(golden.inputs()).detach()
-
-
-def test_recipe_is_read_from_the_file(shared_goldens):
-    _, converted = load_reference(shared_goldens / "v2_audio.fairseq.pt")
+def test_recipe_is_read_from_the_file(checkpoint):
+    _, converted = load_reference(checkpoint)
     encoder, objective, mask = converted.recipe.encoder, converted.recipe.objective, converted.recipe.mask
     assert encoder.convs == ((16, 10, 5), *((16, 3, 2),) * 4, *((16, 2, 2),) * 2)
     assert (encoder.width, encoder.depth, encoder.prenet_depth, encoder.heads) == (32, 3, 1, 4)
@@ -56,10 +51,7 @@ def test_recipe_is_read_from_the_file(shared_goldens):
 
 
 def test_local_features_and_full_encoding(golden, objective, local):
-    encoded = objective.student.encode(local, activation="ffn")
-    golden.close(local, "local_features")
-    golden.close(encoded.tokens, "feat_x")
-    golden.close(torch.stack(encoded.activations), "feat_layer_results")
+    check_full_encoding(golden, objective, local)
 
 
 def test_what_the_student_sees(golden, objective, local, masks):
@@ -76,11 +68,7 @@ def test_what_the_student_sees(golden, objective, local, masks):
 
 
 def test_visible_frames_go_through_the_student_and_the_decoder(golden, objective, local, masks):
-    visible = objective.student.encode(local, None, masks).tokens
-    assert_close(visible, golden.ascending("student_encoder_out_f64"), golden.precision.tolerance)
-    filled = objective.decoder_input(visible, masks, golden.noise())
-    golden.close(filled, "decoder_in")
-    golden.close(objective.decoder(filled), "decoder_out")
+    check_decoding(golden, objective, local, masks)
 
 
 def test_teacher_continues_from_the_students_local_features(golden, objective, local):
@@ -95,20 +83,11 @@ def _teacher_layers(objective, local, lengths=None):
 
 
 def test_loss_and_statistics(golden, objective, masks):
-    output = objective(golden.batch(), masks, golden.noise())
-    assert int(masks.count) == int(golden["sample_size"])
-    golden.close(output.loss_sum, "loss_AUDIO_regression_sum")
-    golden.close(output.loss_sum / masks.count, "loss_total")
-    assert float(output.statistics["target_std"]) == pytest.approx(float(golden["target_var"]), rel=1e-5)
-    assert float(output.statistics["pred_std"]) == pytest.approx(float(golden["pred_var"]), rel=1e-5)
+    check_loss(golden, objective, masks, "loss_AUDIO_regression_sum")
 
 
 def test_every_gradient(golden, objective, masks):
-    objective.zero_grad()
-    (objective(golden.batch(), masks, golden.noise()).loss_sum / masks.count).backward()
-    ours = gradients(objective)
-    assert {v2_name(str(name)) for name in golden.arrays["grad_names"]} == set(ours)
-    check_gradients(golden, ours, v2_name)
+    check_gradients(golden, backward(objective, golden.batch(), masks, golden.noise()), v2_name)
 
 
 def test_one_optimiser_step_and_ema_update(golden, objective):
@@ -116,16 +95,6 @@ def test_one_optimiser_step_and_ema_update(golden, objective):
 
 
 # ------------------------------------------------------------------------------------------ padding
-
-
-@pytest.fixture(scope="module")
-def padded(shared_goldens, golden, precision):
-    """(model that treats padding as the reference, local features, frames of each recording): the second of the two
-    recordings ends in padding."""
-    objective = load(shared_goldens, "v2_audio", precision, padding="reference")
-    frames = objective.student.token_lengths(golden.tokens("pad_padding_mask"))
-    assert torch.equal(frames, golden.tokens("pad_feat_padding_mask"))
-    return objective, objective.student.stem(golden.inputs()).detach(), frames
 
 
 def test_padded_features(golden, padded):
@@ -179,26 +148,26 @@ def test_padded_student(golden, padded):
 # ------------------------------------------------------------------------------------------ files
 
 
-def test_teacher_in_the_file_differs_from_the_student(shared_goldens):
-    reference = read(shared_goldens / "v2_audio.fairseq.pt")
+def test_teacher_in_the_file_differs_from_the_student(checkpoint):
+    reference = read(checkpoint)
     name = "blocks.0.attn.qkv.weight"
     assert not torch.equal(reference.ema[name], reference.model[name])
 
 
-def test_old_key_names_are_understood(shared_goldens, tmp_path):
+def test_old_key_names_are_understood(checkpoint, tmp_path):
     """`alibi_scale` without the dimension of layers, and a stray `encoder_mask`, as in early files."""
-    content = torch.load(shared_goldens / "v2_audio.fairseq.pt", weights_only=True)
+    content = torch.load(checkpoint, weights_only=True)
     prefix = "modality_encoders.AUDIO."
     for state in (content["model"], content["model"]["_ema"]):
         state[prefix + "alibi_scale"] = state[prefix + "alibi_scale"][0]
         assert state[prefix + "alibi_scale"].ndim == 4
         state[prefix + "encoder_mask"] = torch.zeros(32)
     torch.save(content, tmp_path / "old.pt")
-    _assert_same_model(tmp_path / "old.pt", shared_goldens / "v2_audio.fairseq.pt")
+    _assert_same_model(tmp_path / "old.pt", checkpoint)
 
 
-def test_one_alibi_scale_for_all_heads_is_repeated(shared_goldens, tmp_path):
-    content = torch.load(shared_goldens / "v2_audio.fairseq.pt", weights_only=True)
+def test_one_alibi_scale_for_all_heads_is_repeated(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
     for state in (content["model"], content["model"]["_ema"]):
         state["modality_encoders.AUDIO.alibi_scale"] = torch.full((1, 1, 1, 1, 1), 0.7)
     torch.save(content, tmp_path / "one.pt")
@@ -207,19 +176,18 @@ def test_one_alibi_scale_for_all_heads_is_repeated(shared_goldens, tmp_path):
         assert torch.equal(encoder.stem.alibi_scale, torch.full((4,), 0.7))
 
 
-def test_a_file_without_settings_and_teacher_is_read_by_its_tensors(shared_goldens, tmp_path):
+def test_a_file_without_settings_and_teacher_is_read_by_its_tensors(checkpoint, tmp_path):
     """Sizes are in the tensors, the rest is the published recipe, and the teacher starts as the student."""
-    content = torch.load(shared_goldens / "v2_audio.fairseq.pt", weights_only=True)
+    content = torch.load(checkpoint, weights_only=True)
     del content["model"]["_ema"], content["cfg"]
     objective, converted = load_reference(_saved(content, tmp_path / "bare.pt"))
     encoder = converted.recipe.encoder
     assert (encoder.heads, encoder.depth, encoder.layer_drop, encoder.prenet_dropout) == (4, 3, 0.05, 0.1)
-    teacher, student = objective.teacher.encoder.state_dict(), objective.student.state_dict()
-    assert all(torch.equal(value, student[name]) for name, value in teacher.items())
+    check_teacher_is_student(objective)
 
 
-def test_what_is_not_supported_is_said_so(shared_goldens, tmp_path):
-    content = torch.load(shared_goldens / "v2_audio.fairseq.pt", weights_only=True)
+def test_what_is_not_supported_is_said_so(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
     content["cfg"]["model"]["layer_norm_first"] = True
     with pytest.raises(CheckpointError, match="pre-norm"):
         load_reference(_saved(content, tmp_path / "pre.pt"))

@@ -7,20 +7,20 @@ import torch
 
 from d2v.interchange.fairseq import load_reference, read
 from d2v.interchange.fairseq_text import v2_name
-from tests.interchange.parity import Golden, assert_close, check_gradients, check_teacher_step, gradients, load
+from tests.interchange.parity import (
+    assert_close,
+    backward,
+    check_decoding,
+    check_full_encoding,
+    check_gradients,
+    check_loss,
+    check_teacher_is_student,
+    check_teacher_step,
+)
 
 pytestmark = pytest.mark.goldens
+GOLDEN = "v2_text"
 CLONES = 2
-
-
-@pytest.fixture(scope="module")
-def golden(shared_goldens, precision):
-    return Golden(shared_goldens, "v2_text", precision)
-
-
-@pytest.fixture(scope="module")
-def objective(shared_goldens, precision):
-    return load(shared_goldens, "v2_text", precision)
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,8 @@ def masks(golden):
     return golden.masks(CLONES)
 
 
-@pytest.fixture(scope="module")
-def local(golden, objective):
-    return objective.student.stem(golden.inputs()).detach()
-
-
-def test_recipe_is_read_from_the_file(shared_goldens):
-    _, converted = load_reference(shared_goldens / "v2_text.fairseq.pt")
+def test_recipe_is_read_from_the_file(checkpoint):
+    _, converted = load_reference(checkpoint)
     encoder, objective = converted.recipe.encoder, converted.recipe.objective
     assert (encoder.vocab_size, encoder.max_tokens, encoder.width, encoder.depth, encoder.heads) == (40, 32, 32, 3, 4)
     assert (encoder.dropout, encoder.embedding_dropout, encoder.norm_eps) == (0.0, 0.0, 1e-5)
@@ -48,22 +43,14 @@ def test_recipe_is_read_from_the_file(shared_goldens):
 
 
 def test_local_features_and_full_encoding(golden, objective, local):
-    encoded = objective.student.encode(local, activation="ffn")
-    golden.close(local, "local_features")
-    golden.close(encoded.tokens, "feat_x")
-    golden.close(torch.stack(encoded.activations), "feat_layer_results")
+    check_full_encoding(golden, objective, local)
 
 
 def test_visible_tokens_go_through_the_student_and_the_decoder(golden, objective, local, masks):
-    student, tolerance = objective.student, golden.precision.tolerance
-    x, bias = student.stem.place(local, None, masks)
+    x, bias = objective.student.stem.place(local, None, masks)
     assert bias is None
-    assert_close(x, golden.ascending("student_prenet_out_f64"), tolerance)
-    visible = student.encode(local, None, masks).tokens
-    assert_close(visible, golden.ascending("student_encoder_out_f64"), tolerance)
-    filled = objective.decoder_input(visible, masks, golden.noise())
-    golden.close(filled, "decoder_in")
-    golden.close(objective.decoder(filled), "decoder_out")
+    assert_close(x, golden.ascending("student_prenet_out_f64"), golden.precision.tolerance)
+    check_decoding(golden, objective, local, masks)
 
 
 def test_teacher_is_blocks_on_the_students_local_features(golden, objective, local):
@@ -75,12 +62,7 @@ def test_teacher_is_blocks_on_the_students_local_features(golden, objective, loc
 
 
 def test_loss_and_statistics(golden, objective, masks):
-    output = objective(golden.batch(), masks, golden.noise())
-    assert int(masks.count) == int(golden["sample_size"])
-    golden.close(output.loss_sum, "loss_TEXT_regression_sum")
-    golden.close(output.loss_sum / masks.count, "loss_total")
-    assert float(output.statistics["target_std"]) == pytest.approx(float(golden["target_var"]), rel=1e-5)
-    assert float(output.statistics["pred_std"]) == pytest.approx(float(golden["pred_var"]), rel=1e-5)
+    check_loss(golden, objective, masks, "loss_TEXT_regression_sum")
 
 
 def test_lengths_of_full_sequences_change_nothing(golden, objective, masks):
@@ -90,25 +72,21 @@ def test_lengths_of_full_sequences_change_nothing(golden, objective, masks):
 
 
 def test_every_gradient(golden, objective, masks):
-    objective.zero_grad()
-    (objective(golden.batch(), masks, golden.noise()).loss_sum / masks.count).backward()
-    ours = gradients(objective)
-    assert {v2_name(str(name)) for name in golden.arrays["grad_names"]} == set(ours)
-    check_gradients(golden, ours, v2_name)
+    check_gradients(golden, backward(objective, golden.batch(), masks, golden.noise()), v2_name)
 
 
 def test_one_optimiser_step_and_ema_update(golden, objective):
     check_teacher_step(golden, objective, v2_name, lambda name: f"blocks.{name}")
 
 
-def test_teacher_in_the_file_differs_from_the_student(shared_goldens):
-    reference = read(shared_goldens / "v2_text.fairseq.pt")
+def test_teacher_in_the_file_differs_from_the_student(checkpoint):
+    reference = read(checkpoint)
     assert not torch.equal(reference.ema["0.attn.qkv.weight"], reference.model["blocks.0.attn.qkv.weight"])
 
 
-def test_a_file_without_settings_and_teacher_is_read_by_its_tensors(shared_goldens, tmp_path):
+def test_a_file_without_settings_and_teacher_is_read_by_its_tensors(checkpoint, tmp_path):
     """Sizes are in the tensors, the rest is the published recipe, and the teacher starts as the student."""
-    content = torch.load(shared_goldens / "v2_text.fairseq.pt", weights_only=True)
+    content = torch.load(checkpoint, weights_only=True)
     del content["model"]["_ema"]
     content["cfg"] = {"model": {"num_heads": 4}}
     torch.save(content, tmp_path / "bare.pt")
@@ -120,5 +98,4 @@ def test_a_file_without_settings_and_teacher_is_read_by_its_tensors(shared_golde
         3,
     )
     assert (recipe.objective.decoder.residual, recipe.objective.loss.scale) == (False, 1.0)
-    teacher, student = objective.teacher.encoder.state_dict(), objective.student.state_dict()
-    assert all(torch.equal(value, student[name]) for name, value in teacher.items())
+    check_teacher_is_student(objective)

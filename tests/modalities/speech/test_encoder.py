@@ -7,16 +7,23 @@ import pytest
 import torch
 
 from d2v.config import parse
-from d2v.data.batch import Batch
 from d2v.data.random import mix
 from d2v.modalities.speech.config import SpeechEncoderConfig, SpeechTrainConfig
 from d2v.modalities.speech.encoder import AlibiStem, ConvFeatures, alibi_slopes, build_encoder
-from d2v.modalities.speech.masking import draw_masks, hidden_tokens, max_tokens
-from d2v.models.decoder import ConvDecoder
+from d2v.modalities.speech.masking import draw_masks, hidden_tokens
+from d2v.modalities.speech.modality import SPEECH
 from d2v.models.masking import Masks
-from d2v.models.teacher import Teacher
-from d2v.objectives.data2vec1 import Data2Vec1
-from d2v.objectives.data2vec2 import Data2Vec2
+from tests.modalities.sequences import (
+    batch_of,
+    count_parameters,
+    idle_parameters,
+    loss_of_each,
+    loss_sum,
+    objective_over,
+    placed,
+    published_sizes,
+    student_alone_and_in_a_batch,
+)
 
 BASE = {
     "encoder": {"width": 768, "depth": 12, "heads": 12},
@@ -50,13 +57,13 @@ SMALL = {
 LAYOUTS = pytest.mark.parametrize("layout", ["data2vec2", "data2vec1"])
 
 
-def small(layout="data2vec2", masks_per_sample=2, **encoder):
+def small(layout="data2vec2", **encoder):
     """A small recipe of either version."""
     values = BASE if layout == "data2vec2" else FIRST
     objective = values["objective"] | {"targets": {"top_k_layers": 2}}
     if layout == "data2vec2":
         decoder = {"layers": 2, "width": 8, "kernel": 3, "groups": 2}
-        objective = objective | {"decoder": decoder, "masks_per_sample": masks_per_sample}
+        objective = objective | {"decoder": decoder, "masks_per_sample": 2}
     return parse(SpeechTrainConfig, values | {"encoder": SMALL | {"layout": layout} | encoder, "objective": objective})
 
 
@@ -110,30 +117,20 @@ def test_lengths_in_frames():
     assert SpeechEncoderConfig().frames(399) == 0
 
 
-def _count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 @pytest.mark.parametrize(
     ("values", "with_decoder", "without", "averaged"),
     [(BASE, 93_783_308, 93_163_532, 157), (LARGE, 315_184_144, 313_275_408, 301)],
     ids=["base", "large"],
 )
 def test_sizes_of_the_published_models(values, with_decoder, without, averaged):
-    recipe = parse(SpeechTrainConfig, values)
-    with torch.device("meta"):
-        student = build_encoder(recipe)
-        decoder = ConvDecoder(student.width, recipe.objective.decoder, grid=None)
-        teacher = Teacher(student, recipe.objective.ema.copied, shared_local=True)
-    assert (_count(student) + _count(decoder), _count(student)) == (with_decoder, without)
-    assert len(list(teacher.encoder.parameters())) == averaged
+    assert published_sizes(SPEECH, values) == (with_decoder, without, averaged)
 
 
 def test_size_of_the_published_data2vec1_model():
     with torch.device("meta"):
         student = build_encoder(parse(SpeechTrainConfig, FIRST))
         mask_token = student.stem.mask_vector()
-    assert _count(student) + mask_token.numel() == 93_164_288
+    assert count_parameters(student) + mask_token.numel() == 93_164_288
 
 
 @LAYOUTS
@@ -228,19 +225,9 @@ def test_the_references_features_do(layout):
 
 
 def test_what_the_student_sees_does_not_depend_on_padding():
-    encoder, recipe = build_small(), small(masks_per_sample=3)
-    items = waves(9_000, 4_000, 6_000)
-    values, lengths = side_by_side(items)
-    frames, keys = encoder.token_lengths(lengths), mix(5, torch.arange(9))
-    whole = int(frames.max())
-    is_masked = draw_masks(recipe, keys, whole, frames.repeat_interleave(3))
-    masks = Masks.with_padding(is_masked, frames, hidden_tokens(recipe, whole))
-    together = encoder.encode(encoder.stem(values), frames, masks).tokens
-    for row, item in enumerate(items):
-        n, rows = int(frames[row]), slice(3 * row, 3 * row + 3)
-        alone = Masks.with_equal_counts(is_masked[rows, :n], 1, hidden_tokens(recipe, n))
-        expected = encoder.encode(encoder.stem(item[None]), None, alone).tokens
-        close(together[rows, : expected.shape[1]], expected)
+    encoder, items = build_small(), waves(9_000, 4_000, 6_000)
+    for alone, together in student_alone_and_in_a_batch(SPEECH, small(), encoder, items, side_by_side(items)):
+        close(together, alone)
 
 
 # ------------------------------------------------------------------------------------------ masks
@@ -273,19 +260,15 @@ def test_every_mask_of_a_sample_has_its_own_view():
 def test_data2vec1_hides_frames_before_positions_are_added():
     """Hidden frames are alike before their positions and different after."""
     recipe, encoder = small("data2vec1"), build_small("data2vec1")
-    objective = Data2Vec1(recipe.objective, encoder, 999, partial(draw_masks, recipe)).double()
-    batch = _batch(side_by_side(waves(9_000, 9_000))[0])
-    masks, placed = objective.draw_masks(batch, 0, "cpu"), []
-    place = encoder.stem.place
-    encoder.stem.place = lambda *arguments: placed.append((arguments[0], place(*arguments))) or placed[-1][1]
-    objective(batch, masks)
-    before, (after, bias) = placed[-1]
+    objective = objective_over(SPEECH, recipe, encoder)
+    batch = batch_of(side_by_side(waves(9_000, 9_000))[0])
+    masks, before, after, bias = placed(objective, batch)
     assert bias is None
     assert torch.equal(before[masks.is_masked], objective.mask_token[0].expand(int(masks.count), -1))
     assert torch.equal(before[~masks.is_masked], encoder.stem(batch.inputs)[~masks.is_masked])
     assert float(after[masks.is_masked].std(dim=0).min().detach()) > 1e-3
     with pytest.raises(ValueError, match="full sequences"):
-        place(before, None, masks)
+        encoder.stem.place(before, None, masks)
 
 
 def test_mask_vectors_start_uniform():
@@ -298,50 +281,23 @@ def test_mask_vectors_start_uniform():
 # ------------------------------------------------------------------------------------------ training
 
 
-def _batch(inputs, lengths=None):
-    ids = torch.arange(len(inputs))
-    return Batch(inputs, ids, torch.zeros_like(ids), update=0, lengths=lengths)
-
-
-def _objective(layout):
-    recipe, encoder = small(layout), build_small(layout).train()
-    draw = partial(draw_masks, recipe)
-    if layout == "data2vec1":
-        return Data2Vec1(recipe.objective, encoder, max_tokens(recipe), draw).double()
-    decoder = ConvDecoder(encoder.width, recipe.objective.decoder, grid=None)
-    hidden = partial(hidden_tokens, recipe)
-    return Data2Vec2(recipe.objective, encoder, decoder, max_tokens(recipe), hidden, draw).double()
-
-
 @LAYOUTS
 @pytest.mark.parametrize("padded", [False, True])
 def test_every_parameter_learns(layout, padded):
-    objective = _objective(layout)
+    objective = objective_over(SPEECH, small(layout), build_small(layout).train())
     values, lengths = side_by_side(waves(9_000, 5_000, 8_000))
-    batch = _batch(values, lengths if padded else None)
-    objective(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum.backward()
-    trained = {name: p for name, p in objective.named_parameters() if not name.startswith("teacher.")}
-    idle = [name for name, p in trained.items() if p.grad is None or not p.grad.any() or not p.grad.isfinite().all()]
-    assert not idle
-    assert all(p.grad is None for p in objective.teacher.parameters())
+    assert not idle_parameters(objective, batch_of(values, lengths if padded else None))
     if layout == "data2vec2":
-        assert bool(trained["student.stem.alibi_scale"].grad.all())
+        assert bool(objective.student.stem.alibi_scale.grad.all())
 
 
 def test_a_batch_with_padding_has_the_loss_of_its_recordings():
     """The same masks, targets and predictions as each recording alone, so the same sum. (Not so for data2vec 2.0, whose
     decoder convolves over the noise that stands in the places of padding.)"""
-    objective = _objective("data2vec1")
-    objective.student.eval()
+    objective = objective_over(SPEECH, small("data2vec1"), build_small("data2vec1"))
     items = waves(9_000, 5_000, 8_000)
-    values, lengths = side_by_side(items)
-    batch = _batch(values, lengths)
-    together = objective(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum
-    alone = []
-    for row, item in enumerate(items):
-        one = Batch(item[None], batch.sample_ids[row : row + 1], batch.epochs[row : row + 1], 0)
-        alone.append(objective(one, objective.draw_masks(one, 0, "cpu")).loss_sum)
-    torch.testing.assert_close(together, sum(alone), rtol=1e-9, atol=0.0)
+    batch = batch_of(*side_by_side(items))
+    torch.testing.assert_close(loss_sum(objective, batch), loss_of_each(objective, batch, items), rtol=1e-9, atol=0.0)
 
 
 def test_layer_drop_skips_blocks_in_training_alone():

@@ -6,16 +6,22 @@ import pytest
 import torch
 
 from d2v.config import parse
-from d2v.data.batch import Batch
 from d2v.data.random import mix
 from d2v.modalities.text.config import TextTrainConfig
 from d2v.modalities.text.encoder import PAD, build_encoder
-from d2v.modalities.text.masking import draw_masks, hidden_tokens, max_tokens
-from d2v.models.decoder import ConvDecoder
+from d2v.modalities.text.masking import draw_masks, hidden_tokens
+from d2v.modalities.text.modality import TEXT
 from d2v.models.masking import Masks
-from d2v.models.teacher import Teacher
-from d2v.objectives.data2vec1 import Data2Vec1
-from d2v.objectives.data2vec2 import Data2Vec2
+from tests.modalities.sequences import (
+    batch_of,
+    idle_parameters,
+    loss_of_each,
+    loss_sum,
+    objective_over,
+    placed,
+    published_sizes,
+    student_alone_and_in_a_batch,
+)
 
 DECODER = {"layers": 5, "width": 768, "kernel": 9, "groups": 1, "residual": False, "projection_layers": 2}
 BASE = {
@@ -50,12 +56,12 @@ LAYOUTS = pytest.mark.parametrize("layout", ["data2vec2", "data2vec1"])
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 
 
-def small(layout="data2vec2", masks_per_sample=2, **encoder):
+def small(layout="data2vec2", **encoder):
     """A small recipe of either version."""
     values = BASE if layout == "data2vec2" else FIRST
     objective = values["objective"] | {"targets": values["objective"]["targets"] | {"top_k_layers": 2}}
     if layout == "data2vec2":
-        objective |= {"decoder": DECODER | {"layers": 2, "width": 8}, "masks_per_sample": masks_per_sample}
+        objective |= {"decoder": DECODER | {"layers": 2, "width": 8}, "masks_per_sample": 2}
     return parse(TextTrainConfig, values | {"encoder": SMALL | {"layout": layout} | encoder, "objective": objective})
 
 
@@ -84,23 +90,13 @@ def side_by_side(items, filler=PAD):
 # ------------------------------------------------------------------------------------------ sizes
 
 
-def _count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 @pytest.mark.parametrize(
     ("values", "with_decoder", "without", "averaged"),
     [(BASE, 152_961_792, 124_054_272, 144), (LARGE, 385_379_584, 354_309_120, 288)],
     ids=["base", "large"],
 )
 def test_sizes_of_the_published_models(values, with_decoder, without, averaged):
-    recipe = parse(TextTrainConfig, values)
-    with torch.device("meta"):
-        student = build_encoder(recipe)
-        decoder = ConvDecoder(student.width, recipe.objective.decoder, grid=None)
-        teacher = Teacher(student, recipe.objective.ema.copied, shared_local=True)
-    assert (_count(student) + _count(decoder), _count(student)) == (with_decoder, without)
-    assert len(list(teacher.encoder.parameters())) == averaged
+    assert published_sizes(TEXT, values) == (with_decoder, without, averaged)
 
 
 @LAYOUTS
@@ -142,16 +138,9 @@ def test_features_do_not_depend_on_padding(layout, filler):
 
 
 def test_what_the_student_sees_does_not_depend_on_padding():
-    encoder, recipe, items = build_small(), small(), sentences(20, 7, 13)
-    ids, lengths = side_by_side(items)
-    is_masked = draw_masks(recipe, mix(5, torch.arange(9)), 20, lengths.repeat_interleave(3))
-    masks = Masks.with_padding(is_masked, lengths, hidden_tokens(recipe, 20))
-    together = encoder.encode(encoder.stem(ids), lengths, masks).tokens
-    for row, item in enumerate(items):
-        n, rows = len(item), slice(3 * row, 3 * row + 3)
-        alone = Masks.with_equal_counts(is_masked[rows, :n], 1, hidden_tokens(recipe, n))
-        expected = encoder.encode(encoder.stem(item[None]), None, alone).tokens
-        close(together[rows, : expected.shape[1]], expected)
+    encoder, items = build_small(), sentences(20, 7, 13)
+    for alone, together in student_alone_and_in_a_batch(TEXT, small(), encoder, items, side_by_side(items)):
+        close(together, alone)
 
 
 # ------------------------------------------------------------------------------------------ masks
@@ -184,65 +173,36 @@ def test_visible_tokens_keep_their_positions():
 def test_data2vec1_hides_tokens_before_positions_are_added():
     """Hidden tokens are alike before their positions and different after."""
     recipe, encoder = small("data2vec1"), build_small("data2vec1")
-    objective = Data2Vec1(recipe.objective, encoder, 40, partial(draw_masks, recipe)).double()
-    batch, placed = _batch(*side_by_side(sentences(20, 20))), []
-    masks, place = objective.draw_masks(batch, 0, "cpu"), encoder.stem.place
-    encoder.stem.place = lambda *arguments: placed.append((arguments[0], place(*arguments))) or placed[-1][1]
-    objective(batch, masks)
-    before, (after, bias) = placed[-1]
+    objective = objective_over(TEXT, recipe, encoder)
+    batch = batch_of(*side_by_side(sentences(20, 20)))
+    masks, before, after, bias = placed(objective, batch)
     assert bias is None
     assert torch.equal(before[masks.is_masked], objective.mask_token[0].expand(int(masks.count), -1))
     assert torch.equal(before[~masks.is_masked], encoder.stem(batch.inputs)[~masks.is_masked])
     expected = encoder.stem.placing.norm(objective.mask_token[0] + encoder.stem.placing.positions.weight[2:22])
     close(after[masks.is_masked], expected.expand(2, -1, -1)[masks.is_masked])
     with pytest.raises(ValueError, match="full sequences"):
-        place(before, None, masks)
+        encoder.stem.place(before, None, masks)
 
 
 # ------------------------------------------------------------------------------------------ training
 
 
-def _batch(ids, lengths=None):
-    numbers = torch.arange(len(ids))
-    return Batch(ids, numbers, torch.zeros_like(numbers), update=0, lengths=lengths)
-
-
-def _objective(layout, **changes):
-    recipe, encoder = small(layout), build_small(layout).train()
-    draw, config = partial(draw_masks, recipe), recipe.objective.model_copy(update=changes)
-    if layout == "data2vec1":
-        return Data2Vec1(config, encoder, max_tokens(recipe), draw).double()
-    decoder = ConvDecoder(encoder.width, config.decoder, grid=None)
-    hidden = partial(hidden_tokens, recipe)
-    return Data2Vec2(config, encoder, decoder, max_tokens(recipe), hidden, draw).double()
-
-
 @LAYOUTS
 @pytest.mark.parametrize("padded", [False, True])
 def test_every_parameter_learns(layout, padded):
-    objective = _objective(layout)
+    objective = objective_over(TEXT, small(layout), build_small(layout).train())
     ids, lengths = side_by_side(sentences(40, 17, 32))
-    batch = _batch(ids, lengths if padded else None)
-    objective(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum.backward()
-    trained = {name: p for name, p in objective.named_parameters() if not name.startswith("teacher.")}
-    idle = [name for name, p in trained.items() if p.grad is None or not p.grad.any() or not p.grad.isfinite().all()]
-    assert not idle
-    assert all(p.grad is None for p in objective.teacher.parameters())
+    assert not idle_parameters(objective, batch_of(ids, lengths if padded else None))
 
 
 @pytest.mark.parametrize("view", ["whole", "hidden"])
 def test_a_batch_with_padding_has_the_loss_of_its_sequences(view):
     """The same masks, targets and predictions as each sequence alone, so the same sum."""
-    objective = _objective("data2vec1", teacher_view=view)
-    objective.student.eval()
+    objective = objective_over(TEXT, small("data2vec1"), build_small("data2vec1"), teacher_view=view)
     items = sentences(20, 9, 13)
-    batch = _batch(*side_by_side(items))
-    together = objective(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum
-    alone = []
-    for row, item in enumerate(items):
-        one = Batch(item[None], batch.sample_ids[row : row + 1], batch.epochs[row : row + 1], 0)
-        alone.append(objective(one, objective.draw_masks(one, 0, "cpu")).loss_sum)
-    close(together, sum(alone))
+    batch = batch_of(*side_by_side(items))
+    close(loss_sum(objective, batch), loss_of_each(objective, batch, items))
 
 
 def test_layer_drop_skips_blocks_in_training_alone():

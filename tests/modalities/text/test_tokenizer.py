@@ -203,7 +203,8 @@ def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("vocab.json", "{}", "do not belong together"),
+        ("vocab.json", "{}", "which its vocabulary does not hold"),
+        ("merges.txt", "#version: 0.2\nabcd abcd\n", "which its vocabulary does not hold"),
         ("vocab.json", "[1]", "no JSON object of tokens"),
         ("vocab.json", '{"l": 0, "o": 5}', "do not count from 0"),
         ("merges.txt", "l o w\n", "two tokens"),

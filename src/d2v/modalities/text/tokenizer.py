@@ -195,7 +195,7 @@ def parsed(text: str, name: str) -> Tokenizer:
     """The tokenizer of the library's JSON. Raises DataError, which calls it `name`, for anything else."""
     try:
         return Tokenizer.from_str(text)
-    except Exception as error:  # the library has no error class of its own
+    except Exception as error:  # what the library's Rust code raises is Exception itself, of no class of its own
         raise DataError(f"{name} is no tokenizer of the tokenizers library ({error}): write it again") from error
 
 

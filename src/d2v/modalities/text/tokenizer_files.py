@@ -99,9 +99,14 @@ def _special_ids() -> dict[str, int]:
 
 
 def _assembled(ids: Mapping[str, int], merges: Merges, path: Path) -> TextTokenizer:
+    strange = next((token for pair in merges for token in (*pair, "".join(pair)) if token not in ids), None)
+    if strange is not None:
+        raise DataError(
+            f"The merges of {path} make {strange!r}, which its vocabulary does not hold: take both from one place"
+        )
     try:
         tokenizer = byte_level(BPE(vocab=dict(ids), merges=list(merges)))
-    except Exception as error:  # the library has no error class of its own
+    except Exception as error:  # the library raises Exception itself, of no class of its own, and TypeError
         raise DataError(f"The vocabulary and the merges of {path} do not belong together: {error}") from error
     tokenizer.add_special_tokens([special(name) for name in (*SPECIALS, MASK)])
     return TextTokenizer(tokenizer)
