@@ -9,16 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from d2v.modalities.text.config import TextEncoderConfig, TextTrainConfig
+from d2v.modalities.text.tokenizer import PAD
 from d2v.models.blocks import PostNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens
 
-PAD = 1
-"""Id of padding in fairseq's dictionaries; positions count from the row after it."""
-
 
 class Placing(nn.Module):
-    """Learned positions, LayerNorm, dropout.
+    """Learned positions, LayerNorm, dropout. As in fairseq, positions count from the row after that of padding.
 
     Args:
         config: number of positions, width, norm and dropout.
