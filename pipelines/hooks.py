@@ -12,6 +12,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from d2v.progress import mute
 from pipelines.recipes import parse_all
 
 LOG = logging.getLogger(__name__)
@@ -45,3 +46,12 @@ class StepHook:
     def after_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
         """Say how long it took."""
         LOG.info("[%d/%d] %s: done in %.1f s", self._started, self._total, node.name, time.monotonic() - self._start_s)
+
+
+class FollowerHook:
+    """In a rank other than 0, where torchrun or srun starts the command once per rank: rank 0 speaks for all."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Say nothing on the terminal."""
+        mute()

@@ -2,11 +2,12 @@
 
 from omegaconf.resolvers import oc
 
-from pipelines.hooks import RecipeHook, StepHook
+from d2v.training.environment import find_seat
+from pipelines.hooks import FollowerHook, RecipeHook, StepHook
 from pipelines.tracking import TrackingHook
 
 # Kedro calls the hooks from last to first.
-HOOKS = (StepHook(), TrackingHook(), RecipeHook())
+HOOKS = (FollowerHook(), RecipeHook()) if find_seat().follows else (StepHook(), TrackingHook(), RecipeHook())
 
 # TrackingHook replaces kedro-mlflow's own instance. These are the plugins' distribution names.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry", "kedro-viz")

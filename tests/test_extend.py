@@ -55,17 +55,14 @@ class PooledConfig(Block):
     ema: EmaConfig
     loss: LossConfig = LossConfig()
 '''
-UNION, LONGER_UNION = "[Data2Vec2Config | Data2Vec1Config, ", "[Data2Vec2Config | Data2Vec1Config | PooledConfig, "
-IMPORTS = "from d2v.config import PooledConfig\nfrom d2v.objectives.pooled import Pooled\n"
-RETURN = """        if isinstance(config, PooledConfig):
-            return Pooled(config, student, longest, draw)
-"""
-OTHERWISE = "        if not isinstance(config, Data2Vec2Config):\n"
+UNION, LONGER_UNION = "| MlmConfig, Field", "| MlmConfig | PooledConfig, Field"
+IMPORT = "from d2v.objectives.pooled import Pooled\n"
+NAMED = '    "pooled": Pooled,\n'
 OBJECTIVE_EDITS = (
-    ("src/d2v/config.py", "\nObjectiveConfig = ", f"{BLOCK}\n\nObjectiveConfig = "),
-    ("src/d2v/config.py", UNION, LONGER_UNION),
-    ("src/d2v/objectives/build.py", "\n\ndef build_objective", f"{IMPORTS}\n\ndef build_objective"),
-    ("src/d2v/objectives/build.py", OTHERWISE, RETURN + OTHERWISE),
+    ("src/d2v/config/objectives.py", "\nObjectiveConfig = ", f"{BLOCK}\n\nObjectiveConfig = "),
+    ("src/d2v/config/objectives.py", UNION, LONGER_UNION),
+    ("src/d2v/objectives/build.py", "from d2v.objectives.wav2vec2", f"{IMPORT}from d2v.objectives.wav2vec2"),
+    ("src/d2v/objectives/build.py", '    "mlm": Mlm,\n', f'    "mlm": Mlm,\n{NAMED}'),
 )
 POOLED_RECIPE = """
 CASE.recipes["pooled"] = {
@@ -161,7 +158,7 @@ def test_the_lists_name_every_file_and_the_document_every_line() -> None:
         ("Adding an objective", OBJECTIVE, OBJECTIVE_EDITS),
     ):
         assert listed(heading) == dict.fromkeys(new, "new") | dict.fromkeys((name for name, *_ in edits), "edit")
-    for lines in (MEMBER, FOLDERS, STAGES, BLOCK, LONGER_UNION, IMPORTS, RETURN):
+    for lines in (MEMBER, FOLDERS, STAGES, BLOCK, LONGER_UNION, IMPORT, NAMED):
         assert lines in DOCUMENT
 
 

@@ -11,6 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 
 PLAIN_INTERVAL_S = 10.0
+_muted = False
+
+
+def mute() -> None:
+    """Say nothing more in this process: it follows another that speaks."""
+    global _muted  # noqa: PLW0603  (a process has one terminal)
+    _muted = True
 
 
 class Progress:
@@ -30,7 +37,7 @@ class Progress:
         self.title, self.total, self.done = title, total, start
         self._detail = ""
         self._last_line_s = time.monotonic()
-        self._bar = self._make_bar() if sys.stderr.isatty() else None
+        self._bar = self._make_bar() if sys.stderr.isatty() and not _muted else None
         self._task = self._bar.add_task(title, total=total, completed=start, detail="") if self._bar else None
 
     @staticmethod
@@ -68,9 +75,10 @@ class Progress:
     def _print_line(self) -> None:
         self._last_line_s = time.monotonic()
         of = f"/{self.total}" if self.total else ""
-        print(f"{self.title} {self.done}{of} {self._detail}".rstrip(), file=sys.stderr, flush=True)
+        say(f"{self.title} {self.done}{of} {self._detail}".rstrip())
 
 
 def say(line: str) -> None:
     """One line for people, beside the progress bar if there is one."""
-    print(line, file=sys.stderr, flush=True)
+    if not _muted:
+        print(line, file=sys.stderr, flush=True)

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from d2v.errors import DataError
-from d2v.evaluation.statistics import accuracy_interval, better, difference_interval
+from d2v.evaluation.statistics import (
+    Score,
+    accuracy_interval,
+    better,
+    difference_interval,
+    score_difference_interval,
+    score_interval,
+)
 
 REPEATS = 400
 LEAST, MOST = 0.91, 0.98
@@ -75,3 +82,55 @@ def test_no_items_and_unequal_items_are_refused() -> None:
         accuracy_interval(np.array([]))
     with pytest.raises(DataError, match="same items on both sides"):
         difference_interval(np.ones(3), np.ones(4))
+
+
+# ------------------------------------------------------------------------------- any figure of the items
+
+
+def mean_of(values_N: np.ndarray) -> Score:
+    return Score(len(values_N), lambda counts_RN: counts_RN @ values_N / counts_RN.sum(axis=1))
+
+
+def median_of(values_N: np.ndarray) -> Score:
+    ordered_N = np.sort(values_N)
+    order_N = np.argsort(values_N)
+
+    def of_counts(counts_RN: np.ndarray) -> np.ndarray:
+        below_RN = np.cumsum(counts_RN[:, order_N], axis=1)
+        return ordered_N[np.argmax(below_RN >= len(values_N) / 2, axis=1)]
+
+    return Score(len(values_N), of_counts)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_multinomial_short_cut() -> None:
+    values = np.random.default_rng(3).choice([-1.0, 0.0, 1.0], 150, p=[0.1, 0.6, 0.3])
+    short, plain = accuracy_interval(values, 20_000), score_interval(mean_of(values), 20_000)
+    assert plain.value == pytest.approx(short.value)
+    np.testing.assert_allclose([plain.low, plain.high], [short.low, short.high], atol=0.01)
+
+
+def test_intervals_of_a_median_cover_the_truth() -> None:
+    random = np.random.default_rng(5)
+    found = [score_interval(median_of(random.exponential(size=201)), 300, seed) for seed in range(REPEATS)]
+    assert LEAST <= np.mean([i.low <= np.log(2.0) <= i.high for i in found]) <= MOST
+
+
+def test_differences_of_scores_are_paired() -> None:
+    a = np.random.default_rng(6).normal(size=300)
+    gain = score_difference_interval(mean_of(a + 0.01), mean_of(a))
+    np.testing.assert_allclose([gain.value, gain.low, gain.high], 0.01)
+
+
+def test_long_resamples_are_drawn_in_pieces_that_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    score = mean_of(np.random.default_rng(7).normal(size=50))
+    whole = score_interval(score, 101)
+    monkeypatch.setattr("d2v.evaluation.statistics.CHUNK_COUNTS", 120)
+    pieces = score_interval(score, 101)
+    np.testing.assert_allclose([pieces.low, pieces.high], [whole.low, whole.high], atol=1e-12)
+
+
+def test_scores_without_items_and_of_unequal_items_are_refused() -> None:
+    with pytest.raises(DataError, match="at least one test item"):
+        score_interval(Score(0, lambda counts_RN: np.zeros(len(counts_RN))))
+    with pytest.raises(DataError, match="same items on both sides"):
+        score_difference_interval(mean_of(np.ones(3)), mean_of(np.ones(4)))

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
-from d2v.config import parse
+from d2v.config import ObjectiveConfig, parse
 from d2v.errors import ConfigError
+from d2v.modalities import registry
 from d2v.modalities.registry import recipe_type
+from d2v.objectives.build import build_objective
 
 LAYOUT_OF = {"speech": "data2vec1", "text": "data2vec1", "vision": "beit"}
 MASK_OF = {"speech": ("block", "span"), "text": ("random", "span"), "vision": ("block", "beit")}
 """Kinds of masks for data2vec 2.0 and for 1.0."""
+BASELINE_OF = {"speech": "wav2vec2", "text": "mlm", "vision": "mae"}
 
 
 def recipe(modality: str, objective: str = "data2vec2", top_k_layers: int = 4, **train: Any) -> dict[str, Any]:
@@ -53,6 +57,31 @@ def test_what_fits_is_accepted_and_the_rest_names_the_fix(modality: str, objecti
 def test_masks_of_data2vec1_do_not_fit_2(modality: str) -> None:
     second, first = MASK_OF[modality]
     assert f"set mask.kind={second}" in refusal(modality, recipe(modality, mask={"kind": first}))
+
+
+@pytest.mark.parametrize("modality", LAYOUT_OF)
+@pytest.mark.parametrize("objective", ["mae", "wav2vec2", "mlm"])
+def test_a_baseline_fits_one_modality_and_the_rest_name_what_fits(modality: str, objective: str) -> None:
+    values = recipe(modality)
+    layout = "data2vec2" if modality == "vision" else "data2vec1"
+    kind = {"vision": "block", "speech": "span", "text": "random"}[modality]
+    values["train"] |= {"objective": {"name": objective}, "encoder": {"layout": layout}, "mask": {"kind": kind}}
+    if BASELINE_OF[modality] == objective:
+        parse(recipe_type(modality), values, at=modality)
+        return
+    fitting = ["data2vec2", "data2vec1", BASELINE_OF[modality]]
+    assert f"set objective.name={' or '.join(fitting)}" in refusal(modality, values)
+    unchecked = parse(recipe_type(modality), recipe(modality)).train  # as a modality whose config does not check
+    unchecked = unchecked.model_copy(update={"objective": parse_objective(objective)})
+    with pytest.raises(
+        ConfigError, match=rf"does not fit {modality}.*set train\.objective\.name={' or '.join(fitting)}"
+    ):
+        build_objective(registry.get(modality), unchecked)
+
+
+def parse_objective(name: str) -> Any:
+    """The block of an objective, without a recipe."""
+    return TypeAdapter(ObjectiveConfig).validate_python({"name": name})
 
 
 @pytest.mark.parametrize(

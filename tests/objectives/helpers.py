@@ -32,6 +32,10 @@ SMALL_V1 = SMALL | {
         "loss": {"beta": 2.0, "scale": "inverse_width"},
     },
 }
+SMALL_MAE = SMALL | {
+    "mask": {"kind": "block", "ratio": 0.75, "adjust": 0.0, "block": 1},
+    "objective": {"name": "mae", "decoder": {"layers": 1, "width": 16, "heads": 2}},
+}
 
 
 def recipe(values: dict = SMALL) -> VisionTrainConfig:

@@ -5,21 +5,23 @@ Shape legend: B samples, T tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from d2v.config import PooledConfig
+from d2v.config import TrainConfig
+from d2v.config.objectives import PooledConfig
 from d2v.data.batch import Batch
-from d2v.data.random import STREAM_MASK, mix
+from d2v.modalities.base import Modality
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, is_padding
 from d2v.models.targets import mean_std, regression_loss
-from d2v.objectives.base import LossOutput, Objective
+from d2v.objectives.base import DrawMasks, LossOutput, ragged_masks
+from d2v.objectives.self_distillation import SelfDistillation
 
 
-class Pooled(Objective):
+class Pooled(SelfDistillation):
     """Hidden tokens become a learned vector; the mean of the outputs predicts the mean of the targets.
 
     Args:
@@ -29,23 +31,20 @@ class Pooled(Objective):
         draw: keys (B,), T, lengths (B,) or None -> is_masked (B, T).
     """
 
-    def __init__(
-        self,
-        config: PooledConfig,
-        student: Encoder,
-        longest: int,
-        draw: Callable[[Tensor, int, Tensor | None], Tensor],
-    ) -> None:
+    def __init__(self, config: PooledConfig, student: Encoder, longest: int, draw: DrawMasks) -> None:
         super().__init__(config, student, longest)
         self.config, self._draw = config, draw
         self.mask_token = nn.Parameter(student.stem.mask_vector())
         self.head = nn.Linear(student.width, student.width)
 
+    @classmethod
+    def build(cls, config: PooledConfig, student: Encoder, modality: Modality, recipe: TrainConfig) -> Pooled:
+        """With the masks of the modality."""
+        return cls(config, student, modality.max_tokens(recipe), partial(modality.draw_masks, recipe))
+
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
         """One mask per sample."""
-        keys = mix(seed, STREAM_MASK, batch.update, batch.sample_ids.to(device))
-        lengths = self.student.token_lengths(batch.lengths)
-        return Masks.ragged(self._draw(keys, self.student.stem.num_tokens(batch.inputs), lengths))
+        return ragged_masks(self.student, self._draw, batch, seed, device)
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """The sum over samples, as large as if each hidden token had its sample's loss: the engine divides by their

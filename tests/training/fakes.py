@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2v.config import TrainConfig
+from d2v.config import EmaConfig, TrainConfig
 from d2v.data.batch import Batch, SampleKeys
 from d2v.data.random import STREAM_MASK, mix, uniform
 from d2v.models.masking import Masks
@@ -92,9 +92,9 @@ class FakeObjective(nn.Module):
 
     longest = TOKENS
 
-    def __init__(self) -> None:
+    def __init__(self, ema: EmaConfig) -> None:
         super().__init__()
-        self.student = FakeEncoder()
+        self.student, self._ema = FakeEncoder(), ema
         self.teacher = FakeTeacher(self.student)
         self.head = nn.Linear(WIDTH, WIDTH)
         self.decays: list[float] = []
@@ -114,6 +114,15 @@ class FakeObjective(nn.Module):
         prediction = self.head(self.student.encode(self.student.stem(visible)).tokens)[masks.is_masked].float()
         statistics = {"target_std": mean_std(target), "pred_std": mean_std(prediction.detach())}
         return LossOutput((prediction - target).square().sum(), statistics)
+
+    def part_of(self, name: str) -> str:
+        return "all"
+
+    def rate_of(self, part: str, update: int) -> float:
+        return 1.0
+
+    def teacher_decay(self, update: int) -> float:
+        return self._ema.decay(update)
 
     def update_teacher(self, decay: float) -> None:
         self.decays.append(decay)
@@ -139,7 +148,7 @@ class Recorder(NullTracker):
 def build_fake_objective(modality: Any, recipe: TrainConfig) -> FakeObjective:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return FakeObjective()
+        return FakeObjective(recipe.objective.ema)  # type: ignore[union-attr]
 
 
 def make_recipe(**changes: Any) -> TrainConfig:
@@ -165,9 +174,4 @@ def make_recipe(**changes: Any) -> TrainConfig:
 def train_fake(out: Path, recipe: TrainConfig, data: FakeData | None = None, **arguments: Any) -> run.TrainResult:
     """`train` on the fakes."""
     modality = SimpleNamespace(name="fake", open=lambda folder: data or FakeData())
-    original = run.build_objective
-    run.build_objective = build_fake_objective  # type: ignore[assignment]
-    try:
-        return run.train(modality, recipe, out, out, **arguments)  # type: ignore[arg-type]
-    finally:
-        run.build_objective = original
+    return run.train(modality, recipe, out, out, build=build_fake_objective, **arguments)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from d2v.errors import ConfigError
 from d2v.training.engine import open_engine, parameter_groups
 from d2v.training.launch import Place
 from d2v.training.precision import choose_precision
+from d2v.training.ranks import meet
 from tests.training.fakes import FakeData, build_fake_objective, make_recipe
 
 CPU = Place(rank=0, ranks=1, device=torch.device("cpu"))
@@ -36,7 +37,7 @@ def test_after_a_bad_update_nothing_is_applied() -> None:
     def weights() -> list[torch.Tensor]:
         return [p.detach().clone() for p in objective.student.parameters()]
 
-    with open_engine(objective, recipe, CPU, "fp32") as engine:  # type: ignore[arg-type]
+    with meet(CPU, 60) as ranks, open_engine(objective, recipe, ranks, "fp32") as engine:  # type: ignore[arg-type]
 
         def update(index: int, factor: float) -> None:
             loss = engine.forward(batch, masks).loss_sum * factor
@@ -59,12 +60,12 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     objective = build_fake_objective(None, recipe)
     batch = data.batch(BatchOrder(40, 8, 0).at(0), recipe)
     seen: list[float] = []
-    with open_engine(objective, recipe, CPU, "fp32") as engine:  # type: ignore[arg-type]
+    with meet(CPU, 60) as ranks, open_engine(objective, recipe, ranks, "fp32") as engine:  # type: ignore[arg-type]
         loss = engine.forward(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum
         engine.backward(loss)
         engine.step(0, 0.0, loss.detach())
         assert engine.grad_norm > 1e-3
-        moments = [state["exp_avg"] for state in engine.state_dict()["state"].values()]
+        moments = [state["exp_avg"] for state in engine.optimizer.state.values()]
         seen.append(float(torch.cat([m.flatten() for m in moments]).norm()))
     assert seen == [pytest.approx(0.1 * 1e-3, rel=1e-4)]  # first moment = (1 - beta1) * clipped gradient
 
@@ -94,7 +95,7 @@ def test_the_engine_trains_on_a_gpu() -> None:
     objective = build_fake_objective(None, recipe)
     batch = data.batch(BatchOrder(40, 8, 0).at(0), recipe).to(place.device)
     losses = []
-    with open_engine(objective, recipe, place, "bf16") as engine:  # type: ignore[arg-type]
+    with meet(place, 60) as ranks, open_engine(objective, recipe, ranks, "bf16") as engine:  # type: ignore[arg-type]
         masks = objective.draw_masks(batch, 0, place.device)
         for update in range(20):
             loss = engine.forward(batch, masks).loss_sum

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from d2v.errors import CheckpointError
 from d2v.training import checkpoint
 from d2v.training.history import History
+from tests.checkpoints import stored
 from tests.training.fakes import make_recipe, train_fake
 
 ROOT = Path(__file__).parents[2]
@@ -37,11 +37,9 @@ def comparable(path: Path) -> list[dict[str, float]]:
 def assert_same_run(one: Path, two: Path) -> None:
     assert comparable(one) == comparable(two)
     newest = "checkpoints/update-00000012"
-    a, b = (load_file(out / newest / "model.safetensors") for out in (one, two))
+    a, b = (stored(out / newest) for out in (one, two))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
-    a, b = (torch.load(out / newest / "optimizer.pt", weights_only=True)["optimizer"]["state"] for out in (one, two))
-    assert all(torch.equal(a[i][name], b[i][name]) for i in a for name in a[i])
 
 
 @pytest.mark.parametrize("kill_at", [8])
@@ -55,12 +53,12 @@ def test_sigkill_then_the_same_command_is_bit_equal(whole: Path, tmp_path: Path,
 
 
 def cut_short(folder: Path) -> None:
-    path = folder / "model.safetensors"
+    path = folder / "trained.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
 
 
 def flip_a_bit(folder: Path) -> None:
-    path = folder / "optimizer.pt"
+    path = folder / "exp_avg.safetensors"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from d2v.config import EmaConfig, ScheduleConfig
-from d2v.training.schedule import ema_decay, learning_rate
+from d2v.training.schedule import learning_rate
 
 GOLDEN_SCHEDULES = {
     "d2v2_base_image": (0.9998, 0.99999, 100_000),
@@ -26,15 +26,15 @@ def test_decay_is_the_reference_s(name: str, shared_goldens: Path) -> None:
     golden = np.load(shared_goldens / "ema.npz")
     start, end, anneal = GOLDEN_SCHEDULES[name]
     config = EmaConfig(decay_start=start, decay_end=end, anneal_updates=anneal)
-    ours = [ema_decay(config, int(n)) for n in golden["steps"]]
+    ours = [config.decay(int(n)) for n in golden["steps"]]
     np.testing.assert_allclose(ours, golden[name], rtol=0, atol=1e-15)
 
 
 def test_decay_of_data2vec2_audio_base() -> None:
     config = EmaConfig(decay_start=0.999, decay_end=0.99999, anneal_updates=75_000)
-    assert ema_decay(config, 0) == pytest.approx(0.999)
-    assert ema_decay(config, 37_500) == pytest.approx(0.999495)
-    assert ema_decay(config, 75_000) == ema_decay(config, 10**6) == 0.99999
+    assert config.decay(0) == pytest.approx(0.999)
+    assert config.decay(37_500) == pytest.approx(0.999495)
+    assert config.decay(75_000) == config.decay(10**6) == 0.99999
 
 
 def test_cosine() -> None:

@@ -10,18 +10,20 @@ from safetensors.torch import load_file
 from d2v.errors import CheckpointError, CollapseError, ConfigError, DataError, Interrupted
 from d2v.training.history import History
 from d2v.training.loop import _seed_dropout
+from d2v.training.run import WeightsOf
 from tests.training.fakes import FakeData, FakeObjective, Recorder, build_fake_objective, make_recipe, train_fake
 
 
 def weights(out: Path, update: int) -> dict[str, torch.Tensor]:
-    return load_file(out / f"checkpoints/update-{update:08d}/model.safetensors")
+    folder = out / f"checkpoints/update-{update:08d}"
+    return load_file(folder / "trained.safetensors") | load_file(folder / "teacher.safetensors")
 
 
 def test_a_run_leaves_history_result_and_the_newest_checkpoints(tmp_path: Path) -> None:
     tracker = Recorder()
     exported = []
     result = train_fake(
-        tmp_path, make_recipe(), tracker=tracker, export=lambda folder, objective: exported.append(folder)
+        tmp_path, make_recipe(), tracker=tracker, export=lambda folder, objective, weights_of: exported.append(folder)
     )
     assert result.updates == 12
     assert [row["update"] for row in History.read(result.history).rows] == [2, 4, 6, 8, 10, 12]
@@ -189,7 +191,7 @@ def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
 
 
 def test_more_ranks_are_refused_with_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train.distributed.ranks=1"):
+    with pytest.raises(ConfigError, match=r"d2v.training.launch"):
         train_fake(tmp_path, make_recipe(distributed={"ranks": 2}))
 
 
@@ -206,7 +208,7 @@ def test_bf16_trains_with_fp32_parameters(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_at_the_end_is_named(tmp_path: Path) -> None:
-    def export(folder: Path, objective: FakeObjective) -> None:
+    def export(folder: Path, objective: FakeObjective, weights_of: WeightsOf) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(CheckpointError, match=r"disk of .* is full .* same command"):

@@ -37,6 +37,7 @@ class Batch:
         epochs: (B,) int64.
         update: index of the optimiser update.
         lengths: (B,) int64 positions along axis 1 of `inputs` that are not padding; None if there is no padding.
+        targets: (B, ...) what is right, where that comes from labels; None in pretraining.
     """
 
     inputs: Tensor
@@ -44,10 +45,11 @@ class Batch:
     epochs: Tensor
     update: int
     lengths: Tensor | None = None
+    targets: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields that live on a device, by name."""
-        fields = {name: getattr(self, name) for name in ("inputs", "sample_ids", "epochs", "lengths")}
+        fields = {name: getattr(self, name) for name in ("inputs", "sample_ids", "epochs", "lengths", "targets")}
         return {name: value for name, value in fields.items() if value is not None}
 
     def to(self, device: torch.device | str) -> Batch:

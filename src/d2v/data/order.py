@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from d2v.config import BatchBudget, TrainConfig
+from d2v.config import BatchBudget, RunConfig
 from d2v.data.batch import SampleKeys
 from d2v.data.random import STREAM_ORDER
 from d2v.errors import DataError
@@ -57,7 +57,7 @@ class Order(ABC):
         return SampleKeys(keys.update, keys.indices[part], keys.epochs[part], keys.length)
 
 
-def open_order(recipe: TrainConfig, num_items: int, lengths: np.ndarray | None) -> Order:
+def open_order(recipe: RunConfig, num_items: int, lengths: np.ndarray | None) -> Order:
     """The order that a recipe asks for.
 
     Args:

@@ -7,10 +7,13 @@ arithmetic, which gives the same bits on every device.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-STREAM_ORDER, STREAM_AUGMENT, STREAM_MASK, STREAM_NOISE, STREAM_DROPOUT = range(5)
+STREAM_ORDER, STREAM_AUGMENT, STREAM_MASK, STREAM_NOISE, STREAM_DROPOUT, STREAM_LAYER_DROP = range(6)
+STREAM_REPLACE, STREAM_GUMBEL, STREAM_DISTRACTOR, STREAM_HIDE, STREAM_MIX = range(6, 11)
 """First part of a key: different uses never share draws."""
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
@@ -52,7 +55,13 @@ def uniform(keys: Tensor, draws: int) -> Tensor:
     return _shift_right(bits, 64 - _MANTISSA_BITS).to(torch.float32) * 2.0**-_MANTISSA_BITS
 
 
-def integers(keys: Tensor, below: int) -> Tensor:
+def normal(keys: Tensor, draws: int) -> Tensor:
+    """`draws` float32 standard normal numbers for each of the (N,) keys: (N, draws), by Box and Muller's formula."""
+    radius = (-2.0 * torch.log1p(-uniform(mix(keys, 0), draws))).sqrt()
+    return radius * torch.cos(2.0 * math.pi * uniform(mix(keys, 1), draws))
+
+
+def integers(keys: Tensor, below: int | Tensor) -> Tensor:
     """One int64 in [0, below) for each key, for `below` far under 2**40."""
     return _shift_right(_finalise(keys + _GOLDEN), 23).remainder(below)
 

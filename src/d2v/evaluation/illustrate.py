@@ -63,7 +63,7 @@ class Illustrator:
         grid, lengths = self.modality.picture_grid(is_masked.shape[-1]), objective.student.token_lengths(inputs.lengths)
         pictures = self.modality.to_pictures(inputs, self.data)
         path = draw_masks(pictures, is_masked, grid, self.out / "masks.png", lengths)
-        return Picture(path, "Masks as training draws them; the student must predict the features of what is shaded.")
+        return Picture(path, "Masks as training draws them; what is shaded is hidden, and the student must predict it.")
 
     def pca(self, encoders: dict[str, Encoder]) -> Picture:
         """Token features of some items as colours, one row an encoder."""

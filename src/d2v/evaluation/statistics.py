@@ -1,10 +1,13 @@
-"""How sure a probe's figures are: percentile bootstrap over the test items, paired for differences.
+"""How sure figures are: percentile bootstrap over the test items, paired for differences.
 
 The intervals speak of the choice of test items only; another training seed adds spread that they do not show.
+
+Shapes: N items, R resamples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +16,14 @@ import torch
 from d2v.errors import DataError
 
 LEVEL = 0.95
+CHUNK_COUNTS = 2**22  # of resamples at a time: 32 MB
 
 Values = np.ndarray | torch.Tensor
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the ends of its interval, in the unit of the values."""
+    """A figure with the ends of its interval, in the figure's own unit."""
 
     value: float
     low: float
@@ -34,6 +38,24 @@ class Interval:
     def excludes_zero(self) -> bool:
         """The whole interval lies on one side of zero."""
         return self.low > 0.0 or self.high < 0.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure of a set of items that can be taken again of any resample of them.
+
+    Attributes:
+        items: how many there are.
+        of_counts: counts (R, N), how often each resample holds each item -> figures (R,).
+    """
+
+    items: int
+    of_counts: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def value(self) -> float:
+        """The figure of the items themselves."""
+        return float(self.of_counts(np.ones((1, self.items)))[0])
 
 
 def accuracy_interval(correct: Values, resamples: int = 1000, seed: int = 0, level: float = LEVEL) -> Interval:
@@ -51,12 +73,10 @@ def accuracy_interval(correct: Values, resamples: int = 1000, seed: int = 0, lev
     """
     values = np.asarray(correct).astype(np.float64)
     if values.ndim != 1 or not len(values):
-        raise DataError("An interval needs at least one test item: raise the number of probe test items in prepare")
+        raise _too_few()
     distinct, counts = np.unique(values, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
-    means = drawn @ distinct / len(values)
-    low, high = np.quantile(means, [(1.0 - level) / 2, (1.0 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    return _percentiles(float(values.mean()), drawn @ distinct / len(values), level)
 
 
 def difference_interval(
@@ -69,10 +89,68 @@ def difference_interval(
     """
     a, b = np.asarray(a_correct).astype(np.float64), np.asarray(b_correct).astype(np.float64)
     if a.shape != b.shape:
-        raise DataError(f"A paired difference needs the same items on both sides, not {len(a)} and {len(b)}")
+        raise _not_paired(len(a), len(b))
     return accuracy_interval(a - b, resamples, seed, level)
 
 
 def better(a_correct: Values, b_correct: Values, resamples: int = 1000, seed: int = 0, level: float = LEVEL) -> bool:
     """Whether `a` beats `b`: the paired interval of a - b lies wholly above zero."""
     return difference_interval(a_correct, b_correct, resamples, seed, level).above_zero
+
+
+def score_interval(score: Score, resamples: int = 1000, seed: int = 0, level: float = LEVEL) -> Interval:
+    """Percentile bootstrap interval of any figure.
+
+    Raises:
+        DataError: no items.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 3.0])
+        >>> score_interval(Score(3, lambda counts_RN: counts_RN @ x / 3)).value
+        2.0
+    """
+    return _percentiles(score.value, _resampled(score.items, score.of_counts, resamples, seed), level)
+
+
+def score_difference_interval(
+    a: Score, b: Score, resamples: int = 1000, seed: int = 0, level: float = LEVEL
+) -> Interval:
+    """Paired bootstrap interval of figure a - figure b: both are taken of the same resamples of the same items.
+
+    Raises:
+        DataError: the two do not have the same number of items, or none.
+    """
+    if a.items != b.items:
+        raise _not_paired(a.items, b.items)
+    differences_R = _resampled(a.items, lambda counts: a.of_counts(counts) - b.of_counts(counts), resamples, seed)
+    return _percentiles(a.value - b.value, differences_R, level)
+
+
+def _resampled(items: int, of_counts: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int) -> np.ndarray:
+    if not items:
+        raise _too_few()
+    return np.concatenate([of_counts(counts_RN) for counts_RN in _counts(items, resamples, seed)])
+
+
+def _counts(items: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each resample holds each item, (R, N) a chunk; the same for every score of as many items."""
+    random = np.random.default_rng(seed)
+    chunk = max(CHUNK_COUNTS // items, 1)
+    for start in range(0, resamples, chunk):
+        drawn = (random.integers(items, size=items) for _ in range(min(chunk, resamples - start)))
+        yield np.stack([np.bincount(chosen, minlength=items) for chosen in drawn]).astype(np.float64)
+
+
+def _percentiles(value: float, resampled_R: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(resampled_R, [(1.0 - level) / 2, (1.0 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _too_few() -> DataError:
+    return DataError("An interval needs at least one test item: raise the number of probe test items in prepare")
+
+
+def _not_paired(a: int, b: int) -> DataError:
+    return DataError(
+        f"A paired difference needs the same items on both sides, not {a} and {b}: evaluate both on one test set"
+    )

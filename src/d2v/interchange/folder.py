@@ -1,9 +1,10 @@
-"""Our own model folder: `config.json` beside `encoder.safetensors` (the student's) and `teacher.safetensors`."""
+"""Our own model folder: `config.json` beside `encoder.safetensors` (the student's) and, where the objective has a
+teacher, `teacher.safetensors`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,26 @@ from d2v.objectives.base import Objective
 CONFIG, ENCODER, TEACHER = "config.json", "encoder.safetensors", "teacher.safetensors"
 
 
+WeightsOf = Callable[[nn.Module, Callable[[str], bool]], dict[str, Tensor]]
+"""(module, which names) -> weights on the CPU that share no memory; empty in a process that is not to write."""
+
+
+def own_weights(module: nn.Module, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Copies of the weights of a module that is whole in this process."""
+    own = module.state_dict()
+    return {name: value.detach().cpu().contiguous().clone() for name, value in own.items() if wanted(name)}
+
+
 def save_encoder(
-    folder: Path, objective: Objective, modality: str, recipe: TrainConfig, extra: Mapping[str, Any] | None = None
+    folder: Path,
+    objective: Objective,
+    modality: str,
+    recipe: TrainConfig,
+    extra: Mapping[str, Any] | None = None,
+    weights_of: WeightsOf = own_weights,
 ) -> None:
-    """Write student and teacher encoders with what is needed to rebuild and feed them.
+    """Write the student's encoder, and the teacher's if there is one, with what is needed to rebuild and feed them.
+    One of the two is in memory at a time.
 
     Args:
         folder: created if it is not there.
@@ -31,12 +48,32 @@ def save_encoder(
         modality: registry name.
         recipe: the train block they were built from.
         extra: further plain values for `config.json`, such as normalisation and class names.
+        weights_of: gathers weights that are spread over processes; all of them call this function then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(_plain(objective.student.state_dict()), folder / ENCODER)
-    save_file(_plain(objective.teacher.whole_state(objective.student)), folder / TEACHER)
-    config = {"format": 1, "modality": modality, "recipe": recipe.model_dump(mode="json"), **(extra or {})}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    _write(weights_of(objective.student, lambda name: True), folder / ENCODER)
+    (folder / TEACHER).unlink(missing_ok=True)  # that of another objective, trained here before
+    if objective.teacher is not None:
+        _write(teacher_weights(objective, weights_of), folder / TEACHER)
+    if (folder / ENCODER).exists():
+        config = {"format": 1, "modality": modality, "recipe": recipe.model_dump(mode="json"), **(extra or {})}
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def teacher_weights(objective: Objective, weights_of: WeightsOf = own_weights) -> dict[str, Tensor]:
+    """The weights of a whole encoder: the teacher's, and the student's where it has none of its own."""
+    if objective.teacher is None:
+        return weights_of(objective.student, lambda name: True)
+    own = objective.teacher.encoder.state_dict().keys()
+    return {
+        **weights_of(objective.student, lambda name: name not in own),
+        **weights_of(objective.teacher.encoder, lambda name: True),
+    }
+
+
+def _write(weights: dict[str, Tensor], file: Path) -> None:
+    if weights:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, file)
 
 
 def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str, Any]]:
@@ -46,13 +83,17 @@ def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str
         (encoder, contents of config.json).
 
     Raises:
-        CheckpointError: a file is missing or damaged, or the weights do not fit the recipe.
+        CheckpointError: a file is missing or damaged, the weights do not fit the recipe, or there is no teacher.
     """
     config = read_config(folder)
     modality = registry.get(config["modality"])
     recipe = parse(modality.train_config, config["recipe"], at="recipe")
     encoder = modality.build_encoder(recipe)
     weights = folder / (TEACHER if teacher else ENCODER)
+    if teacher and not weights.exists():
+        raise CheckpointError(
+            f"{folder} has no {TEACHER}, as {recipe.objective.name} wrote it: load the student instead"
+        )
     try:
         state = load_file(weights)
     except (OSError, SafetensorError) as error:
@@ -81,7 +122,3 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
         listed = "\n  ".join(sorted(lines))
         raise CheckpointError(f"{origin} does not fit the model; use the recipe it was trained with:\n  {listed}")
     module.load_state_dict(dict(state))
-
-
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}

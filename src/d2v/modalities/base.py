@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +34,38 @@ class ProbeSet:
     class_names: tuple[str, ...]
 
 
+class LabelledPart(Protocol):
+    """Whole items of one part of a prepared folder with what is known of them, for fine-tuning."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int64 class ids, UNLABELLED without one."""
+        ...
+
+    @property
+    def scores(self) -> np.ndarray | None:
+        """(n,) float64 numbers to predict, NaN without one; None where the data has none."""
+        ...
+
+    @property
+    def texts(self) -> Sequence[str | None]:
+        """(n,) what was said, or the names of all classes with commas between."""
+        ...
+
+    @property
+    def seconds(self) -> np.ndarray | None:
+        """(n,) how long recordings are; None for other data."""
+        ...
+
+    def inputs(self, rows: np.ndarray) -> Inputs:
+        """Some items as they are, normalised, side by side."""
+        ...
+
+    def augmented(self, keys: SampleKeys) -> Inputs:
+        """Items `keys.indices` for training; a pure function of (the recipe's seed, epoch, sample id)."""
+        ...
+
+
 class PreparedData(Protocol):
     """A prepared folder opened for reading."""
 
@@ -52,18 +84,78 @@ class PreparedData(Protocol):
         """Class names by id; empty when unlabelled."""
         ...
 
-    def train_lengths(self, recipe: TrainConfig) -> np.ndarray | None:
+    def train_lengths(self, recipe: Any) -> np.ndarray | None:
         """(num_train,) int64 input positions of each item, no more than the recipe's longest crop; None where all
         items are alike."""
         ...
 
-    def batch(self, keys: SampleKeys, recipe: TrainConfig) -> Batch:
+    def batch(self, keys: SampleKeys, recipe: Any) -> Batch:
         """Load, crop to `keys.length`, augment and normalise; a pure function of (recipe.seed, epoch, sample id)."""
         ...
 
     def probe_set(self, recipe: TrainConfig) -> ProbeSet:
         """The fixed probe set at the encoder's input size."""
         ...
+
+
+@dataclass(frozen=True)
+class Patches:
+    """What tokens hold, for objectives that reconstruct it. Inputs are all alike, without padding.
+
+    Attributes:
+        values: P, numbers that a token holds.
+        cut: inputs -> (B, T, P).
+        positions: width -> (1, T, width) fixed positions.
+    """
+
+    values: int
+    cut: Callable[[Tensor], Tensor]
+    positions: Callable[[int], Tensor]
+
+
+@dataclass(frozen=True)
+class LocalFrames:
+    """Local features on the way from inputs to the encoder.
+
+    Attributes:
+        raw_BTC: as they are first made.
+        normal_BTC: after their norm; they are what is quantised.
+        projected_BTD: what the encoder goes on from, the stem's local features.
+    """
+
+    raw_BTC: Tensor
+    normal_BTC: Tensor
+    projected_BTD: Tensor
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Local features, for objectives that compare them.
+
+    Attributes:
+        channels: C.
+        make: (encoder, inputs, factor on the gradient of what makes the raw features) -> LocalFrames.
+    """
+
+    channels: int
+    make: Callable[[Encoder, Tensor, float], LocalFrames]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Token ids, for objectives that name words.
+
+    Attributes:
+        size: W, ids from 0.
+        first_word: special tokens come before it.
+        mask_id: stands for a hidden word; words are the ids from `first_word` up to it.
+        table: encoder -> (W, D) its vectors of all words, which predictions are multiplied by.
+    """
+
+    size: int
+    first_word: int
+    mask_id: int
+    table: Callable[[Encoder], Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,6 +179,8 @@ class Modality:
         baseline_features: inputs -> (n, d) plain features that an encoder must beat.
         describe: data -> plain values that travel with a trained encoder: normalisation, class names.
         example_request: config.json of an encoder -> raw items as a user sends them, for the model's signature.
+        labelled: (data, the recipe's finetune block, the encoder's train block) -> the parts "train" and "test" for
+            fine-tuning.
         free_axes: axes of such a request along which requests may differ; the first is the number of items.
         to_inputs: (raw items, config.json) -> model inputs; raises DataError for what does not fit.
         to_pictures: (inputs, data) -> (n, height, width, 3) uint8 for people.
@@ -94,6 +188,9 @@ class Modality:
             may have cells left over.
         pictures_per_row: how many of them fit side by side on a page.
         packages: what serving an encoder of it needs beside the shared packages.
+        patches: recipe -> Patches; None where tokens hold nothing to reconstruct (see `d2v.objectives.mae`).
+        frames: recipe -> Frames; None where local features are nothing to compare (`d2v.objectives.wav2vec2`).
+        vocabulary: recipe -> Vocabulary; None where tokens are no words (`d2v.objectives.mlm`).
     """
 
     name: str
@@ -113,9 +210,13 @@ class Modality:
     to_inputs: Callable[[Any, dict[str, Any]], Inputs]
     to_pictures: Callable[[Inputs, Any], np.ndarray]
     picture_grid: Callable[[int], tuple[int, int]]
+    labelled: Callable[[Any, Any, Any], Mapping[str, LabelledPart]] | None = None
     free_axes: tuple[int, ...] = (0,)
     pictures_per_row: int = 8
     packages: tuple[str, ...] = ()
+    patches: Callable[[Any], Patches] | None = None
+    frames: Callable[[Any], Frames] | None = None
+    vocabulary: Callable[[Any], Vocabulary] | None = None
 
     @property
     def train_config(self) -> type[TrainConfig]:

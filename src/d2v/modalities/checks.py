@@ -14,8 +14,9 @@ def check_heads(width: int, heads: int) -> None:
 
 
 def check_targets(recipe: TrainConfig, depth: int) -> None:
-    """Targets are made of no more blocks than the trunk has."""
-    layers = recipe.objective.targets.top_k_layers
+    """Targets that are made of a teacher's blocks are made of no more than the trunk has."""
+    targets = getattr(recipe.objective, "targets", None)
+    layers = 0 if targets is None else targets.top_k_layers
     if layers > depth:
         raise ValueError(
             f"objective.targets.top_k_layers {layers} is more than encoder.depth {depth}: set it to at most {depth}"

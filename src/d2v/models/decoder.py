@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from d2v.config import DecoderConfig
 from d2v.models.blocks import bert_init
+from d2v.models.shards import count_in_products
 
 NORM_EPS = 1e-5
 
@@ -83,4 +84,4 @@ class ConvDecoder(nn.Module):
 
     def flops(self, tokens: int) -> float:
         """Multiply-adds times two of one row's forward pass."""
-        return 2.0 * tokens * sum(p.numel() for p in self.parameters() if p.ndim > 1)
+        return 2.0 * tokens * count_in_products(self.parameters())

@@ -8,13 +8,14 @@ Lengths are tokens of a row that are not padding.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from d2v.models.masking import Masks, is_padding
+from d2v.models.shards import count_in_products
 
 
 class Stem(nn.Module, ABC):
@@ -60,7 +61,7 @@ class Stem(nn.Module, ABC):
 
     def local_flops(self, tokens: int) -> float:
         """Multiply-adds times two of making `tokens` local features."""
-        return 2.0 * tokens * sum(p.numel() for p in self.local.parameters() if p.ndim > 1)
+        return 2.0 * tokens * count_in_products(self.local.parameters())
 
     def place_flops(self, tokens: int) -> float:
         """Multiply-adds times two of placing one row of `tokens` tokens."""
@@ -95,7 +96,16 @@ class Encoder(nn.Module):
         final_norm: applied after the trunk (pre-norm encoders).
         context_dropout: after the context norm.
         layer_drop: probability that training skips a block: (of the prenet, of the trunk).
+
+    Attributes:
+        num_extra: E.
+        layer_drop_seed: what decides which blocks are skipped. All parts of an update must have the same: ranks that
+            gather a block's shards together must not disagree about it.
+        activation_checkpointing: backward computes each block's activations again instead of finding them stored.
     """
+
+    layer_drop_seed = 0
+    activation_checkpointing = False
 
     def __init__(
         self,
@@ -112,6 +122,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.width = width
         self.stem = stem
+        self.num_extra = extra_tokens
         self.extra_tokens = nn.Parameter(torch.randn(1, extra_tokens, width)) if extra_tokens else None
         self.context_norm = context_norm
         self.context_dropout = nn.Dropout(context_dropout)
@@ -119,11 +130,6 @@ class Encoder(nn.Module):
         self.blocks = blocks
         self.final_norm = final_norm
         self.layer_drop = layer_drop
-
-    @property
-    def num_extra(self) -> int:
-        """E, the number of extra tokens."""
-        return 0 if self.extra_tokens is None else self.extra_tokens.shape[1]
 
     def encode(
         self,
@@ -147,23 +153,35 @@ class Encoder(nn.Module):
         if self.context_norm is not None:
             x = self.context_norm(x)
         x = self.context_dropout(x)
-        for block in self._kept(self.prenet, self.layer_drop[0]):
-            x, _ = block(x, bias)
+        prenet, trunk = self._kept()
+        for block in prenet:
+            x, _ = self._run(block, x, bias)
         activations: list[Tensor] = []
-        for block in self._kept(self.blocks, self.layer_drop[1]):
-            x, ffn = block(x, bias)
+        for block in trunk:
+            x, ffn = self._run(block, x, bias)
             if activation is not None:
                 activations.append((ffn if activation == "ffn" else x)[:, self.num_extra :])
         if self.final_norm is not None:
             x = self.final_norm(x)
         return Encoded(x[:, self.num_extra :], x[:, : self.num_extra], activations)
 
-    def _kept(self, blocks: nn.ModuleList, rate: float) -> Iterable[nn.Module]:
-        """The blocks that this pass runs (LayerDrop, Fan et al. 2020); all of them in evaluation."""
-        if not self.training or rate == 0.0:
-            return blocks
-        keep = torch.rand(len(blocks), device="cpu") >= rate
-        return [block for block, kept in zip(blocks, keep.tolist(), strict=True) if kept]
+    def _run(self, block: nn.Module, x_RTD: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            output: tuple[Tensor, Tensor] = checkpoint(block, x_RTD, bias, use_reentrant=False)
+            return output
+        return block(x_RTD, bias)
+
+    def _kept(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The blocks of prenet and trunk that this pass runs (LayerDrop, Fan et al. 2020); all in evaluation."""
+        if not self.training or not any(self.layer_drop):
+            return list(self.prenet), list(self.blocks)
+        generator = torch.Generator().manual_seed(self.layer_drop_seed)
+
+        def drawn(blocks: nn.ModuleList, rate: float) -> list[nn.Module]:
+            kept = torch.rand(len(blocks), generator=generator, device="cpu") >= rate
+            return [block for block, keep in zip(blocks, kept.tolist(), strict=True) if keep]
+
+        return drawn(self.prenet, self.layer_drop[0]), drawn(self.blocks, self.layer_drop[1])
 
     def _without_padding(self, bias: Tensor | None, lengths: Tensor | None, tokens: int) -> Tensor | None:
         """The bias with minus infinity for keys that are padding."""
@@ -199,5 +217,5 @@ class Encoder(nn.Module):
     def flops(self, tokens: int) -> float:
         """Multiply-adds times two of one forward pass of prenet and trunk over `tokens` tokens of one row."""
         n = tokens + self.num_extra
-        linear = sum(p.numel() for block in (*self.prenet, *self.blocks) for p in block.parameters() if p.ndim == 2)
+        linear = count_in_products((*self.prenet.parameters(), *self.blocks.parameters()))
         return 2.0 * n * linear + 4.0 * n * n * self.width * (len(self.prenet) + len(self.blocks))

@@ -9,9 +9,12 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from d2v.models.encoder import Encoder
+from d2v.models.shards import held
+
+_Pair = tuple[nn.Parameter, nn.Parameter]
 
 
 class Teacher(nn.Module):
@@ -30,49 +33,35 @@ class Teacher(nn.Module):
         if shared_local:
             del self.encoder.stem.local
         self._copied = copied
-        self._pairs: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
+        self._pairs: tuple[list[_Pair], list[_Pair]] | None = None
 
     def train(self, mode: bool = True) -> Teacher:
         """A teacher never trains: no dropout, no drop path."""
         return super().train(False)
 
-    def _paired(self, student: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """(averaged teacher, averaged student, copied teacher, copied student) tensors."""
+    def _paired(self, student: nn.Module) -> tuple[list[_Pair], list[_Pair]]:
+        """(teacher's, student's) parameters that are averaged, and those that are taken over."""
         sources = dict(student.named_parameters())
-        averaged, averaged_from, copied, copied_from = [], [], [], []
+        averaged: list[_Pair] = []
+        taken: list[_Pair] = []
         for name, parameter in self.encoder.named_parameters():
             source = sources[name]
-            if source.requires_grad and not name.startswith(self._copied or ("\0",)):
-                averaged.append(parameter.data)
-                averaged_from.append(source.data)
-            else:
-                copied.append(parameter.data)
-                copied_from.append(source.data)
-        for name, buffer in self.encoder.named_buffers():
-            copied.append(buffer)
-            copied_from.append(student.get_buffer(name))
-        return averaged, averaged_from, copied, copied_from
+            averages = source.requires_grad and not name.startswith(self._copied or ("\0",))
+            (averaged if averages else taken).append((parameter, source))
+        return averaged, taken
 
     @torch.no_grad()
     def update(self, student: nn.Module, decay: float) -> None:
-        """Absorb the student with decay tau in one fused call; at tau >= 1 the teacher is frozen."""
+        """Absorb the student with decay tau in one fused call; at tau >= 1 the teacher is frozen.
+
+        An average of elements needs no other element, so under ZeRO-3 each rank averages its shards of teacher and
+        student, which are cut alike, and nothing is communicated.
+        """
         if decay >= 1.0:
             return
-        if self._pairs is None or not self._still_paired(student):
-            self._pairs = self._paired(student)
-        averaged, averaged_from, copied, copied_from = self._pairs
-        torch._foreach_lerp_(averaged, averaged_from, 1.0 - decay)
-        if copied:
-            torch._foreach_copy_(copied, copied_from)
-
-    def whole_state(self, student: Encoder) -> dict[str, Tensor]:
-        """The state of a whole encoder: the teacher's, with the student's where it has none of its own."""
-        return {**student.state_dict(), **self.encoder.state_dict()}
-
-    def _still_paired(self, student: nn.Module) -> bool:
-        """Whether the cached tensors still are the modules' own (a load or a move replaces them)."""
-        if self._pairs is None:
-            return False
-        cached = {t.data_ptr() for group in self._pairs for t in group}
-        first_student, first_teacher = next(student.parameters()), next(self.encoder.parameters())
-        return first_student.data_ptr() in cached and first_teacher.data_ptr() in cached
+        self._pairs = self._pairs or self._paired(student)
+        averaged, taken = ([(held(own), held(source)) for own, source in pairs] for pairs in self._pairs)
+        taken += [(buffer, student.get_buffer(name)) for name, buffer in self.encoder.named_buffers()]
+        torch._foreach_lerp_([own for own, _ in averaged], [source for _, source in averaged], 1.0 - decay)
+        if taken:
+            torch._foreach_copy_([own for own, _ in taken], [source for _, source in taken])

@@ -1,22 +1,28 @@
 """What every objective is: the one module that the engine trains.
 
-Shape legend: B samples, T tokens, D width.
+Shape legend: B samples, T tokens, D width, N hidden tokens of all samples.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from d2v.config import ObjectiveConfig
+from d2v.config import TrainConfig
 from d2v.data.batch import Batch
+from d2v.data.random import STREAM_MASK, mix
+from d2v.modalities.base import Modality
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
-from d2v.models.targets import make_targets
 from d2v.models.teacher import Teacher
+
+DrawMasks = Callable[[Tensor, int, Tensor | None], Tensor]
+"""Keys (R,), T, lengths (R,) or None -> is_masked (R, T)."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,41 @@ class LossOutput:
 
 
 class Objective(nn.Module, ABC):
-    """A student, its teacher and a loss.
+    """A student and a loss.
 
     Args:
-        config: the objective's block of the recipe.
         student: the encoder to train.
         longest: T of the longest sequence.
+
+    Attributes:
+        needs: the field of a modality that the targets come from, and without which it cannot be trained; None where
+            every modality will do.
+        teacher: what the targets come from; None where they come from the data.
     """
 
-    def __init__(self, config: ObjectiveConfig, student: Encoder, longest: int) -> None:
+    needs: ClassVar[str | None] = None
+    teacher: Teacher | None
+
+    def __init__(self, student: Encoder, longest: int) -> None:
         super().__init__()
-        self.student, self.longest = student, longest
-        self.teacher = Teacher(student, config.ema.copied, config.ema.shared_local)
-        self._targets, self._shared_local = config.targets, config.ema.shared_local
+        self.student, self.longest, self.teacher = student, longest, None
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Any, student: Encoder, modality: Modality, recipe: TrainConfig) -> Objective:
+        """The objective around a student, its other weights drawn from torch's generator.
+
+        Args:
+            config: the objective's block of the recipe.
+            student: the encoder to train.
+            modality: gives masks, and targets where they come from the data.
+            recipe: for the modality's functions.
+        """
+
+    @classmethod
+    def supply(cls, modality: Modality, recipe: TrainConfig) -> Any:
+        """What the modality gives for `needs`."""
+        return getattr(modality, str(cls.needs))(recipe)
 
     @abstractmethod
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
@@ -53,29 +81,46 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
-        """One forward pass of teacher, student and loss."""
+        """One forward pass and its loss."""
 
     @abstractmethod
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Floating point operations of one training update per sample of `tokens` tokens: stem, teacher, student,
         decoder, total."""
 
+    def part_of(self, name: str) -> str:
+        """The part that a parameter belongs to; parts can have learning rates of their own."""
+        return "all"
+
+    def rate_of(self, part: str, update: int) -> float:
+        """What the learning rate of a part is multiplied by at an update, from 0."""
+        return 1.0
+
+    def teacher_decay(self, update: int) -> float | None:
+        """Decay of the teacher's step after optimiser update number `update`, from 1; None without a teacher."""
+        return None
+
     def update_teacher(self, decay: float) -> None:
-        """The EMA step, after the optimiser's."""
-        self.teacher.update(self.student, decay)
+        """The teacher's step, after the optimiser's."""
 
-    @torch.no_grad()
-    def teacher_local(self, inputs: Tensor, student_local_BTD: Tensor) -> Tensor:
-        """(B, T, D) the local features that the teacher continues from: its own, or the student's if they share."""
-        return student_local_BTD.detach() if self._shared_local else self.teacher.encoder.stem(inputs)
 
-    @torch.no_grad()
-    def targets(self, local_BTD: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T, D) normalised average of the teacher's top layers on the whole sequence.
+def mask_keys(batch: Batch, seed: int, device: torch.device | str) -> Tensor:
+    """(B,) keys of one mask per sample."""
+    return mix(seed, STREAM_MASK, batch.update, batch.sample_ids.to(device))
 
-        Args:
-            local_BTD: from `teacher_local`.
-            lengths: (B,) tokens that are not padding, or None.
-        """
-        encoded = self.teacher.encoder.encode(local_BTD, lengths, activation=self._targets.activation)
-        return make_targets(encoded.activations, self._targets, lengths)
+
+def ragged_masks(student: Encoder, draw: DrawMasks, batch: Batch, seed: int, device: torch.device | str) -> Masks:
+    """One mask per sample, which may hide different numbers of tokens."""
+    lengths = None if batch.lengths is None else student.token_lengths(batch.lengths.to(device))
+    return Masks.ragged(draw(mask_keys(batch, seed, device), student.stem.num_tokens(batch.inputs), lengths))
+
+
+def hidden_tokens(x: Tensor, masks: Masks) -> Tensor:
+    """(B, T, ...) -> (N, ...) at hidden tokens, under one mask per sample.
+
+    Where all rows hide as many, their number is known and nothing waits for the device.
+    """
+    if masks.masked_idx is None:
+        return x[masks.is_masked]
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    return x[rows, masks.masked_idx[:, 0]].flatten(0, 1)

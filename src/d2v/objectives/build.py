@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 
-from d2v.config import Data2Vec2Config, TrainConfig
+from d2v.config import TrainConfig
+from d2v.errors import ConfigError
 from d2v.modalities.base import Modality
-from d2v.models.decoder import ConvDecoder
 from d2v.objectives.base import Objective
 from d2v.objectives.data2vec1 import Data2Vec1
 from d2v.objectives.data2vec2 import Data2Vec2
+from d2v.objectives.mae import Mae
+from d2v.objectives.mlm import Mlm
+from d2v.objectives.wav2vec2 import Wav2Vec2
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "data2vec2": Data2Vec2,
+    "data2vec1": Data2Vec1,
+    "mae": Mae,
+    "wav2vec2": Wav2Vec2,
+    "mlm": Mlm,
+}
+"""By the name that a recipe has for them."""
+
+
+def fitting(modality: Modality) -> list[str]:
+    """Names of the objectives that the modality has all for."""
+    return [name for name, kind in OBJECTIVES.items() if kind.needs is None or getattr(modality, kind.needs)]
 
 
 def build_objective(modality: Modality, recipe: TrainConfig) -> Objective:
@@ -19,14 +34,17 @@ def build_objective(modality: Modality, recipe: TrainConfig) -> Objective:
 
     Works under `torch.device("meta")`, so a recipe can be checked without its memory. Leaves torch's global
     generator as it found it.
+
+    Raises:
+        ConfigError: the modality has no such targets as the objective needs.
     """
-    config, draw = recipe.objective, partial(modality.draw_masks, recipe)
+    name = recipe.objective.name
+    if name not in (known := fitting(modality)):
+        raise ConfigError(
+            f"objective {name} does not fit {modality.name}, which has no {OBJECTIVES[name].needs}: set "
+            f"train.objective.name={' or '.join(known)}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         student = modality.build_encoder(recipe)
-        longest = modality.max_tokens(recipe)
-        if not isinstance(config, Data2Vec2Config):
-            return Data2Vec1(config, student, longest, draw)
-        decoder = ConvDecoder(student.width, config.decoder, modality.grid(recipe))
-        hidden = partial(modality.hidden_tokens, recipe)
-        return Data2Vec2(config, student, decoder, longest, hidden, draw, recipe.seed)
+        return OBJECTIVES[name].build(recipe.objective, student, modality, recipe)

@@ -6,22 +6,23 @@ Shape legend: B samples, T tokens, D width, N hidden tokens of all samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from d2v.config import Data2Vec1Config
+from d2v.config import Data2Vec1Config, TrainConfig
 from d2v.data.batch import Batch
-from d2v.data.random import STREAM_MASK, mix
+from d2v.modalities.base import Modality
 from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, gather_tokens
 from d2v.models.targets import mean_std, regression_loss
-from d2v.objectives.base import LossOutput, Objective
+from d2v.objectives.base import DrawMasks, LossOutput, ragged_masks
+from d2v.objectives.self_distillation import SelfDistillation
 
 
-class Data2Vec1(Objective):
+class Data2Vec1(SelfDistillation):
     """Replace hidden tokens by a learned vector, encode the full sequence, regress the teacher's layers.
 
     Args:
@@ -31,23 +32,20 @@ class Data2Vec1(Objective):
         draw: keys (B,), T, lengths (B,) or None -> is_masked (B, T); rows may differ in their counts.
     """
 
-    def __init__(
-        self,
-        config: Data2Vec1Config,
-        student: Encoder,
-        longest: int,
-        draw: Callable[[Tensor, int, Tensor | None], Tensor],
-    ) -> None:
+    def __init__(self, config: Data2Vec1Config, student: Encoder, longest: int, draw: DrawMasks) -> None:
         super().__init__(config, student, longest)
         self.config, self._draw = config, draw
         self.mask_token = nn.Parameter(student.stem.mask_vector())
         self.head = _make_head(config.head, student.width)
 
+    @classmethod
+    def build(cls, config: Data2Vec1Config, student: Encoder, modality: Modality, recipe: TrainConfig) -> Data2Vec1:
+        """With the masks of the modality."""
+        return cls(config, student, modality.max_tokens(recipe), partial(modality.draw_masks, recipe))
+
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
         """One mask per sample."""
-        keys = mix(seed, STREAM_MASK, batch.update, batch.sample_ids.to(device))
-        lengths = None if batch.lengths is None else self.student.token_lengths(batch.lengths.to(device))
-        return Masks.ragged(self._draw(keys, self.student.stem.num_tokens(batch.inputs), lengths))
+        return ragged_masks(self.student, self._draw, batch, seed, device)
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """One masked view of each sample against the teacher's view of the whole."""
@@ -80,7 +78,7 @@ class Data2Vec1(Objective):
         stem, forward = self.student.stem, self.student.flops(tokens)
         placing = stem.place_flops(tokens)
         parts = {
-            "stem": (3.0 if self._shared_local else 4.0) * stem.local_flops(tokens),
+            "stem": (3.0 if self._ema.shared_local else 4.0) * stem.local_flops(tokens),
             "teacher": forward + placing,
             "student": 3.0 * (forward + placing),
             "decoder": 0.0,

@@ -7,18 +7,21 @@ Shape legend: B samples, M masks per sample, R = B*M rows, T tokens, V visible, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from d2v.config import Data2Vec2Config
+from d2v.config import Data2Vec2Config, TrainConfig
 from d2v.data.batch import Batch
 from d2v.data.random import STREAM_MASK, STREAM_NOISE, integers, mix
+from d2v.modalities.base import Modality
 from d2v.models.decoder import ConvDecoder
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, is_padding
 from d2v.models.targets import mean_std, regression_loss
-from d2v.objectives.base import LossOutput, Objective
+from d2v.objectives.base import DrawMasks, LossOutput
+from d2v.objectives.self_distillation import SelfDistillation
 
 NOISE_TABLE_SIZE = 2**20
 
@@ -45,7 +48,7 @@ class NoiseTable(nn.Module):
         return self.table.as_strided((places, window), (1, 1))[integers(keys, places)]
 
 
-class Data2Vec2(Objective):
+class Data2Vec2(SelfDistillation):
     """Encode the visible part under M masks, fill in with a decoder, regress the teacher's averaged layers.
 
     Args:
@@ -65,13 +68,20 @@ class Data2Vec2(Objective):
         decoder: ConvDecoder,
         longest: int,
         hidden: Callable[[int], int],
-        draw: Callable[[Tensor, int, Tensor | None], Tensor],
+        draw: DrawMasks,
         seed: int = 0,
     ) -> None:
         super().__init__(config, student, longest)
         self.config, self.hidden, self._draw = config, hidden, draw
         self.decoder = decoder
         self.noise = NoiseTable(longest * student.width, seed)
+
+    @classmethod
+    def build(cls, config: Data2Vec2Config, student: Encoder, modality: Modality, recipe: TrainConfig) -> Data2Vec2:
+        """With masks of the modality that hide as many tokens in every row, and a decoder over its grid."""
+        decoder = ConvDecoder(student.width, config.decoder, modality.grid(recipe))
+        hidden, draw = partial(modality.hidden_tokens, recipe), partial(modality.draw_masks, recipe)
+        return cls(config, student, decoder, modality.max_tokens(recipe), hidden, draw, recipe.seed)
 
     def _row_keys(self, stream: int, seed: int, update: int, sample_ids: Tensor) -> Tensor:
         """(R,) one key for each mask of each sample."""
@@ -148,7 +158,7 @@ class Data2Vec2(Objective):
         """Teacher forward on T tokens; M student and decoder passes, backward counted as two forwards."""
         masks, student, stem = self.config.masks_per_sample, self.student, self.student.stem
         parts = {
-            "stem": (3.0 if self._shared_local else 4.0) * stem.local_flops(tokens),
+            "stem": (3.0 if self._ema.shared_local else 4.0) * stem.local_flops(tokens),
             "teacher": student.flops(tokens) + stem.place_flops(tokens),
             "student": 3.0 * masks * (student.flops(tokens - self.hidden(tokens)) + stem.place_flops(tokens)),
             "decoder": 3.0 * masks * self.decoder.flops(tokens),

@@ -54,6 +54,8 @@ PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
         "Standard deviation",
         (("train/target_std", "targets", BLUE, "-"), ("train/pred_std", "predictions", ORANGE, "-")),
     ),
+    ("Accuracy at hidden tokens", (("train/accuracy", "accuracy", BLUE, "-"),)),
+    ("Codebook entries in use", (("train/code_perplexity", "perplexity", BLUE, "-"),)),
     (
         "Online probe accuracy",
         (
@@ -68,7 +70,7 @@ PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
 
 
 def draw_curves(history: pd.DataFrame, path: Path) -> Path:
-    """Loss, learning rate, EMA decay, standard deviations, probes and rank over updates.
+    """Loss, learning rate, EMA decay, standard deviations, accuracies, probes and rank over updates.
 
     Args:
         history: column `update` and one column a metric; a metric may be absent from some rows. Panels without

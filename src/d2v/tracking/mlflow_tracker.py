@@ -32,6 +32,9 @@ class MlflowTracker:
         self._run_id = run_id
         self._client = MlflowClient(uri)
 
+    def __reduce__(self) -> tuple[type[MlflowTracker], tuple[str, str]]:
+        return MlflowTracker, (self._run_id, self._client.tracking_uri)
+
     @property
     def run_id(self) -> str | None:
         """The run's id."""

@@ -2,40 +2,50 @@
 
 A checkpoint is a folder `update-00000500`, written under a temporary name, synced and renamed:
 
-    model.safetensors   student, teacher and decoder in fp32
-    optimizer.pt        optimiser state and random generators (loaded with weights_only)
-    history.csv         the metrics logged so far
-    state.json          update, recipe, data fingerprint, versions; size and SHA-256 of every file above
+    trained.safetensors      student, decoder and heads in fp32
+    teacher.safetensors      the teacher, where there is one
+    exp_avg.safetensors      AdamW's moments, by the parameter's name
+    exp_avg_sq.safetensors
+    generators.pt            random generators (loaded with weights_only)
+    history.csv              the metrics logged so far
+    state.json               update, recipe, data fingerprint, versions; size and SHA-256 of every file above
+
+Whatever the ranks and the ZeRO stage, the files are the same: every rank reads its part of them.
 """
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
 import platform
-import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from d2v import __version__
 from d2v.data.disk import sync
 from d2v.errors import CheckpointError
+from d2v.models.shards import count
 from d2v.objectives.base import Objective
 from d2v.progress import say
-from d2v.training.engine import Engine
+from d2v.training import generators
+from d2v.training.engine import MOMENTS, Engine
 from d2v.training.history import History
+from d2v.training.states import take_moments_over, trained, whole_moments, whole_weights
 
-FORMAT = 1
-_STATE, _MODEL, _OPTIMIZER, _HISTORY = "state.json", "model.safetensors", "optimizer.pt", "history.csv"
+FORMAT = 2
+_TRAINED, _TEACHER = "trained.safetensors", "teacher.safetensors"
+_STATE, _GENERATORS, _HISTORY = "state.json", "generators.pt", "history.csv"
 
 
 @dataclass
@@ -73,25 +83,59 @@ class Checkpoint:
 
 
 def save(folder: Path, state: RunState, objective: Objective, engine: Engine, history: History, keep: int) -> Path:
-    """Write the checkpoint of `state.update` and remove those beyond the newest `keep`.
+    """Write the checkpoint of `state.update` and remove those beyond the newest `keep`. All ranks call it; rank 0 holds
+    one full copy of the weights or of one moment at a time, and the others wait until it has written them.
 
     Raises:
         CheckpointError: the disk is full or failed; earlier checkpoints are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"update-{state.update:08d}"
-    temporary = folder / f".{target.name}.tmp"
-    # copied, because safetensors takes no tensors that share memory
-    tensors = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in objective.state_dict().items()}
-    optimizer = {"optimizer": engine.state_dict(), "generators": _generators()}
-    needed = sum(t.nbytes for t in tensors.values()) + _bytes_of(engine.state_dict())
+    parts = _parts(objective, engine)
+    if engine.place.leads:
+        _write(target, state, parts, history, _needed_bytes(objective))
+        _prune(folder, keep)
+    else:
+        collections.deque(parts, maxlen=0)
+    engine.ranks.wait()
+    return target
+
+
+def _parts(objective: Objective, engine: Engine) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """(file, tensors) one after the other; all ranks must take them all."""
+    yield _TRAINED, whole_weights(objective, engine, lambda name: not _is_teachers(name))
+    if objective.teacher is not None:
+        yield _TEACHER, whole_weights(objective, engine, _is_teachers)
+    for moment in MOMENTS:
+        yield f"{moment}.safetensors", whole_moments(objective, engine, moment)
+
+
+def _is_teachers(name: str) -> bool:
+    return name.startswith("teacher.")
+
+
+def _needed_bytes(objective: Objective) -> int:
+    return 4 * (count(objective.parameters()) + len(MOMENTS) * count(trained(objective).values()))
+
+
+def _write(
+    target: Path,
+    state: RunState,
+    parts: Iterator[tuple[str, dict[str, Tensor]]],
+    history: History,
+    needed_bytes: int,
+) -> None:
+    """A folder that gets its name when all of it is on the disk."""
+    folder, temporary = target.parent, target.with_name(f".{target.name}.tmp")
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        _refuse_if_full(folder, needed)
+        _refuse_if_full(folder, needed_bytes)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        save_file(tensors, temporary / _MODEL)
-        with (temporary / _OPTIMIZER).open("wb") as file:
-            torch.save(optimizer, file)
+        for file, tensors in parts:
+            save_file(tensors, temporary / file)
+            del tensors  # before the next ones are gathered
+        with (temporary / _GENERATORS).open("wb") as stream:
+            torch.save(generators.states(), stream)
         history.write(temporary / _HISTORY)
         _write_state(temporary, state)
         for path in temporary.iterdir():
@@ -105,11 +149,9 @@ def save(folder: Path, state: RunState, objective: Objective, engine: Engine, hi
         free = shutil.disk_usage(folder).free
         raise CheckpointError(
             f"The checkpoint of update {state.update} could not be written to {folder}: {error}. It needs about "
-            f"{_megabytes(needed)}, and {_megabytes(free)} are free there. Earlier checkpoints are whole. Free some "
-            "space (or lower train.checkpoint.keep) and run the same command: it resumes."
+            f"{_megabytes(needed_bytes)}, and {_megabytes(free)} are free there. Earlier checkpoints are whole. Free "
+            "some space (or lower train.checkpoint.keep) and run the same command: it resumes."
         ) from error
-    _prune(folder, keep)
-    return target
 
 
 def _refuse_if_full(folder: Path, needed_bytes: int) -> None:
@@ -133,15 +175,6 @@ def _checksum(content: dict[str, Any]) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _bytes_of(value: Any) -> int:
-    """Bytes of all tensors in nested dictionaries and lists."""
-    if isinstance(value, torch.Tensor):
-        return value.nbytes
-    if isinstance(value, dict):
-        return sum(map(_bytes_of, value.values()))
-    return sum(map(_bytes_of, value)) if isinstance(value, list | tuple) else 0
 
 
 def _megabytes(count: int) -> str:
@@ -190,13 +223,22 @@ def newest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def load(checkpoint: Checkpoint, objective: Objective, engine: Engine) -> History:
-    """Put weights, optimiser and random generators back; returns the metrics logged until then."""
-    device = engine.place.device
-    objective.load_state_dict(load_file(checkpoint.path / _MODEL, device=str(device)))
-    stored = torch.load(checkpoint.path / _OPTIMIZER, map_location=device, weights_only=True)
-    engine.load_state_dict(stored["optimizer"])
-    _set_generators(stored["generators"])
+def load_weights(checkpoint: Checkpoint, objective: Objective) -> None:
+    """Put the weights back, before the engine cuts them into shards."""
+    state = load_file(checkpoint.path / _TRAINED)
+    if objective.teacher is not None:
+        state |= load_file(checkpoint.path / _TEACHER)
+    objective.load_state_dict(state)
+
+
+def load_rest(checkpoint: Checkpoint, objective: Objective, engine: Engine) -> History:
+    """Put moments and random generators back; returns the metrics logged until then."""
+    with ExitStack() as stack:
+        files = {m: stack.enter_context(safe_open(checkpoint.path / f"{m}.safetensors", "pt")) for m in MOMENTS}
+        take_moments_over(
+            objective, engine, lambda moment, name: files[moment].get_tensor(name), checkpoint.state.update
+        )
+    generators.restore(torch.load(checkpoint.path / _GENERATORS, weights_only=True))
     return History.read(checkpoint.path / _HISTORY)
 
 
@@ -244,34 +286,3 @@ def _looks_whole(path: Path) -> bool:
     except _DamagedError:
         return False
     return True
-
-
-# ---------------------------------------------------------------------------------------- generators
-
-
-def _generators() -> dict[str, Any]:
-    """States of the global generators as tensors and numbers. Training draws from keys alone; probes and
-    code around it may use these."""
-    python_version, python_state, python_gauss = random.getstate()
-    numpy_state: Any = np.random.get_state(legacy=False)
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": numpy_state | {"state": {"key": _as_tensor(numpy_state), "pos": numpy_state["state"]["pos"]}},
-        "python": [python_version, torch.tensor(python_state), python_gauss],
-    }
-
-
-def _as_tensor(numpy_state: Any) -> torch.Tensor:
-    return torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
-
-
-def _set_generators(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["torch"].cpu())
-    if len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
-    words = states["numpy"]["state"]["key"].cpu().numpy().astype(np.uint32)
-    position = states["numpy"]["state"]["pos"]
-    np.random.set_state(states["numpy"] | {"state": {"key": words, "pos": position}})
-    python_version, python_state, python_gauss = states["python"]
-    random.setstate((python_version, tuple(python_state.tolist()), python_gauss))

@@ -10,22 +10,30 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import copy
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from d2v.config import OptimizerConfig, TrainConfig
+from d2v.config import OptimizerConfig, RunConfig
 from d2v.data.batch import Batch
+from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
 from d2v.objectives.base import LossOutput, Objective
-from d2v.training.launch import Place
 from d2v.training.precision import Precision
+from d2v.training.ranks import Ranks
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's first and second moment."""
+
+_CLIP_EPS = 1e-6
 
 
 class _Forward(nn.Module):
@@ -38,113 +46,191 @@ class _Forward(nn.Module):
 
     def forward(self, batch: Batch, masks: Masks) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            output = self.objective(batch, masks)
+            # Not called as a module: parameters that stand directly in objective or encoder belong to this one then,
+            # whose output is tensors, so ZeRO-3 knows when backward needs them.
+            output = self.objective.forward(batch, masks)
         return output.loss_sum, output.statistics
 
 
-class Engine:
+class Engine(ABC):
     """Forward, backward and optimiser step of one rank; made by `open_engine`.
 
-    An update that is not finite is not applied, nor is any after it. That is decided on the device, so it costs
-    no wait; `first_bad_update` tells when asked.
+    An update that is not finite is not applied, nor is any after it; `first_bad_update` tells when asked.
 
     Attributes:
-        place: this rank.
+        ranks: this rank among all.
         precision: format of the products.
-        grad_norm: () norm of the last update's gradient before clipping.
+        zero_stage: what is sharded over the ranks.
+        optimizer: AdamW, whose parameters are flat shards under ZeRO.
+        grad_norm: () norm of the last update's gradient over all ranks, before clipping.
+        plain_student: on rank 0 under ZeRO-3, the student's modules without values; see `d2v.training.states`.
     """
 
-    def __init__(self, deepspeed_engine: Any, optimizer: torch.optim.AdamW, recipe: TrainConfig, place: Place) -> None:
-        self._engine, self._optimizer = deepspeed_engine, optimizer
+    def __init__(
+        self,
+        objective: Objective,
+        inner: Any,
+        optimizer: torch.optim.AdamW,
+        recipe: RunConfig,
+        ranks: Ranks,
+        precision: Precision,
+    ) -> None:
+        self._objective = objective
+        self.inner, self.optimizer = inner, optimizer
+        self.ranks, self.place = ranks, ranks.place
+        self.precision = precision
+        self.zero_stage: int = recipe.distributed.zero_stage
         self._clip_norm = recipe.optimizer.clip_norm
-        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.place = place
-        self.precision: Precision = "fp32"
-        self.grad_norm = torch.zeros((), device=place.device)
-        self._first_bad = torch.full((), -1, dtype=torch.int64, device=place.device)
+        self.grad_norm = torch.zeros((), device=self.place.device)
+        self.plain_student: Encoder | None = None
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """Teacher targets, student, decoder and loss of one micro-batch."""
-        loss_sum, statistics = self._engine(batch, masks)
+        loss_sum, statistics = self.inner(batch, masks)
         return LossOutput(loss_sum, statistics)
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of one micro-batch; `step` sums it over accumulation steps and ranks."""
-        self._engine.backward(loss * self.place.ranks, scale_wrt_gas=False)  # DeepSpeed averages over ranks
-
-    def sum_over_ranks(self, figure: Tensor) -> Tensor:
-        """The sum of one figure over all ranks."""
-        if self.place.ranks > 1:
-            torch.distributed.all_reduce(figure)
-        return figure
+        self.inner.backward(loss * self.place.ranks, scale_wrt_gas=False)  # DeepSpeed averages over ranks
 
     def step(self, update: int, lr: float, loss: Tensor) -> None:
         """Clip, and apply the update unless its loss or gradient is not finite.
-
-        Clipping rides on the fused optimiser's `grad_scale` and skipping on its `found_inf`: one pass over the
-        gradients less than scaling them first, and no wait for the device.
 
         Args:
             update: index of the update, from 0.
             lr: its learning rate.
             loss: () the update's loss on this rank.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        grads = [p.grad for p in self._parameters if p.grad is not None]
-        self.grad_norm = nn.utils.get_total_norm(grads, foreach=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * self._objective.rate_of(group["part"], update)
+        self._step(update, loss)
+
+    @abstractmethod
+    def _step(self, update: int, loss: Tensor) -> None: ...
+
+    @property
+    @abstractmethod
+    def waits_to_tell(self) -> bool:
+        """Whether `first_bad_update` waits for the device."""
+
+    @abstractmethod
+    def first_bad_update(self) -> int | None:
+        """Index of the first update that was not finite; None while all are."""
+
+
+class _ReplicatedEngine(Engine):
+    """Every rank holds everything (stage 0). Clipping rides on the fused optimiser's `grad_scale` and skipping on its
+    `found_inf`: one pass over the gradients less than scaling them first, and no wait for the device."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.place.device)
+        # Reduced below, before the norm is taken. One rank has nobody to reduce with; DeepSpeed would still flatten
+        # and copy back every gradient.
+        self.inner.enable_backward_allreduce = False
+
+    def _step(self, update: int, loss: Tensor) -> None:
+        for parameter in self._parameters:
+            if parameter.grad is None:  # of a block that was skipped; shards of gradients are zero there, too
+                parameter.grad = torch.zeros_like(parameter)
+        if self.place.ranks > 1:
+            self.inner.buffered_allreduce_fallback()
+        self.grad_norm = nn.utils.get_total_norm([p.grad for p in self._parameters], foreach=True)
         bad = ~torch.isfinite(self.grad_norm + loss)
         self._first_bad.copy_(torch.where((self._first_bad < 0) & bad, update, self._first_bad))
-        self._optimizer.found_inf = (self._first_bad >= 0).float()  # type: ignore[attr-defined]
+        self.optimizer.found_inf = (self._first_bad >= 0).float()  # type: ignore[attr-defined]
         if self._clip_norm is not None:
-            scale = (self.grad_norm / self._clip_norm).clamp_min(1.0)
-            self._optimizer.grad_scale = scale  # type: ignore[attr-defined]
-        self._engine.step()
+            scale = ((self.grad_norm + _CLIP_EPS) / self._clip_norm).clamp_min(1.0)
+            self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
+        self.inner.step()
+
+    @property
+    def waits_to_tell(self) -> bool:
+        return self.place.device.type != "cpu"
 
     def first_bad_update(self) -> int | None:
-        """Index of the first update that was not finite; None while all are. Waits for the device."""
         first = int(self._first_bad)
         return first if first >= 0 else None
 
-    def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state."""
-        return self._optimizer.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over an optimiser's state."""
-        self._optimizer.load_state_dict(state)
+class _ShardedEngine(Engine):
+    """DeepSpeed's ZeRO (stages 1 to 3), which clips and skips by itself, and waits for the norm in every step."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._first_bad: int | None = None
+        zero = self.inner.optimizer
+        if self.zero_stage == 3:
+            start_moments(self.optimizer, zero.fp32_partitioned_groups_flat)
+        else:
+            # DeepSpeed does this after the first group's first step and would find no moments of the second group.
+            start_moments(self.optimizer, zero.single_partition_of_fp32_groups)
+            zero._lazy_init_hp_params_optimizer_state()
+
+    def _step(self, update: int, loss: Tensor) -> None:
+        if self._first_bad is None:
+            self.inner.step()
+            self.grad_norm = torch.as_tensor(self.inner.get_global_grad_norm(), device=self.place.device)
+            if self.inner.optimizer.overflow:
+                self._first_bad = update
+
+    @property
+    def waits_to_tell(self) -> bool:
+        return False
+
+    def first_bad_update(self) -> int | None:
+        return self._first_bad
 
 
-def parameter_groups(objective: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Trained parameters with and without weight decay.
+def start_moments(optimizer: torch.optim.AdamW, parameters: Iterable[Tensor]) -> None:
+    """Give AdamW the state that it would make at its first step."""
+    for parameter in parameters:
+        moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
+        optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
+
+
+def parameter_groups(objective: Objective, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Trained parameters with and without weight decay, by the objective's parts.
 
     Vectors, scalars and biases are exempt unless `decay_all` (the reference meant to exempt them but never did).
-    The teacher has no gradient and is in neither group.
+    The teacher has no gradient and is in no group.
     """
-    decayed: list[nn.Parameter] = []
-    exempt: list[nn.Parameter] = []
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
-            plain = config.decay_all or (parameter.ndim > 1 and not name.endswith("bias"))
-            (decayed if plain else exempt).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+            decays = config.decay_all or (parameter.ndim > 1 and not name.endswith("bias"))
+            groups.setdefault((objective.part_of(name), decays), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": config.weight_decay if decays else 0.0, "part": part}
+        for (part, decays), parameters in sorted(groups.items(), key=lambda group: (group[0][0], not group[0][1]))
+    ]
 
 
 @contextlib.contextmanager
-def open_engine(objective: Objective, recipe: TrainConfig, place: Place, precision: Precision) -> Iterator[Engine]:
+def open_engine(objective: Objective, recipe: RunConfig, ranks: Ranks, precision: Precision) -> Iterator[Engine]:
     """Start DeepSpeed around `objective`, which moves to the device, and shut it down at the end.
 
+    Under ZeRO-3 the objective's parameters are cut into shards and must be read through `d2v.training.states`.
+
     Args:
-        objective: the module to train.
-        recipe: optimiser, accumulation and clipping.
-        place: this rank.
+        objective: the module to train, with its first or its resumed weights, the same on every rank.
+        recipe: optimiser, accumulation, clipping and sharding.
+        ranks: this rank among all.
         precision: format of the products.
     """
-    deepspeed = _import_deepspeed(place)
-    with _process_group(deepspeed, place):
+    place = ranks.place
+    deepspeed = _import_deepspeed(place.device)
+    # DeepSpeed calls torch's collectives by their old names.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
+    deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), dist_init_required=False, verbose=False)
+    objective.to(place.device).student.activation_checkpointing = recipe.distributed.activation_checkpointing
+    plain = None
+    if recipe.distributed.zero_stage == 3 and place.leads:
+        plain = copy.deepcopy(objective.student).to("meta")
+    try:
         optimizer = torch.optim.AdamW(
-            parameter_groups(objective.to(place.device), recipe.optimizer),
+            parameter_groups(objective, recipe.optimizer),
             lr=recipe.optimizer.lr,
             betas=recipe.optimizer.betas,
             eps=recipe.optimizer.eps,
@@ -152,35 +238,43 @@ def open_engine(objective: Objective, recipe: TrainConfig, place: Place, precisi
         )
         wrapped = _Forward(objective, place.device, precision)
         inner, *_ = deepspeed.initialize(
-            model=wrapped, optimizer=optimizer, config=_deepspeed_config(recipe, place), dist_init_required=False
+            model=wrapped, optimizer=optimizer, config=_deepspeed_config(recipe, ranks), dist_init_required=False
         )
-        # One rank has nobody to reduce with; DeepSpeed would still flatten and copy back every gradient.
-        inner.enable_backward_allreduce = place.ranks > 1
-        engine = Engine(inner, optimizer, recipe, place)
-        engine.precision = precision
+        kind = _ShardedEngine if recipe.distributed.zero_stage else _ReplicatedEngine
+        engine = kind(objective, inner, optimizer, recipe, ranks, precision)
+        engine.plain_student = plain
         try:
             yield engine
         finally:
             inner.destroy()
+    finally:
+        deepspeed.comm.destroy_process_group()
 
 
-def _deepspeed_config(recipe: TrainConfig, place: Place) -> dict[str, Any]:
-    parts = place.ranks * recipe.accumulation_steps
+def _deepspeed_config(recipe: RunConfig, ranks: Ranks) -> dict[str, Any]:
+    parts = ranks.place.ranks * recipe.accumulation_steps
+    stage = recipe.distributed.zero_stage
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": stage >= 2 and ranks.place.device.type == "cuda"}
+    if stage == 3:
+        # A small parameter would stay whole on every rank and be gathered again after every step, the teacher's too.
+        zero["stage3_param_persistence_threshold"] = 0
+    if recipe.distributed.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": ranks.place.device.type == "cuda"}
     return {
         "train_micro_batch_size_per_gpu": recipe.batch_unit // parts,
         "gradient_accumulation_steps": recipe.accumulation_steps,
         "managed_gradient_accumulation": False,  # one step() per update, after all its micro-batches
-        "gradient_clipping": 0.0,  # Engine.step clips, fused with the optimiser
-        "zero_optimization": {"stage": recipe.distributed.zero_stage if place.ranks > 1 else 0},
+        "gradient_clipping": (recipe.optimizer.clip_norm or 0.0) if stage else 0.0,  # stage 0 clips in Engine.step
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's CPU Adam would have to be compiled first
         "steps_per_print": sys.maxsize,
     }
 
 
-def _import_deepspeed(place: Place) -> Any:
+def _import_deepspeed(device: torch.device) -> Any:
     """Import DeepSpeed quietly and late (seconds, and hundreds of MB)."""
-    os.environ.setdefault("DS_ACCELERATOR", place.device.type)
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -190,28 +284,3 @@ def _import_deepspeed(place: Place) -> Any:
     # it by running compilers. No operator of its own is used here, so the answer to all is no.
     vars(deepspeed.ops).setdefault("__compatible_ops__", collections.defaultdict(bool))
     return deepspeed
-
-
-@contextlib.contextmanager
-def _process_group(deepspeed: Any, place: Place) -> Iterator[None]:
-    """The process group that DeepSpeed insists on; for one rank it meets itself in memory, without an address.
-
-    Restores what torch and DeepSpeed leave in the process: the group, LOCAL_RANK and the exception hook (which
-    would mark every later error with "[rank0]").
-    """
-    hook, local_rank = sys.excepthook, os.environ.get("LOCAL_RANK")
-    backend = "nccl" if place.device.type == "cuda" else "gloo"
-    os.environ["LOCAL_RANK"] = str(place.device.index or 0)
-    torch.distributed.init_process_group(
-        backend, store=torch.distributed.HashStore(), rank=place.rank, world_size=place.ranks
-    )
-    try:
-        deepspeed.init_distributed(dist_backend=backend, dist_init_required=False, verbose=False)
-        yield
-    finally:
-        deepspeed.comm.destroy_process_group()
-        sys.excepthook = hook
-        if local_rank is None:
-            os.environ.pop("LOCAL_RANK", None)
-        else:
-            os.environ["LOCAL_RANK"] = local_rank

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from d2v.config import TrainConfig
+from d2v.config import RunConfig
 from d2v.data.batch import Batch, SampleKeys
 from d2v.data.order import Order
 from d2v.modalities.base import PreparedData
@@ -24,7 +24,7 @@ _AHEAD = 2  # micro-batches made ahead by the thread, and by each worker process
 class _Loading(Dataset[Batch]):
     """Loads the micro-batch of a key; module level, so that worker processes can have it."""
 
-    def __init__(self, data: PreparedData, recipe: TrainConfig) -> None:
+    def __init__(self, data: PreparedData, recipe: RunConfig) -> None:
         self._data, self._recipe = data, recipe
 
     def __getitem__(self, keys: SampleKeys) -> Batch:
@@ -60,7 +60,7 @@ class Feed:
 
     data: PreparedData
     order: Order
-    recipe: TrainConfig
+    recipe: RunConfig
     place: Place
     start_update: int = 0
 

@@ -29,7 +29,12 @@ class Interrupts:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def request(self, name: str) -> None:
+        """Ask for what a first signal of this name asks for; any thread may."""
+        if self.requested is None:
+            self.requested = name
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
             raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name
+        self.request(signal.Signals(number).name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from d2v.config import TrainConfig
+from d2v.config import RunConfig
 from d2v.data.batch import Batch
 from d2v.data.order import Order
-from d2v.data.random import STREAM_DROPOUT, seed_of
+from d2v.data.random import STREAM_DROPOUT, STREAM_LAYER_DROP, seed_of
 from d2v.errors import Interrupted
 from d2v.models.encoder import Encoder
 from d2v.objectives.base import Objective
@@ -25,15 +26,18 @@ from d2v.training.history import History
 from d2v.training.interrupts import Interrupts
 from d2v.training.monitor import CollapseGuard, Window, non_finite_error, watch
 from d2v.training.performance import Stopwatch, progress_line
-from d2v.training.schedule import ema_decay, learning_rate
+from d2v.training.schedule import learning_rate
+from d2v.training.states import norms, whole_student
 from d2v.training.tracker import Tracker
+from d2v.training.watchdog import Watchdog
 
 Probe = Callable[[Encoder], dict[str, float]]
 
 
 @dataclass
 class Loop:
-    """One run's updates, from where its state stands to the last.
+    """One run's updates on one rank, from where its state stands to the last. Rank 0 keeps the history, the tracker and
+    the checkpoints, and looks at the student.
 
     Attributes:
         recipe: the training block.
@@ -46,10 +50,11 @@ class Loop:
         folder: the run folder, for `checkpoints/` and `history.csv`.
         tracker: gets every row of the history.
         interrupts: asked after each update.
+        watchdog: told what this rank does.
         probe: called with the student; its metrics are logged.
     """
 
-    recipe: TrainConfig
+    recipe: RunConfig
     objective: Objective
     engine: Engine
     feed: Feed
@@ -59,10 +64,12 @@ class Loop:
     folder: Path
     tracker: Tracker
     interrupts: Interrupts
+    watchdog: Watchdog
     probe: Probe | None = None
 
     def __post_init__(self) -> None:
-        self._window = Window(self.state.window)
+        self._ranks, self._leads = self.engine.ranks, self.engine.place.leads
+        self._window = Window(self.state.window, self._ranks.mean)
         self._guard = CollapseGuard(self.recipe.monitor, self.state.last_healthy)
         self._watch = Stopwatch(self.engine, self.objective, self.recipe)
         self._saved_update = self.state.update
@@ -81,14 +88,21 @@ class Loop:
             closing(self.feed.updates()) as updates,
         ):
             self._stop_if_asked()
-            self._watch.start()
+            self._wait_for_data()
             for micro_batches in updates:
                 self._watch.data_ready(micro_batches)
                 on_device = [batch.to(self.engine.place.device) for batch in micro_batches]
                 self.train_update(self.state.update, on_device)
                 self.state.update += 1
                 progress.advance(1, self._after_update(on_device[0]))
-                self._watch.start()
+                self._wait_for_data()
+
+    def _wait_for_data(self) -> None:
+        self._beat("data")
+        self._watch.start()
+
+    def _beat(self, phase: str) -> None:
+        self.watchdog.beat(self.state.update, phase)
 
     def train_update(self, update: int, micro_batches: list[Batch]) -> None:
         """One optimiser step over the micro-batches, then the teacher's step.
@@ -97,8 +111,10 @@ class Loop:
         accumulation steps (data2vec's sample size), so parts with different counts weigh what they should.
         """
         place, config = self.engine.place, self.recipe
+        self._beat("forward and backward")
+        self.objective.student.layer_drop_seed = seed_of(config.seed, STREAM_LAYER_DROP, update)
         masks = [self.objective.draw_masks(batch, config.seed, place.device) for batch in micro_batches]
-        masked = self.engine.sum_over_ranks(torch.stack([m.count for m in masks]).sum())
+        masked = self._ranks.sum(torch.stack([m.count for m in masks]).sum())
         total = torch.zeros((), device=place.device)
         for step, (batch, mask) in enumerate(zip(micro_batches, masks, strict=True)):
             _seed_dropout(config.seed, update, step * place.ranks + place.rank)
@@ -107,9 +123,13 @@ class Loop:
             self.engine.backward(loss)
             total += loss.detach()
             self._note({f"train/{name}": figure for name, figure in output.statistics.items()})
+        self._beat("step")
         self.engine.step(update, learning_rate(config.schedule, config.optimizer.lr, update, config.max_updates), total)
-        self.objective.update_teacher(ema_decay(config.objective.ema, update + 1))
-        self._note({"train/loss": total, "train/grad_norm": self.engine.grad_norm})
+        decay = self.objective.teacher_decay(update + 1)
+        if decay is not None:
+            self.objective.update_teacher(decay)
+        # the window takes means over ranks, and the loss is their sum
+        self._note({"train/loss": total * place.ranks, "train/grad_norm": self.engine.grad_norm})
 
     def _note(self, figures: dict[str, Tensor]) -> None:
         self._window.add(figures)
@@ -122,7 +142,7 @@ class Loop:
         probe_due = self.probe is not None and (
             last or (recipe.probe_every_updates > 0 and done % recipe.probe_every_updates == 0)
         )
-        if self.engine.place.device.type == "cpu" or log_due or probe_due:
+        if not self.engine.waits_to_tell or log_due or probe_due:
             self._stop_if_not_finite()
         line = self._log(batch, log_due, probe_due) if log_due or probe_due else None
         if last or done % recipe.checkpoint.every_updates == 0:
@@ -131,13 +151,15 @@ class Loop:
         return line
 
     def _log(self, batch: Batch, log_due: bool, probe_due: bool) -> str | None:
-        """One row for history and tracker."""
+        """One row for history and tracker; all ranks add to its figures."""
+        self._beat("log")
         metrics: dict[str, float] = {}
         if log_due:
-            metrics |= self._figures(batch)
-        if probe_due:
-            with self._watch.paused():
-                metrics |= self._run_probe()
+            metrics |= self._figures()
+        with self._watch.paused():
+            metrics |= self._look_at_student(batch, log_due, probe_due)
+        if not self._leads:
+            return None
         self.history.add(self.state.update, metrics, self.folder / "history.csv")
         self.tracker.log_metrics(metrics, self.state.update)
         if not log_due:
@@ -145,33 +167,37 @@ class Loop:
         self._guard.check(metrics, self.state.update, self.folder / "checkpoints")
         return progress_line(metrics, self._watch.seconds_left(self.state.update))
 
-    def _figures(self, batch: Batch) -> dict[str, float]:
+    def _figures(self) -> dict[str, float]:
+        """What the updates since the last log told."""
         done, recipe = self.state.update, self.recipe
         metrics = self._window.take_means()
         metrics["train/lr"] = learning_rate(recipe.schedule, recipe.optimizer.lr, done - 1, recipe.max_updates)
-        metrics["train/ema_decay"] = ema_decay(recipe.objective.ema, done)
+        decay = self.objective.teacher_decay(done)
+        if decay is not None:
+            metrics["train/ema_decay"] = decay
         metrics["data/epoch"] = self.order.epochs(done)
-        metrics |= self._watch.read()
-        with self._watch.paused():
-            metrics |= watch(self.objective, batch)
-        return metrics
+        return metrics | self._watch.read()
 
-    def _run_probe(self) -> dict[str, float]:
-        """The probe's metrics of the student in eval mode."""
-        if self.probe is None:
-            return {}
-        self.objective.student.eval()
-        try:
-            with torch.no_grad():
-                return self.probe(self.objective.student)
-        finally:
-            self.objective.train()
+    def _look_at_student(self, batch: Batch, watch_due: bool, probe_due: bool) -> dict[str, float]:
+        """Norms, features and probe as they are now."""
+        metrics: dict[str, float] = {}
+        if watch_due:
+            teacher = {} if self.objective.teacher is None else {"train/teacher_norm": self.objective.teacher}
+            metrics |= norms({"train/student_norm": self.objective.student, **teacher}, self.engine)
+        with whole_student(self.objective, self.engine) as student, torch.no_grad():
+            if self._leads and watch_due:
+                metrics |= watch(student, batch)
+            if self._leads and probe_due and self.probe is not None:
+                self._beat("probe")
+                metrics |= self.probe(student)
+        return metrics
 
     def save(self) -> None:
         """Write a checkpoint of this update, unless that is done."""
         if self._saved_update == self.state.update:
             return
         self._stop_if_not_finite()
+        self._beat("checkpoint")
         self.state.window = self._window.to_lists()
         self.state.last_healthy = self._guard.last_healthy
         with self._watch.paused():
@@ -186,13 +212,17 @@ class Loop:
             raise non_finite_error(bad, rows, self.engine.place.rank, self.folder / "checkpoints")
 
     def _stop_if_asked(self) -> None:
-        if self.interrupts.requested is None:
+        """Save and stop if some rank was told to; all ranks learn of it after the same update."""
+        asked = self.interrupts.requested
+        agreed = self._ranks.agreed(signal.Signals[asked] if asked else 0)
+        if not agreed:
             return
         self.save()
+        name = signal.Signals(agreed).name
         raise Interrupted(
-            f"Stopped by {self.interrupts.requested} after update {self.state.update} of {self.recipe.max_updates}. "
+            f"Stopped by {name} after update {self.state.update} of {self.recipe.max_updates}. "
             f"Everything is saved in {self.folder}; the same command resumes.",
-            by=self.interrupts.requested,
+            by=name,
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from d2v.config import MonitorConfig
 from d2v.data.batch import Batch
@@ -16,24 +18,29 @@ from d2v.models.encoder import Encoder
 from d2v.models.masking import is_padding
 from d2v.models.rank import effective_rank
 from d2v.models.targets import mean_std
-from d2v.objectives.base import Objective
 
 _WATCHED_SAMPLES = 64
 
 _ADVICE = (
-    "Lower train.optimizer.lr, lengthen train.schedule.warmup_updates, or raise "
+    "Lower train.optimizer.lr, lengthen train.schedule.warmup_updates or, where there is a teacher, raise "
     "train.objective.ema.decay_start, and start over with train.resume=restart."
 )
 
 
 class Window:
-    """Figures since the last log line. They stay on the device until they are read.
+    """Figures since the last log line. They stay on the device, and on their rank, until they are read.
 
     Args:
         values: figures of a window that a checkpoint cut in two.
+        mean_over_ranks: (N,) figures of this rank -> their mean over all; all ranks read at the same time.
     """
 
-    def __init__(self, values: dict[str, list[float]] | None = None) -> None:
+    def __init__(
+        self,
+        values: dict[str, list[float]] | None = None,
+        mean_over_ranks: Callable[[Tensor], Tensor] = lambda figures: figures,
+    ) -> None:
+        self._mean_over_ranks = mean_over_ranks
         self._values: dict[str, list[Tensor]] = {}
         self._read: dict[str, list[float]] = {name: list(v) for name, v in (values or {}).items()}
 
@@ -44,9 +51,12 @@ class Window:
 
     def to_lists(self) -> dict[str, list[float]]:
         """All figures by name, oldest first; one wait for the device."""
-        for name, tensors in self._values.items():
-            self._read.setdefault(name, []).extend(torch.stack(tensors).float().tolist())
-        self._values.clear()
+        if self._values:
+            new = torch.stack([figure.float() for figures in self._values.values() for figure in figures])
+            figures = iter(self._mean_over_ranks(new).tolist())
+            for name, tensors in self._values.items():
+                self._read.setdefault(name, []).extend(itertools.islice(figures, len(tensors)))
+            self._values.clear()
         return self._read
 
     def take_means(self) -> dict[str, float]:
@@ -69,28 +79,19 @@ def stage_features(encoder: Encoder, inputs: Tensor, lengths: Tensor | None) -> 
 
 
 @torch.no_grad()
-def watch(objective: Objective, batch: Batch) -> dict[str, float]:
-    """Spread and RankMe of the student's stages on a few samples, and the norms of student and teacher.
+def watch(student: Encoder, batch: Batch) -> dict[str, float]:
+    """Spread and RankMe of the student's stages on a few samples.
 
     Args:
-        objective: whose student is looked at, in eval mode.
+        student: in evaluation mode.
         batch: its first samples are taken.
     """
-    was_training = objective.training
-    objective.student.eval()
     figures: dict[str, float] = {}
     lengths = None if batch.lengths is None else batch.lengths[:_WATCHED_SAMPLES]
-    for stage, features_ND in stage_features(objective.student, batch.inputs[:_WATCHED_SAMPLES], lengths).items():
+    for stage, features_ND in stage_features(student, batch.inputs[:_WATCHED_SAMPLES], lengths).items():
         figures[f"features/{stage}_std"] = float(mean_std(features_ND))
         figures[f"features/{stage}_rank"] = effective_rank(features_ND)
-    objective.train(was_training)
-    figures["train/student_norm"] = _norm(objective.student)
-    figures["train/teacher_norm"] = _norm(objective.teacher)
     return figures
-
-
-def _norm(module: nn.Module) -> float:
-    return float(nn.utils.get_total_norm([p.detach() for p in module.parameters()], foreach=True))
 
 
 @dataclass

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from d2v.config import TrainConfig
+from d2v.config import RunConfig
 from d2v.data.batch import Batch
 from d2v.data.order import Order
 from d2v.objectives.base import Objective
@@ -41,7 +41,7 @@ class Stopwatch:
     The device is not waited for except in `read`, so the split is exact only on a CPU; the sum always is.
     """
 
-    def __init__(self, engine: Engine, objective: Objective, recipe: TrainConfig) -> None:
+    def __init__(self, engine: Engine, objective: Objective, recipe: RunConfig) -> None:
         self._max_updates, self._ranks = recipe.max_updates, engine.place.ranks
         self._device, self._objective = engine.place.device, objective
         peak = peak_flops(self._device, engine.precision)

@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from d2v.config import RESULT_NEUTRAL, TrainConfig
+from filelock import FileLock, Timeout
+
+from d2v.config import RESULT_NEUTRAL, RunConfig
 from d2v.errors import CheckpointError
 from d2v.progress import say
+from d2v.training.environment import LOGS
 
 RESULT = "result.json"
 _PREVIOUS = "previous"
 
 
-def shaping(recipe: TrainConfig) -> dict[str, Any]:
+@contextmanager
+def alone_in(out: Path, leads: bool) -> Iterator[None]:
+    """Keep a second training out of a run folder; the lock ends with this process, however that ends.
+
+    Raises:
+        CheckpointError: another process trains there.
+    """
+    if not leads:
+        yield
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise CheckpointError(
+            f"another process is training in {out}: let it finish, or stop it with Ctrl-C (it saves); the same command "
+            "then goes on from there."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def shaping(recipe: RunConfig) -> dict[str, Any]:
     """The parts of a recipe that shape the trained weights, as plain values."""
     return json.loads(recipe.model_dump_json(exclude=set(RESULT_NEUTRAL)))
 
 
-def differences(modality: str, old: tuple[dict[str, Any], str], new: tuple[dict[str, Any], str]) -> list[str]:
+def differences(block: str, old: tuple[dict[str, Any], str], new: tuple[dict[str, Any], str]) -> list[str]:
     """One line `key: old -> new` for each difference between two (recipe, data fingerprint)."""
     before, after = _flatten(old[0]), _flatten(new[0])
     keys = sorted(before.keys() | after.keys())
     lines = [
-        f"{modality}.train.{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
+        f"{block}.{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
         for key in keys
         if before.get(key) != after.get(key)
     ]
@@ -43,13 +73,13 @@ def _flatten(values: dict[str, Any], at: str = "") -> dict[str, Any]:
     return flat
 
 
-def refuse_differences(modality: str, lines: list[str], out: Path) -> None:
+def refuse_differences(block: str, lines: list[str], out: Path) -> None:
     """Raise CheckpointError if an unfinished run is not the one asked for."""
     if not lines:
         return
     raise CheckpointError(
         f"{out} holds an unfinished run with another recipe or other data ({'; '.join(lines)}). Change that back to "
-        f"resume it, or set {modality}.train.resume=restart: the old run moves aside into {out / _PREVIOUS} and "
+        f"resume it, or set {block}.resume=restart: the old run moves aside into {out / _PREVIOUS} and "
         "training starts anew; nothing is lost."
     )
 
@@ -70,8 +100,8 @@ def finished_result(out: Path) -> dict[str, Any] | None:
 
 
 def move_aside(out: Path, why: str) -> None:
-    """Move everything in a run folder into `previous/<n>`, the next free number."""
-    contents = [path for path in out.iterdir() if path.name != _PREVIOUS] if out.is_dir() else []
+    """Move everything in a run folder but the open logs of ranks into `previous/<n>`, the next free number."""
+    contents = [path for path in out.iterdir() if path.name not in (_PREVIOUS, LOGS)] if out.is_dir() else []
     if not contents:
         return
     numbers = [int(path.name) for path in (out / _PREVIOUS).glob("*") if path.name.isdigit()]

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2v.config import TrainConfig
+from torch import Tensor, nn
+
+from d2v.config import RunConfig
 from d2v.data.disk import full_disk_named, write_json
 from d2v.data.order import Order, open_order
-from d2v.errors import CheckpointError
+from d2v.errors import CheckpointError, ConfigError
 from d2v.modalities.base import Modality, PreparedData
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
@@ -21,16 +23,24 @@ from d2v.training.engine import Engine, open_engine
 from d2v.training.feed import Feed
 from d2v.training.history import History
 from d2v.training.interrupts import Interrupts
-from d2v.training.launch import Place, check_place, local_place
+from d2v.training.launch import check_distributed, find_place
 from d2v.training.loop import Loop, Probe
 from d2v.training.performance import duration, total_flops
 from d2v.training.precision import Precision, choose_precision
+from d2v.training.ranks import Ranks, meet
+from d2v.training.states import whole_weights
 from d2v.training.summary import summarise
 from d2v.training.tracker import NullTracker, Tracker
+from d2v.training.watchdog import Watchdog
 
 KEPT = "What was written before is whole: the run goes on from its last checkpoint."
 
-Export = Callable[[Path, Objective], None]
+WeightsOf = Callable[[nn.Module, Callable[[str], bool]], dict[str, Tensor]]
+"""(module, which names) -> whole weights on the CPU; empty on all ranks but the first, which must ask as well."""
+
+Build = Callable[[Any, Any], Objective]
+
+Export = Callable[[Path, Objective, WeightsOf], None]
 
 
 @dataclass(frozen=True)
@@ -64,12 +74,14 @@ class TrainResult:
 
 def train(
     modality: Modality,
-    recipe: TrainConfig,
+    recipe: RunConfig,
     prepared: Path,
     out: Path,
     tracker: Tracker | None = None,
     probe: Probe | None = None,
     export: Export | None = None,
+    build: Build = build_objective,
+    at: str = "train",
 ) -> TrainResult:
     """Train, or go on training, until the recipe's last update.
 
@@ -83,27 +95,62 @@ def train(
         out: run folder.
         tracker: gets metrics.
         probe: student -> metrics, called every `probe_every_updates` and at the end.
-        export: called as (folder, objective) at the end, to write the encoder for users.
+        export: called as (folder, objective, weights_of) on every rank at the end, to write the encoder for users.
+        build: (modality, recipe) -> what is trained.
+        at: the recipe's block, for messages.
 
     Raises:
-        ConfigError, DataError: the recipe does not fit this machine or the data.
-        CheckpointError: another unfinished run is in `out`, all its checkpoints are damaged, or a disk is full.
+        ConfigError, DataError: the recipe does not fit this machine, the ranks or the data.
+        CheckpointError: another unfinished run is in `out` or is being trained there, all its checkpoints are damaged,
+            or a disk is full.
         CollapseError: representations collapsed, or the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
-    check_place(recipe.distributed)
-    with Interrupts() as interrupts, full_disk_named(out, CheckpointError, KEPT):
+    check_distributed(recipe.distributed)
+    place, timeout_s = find_place(), recipe.distributed.timeout_s
+    if place.ranks != recipe.distributed.ranks:
+        raise ConfigError(
+            f"train.distributed.ranks {recipe.distributed.ranks}: this process is one of {place.ranks}; let "
+            "d2v.training.launch.launch call train on every rank, as d2v.pretrain.pretrain does."
+        )
+    with (
+        Interrupts() as interrupts,
+        meet(place, timeout_s) as ranks,
+        Watchdog(place, ranks.store, timeout_s, interrupts) as watchdog,
+        resume.alone_in(out, place.leads),
+        full_disk_named(out, CheckpointError, KEPT),
+    ):
         data = modality.open(prepared)
-        order = open_order(recipe, data.num_train, data.train_lengths(recipe))
         identity = (resume.shaping(recipe), data.fingerprint)
-        if finished := _finished(modality.name, recipe, identity, out):
-            return finished
-        found = _resume_point(modality.name, identity, out)
-        run = _Run(modality, recipe, data, order, out, tracker or NullTracker(), interrupts, probe, export)
-        return run.finish(found, identity)
+        _agree(ranks, identity)
+        begin = ranks.from_lead(_begin(f"{modality.name}.{at}", recipe, identity, out) if place.leads else None)
+        if isinstance(begin, TrainResult):
+            return begin
+        order = open_order(recipe, data.num_train, data.train_lengths(recipe))
+        tracker = tracker if tracker and place.leads else NullTracker()
+        run = _Run(modality, recipe, data, order, out, tracker, interrupts, watchdog, ranks, probe, export, build)
+        return run.finish(begin, identity)
 
 
-def _finished(modality: str, recipe: TrainConfig, identity: tuple[Any, str], out: Path) -> TrainResult | None:
+def _agree(ranks: Ranks, identity: tuple[dict[str, Any], str]) -> None:
+    """Refuse to train if the ranks would not do the same."""
+    for rank, (recipe, fingerprint) in enumerate(ranks.of_all(identity)):
+        for what, same in (("recipe", recipe == identity[0]), ("prepared data", fingerprint == identity[1])):
+            if not same:
+                raise ConfigError(
+                    f"rank {rank} has another {what} than rank {ranks.place.rank}: start all ranks with the same "
+                    "command, in the same revision, on folders that all machines share."
+                )
+
+
+def _begin(
+    block: str, recipe: RunConfig, identity: tuple[dict[str, Any], str], out: Path
+) -> TrainResult | checkpoint.Checkpoint | None:
+    """What is there already: a finished run, a checkpoint to go on from, or nothing."""
+    return _finished(block, recipe, identity, out) or _resume_point(block, identity, out)
+
+
+def _finished(block: str, recipe: RunConfig, identity: tuple[Any, str], out: Path) -> TrainResult | None:
     """The result of a finished run of this identity; any other finished run moves aside."""
     if recipe.resume == "restart":
         resume.move_aside(out, "train.resume=restart")
@@ -111,7 +158,7 @@ def _finished(modality: str, recipe: TrainConfig, identity: tuple[Any, str], out
     result = resume.finished_result(out)
     if result is None:
         return None
-    lines = resume.differences(modality, (result["recipe"], result["data_fingerprint"]), identity)
+    lines = resume.differences(block, (result["recipe"], result["data_fingerprint"]), identity)
     if lines:
         resume.move_aside(out, f"the finished run was another one ({'; '.join(lines)})")
         return None
@@ -119,12 +166,12 @@ def _finished(modality: str, recipe: TrainConfig, identity: tuple[Any, str], out
     return TrainResult(out, result["updates"], result["metrics"], result["updates"], result["tracker_run_id"])
 
 
-def _resume_point(modality: str, identity: tuple[Any, str], out: Path) -> checkpoint.Checkpoint | None:
+def _resume_point(block: str, identity: tuple[Any, str], out: Path) -> checkpoint.Checkpoint | None:
     """The checkpoint to go on from; refuses one of another run."""
     found = checkpoint.newest(out / "checkpoints")
     if found is not None:
         old = (found.state.recipe, found.state.data_fingerprint)
-        resume.refuse_differences(modality, resume.differences(modality, old, identity), out)
+        resume.refuse_differences(block, resume.differences(block, old, identity), out)
     return found
 
 
@@ -133,37 +180,44 @@ class _Run:
     """The phases of a run that is not finished yet."""
 
     modality: Modality
-    recipe: TrainConfig
+    recipe: RunConfig
     data: PreparedData
     order: Order
     out: Path
     tracker: Tracker
     interrupts: Interrupts
+    watchdog: Watchdog
+    ranks: Ranks
     probe: Probe | None
     export: Export | None
+    build: Build
 
     def finish(self, found: checkpoint.Checkpoint | None, identity: tuple[dict[str, Any], str]) -> TrainResult:
         """Build, resume, say what will happen, loop, export."""
         began = time.monotonic()
-        place = local_place()
-        precision, reason = self._precision(found, place)
-        objective = build_objective(self.modality, self.recipe)
+        precision, reason = self._precision(found)
+        objective = self.build(self.modality, self.recipe)
         state = found.state if found else checkpoint.RunState(0, *identity, precision)
         start = state.update
-        with open_engine(objective, self.recipe, place, precision) as engine:
-            history = checkpoint.load(found, objective, engine) if found else History()
+        if found:
+            checkpoint.load_weights(found, objective)
+        with open_engine(objective, self.recipe, self.ranks, precision) as engine:
+            history = checkpoint.load_rest(found, objective, engine) if found else History()
             self._announce(objective, engine, state, reason)
-            loop = self._loop(objective, engine, state, history)
-            loop.run()
-            self._export(objective)
-        flops = total_flops(objective, self.order, state.update)
-        return self._write_result(state, history, precision, start, time.monotonic() - began, flops)
+            self._loop(objective, engine, state, history).run()
+            self._export(objective, engine)
+            flops = total_flops(objective, self.order, state.update)
+            result = self._result(state, history, start)
+            if self.ranks.place.leads:
+                self._write_result(state, result.metrics, precision, time.monotonic() - began, flops)
+            self.ranks.wait()
+        return result
 
-    def _precision(self, found: checkpoint.Checkpoint | None, place: Place) -> tuple[Precision, str]:
+    def _precision(self, found: checkpoint.Checkpoint | None) -> tuple[Precision, str]:
         """A resumed run keeps its format, whatever a new measurement would say."""
         if found is not None and self.recipe.precision == "auto":
             return ("bf16" if found.state.precision == "bf16" else "fp32"), "as in the checkpoint"
-        return choose_precision(self.recipe.precision, place.device)
+        return choose_precision(self.recipe.precision, self.ranks.place.device)
 
     def _announce(self, objective: Objective, engine: Engine, state: checkpoint.RunState, reason: str) -> None:
         for line in summarise(self.recipe, objective, engine, self.order, state.update, reason):
@@ -173,10 +227,11 @@ class _Run:
 
     def _loop(self, objective: Objective, engine: Engine, state: checkpoint.RunState, history: History) -> Loop:
         state.tracker_run_id = self.tracker.run_id or state.tracker_run_id
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "history.csv").unlink(missing_ok=True)  # rows after the resume point will come again
-        if history.rows:
-            history.write(self.out / "history.csv")
+        if self.ranks.place.leads:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / "history.csv").unlink(missing_ok=True)  # rows after the resume point will come again
+            if history.rows:
+                history.write(self.out / "history.csv")
         return Loop(
             recipe=self.recipe,
             objective=objective,
@@ -188,25 +243,27 @@ class _Run:
             folder=self.out,
             tracker=self.tracker,
             interrupts=self.interrupts,
+            watchdog=self.watchdog,
             probe=self.probe,
         )
 
-    def _export(self, objective: Objective) -> None:
+    def _export(self, objective: Objective, engine: Engine) -> None:
+        def weights_of(module: nn.Module, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+            return whole_weights(module, engine, wanted)
+
         if self.export is not None:
+            self.watchdog.beat(self.recipe.max_updates, "export")
             objective.eval()
-            self.export(self.out / "encoder", objective)
+            self.export(self.out / "encoder", objective, weights_of)
+
+    def _result(self, state: checkpoint.RunState, history: History, start: int) -> TrainResult:
+        metrics = {name: value for row in history.rows for name, value in row.items() if name != "update"}
+        return TrainResult(self.out, state.update, metrics, start, state.tracker_run_id)
 
     def _write_result(
-        self,
-        state: checkpoint.RunState,
-        history: History,
-        precision: str,
-        start: int,
-        seconds: float,
-        flops: float,
-    ) -> TrainResult:
+        self, state: checkpoint.RunState, metrics: dict[str, float], precision: str, seconds: float, flops: float
+    ) -> None:
         """`result.json` is written last and at once: its presence means that the run is finished."""
-        metrics = {name: value for row in history.rows for name, value in row.items() if name != "update"}
         content = {
             "modality": self.modality.name,
             "updates": state.update,
@@ -221,4 +278,3 @@ class _Run:
         }
         write_json(self.out / resume.RESULT, content)
         say(f"train: finished {state.update} updates, {duration(seconds)} in this session")
-        return TrainResult(self.out, state.update, metrics, start, state.tracker_run_id)

@@ -1,22 +1,10 @@
-"""Learning rate and teacher decay as pure functions of the update."""
+"""Learning rate as a pure function of the update."""
 
 from __future__ import annotations
 
 import math
 
-from d2v.config import EmaConfig, ScheduleConfig
-
-
-def ema_decay(config: EmaConfig, update: int) -> float:
-    """Decay tau of the EMA step that follows optimiser update number `update` (from 1).
-
-    tau(n) = tau_end - (tau_end - tau_start) * (1 - n / n_anneal) while n < n_anneal, then tau_end
-    (data2vec section 3.2).
-    """
-    if update >= config.anneal_updates:
-        return config.decay_end
-    left = 1.0 - update / config.anneal_updates
-    return config.decay_end - (config.decay_end - config.decay_start) * left
+from d2v.config import ScheduleConfig
 
 
 def learning_rate(config: ScheduleConfig, peak: float, update: int, max_updates: int) -> float:
@@ -28,17 +16,18 @@ def learning_rate(config: ScheduleConfig, peak: float, update: int, max_updates:
         update: updates done so far, from 0.
         max_updates: length of the run.
     """
-    if config.name == "cosine":
-        return _cosine(config, peak, update, max_updates)
-    return _tri_stage(config, peak, update, max_updates)
+    if config.name == "tri_stage":
+        return _tri_stage(config, peak, update, max_updates)
+    return _one_period(config, peak, update, max_updates)
 
 
-def _cosine(config: ScheduleConfig, peak: float, update: int, max_updates: int) -> float:
+def _one_period(config: ScheduleConfig, peak: float, update: int, max_updates: int) -> float:
     low, warmup = config.min_lr, config.warmup_updates
     if update < warmup:
         return low + (peak - low) * update / warmup
     progress = min((update - warmup) / max(max_updates - warmup, 1), 1.0)
-    return low + 0.5 * (peak - low) * (1.0 + math.cos(math.pi * progress))
+    left = 1.0 - progress if config.name == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return low + (peak - low) * left
 
 
 def _tri_stage(config: ScheduleConfig, peak: float, update: int, max_updates: int) -> float:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from d2v.config import TrainConfig
+from d2v.config import RunConfig
 from d2v.data.order import Order
+from d2v.models.shards import count
 from d2v.objectives.base import Objective
 from d2v.training.engine import Engine
 from d2v.training.performance import total_flops
-
-_BYTES_TRAINED = 16  # fp32 weight, gradient and two Adam moments
-_BYTES_FROZEN = 4
+from d2v.training.scale import state_bytes
+from d2v.training.states import trained
 
 
 def summarise(
-    recipe: TrainConfig, objective: Objective, engine: Engine, order: Order, update: int, reason: str
+    recipe: RunConfig, objective: Objective, engine: Engine, order: Order, update: int, reason: str
 ) -> list[str]:
     """Lines for people: what will be trained, on what, for how long, from where.
 
@@ -32,13 +31,13 @@ def summarise(
     samples, flops = order.samples(recipe.max_updates), total_flops(objective, order, recipe.max_updates)
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else _cpu_name()
     lines = [
-        f"objective   {recipe.objective.name} | {_visible(objective)}",
-        f"batch       {_batch(order)}; {place.ranks} rank(s) x {recipe.accumulation_steps} accumulation step(s)",
+        f"objective   {type(objective).__name__.lower()} | {_visible(objective)}",
+        f"batch       {_batch(order)}; {_split(recipe, engine)}",
         f"length      {recipe.max_updates:,} updates = {samples:,} samples = "
         f"{order.epochs(recipe.max_updates):.1f} epochs of {order.num_items:,} items",
         f"parameters  {_parameters(objective)}",
         f"flops       {flops / samples:.3g} per sample ({_shares(objective)}), {flops:.3g} in all",
-        f"memory      {_state_bytes(objective) / 1e6:,.0f} MB for weights, gradients and moments, beside activations",
+        f"memory      {_state_bytes(objective, engine) / 1e6:,.0f} MB a rank for weights, gradients and moments",
         f"device      {device}, {engine.precision} ({reason})",
         f"start       {'from nothing' if update == 0 else f'resumed after update {update:,}'}",
     ]
@@ -59,6 +58,12 @@ def _batch(order: Order) -> str:
     return f"{samples} samples of {min(known):,} to {max(known):,} positions" if known else f"{samples} samples"
 
 
+def _split(recipe: RunConfig, engine: Engine) -> str:
+    """How an update is parted."""
+    stage = f", ZeRO stage {engine.zero_stage}" if engine.zero_stage else ""
+    return f"{engine.place.ranks} rank(s) x {recipe.accumulation_steps} accumulation step(s){stage}"
+
+
 def _shares(objective: Objective) -> str:
     """What the parts of an update take of its operations, at the longest sequence."""
     flops = objective.flops_per_sample(objective.longest)
@@ -66,18 +71,17 @@ def _shares(objective: Objective) -> str:
     return ", ".join(parts)
 
 
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def _parameters(objective: Objective) -> str:
-    student, teacher = _count(objective.student), _count(objective.teacher)
-    rest = _count(objective) - student - teacher
-    return f"student {student:,} | teacher {teacher:,} | decoder and heads {rest:,}"
+    """How many each part has."""
+    student, every = count(objective.student.parameters()), count(objective.parameters())
+    teacher = 0 if objective.teacher is None else count(objective.teacher.parameters())
+    parts = {"student": student, "teacher": teacher, "decoder and heads": every - student - teacher}
+    return " | ".join(f"{name} {number:,}" for name, number in parts.items() if number)
 
 
-def _state_bytes(objective: Objective) -> int:
-    return sum(p.numel() * (_BYTES_TRAINED if p.requires_grad else _BYTES_FROZEN) for p in objective.parameters())
+def _state_bytes(objective: Objective, engine: Engine) -> float:
+    own = count(trained(objective).values())
+    return state_bytes(own, count(objective.parameters()) - own, engine.zero_stage, engine.place.ranks)
 
 
 def _cpu_name() -> str:

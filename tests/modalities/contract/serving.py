@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from d2v.errors import DataError
-from d2v.interchange.folder import load_encoder, read_config, save_encoder
+from d2v.errors import CheckpointError, DataError
+from d2v.interchange.folder import TEACHER, load_encoder, read_config, save_encoder, teacher_weights
+from d2v.objectives.base import Objective
 from tests.modalities.contract.subject import Subject, differing, train_step
 
 
@@ -19,13 +20,26 @@ def a_saved_encoder_comes_back_bit_by_bit(subject: Subject) -> None:
     train_step(subject, objective, 0, decay=0.9)
     save_encoder(subject.folder / "encoder", objective, subject.modality.name, subject.recipe, _about(subject))
     student, config = load_encoder(subject.folder / "encoder")
-    teacher, _ = load_encoder(subject.folder / "encoder", teacher=True)
     assert differing(student.state_dict(), objective.student.state_dict()) == set()
-    assert differing(teacher.state_dict(), objective.teacher.whole_state(objective.student)) == set()
     assert config == read_config(subject.folder / "encoder")
     inputs = subject.items()
     before, after = (one.eval().features(inputs.values, inputs.lengths) for one in (objective.student, student))
     assert torch.equal(before, after)
+    _check_the_teacher(subject, objective)
+
+
+def _check_the_teacher(subject: Subject, objective: Objective) -> None:
+    """It comes back if there is one; else there is no file of one, not even of an objective trained here before."""
+    folder = subject.folder / "encoder"
+    if objective.teacher is not None:
+        teacher, _ = load_encoder(folder, teacher=True)
+        assert differing(teacher.state_dict(), teacher_weights(objective)) == set()
+        return
+    (folder / TEACHER).touch()
+    save_encoder(folder, objective, subject.modality.name, subject.recipe)
+    assert not (folder / TEACHER).exists()
+    with pytest.raises(CheckpointError, match="load the student"):
+        load_encoder(folder, teacher=True)
 
 
 def requests_become_inputs(subject: Subject) -> None:

@@ -67,6 +67,12 @@ class Subject:
         ids = torch.arange(len(inputs))
         return Batch(inputs.values, ids, torch.zeros_like(ids), 0, inputs.lengths)
 
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether targets depend on the other samples of a batch."""
+        targets = getattr(self.recipe.objective, "targets", None)
+        return targets is not None and "batch" in targets.layer_norms
+
     def counts(self) -> list[int]:
         """Numbers of tokens that inputs can have: one of tokens in a plane, many of a sequence."""
         longest = self.modality.max_tokens(self.recipe)
@@ -113,5 +119,6 @@ def train_step(subject: Subject, objective: Objective, update: int, decay: float
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-    objective.update_teacher(decay)
+    if objective.teacher is not None:
+        objective.update_teacher(decay)
     return loss.item()

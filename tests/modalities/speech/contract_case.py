@@ -68,5 +68,16 @@ CASE = Case(
             "mask": {"kind": "span", "ratio": 0.65, "span": 5},
             "augment": {"max_seconds": 0.45},
         },
+        "wav2vec2": {
+            "objective": {
+                "name": "wav2vec2",
+                "quantizer": {"groups": 2, "entries": 8, "width": 16},
+                "projection_width": 16,
+                "distractors": 10,
+            },
+            "encoder": ENCODER | {"layout": "data2vec1"},
+            "mask": {"kind": "span", "ratio": 0.65, "span": 5},
+            "augment": {"max_seconds": 0.5},
+        },
     },
 )

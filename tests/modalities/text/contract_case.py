@@ -62,5 +62,10 @@ CASE = Case(
             "encoder": ENCODER | {"layout": "data2vec1", "layer_drop": 0.1},
             "mask": {"kind": "span", "ratio": 0.35, "span": 3},
         },
+        "mlm": {
+            "objective": {"name": "mlm"},
+            "encoder": ENCODER | {"layout": "data2vec1"},
+            "mask": {"kind": "random", "ratio": 0.15},
+        },
     },
 )

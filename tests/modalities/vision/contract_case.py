@@ -1,7 +1,7 @@
 """Tiny images for the contract of modalities."""
 
 from tests.modalities.contract import Case
-from tests.objectives.helpers import SMALL, SMALL_V1
+from tests.objectives.helpers import SMALL, SMALL_MAE, SMALL_V1
 
 AUGMENT = {"flip": 0.5, "colour_jitter": 0.2}
 
@@ -15,7 +15,7 @@ def recipe(values: dict) -> dict:
 
 
 CASE = Case(
-    recipes={"data2vec2": recipe(SMALL), "data2vec1": recipe(SMALL_V1)},
+    recipes={"data2vec2": recipe(SMALL), "data2vec1": recipe(SMALL_V1), "mae": recipe(SMALL_MAE)},
     ingest={
         "source": "glyphs",
         "options": {"count": 80, "test_count": 20, "px": 16, "characters": "ABCD"},

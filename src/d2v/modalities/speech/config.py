@@ -130,8 +130,8 @@ class SpeechAugmentConfig(Block):
     max_seconds: Positive = 20.0
 
 
-LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("data2vec1",)}
-MASKS = {"data2vec2": ("block",), "data2vec1": ("span",)}
+LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("data2vec1",), "wav2vec2": ("data2vec1", "data2vec2")}
+MASKS = {"data2vec2": ("block",), "data2vec1": ("span",), "wav2vec2": ("span",)}
 """Objective -> layouts of the encoder, and kinds of masks, that go with it."""
 
 

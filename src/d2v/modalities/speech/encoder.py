@@ -15,6 +15,7 @@ from d2v.modalities.speech.config import ConvLayer, SpeechEncoderConfig, SpeechT
 from d2v.models.blocks import PostNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens, is_padding
+from d2v.models.shards import count_in_products
 
 NORM_EPS = 1e-5
 
@@ -132,7 +133,7 @@ class _SpeechStem(Stem):
 
     def place_flops(self, tokens: int) -> float:
         """The position convolutions."""
-        return 2.0 * tokens * sum(p.numel() for p in self.positions.parameters() if p.ndim > 1)
+        return 2.0 * tokens * count_in_products(self.positions.parameters())
 
 
 class AlibiStem(_SpeechStem):

@@ -6,6 +6,7 @@ from d2v.modalities.base import Modality
 from d2v.modalities.speech.config import SpeechRecipe
 from d2v.modalities.speech.data import SpeechData, baseline_features, describe, picture_grid, to_pictures
 from d2v.modalities.speech.encoder import build_encoder
+from d2v.modalities.speech.frames import frames
 from d2v.modalities.speech.ingestion import ingest
 from d2v.modalities.speech.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.speech.preparation import prepare
@@ -32,4 +33,5 @@ SPEECH = Modality(
     free_axes=(0, 1),
     pictures_per_row=4,
     packages=("soundfile", "torchaudio"),
+    frames=frames,
 )

@@ -92,8 +92,8 @@ class SpanMask(Block):
 TextMaskConfig = Annotated[RandomMask | SpanMask, Field(discriminator="kind")]
 
 
-LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("data2vec1",)}
-MASKS = {"data2vec2": ("random",), "data2vec1": ("span",)}
+LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("data2vec1",), "mlm": ("data2vec1", "data2vec2")}
+MASKS = {"data2vec2": ("random",), "data2vec1": ("span",), "mlm": ("random",)}
 """Objective -> layouts of the encoder, and kinds of masks, that go with it."""
 
 

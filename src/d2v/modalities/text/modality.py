@@ -10,6 +10,7 @@ from d2v.modalities.text.ingestion import ingest
 from d2v.modalities.text.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.text.preparation import prepare
 from d2v.modalities.text.serving import example_request, to_inputs
+from d2v.modalities.text.vocabulary import vocabulary
 
 TEXT = Modality(
     name="text",
@@ -31,4 +32,5 @@ TEXT = Modality(
     picture_grid=picture_grid,
     pictures_per_row=2,
     packages=("tokenizers",),
+    vocabulary=vocabulary,
 )

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from d2v.config import Block, EvaluateConfig, Fraction, NonNegativeInt, Positive, PositiveInt, TrainConfig
+from d2v.config import (
+    Block,
+    EvaluateConfig,
+    FinetuneConfig,
+    Fraction,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    TrainConfig,
+)
 from d2v.modalities.checks import check_goes_with, check_heads, check_targets
 
 
@@ -37,7 +46,8 @@ class VisionPrepareConfig(Block):
 
 class VisionEncoderConfig(Block):
     """A vision transformer. `data2vec2`: post-norm, fixed sin-cos positions, CLS token, context norm, prenet.
-    `beit`: pre-norm with LayerScale, shared relative position bias, mask token, final norm."""
+    `beit`: pre-norm with LayerScale, relative position bias, mask token, final norm. Its fine-tuned models have a
+    position bias in every block (`per_block`) and no final norm, as they normalise what they have averaged."""
 
     layout: Literal["data2vec2", "beit"] = "data2vec2"
     image_px: PositiveInt = 224
@@ -52,6 +62,8 @@ class VisionEncoderConfig(Block):
     attention_dropout: Fraction = 0.0
     drop_path: Fraction = 0.0
     layer_scale_init: Positive | None = None
+    relative_bias: Literal["shared", "per_block"] = Field("shared", description="of beit")
+    final_norm: bool = Field(True, description="of beit")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> VisionEncoderConfig:
@@ -63,6 +75,8 @@ class VisionEncoderConfig(Block):
         check_heads(self.width, self.heads)
         if self.layout == "data2vec2" and self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4, which 2-D sin-cos positions need: change it")
+        if self.layout == "data2vec2" and (self.relative_bias == "per_block" or not self.final_norm):
+            raise ValueError("relative_bias and final_norm are beit's: leave them out, or set layout=beit")
         return self
 
     @property
@@ -102,8 +116,8 @@ class VisionAugmentConfig(Block):
     colour_jitter: Annotated[float, Field(ge=0.0)] = 0.0
 
 
-LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("beit",)}
-MASKS = {"data2vec2": ("block",), "data2vec1": ("beit", "block")}
+LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("beit",), "mae": ("data2vec2",)}
+MASKS = {"data2vec2": ("block",), "data2vec1": ("beit", "block"), "mae": ("block",)}
 """Objective -> layouts of the encoder, and kinds of masks, that go with it."""
 
 
@@ -127,6 +141,10 @@ class VisionTrainConfig(TrainConfig):
         return self
 
 
+class VisionFinetuneConfig(FinetuneConfig):
+    augment: VisionAugmentConfig = VisionAugmentConfig()
+
+
 class VisionRecipe(Block):
     """All blocks of `conf/<env>/parameters_vision.yml`."""
 
@@ -134,6 +152,7 @@ class VisionRecipe(Block):
     prepare: VisionPrepareConfig = VisionPrepareConfig()
     train: VisionTrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    finetune: VisionFinetuneConfig | None = None
 
     @model_validator(mode="after")
     def _store_is_large_enough(self) -> VisionRecipe:

@@ -21,7 +21,7 @@ from d2v.data.random import STREAM_AUGMENT, mix
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError
 from d2v.modalities.base import PreparedData, ProbeSet
-from d2v.modalities.vision.config import VisionTrainConfig
+from d2v.modalities.vision.config import VisionAugmentConfig, VisionTrainConfig
 from d2v.modalities.vision.reading import decode
 from d2v.modalities.vision.resampling import Crops, draw_crops, jitter_colours, resample
 
@@ -50,16 +50,18 @@ class VisionData(PreparedFolder):
         Raises:
             ConfigError: the stored images are smaller than the encoder's.
         """
-        self._check_size(recipe)
+        self.check_size(recipe)
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
         draw = mix(recipe.seed, STREAM_AUGMENT, epochs, ids)
-        images = self._augmented(keys.indices, draw, recipe)
-        if recipe.augment.colour_jitter:
-            images = jitter_colours(images, mix(draw, 1), recipe.augment.colour_jitter)
-        return Batch(self._normalise(images), ids, epochs, keys.update)
+        images = self.cropped(keys.indices, draw, recipe.augment, recipe.encoder.image_px)
+        return Batch(self.normalise(images), ids, epochs, keys.update)
 
-    def _augmented(self, rows: np.ndarray, draw: Tensor, recipe: VisionTrainConfig) -> Tensor:
-        augment, out_px = recipe.augment, recipe.encoder.image_px
+    def cropped(self, rows: np.ndarray, draw: Tensor, augment: VisionAugmentConfig, out_px: int) -> Tensor:
+        """(B, 3, P, P) random crops of train images, their colours jittered, in 0..255; a pure function of `draw`."""
+        images = self._crops(rows, draw, augment, out_px)
+        return jitter_colours(images, mix(draw, 1), augment.colour_jitter) if augment.colour_jitter else images
+
+    def _crops(self, rows: np.ndarray, draw: Tensor, augment: VisionAugmentConfig, out_px: int) -> Tensor:
         if self.about["storage"] == "pixels":
             images = self._pixels(self.train, rows)
             side = torch.full((len(rows),), images.shape[1])
@@ -73,10 +75,12 @@ class VisionData(PreparedFolder):
         side = int(self.about["store_px"])
         return torch.from_numpy(shards.fixed("data", rows).reshape(len(rows), side, side, 3))
 
-    def _normalise(self, images: Tensor) -> Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels in 0..255 as the encoder takes them."""
         return ((images / 255.0 - self.mean) / self.std).contiguous()
 
-    def _check_size(self, recipe: VisionTrainConfig) -> None:
+    def check_size(self, recipe: VisionTrainConfig) -> None:
+        """Raise ConfigError if the stored images are smaller than the encoder's."""
         stored, wanted = int(self.about["store_px"]), recipe.encoder.image_px
         if stored < wanted:
             raise ConfigError(
@@ -86,18 +90,19 @@ class VisionData(PreparedFolder):
 
     def probe_set(self, recipe: VisionTrainConfig) -> ProbeSet:
         """The fixed probe images, whole and normalised, at the encoder's side."""
-        self._check_size(recipe)
+        self.check_size(recipe)
         parts = {}
         for name, shards in (("train", self.train), ("test", self.test)):
             rows = np.array(self.about["probe"][name], dtype=np.int64)
             if not self.class_names:
                 rows = np.arange(min(len(shards), 256))  # for pictures and rank
-            parts[name] = self._whole(shards, rows, recipe.encoder.image_px), shards.integers("label")[rows]
+            parts[name] = self.whole(shards, rows, recipe.encoder.image_px), shards.integers("label")[rows]
         (train_inputs, train_labels), (test_inputs, test_labels) = parts["train"], parts["test"]
         labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
         return ProbeSet(Inputs(train_inputs), labels[0], Inputs(test_inputs), labels[1], self.class_names)
 
-    def _whole(self, shards: ShardReader, rows: np.ndarray, out_px: int) -> Tensor:
+    def whole(self, shards: ShardReader, rows: np.ndarray, out_px: int) -> Tensor:
+        """(n, 3, P, P) stored images as they are, normalised."""
         if not len(rows):
             return torch.zeros(0, 3, out_px, out_px)
         if self.about["storage"] == "pixels":
@@ -106,7 +111,7 @@ class VisionData(PreparedFolder):
             images = torch.stack([_central_square(decode(shards.binary("data", int(row)))) for row in rows])
         if images.shape[-1] != out_px:
             images = interpolate(images, (out_px, out_px), mode="bicubic", antialias=True).clamp_(0.0, 255.0)
-        return self._normalise(images)
+        return self.normalise(images)
 
 
 def _cut(image_HWC: Tensor, crops: Crops, n: int, out_px: int) -> Tensor:

@@ -5,7 +5,9 @@ Shape legend: B images, M masks per image, T patches, V visible, D width, H head
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +82,7 @@ class SincosStem(_PatchStem):
 
 
 class RelativeStem(_PatchStem):
-    """Patch embedding with one relative position bias table for all blocks (BEiT).
+    """Patch embedding with one relative position bias table for all blocks (BEiT), or none if each has its own.
 
     The table has (2g-1)^2 rows for patch pairs and three more: CLS to patch, patch to CLS, CLS to CLS.
     """
@@ -89,15 +91,39 @@ class RelativeStem(_PatchStem):
 
     def __init__(self, config: VisionEncoderConfig) -> None:
         super().__init__(config)
-        rows = (2 * config.grid - 1) ** 2 + 3
-        self.relative_bias = nn.Parameter(torch.zeros(rows, config.heads))
+        shared = config.relative_bias == "shared"
+        self.relative_bias = nn.Parameter(_relative_table(config)) if shared else None
         self.register_buffer("index", relative_index(config.grid), persistent=False)
 
     def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
         """All patches with the (H, 1+T, 1+T) bias; this encoder never drops tokens."""
         if masks is not None:
             raise ConfigError("the beit encoder sees full sequences: use encoder.layout=data2vec2 to drop tokens")
-        return local_BTD, self.relative_bias[self.index].permute(2, 0, 1)
+        return local_BTD, None if self.relative_bias is None else self.relative_bias[self.index].permute(2, 0, 1)
+
+
+class RelativeBlock(PreNormBlock):
+    """BEiT's block with a relative position bias table of its own, as in its fine-tuned models.
+
+    Args:
+        config: grid and heads of the table.
+        sizes: of the block.
+        layer_scale_init: as of every BEiT block.
+    """
+
+    index: Tensor
+
+    def __init__(self, config: VisionEncoderConfig, *sizes: Any, layer_scale_init: float | None) -> None:
+        super().__init__(*sizes, layer_scale_init=layer_scale_init)
+        self.relative_bias = nn.Parameter(_relative_table(config))
+        self.register_buffer("index", relative_index(config.grid), persistent=False)
+
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return super().forward(x_BTD, self.relative_bias[self.index].permute(2, 0, 1))
+
+
+def _relative_table(config: VisionEncoderConfig) -> Tensor:
+    return torch.zeros((2 * config.grid - 1) ** 2 + 3, config.heads)
 
 
 def relative_index(grid: int) -> Tensor:
@@ -143,8 +169,9 @@ def _build_data2vec2(config: VisionEncoderConfig) -> Encoder:
 
 def _build_beit(config: VisionEncoderConfig) -> Encoder:
     c = config
+    build = functools.partial(RelativeBlock, c) if c.relative_bias == "per_block" else PreNormBlock
     blocks = [
-        PreNormBlock(
+        build(
             c.width,
             c.heads,
             c.mlp_ratio,
@@ -156,7 +183,7 @@ def _build_beit(config: VisionEncoderConfig) -> Encoder:
         )
         for rate in _drop_path_rates(c)
     ]
-    stem, final_norm = RelativeStem(c), nn.LayerNorm(c.width, eps=c.norm_eps)
+    stem, final_norm = RelativeStem(c), nn.LayerNorm(c.width, eps=c.norm_eps) if c.final_norm else None
     encoder = Encoder(stem, nn.ModuleList(blocks), c.width, extra_tokens=1, final_norm=final_norm).apply(bert_init)
     with torch.no_grad():
         for tensor in (encoder.extra_tokens, stem.local.proj.weight):

@@ -7,7 +7,9 @@ from d2v.modalities.vision.config import VisionRecipe
 from d2v.modalities.vision.data import VisionData, baseline_features, describe, picture_grid, to_pictures
 from d2v.modalities.vision.encoder import build_encoder
 from d2v.modalities.vision.ingestion import ingest
+from d2v.modalities.vision.labelled import labelled
 from d2v.modalities.vision.masking import draw_masks, grid, hidden_tokens, max_tokens
+from d2v.modalities.vision.patches import patches
 from d2v.modalities.vision.preparation import prepare
 from d2v.modalities.vision.serving import example_request, to_inputs
 
@@ -31,4 +33,6 @@ VISION = Modality(
     picture_grid=picture_grid,
     free_axes=(0, 1, 2),
     packages=("torchvision",),
+    patches=patches,
+    labelled=labelled,
 )

@@ -1,0 +1,90 @@
+"""The typed, frozen recipe tree.
+
+What all modalities share is here; what one modality adds (its sources, encoder, masks) is declared in
+`d2v.modalities.<name>.config`. Unknown keys are refused. `parse` reports every error at once, each with the
+dotted key, the given value, what is allowed and the nearest known key.
+"""
+
+from d2v.config.blocks import Block, Fraction, NonNegativeInt, Positive, PositiveInt
+from d2v.config.evaluation import EvaluateConfig
+from d2v.config.finetuning import (
+    ClassificationTask,
+    DecodingConfig,
+    FinetuneConfig,
+    HeadConfig,
+    HideConfig,
+    LabelConfig,
+    MixConfig,
+    MultilabelTask,
+    RegressionTask,
+    TaskConfig,
+    TranscriptionTask,
+)
+from d2v.config.objectives import (
+    Data2Vec1Config,
+    Data2Vec2Config,
+    DecoderConfig,
+    EmaConfig,
+    LossConfig,
+    MaeConfig,
+    MaeDecoderConfig,
+    MlmConfig,
+    ObjectiveConfig,
+    QuantizerConfig,
+    TargetConfig,
+    Wav2Vec2Config,
+)
+from d2v.config.parsing import parse
+from d2v.config.training import (
+    RESULT_NEUTRAL,
+    BatchBudget,
+    CheckpointConfig,
+    DistributedConfig,
+    MonitorConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "RESULT_NEUTRAL",
+    "BatchBudget",
+    "Block",
+    "CheckpointConfig",
+    "ClassificationTask",
+    "Data2Vec1Config",
+    "Data2Vec2Config",
+    "DecoderConfig",
+    "DecodingConfig",
+    "DistributedConfig",
+    "EmaConfig",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "Fraction",
+    "HeadConfig",
+    "HideConfig",
+    "LabelConfig",
+    "LossConfig",
+    "MaeConfig",
+    "MaeDecoderConfig",
+    "MixConfig",
+    "MlmConfig",
+    "MonitorConfig",
+    "MultilabelTask",
+    "NonNegativeInt",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "Positive",
+    "PositiveInt",
+    "QuantizerConfig",
+    "RegressionTask",
+    "RunConfig",
+    "ScheduleConfig",
+    "TargetConfig",
+    "TaskConfig",
+    "TrainConfig",
+    "TranscriptionTask",
+    "Wav2Vec2Config",
+    "parse",
+]

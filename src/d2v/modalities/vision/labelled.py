@@ -1,0 +1,66 @@
+"""Images with their classes, for fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from d2v.data.batch import Inputs, SampleKeys
+from d2v.data.random import STREAM_AUGMENT, mix
+from d2v.data.store import ShardReader
+from d2v.modalities.base import LabelledPart
+from d2v.modalities.vision.config import VisionFinetuneConfig, VisionTrainConfig
+from d2v.modalities.vision.data import VisionData
+
+
+def labelled(data: VisionData, config: VisionFinetuneConfig, encoder: VisionTrainConfig) -> Mapping[str, LabelledPart]:
+    """Both parts at the encoder's side.
+
+    Raises:
+        ConfigError: the stored images are smaller than the encoder's.
+    """
+    data.check_size(encoder)
+    side = encoder.encoder.image_px
+    return {part: LabelledImages(data, getattr(data, part), config, side) for part in ("train", "test")}
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """One part.
+
+    Attributes:
+        data: the prepared folder.
+        shards: the part's.
+        config: the finetune block.
+        side_px: of the encoder's inputs.
+    """
+
+    data: VisionData
+    shards: ShardReader
+    config: VisionFinetuneConfig
+    side_px: int
+    scores = None
+    seconds = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) class ids."""
+        return self.shards.integers("label")
+
+    @property
+    def texts(self) -> Sequence[str | None]:
+        """None for each image."""
+        return [None] * len(self.shards)
+
+    def inputs(self, rows: np.ndarray) -> Inputs:
+        """Images as they are, normalised."""
+        return Inputs(self.data.whole(self.shards, rows, self.side_px))
+
+    def augmented(self, keys: SampleKeys) -> Inputs:
+        """Random crops; a pure function of (the recipe's seed, epoch, sample id)."""
+        ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
+        draw = mix(self.config.seed, STREAM_AUGMENT, epochs, ids)
+        return Inputs(self.data.normalise(self.data.cropped(keys.indices, draw, self.config.augment, self.side_px)))

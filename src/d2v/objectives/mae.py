@@ -1,0 +1,103 @@
+"""Masked autoencoders (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
+
+Shape legend: B samples, T tokens, V visible, N hidden tokens of all samples, D width, P values of a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d2v.config import MaeConfig, TrainConfig
+from d2v.data.batch import Batch
+from d2v.modalities.base import Modality, Patches
+from d2v.models.encoder import Encoder
+from d2v.models.mae_decoder import MaeDecoder
+from d2v.models.masking import Masks
+from d2v.models.targets import mean_std
+from d2v.objectives.base import DrawMasks, LossOutput, Objective, hidden_tokens, mask_keys
+
+VARIANCE_EPS = 1e-6
+
+
+class Mae(Objective):
+    """Encode the visible patches, fill in the others with a light transformer, predict what they hold.
+
+    Args:
+        config: the objective's block of the recipe.
+        student: the encoder to train.
+        longest: T of the inputs, which are all alike.
+        patches: what tokens hold.
+        hidden: T -> N / B, the same for every mask.
+        draw: keys (B,), T, None -> is_masked (B, T).
+    """
+
+    needs = "patches"
+
+    def __init__(
+        self,
+        config: MaeConfig,
+        student: Encoder,
+        longest: int,
+        patches: Patches,
+        hidden: Callable[[int], int],
+        draw: DrawMasks,
+    ) -> None:
+        super().__init__(student, longest)
+        self.config, self.patches, self.hidden, self._draw = config, patches, hidden, draw
+        positions = patches.positions(config.decoder.width)
+        self.decoder = MaeDecoder(student.width, patches.values, config.decoder, positions)
+
+    @classmethod
+    def build(cls, config: MaeConfig, student: Encoder, modality: Modality, recipe: TrainConfig) -> Mae:
+        """With masks of the modality that hide as many patches in every row, and its patches as targets."""
+        hidden, draw = partial(modality.hidden_tokens, recipe), partial(modality.draw_masks, recipe)
+        patches = cls.supply(modality, recipe)
+        return cls(config, student, modality.max_tokens(recipe), patches, hidden, draw)
+
+    def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
+        """One mask per sample, all with as many hidden patches."""
+        is_masked = self._draw(mask_keys(batch, seed, device), self.longest, None)
+        return Masks.with_equal_counts(is_masked, len(is_masked), self.hidden(self.longest))
+
+    def targets(self, inputs: Tensor) -> Tensor:
+        """(B, T, P) what each patch holds, of zero mean and unit variance where the recipe says so."""
+        target_BTP = self.patches.cut(inputs)
+        if not self.config.normalise_targets:
+            return target_BTP
+        variance_BT1, mean_BT1 = torch.var_mean(target_BTP, dim=-1, keepdim=True)
+        return (target_BTP - mean_BT1) * torch.rsqrt(variance_BT1 + VARIANCE_EPS)
+
+    def predict(self, filled_NC: Tensor) -> Tensor:
+        """(..., P) from the decoder's features, in at least float32."""
+        prediction_NP = self.decoder.projection(filled_NC)
+        return prediction_NP.to(torch.promote_types(prediction_NP.dtype, torch.float32))
+
+    def forward(self, batch: Batch, masks: Masks) -> LossOutput:
+        """The mean squared error of each hidden patch (section 3, "Reconstruction target"), summed over them."""
+        encoded = self.student.encode(self.student.stem(batch.inputs), None, masks)
+        filled_BTC = self.decoder(encoded.tokens, encoded.extra, masks.visible().flatten(0, 1))
+        prediction_NP = self.predict(hidden_tokens(filled_BTC, masks))
+        target_NP = hidden_tokens(self.targets(batch.inputs), masks)
+        loss = F.mse_loss(prediction_NP, target_NP, reduction="sum") / self.patches.values
+        statistics = {
+            "reconstruction_loss": loss.detach() / masks.count,
+            "target_std": mean_std(target_NP),
+            "pred_std": mean_std(prediction_NP.detach()),
+        }
+        return LossOutput(loss, statistics)
+
+    def flops_per_sample(self, tokens: int) -> dict[str, float]:
+        """Encoder on visible patches and decoder on all, backward counted as two forwards; no teacher."""
+        student, stem, visible = self.student, self.student.stem, tokens - self.hidden(tokens)
+        parts = {
+            "stem": 3.0 * stem.local_flops(tokens),
+            "teacher": 0.0,
+            "student": 3.0 * (student.flops(visible) + stem.place_flops(visible)),
+            "decoder": 3.0 * self.decoder.flops(visible, student.num_extra),
+        }
+        return parts | {"total": sum(parts.values())}

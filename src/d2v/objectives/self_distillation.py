@@ -1,0 +1,68 @@
+"""What objectives have in common whose targets are a teacher's features: both versions of data2vec.
+
+Shape legend: B samples, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from d2v.config import EmaConfig, TargetConfig
+from d2v.models.encoder import Encoder
+from d2v.models.targets import make_targets
+from d2v.models.teacher import Teacher
+from d2v.objectives.base import Objective
+
+
+class HasTeacher(Protocol):
+    """The block of a recipe that describes a teacher and what is made of its features."""
+
+    @property
+    def targets(self) -> TargetConfig: ...
+
+    @property
+    def ema(self) -> EmaConfig: ...
+
+
+class SelfDistillation(Objective):
+    """A student, the teacher that follows it, and a loss between the two.
+
+    Args:
+        config: the objective's block of the recipe.
+        student: the encoder to train.
+        longest: T of the longest sequence.
+    """
+
+    teacher: Teacher
+
+    def __init__(self, config: HasTeacher, student: Encoder, longest: int) -> None:
+        super().__init__(student, longest)
+        self.teacher = Teacher(student, config.ema.copied, config.ema.shared_local)
+        self._ema, self._targets = config.ema, config.targets
+
+    def teacher_decay(self, update: int) -> float:
+        """tau of the EMA step after optimiser update number `update`, from 1."""
+        return self._ema.decay(update)
+
+    def update_teacher(self, decay: float) -> None:
+        """The EMA step, after the optimiser's."""
+        self.teacher.update(self.student, decay)
+
+    @torch.no_grad()
+    def teacher_local(self, inputs: Tensor, student_local_BTD: Tensor) -> Tensor:
+        """(B, T, D) the local features that the teacher continues from: its own, or the student's if they share."""
+        return student_local_BTD.detach() if self._ema.shared_local else self.teacher.encoder.stem(inputs)
+
+    @torch.no_grad()
+    def targets(self, local_BTD: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T, D) normalised average of the teacher's top layers on the whole sequence.
+
+        Args:
+            local_BTD: from `teacher_local`.
+            lengths: (B,) tokens that are not padding, or None.
+        """
+        encoded = self.teacher.encoder.encode(local_BTD, lengths, activation=self._targets.activation)
+        return make_targets(encoded.activations, self._targets, lengths)
