@@ -52,6 +52,42 @@ def bench(
         typer.echo(f"{name:<22} {value:10.2f}")
 
 
+@app.command("import", epilog="Example: d2v import base_imagenet.pt data/06_models/vision/base_imagenet/encoder")
+def import_encoder(
+    source: Annotated[Path, typer.Argument(help="A checkpoint of the reference, or a folder of transformers.")],
+    folder: Annotated[Path, typer.Argument(help="The model folder to write, new.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Of a text encoder, if the source holds none: a tokenizer's file or folder.")
+    ] = None,
+) -> None:
+    """Make a model folder of an encoder from elsewhere: fairseq, the BEiT repository, transformers."""
+    from d2v.interchange.importing import import_into
+
+    imported = import_into(source, folder, tokenizer)
+    typer.echo(f"{imported.modality} encoder, {sum(value.numel() for value in imported.encoder.values()):,} parameters")
+    typer.echo(f"teacher: {'yes' if imported.teacher else 'none in the source'}")
+    for title, names in (("head", imported.head), ("not used", imported.unused)):
+        typer.echo(f"{title}: {', '.join(names) or 'nothing'}")
+    for note in imported.notes:
+        typer.echo(f"note: {note}")
+
+
+@app.command(epilog="Example: d2v export data/06_models/speech/spoken/encoder exported/speech --format onnx")
+def export(
+    folder: Annotated[Path, typer.Argument(help="A model folder: config.json and encoder.safetensors.")],
+    target: Annotated[Path, typer.Argument(help="The folder to write, new or empty.")],
+    form: Annotated[str, typer.Option("--format", help="hf, onnx, torch-export, timm or safetensors.")] = "hf",
+    teacher: Annotated[bool, typer.Option(help="Export the teacher's encoder, not the student's.")] = False,
+) -> None:
+    """Write an encoder for other programs: transformers, ONNX runtimes, torch.export, timm."""
+    from d2v.interchange.export import export as write
+
+    notes = write(folder, target, form, teacher)
+    typer.echo(f"{target}: {', '.join(sorted(file.name for file in target.iterdir()))}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
 def run() -> None:
     """The command's entry: errors that a user can mend are a paragraph and their exit status."""
     try:

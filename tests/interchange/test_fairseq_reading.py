@@ -1,6 +1,8 @@
 import argparse
 import os
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +38,24 @@ def test_settings_of_old_and_new_files_are_read(tmp_path):
     assert read(tmp_path / "hydra.pt").config["modalities"]["image"]["mask_prob"] == 0.7
     assert read(tmp_path / "args.pt").config == {}
     assert set(read(tmp_path / "deepspeed.pt").model) == {"w"}
+
+
+def test_numbers_of_numpy_are_read(tmp_path):
+    extra = {"best": np.float64(3.5), "loss": np.float32(0.5), "updates": np.int64(7)}
+    torch.save({"model": {"w": torch.zeros(1)}, "extra_state": extra}, tmp_path / "numbers.pt")
+    assert set(read(tmp_path / "numbers.pt").model) == {"w"}
+    content = (tmp_path / "numbers.pt").read_bytes()
+    assert b"numpy._core" in content
+    (tmp_path / "old.pt").write_bytes(_with_numpy_1_names(tmp_path / "numbers.pt", tmp_path))
+    assert set(read(tmp_path / "old.pt").model) == {"w"}
+
+
+def _with_numpy_1_names(file, folder):
+    """The same file as numpy 1 wrote it."""
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(folder / "rewritten", "w") as target:
+        for entry in source.infolist():
+            target.writestr(entry, source.read(entry).replace(b"numpy._core", b"numpy.core"))
+    return (folder / "rewritten").read_bytes()
 
 
 def test_what_is_no_checkpoint_is_said_so(tmp_path):

@@ -1,55 +1,29 @@
 """Checkpoints of Meta's reference implementations, without fairseq.
 
-A fairseq file is a pickle of plain containers, tensors, `argparse.Namespace` and OmegaConf nodes. Only those are
-let through; anything else in the pickle is refused before it runs.
+A fairseq file is a pickle of plain containers, tensors, `argparse.Namespace` and OmegaConf nodes. It holds a
+pretraining model (student, teacher, decoder or head), or a fine-tuned one: the student's encoder with a task's head.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
-import pickle
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import omegaconf
-import torch
-from omegaconf.base import ContainerMetadata, Metadata
 from torch import Tensor
 
 from d2v.errors import CheckpointError
 from d2v.interchange import fairseq_speech, fairseq_text, fairseq_vision
+from d2v.interchange.fairseq_finetuned import split
 from d2v.interchange.fairseq_names import Converted, Reference
 from d2v.interchange.folder import load_state
+from d2v.interchange.imported import Imported
+from d2v.interchange.pickled import unpickle
 from d2v.modalities import registry
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
-
-ALLOWED = (
-    argparse.Namespace,
-    collections.OrderedDict,
-    collections.defaultdict,
-    omegaconf.DictConfig,
-    omegaconf.ListConfig,
-    omegaconf.nodes.AnyNode,
-    omegaconf.nodes.BooleanNode,
-    omegaconf.nodes.EnumNode,
-    omegaconf.nodes.FloatNode,
-    omegaconf.nodes.IntegerNode,
-    omegaconf.nodes.StringNode,
-    ContainerMetadata,
-    Metadata,
-    typing.Any,
-    dict,
-    list,
-    int,
-    float,
-    str,
-    bool,
-)
-"""Every type that a reference checkpoint may hold beside tensors."""
 
 CONVERTERS = tuple(
     convert
@@ -65,13 +39,7 @@ def read(path: Path) -> Reference:
     Raises:
         CheckpointError: the file is not there, damaged, or holds objects outside the allow-list.
     """
-    try:
-        with torch.serialization.safe_globals(list(ALLOWED)):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is refused, because it holds more than tensors and settings: {error}") from error
-    except (OSError, RuntimeError, EOFError, LookupError, ValueError) as error:  # what damaged pickles end in
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error!r}): check the download") from error
+    content = unpickle(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("model", content.get("module")), Mapping):
         raise CheckpointError(f"{path} has no `model` or `module` part: it is not a checkpoint of the reference")
     return _plain_reference(content)
@@ -86,13 +54,19 @@ def _plain_reference(content: Mapping[str, Any]) -> Reference:
 
 
 def _model_config(cfg: Any) -> dict[str, Any]:
-    """The `model` block of a stored configuration as plain values."""
+    """The `model` block of a stored configuration as plain values, namespaces within it too."""
     if isinstance(cfg, omegaconf.Container):
         cfg = omegaconf.OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
-    model = cfg.get("model") if isinstance(cfg, Mapping) else None
-    if isinstance(model, argparse.Namespace):
-        model = vars(model)
-    return dict(model) if isinstance(model, Mapping) else {}
+    model = _plain(cfg).get("model") if isinstance(cfg, Mapping) else None
+    return model if isinstance(model, dict) else {}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value
 
 
 def load_reference(path: Path) -> tuple[Objective, Converted]:
@@ -103,15 +77,54 @@ def load_reference(path: Path) -> tuple[Objective, Converted]:
     Raises:
         CheckpointError: unreadable, unknown layout, or keys that do not fit (all of them named).
     """
+    converted = _convert(read(path), path)
+    objective = build_objective(registry.get(converted.modality), converted.recipe)
+    load_state(objective, converted.state, str(path))
+    return objective, converted
+
+
+def import_fairseq(path: Path) -> Imported:
+    """The encoder of a pretrained or fine-tuned reference model, with its head or decoder and its teacher apart.
+
+    A fine-tuned model's recipe is that of its pretraining, with the encoder's own dropout: what fine-tuning changed
+    about training is not read.
+
+    Raises:
+        CheckpointError: unreadable, or an unknown layout.
+    """
     reference = read(path)
+    finetuned = split(reference)
+    pretraining, head = finetuned or (reference, {})
+    converted = _convert(pretraining, path)
+    student, teacher = (_part(converted.state, prefix) for prefix in ("student.", "teacher.encoder."))
+    rest = {name: value for name, value in converted.state.items() if not name.startswith(("student.", "teacher."))}
+    notes: tuple[str, ...] = ()
+    if finetuned and not pretraining.config:
+        notes = (f"{path} does not hold the settings of its pretraining: heads and strides are the published ones",)
+    return Imported(
+        converted.modality,
+        converted.recipe,
+        student,
+        teacher=student | teacher if reference.ema else {},
+        head=head | rest,
+        unused=converted.unused,
+        notes=notes,
+    )
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _convert(reference: Reference, path: Path) -> Converted:
     for convert in CONVERTERS:
         try:
             converted = convert(reference)
         except KeyError as error:
             raise CheckpointError(f"{path} lacks parameters that its layout has, such as our {error}") from error
         if converted is not None:
-            objective = build_objective(registry.get(converted.modality), converted.recipe)
-            load_state(objective, converted.state, str(path))
-            return objective, converted
+            return converted
     some = ", ".join(list(reference.model)[:4])
-    raise CheckpointError(f"{path} has a layout that is not known (its keys begin {some}): see docs for what is read")
+    raise CheckpointError(
+        f"{path} has a layout that is not known (its keys begin {some}): docs/interchange.md lists what is read"
+    )

@@ -32,11 +32,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Converted:
-    """A reference checkpoint in our names: the train recipe it implies and the objective's full state."""
+    """A reference checkpoint in our names: the train recipe it implies and the objective's full state.
+
+    `unused` are the keys that have no place here: tables that are rebuilt, and parts that old files carry unused."""
 
     modality: str
     recipe: TrainConfig
     state: dict[str, Tensor]
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

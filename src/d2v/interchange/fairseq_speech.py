@@ -104,7 +104,7 @@ def convert_v2(reference: Reference) -> Converted | None:
     for name in ("student.stem.alibi_scale", "teacher.encoder.stem.alibi_scale"):
         if name in state:
             state[name] = _per_head(state[name], recipe.encoder.heads)
-    return Converted("speech", recipe, state)
+    return Converted("speech", recipe, state, tuple(sorted(reference.model.keys() - student.keys())))
 
 
 def v2_name(name: str) -> str:
@@ -163,7 +163,7 @@ def convert_v1(reference: Reference) -> Converted | None:
     state = fuse_attention({v1_name(name): value for name, value in model.items()})
     if "mask_token" in state:
         state["mask_token"] = state["mask_token"].view(1, 1, -1)
-    recipe = parse(SpeechTrainConfig, _v1_recipe(state, reference.config))
+    recipe = parse(SpeechTrainConfig, v1_recipe(state, reference.config))
     averaged = fuse_attention({v1_name(f"encoder.{name}"): value for name, value in reference.ema.items()}) or state
     own = {
         name: value for name, value in averaged.items() if name.startswith("student.") and ".stem.local." not in name
@@ -181,7 +181,8 @@ def v1_name(name: str) -> str:
     return "student." + rename(name, V1_RENAMES)
 
 
-def _v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+def v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A train recipe: sizes from the student's tensors, the rest from the stored configuration or the published one."""
     refuse_pre_norm(config.get("layer_norm_first"))
     sizes = _sizes(state, config.get("conv_feature_layers"))
     copied = ["stem.positions."] if config.get("ema_layers_only", True) else []

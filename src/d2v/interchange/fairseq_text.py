@@ -60,7 +60,8 @@ def convert_v2(reference: Reference) -> Converted | None:
     recipe = parse(TextTrainConfig, _v2_recipe(state, reference.config))
     blocks = {f"blocks.{name}": value for name, value in reference.ema.items()}
     blocks = blocks or {name: value for name, value in student.items() if name.startswith("blocks.")}
-    return Converted("text", recipe, state | {f"teacher.encoder.{name}": value for name, value in blocks.items()})
+    state |= {f"teacher.encoder.{name}": value for name, value in blocks.items()}
+    return Converted("text", recipe, state, tuple(sorted(reference.model.keys() - student.keys())))
 
 
 def v2_name(name: str) -> str:
@@ -112,13 +113,13 @@ def convert_v1(reference: Reference) -> Converted | None:
         return None
     model = {name: value for name, value in reference.model.items() if not name.endswith("version")}
     state = fuse_attention({v1_name(name): value for name, value in model.items()})
-    recipe = parse(TextTrainConfig, _v1_recipe(state, reference.config))
+    recipe = parse(TextTrainConfig, v1_recipe(state, reference.config))
     averaged = {n: v for n, v in reference.ema.items() if not n.endswith("version")}
     own = fuse_attention({v1_name(f"encoder.sentence_encoder.{name}"): value for name, value in averaged.items()})
     teacher = own or {name: value for name, value in state.items() if name.startswith("student.")}
     state |= {name.replace("student.", "teacher.encoder.", 1): value for name, value in teacher.items()}
     state["mask_token"] = state["student.stem.local.words.weight"][-1:].unsqueeze(0).clone()
-    return Converted("text", recipe, state)
+    return Converted("text", recipe, state, tuple(sorted(reference.model.keys() - model.keys())))
 
 
 def v1_name(name: str) -> str:
@@ -128,7 +129,8 @@ def v1_name(name: str) -> str:
     return "student." + rename(name, V1_RENAMES)
 
 
-def _v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+def v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A train recipe: sizes from the student's tensors, the rest from the stored configuration or the published one."""
     transformer = config.get("transformer") or {}
     encoder = transformer.get("encoder") or {}
     refuse_pre_norm(encoder.get("normalize_before"))

@@ -42,6 +42,7 @@ V1_RENAMES: Renames = (
     (r"^(?:cls_token|cls_emb)$", "extra_tokens"),
     (r"^patch_embed\.(?:proj|conv)\.", "stem.local.proj."),
     (r"^rel_pos_bias\.relative_position_bias_table$", "stem.relative_bias"),
+    (r"^(blocks\.\d+)\.attn\.relative_position_bias_table$", r"\1.relative_bias"),
     (r"\.mlp\.0\.", ".mlp.fc1."),
     (r"\.mlp\.2\.", ".mlp.fc2."),
     (r"^norm\.", "final_norm."),
@@ -66,7 +67,7 @@ def convert_v2(reference: Reference) -> Converted | None:
     recipe = parse(VisionTrainConfig, _v2_recipe(state, reference.config))
     teacher = v2_part(reference.ema, "IMAGE") or {n: v for n, v in student.items() if ".decoder." not in n}
     state |= {"teacher.encoder." + rename(name, V2_RENAMES): value for name, value in teacher.items()}
-    return Converted("vision", recipe, state)
+    return Converted("vision", recipe, state, tuple(sorted(reference.model.keys() - student.keys())))
 
 
 def v2_name(name: str) -> str:
@@ -111,12 +112,12 @@ def convert_v1(reference: Reference) -> Converted | None:
         return None
     names = {name: v1_name(name, ported) for name in reference.model}
     state = {new: reference.model[name] for name, new in names.items() if new is not None}
-    recipe = parse(VisionTrainConfig, _v1_recipe(state, reference.config, ported))
+    recipe = parse(VisionTrainConfig, v1_recipe(state, reference.config, ported))
     teacher = {name: value for name, value in state.items() if name.startswith("student.")}
     averaged = {"student." + rename(n, V1_RENAMES): v for n, v in reference.ema.items() if "position_index" not in n}
     teacher |= {name: value for name, value in averaged.items() if name in teacher}
     state |= {name.replace("student.", "teacher.encoder.", 1): value for name, value in teacher.items()}
-    return Converted("vision", recipe, state)
+    return Converted("vision", recipe, state, tuple(sorted(name for name, new in names.items() if new is None)))
 
 
 def v1_name(name: str, ported: bool) -> str | None:
@@ -130,9 +131,16 @@ def v1_name(name: str, ported: bool) -> str | None:
     return "student." + rename(name, V1_RENAMES)
 
 
-def _v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any], ported: bool) -> dict[str, Any]:
+def v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any], ported: bool) -> dict[str, Any]:
+    """A train recipe: sizes from the student's tensors, the rest from the stored configuration or the published one.
+
+    Fine-tuned models have a relative position table in every block, and no norm after the last one."""
     patch_px = state["student.stem.local.proj.weight"].shape[-1]
-    rows, heads = state["student.stem.relative_bias"].shape
+    per_block = state.get("student.blocks.0.relative_bias")
+    rows, heads = (state["student.stem.relative_bias"] if per_block is None else per_block).shape
+    unlike: dict[str, Any] = {} if per_block is None else {"relative_bias": "per_block"}
+    unlike |= {} if "student.final_norm.weight" in state else {"final_norm": False}
+    scaled = "student.blocks.0.gamma_1" in state
     grid = (_side(rows - 3) + 1) // 2
     sizes = trunk_sizes(state)
     hidden = config.get("num_mask_patches", 120)
@@ -145,7 +153,8 @@ def _v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any], ported: b
             "patch_px": patch_px,
             "heads": heads,
             "norm_eps": 1e-5 if ported else 1e-6,
-            "layer_scale_init": config.get("layer_scale_init_value", 1e-4),
+            "layer_scale_init": config.get("layer_scale_init_value", 1e-4) if scaled else None,
+            **unlike,
         },
         "mask": {"kind": "beit", "ratio": min(hidden / grid**2, 0.99)},
         "objective": {

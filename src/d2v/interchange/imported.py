@@ -1,0 +1,86 @@
+"""What an import reads: an encoder in our names with the recipe it implies, and all else that the file holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from d2v.config import TrainConfig
+from d2v.errors import CheckpointError
+from d2v.interchange.folder import CONFIG, ENCODER, TEACHER, load_state
+from d2v.modalities import registry
+
+HEAD = "head.safetensors"
+"""Beside an imported encoder: what its file holds beyond the encoder, under the names it has there."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """An encoder from elsewhere.
+
+    Attributes:
+        modality: registry name.
+        recipe: the train block that the file implies.
+        encoder: parameters in our names: of a pretrained model the student's.
+        teacher: the teacher's in our names; empty where the file has none.
+        head: everything else of use, under the source's own names: classifier, CTC projection, decoder, mask token.
+        about: plain values that feed the encoder: normalisation, class names, tokenizer.
+        unused: keys of the source that have no place here, such as tables that are rebuilt.
+        notes: what a user should know, a sentence each.
+    """
+
+    modality: str
+    recipe: TrainConfig
+    encoder: dict[str, Tensor]
+    teacher: dict[str, Tensor] = field(default_factory=dict)
+    head: dict[str, Tensor] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def save_imported(folder: Path, imported: Imported, origin: str) -> None:
+    """Write an imported encoder as a model folder, which `load_encoder` reads.
+
+    Args:
+        folder: created if it is not there.
+        imported: what was read.
+        origin: of it, for messages and for `config.json`.
+
+    Raises:
+        CheckpointError: the weights do not fit the recipe (all keys named), or the folder holds another encoder.
+    """
+    if (folder / ENCODER).exists():
+        raise CheckpointError(f"{folder} already holds an encoder: give a new folder, or remove this one")
+    for state in filter(None, (imported.encoder, imported.teacher)):
+        encoder = registry.get(imported.modality).build_encoder(imported.recipe)
+        load_state(encoder, state, origin)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, state in ((ENCODER, imported.encoder), (TEACHER, imported.teacher), (HEAD, imported.head)):
+        if state:
+            save_file(plain(state), folder / name)
+    config = {
+        "format": 1,
+        "modality": imported.modality,
+        "recipe": imported.recipe.model_dump(mode="json"),
+        "class_names": [],
+        "source": origin,
+        **imported.about,
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load_head(folder: Path) -> dict[str, Tensor]:
+    """What was imported beside an encoder, under the source's names; empty if there is nothing."""
+    return load_file(folder / HEAD) if (folder / HEAD).is_file() else {}
+
+
+def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: on the CPU, in one piece, sharing no memory."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
