@@ -1,0 +1,106 @@
+"""The labelled items that a task is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from d2v.config import FinetuneConfig
+from d2v.data.batch import Batch, SampleKeys
+from d2v.data.prepared import UNLABELLED, balanced_subset
+from d2v.errors import ConfigError, DataError
+from d2v.finetuning.mixing import mixed
+from d2v.finetuning.tasks.base import Task
+from d2v.modalities.base import LabelledPart, Modality
+
+
+def labelled_parts(modality: Modality, data: Any, config: Any, pretraining: Any) -> Mapping[str, LabelledPart]:
+    """The parts "train" and "test" of a prepared folder.
+
+    Raises:
+        ConfigError: the modality has nothing to tune to.
+    """
+    if modality.labelled is None:
+        raise ConfigError(
+            f"{modality.name} has no labelled data: its Modality says nothing of `labelled`, so it can be pretrained "
+            "and probed only"
+        )
+    return modality.labelled(data, config, pretraining)
+
+
+class TaskData:
+    """The training items of a task, as a training takes them.
+
+    Args:
+        part: the train part.
+        task: gives targets.
+        config: how many labels to use, and mixtures.
+        fingerprint: of all that the result depends on: data, and the weights that it starts from.
+
+    Attributes:
+        rows: (num_train,) ascending rows of the part that are used.
+
+    Raises:
+        DataError: the part has nothing to learn from.
+    """
+
+    class_names: tuple[str, ...] = ()
+
+    def __init__(self, part: LabelledPart, task: Task, config: FinetuneConfig, fingerprint: str) -> None:
+        self._part, self._task, self._config = part, task, config
+        self.fingerprint = fingerprint
+        self.rows = chosen_rows(part, task, config)
+
+    @property
+    def num_train(self) -> int:
+        """Items that are used."""
+        return len(self.rows)
+
+    def train_lengths(self, recipe: Any) -> None:
+        """None: items are padded, not cropped, so batches have a number of items."""
+        return
+
+    def batch(self, keys: SampleKeys, recipe: Any) -> Batch:
+        """Augmented items with their targets; sample ids are rows of the part."""
+        rows = self.rows[keys.indices]
+        inputs = self._part.augmented(SampleKeys(keys.update, rows, keys.epochs))
+        ids, epochs = torch.from_numpy(rows), torch.from_numpy(keys.epochs)
+        batch = Batch(inputs.values, ids, epochs, keys.update, inputs.lengths, self._task.targets(self._part, rows))
+        return mixed(batch, self._config.mix, recipe.seed)
+
+
+def chosen_rows(part: LabelledPart, task: Task, config: FinetuneConfig) -> np.ndarray:
+    """Ascending rows to train on; a smaller number of labels with the same seed is a part of a larger one.
+
+    Raises:
+        DataError: there are none.
+        ConfigError: minutes are asked for and items have no length in time.
+    """
+    usable, labels = task.usable(part), config.labels
+    if not len(usable):
+        raise DataError(
+            f"No training item has what the task {config.task.name} needs: give labelled data, or choose another "
+            "finetune.task.name"
+        )
+    if labels.minutes is not None:
+        return _first_minutes(part, usable, labels.minutes, labels.seed)
+    count = max(1, round(labels.share * len(usable)))
+    if count == len(usable):
+        return usable
+    classes = part.labels[usable]
+    random = np.random.Generator(np.random.Philox(key=[labels.seed, 2]))
+    if (classes == UNLABELLED).any():
+        return np.sort(random.permutation(usable)[:count])
+    return usable[balanced_subset(classes, count, random)]
+
+
+def _first_minutes(part: LabelledPart, usable: np.ndarray, minutes: float, seed: int) -> np.ndarray:
+    """Random recordings until they last so long."""
+    if part.seconds is None:
+        raise ConfigError("finetune.labels.minutes: these items have no length in time: set finetune.labels.share")
+    order = np.random.Generator(np.random.Philox(key=[seed, 2])).permutation(usable)
+    within = np.cumsum(part.seconds[order]) <= 60.0 * minutes
+    return np.sort(order[: max(1, int(within.sum()))])

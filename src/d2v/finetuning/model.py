@@ -1,0 +1,172 @@
+"""A fine-tuned model: encoder, head, and what their outputs mean. As a folder: `config.json`, `encoder.safetensors`,
+`head.safetensors`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from d2v.config import Block, FinetuneConfig, TaskConfig, TrainConfig, parse
+from d2v.data.batch import Inputs
+from d2v.errors import CheckpointError
+from d2v.finetuning.objective import FineTuning
+from d2v.finetuning.tasks.base import Task
+from d2v.finetuning.tasks.build import restore_task
+from d2v.interchange.folder import CONFIG, ENCODER, TEACHER, WeightsOf, load_state, own_weights, read_config
+from d2v.modalities import registry
+from d2v.modalities.base import Modality
+from d2v.models.encoder import Encoder
+
+HEAD = "head.safetensors"
+
+
+@dataclass(frozen=True)
+class TunedModel:
+    """An encoder and a head in evaluation mode.
+
+    Attributes:
+        encoder: inputs to tokens.
+        head: (Encoded, token lengths) -> outputs.
+        task: outputs to predictions.
+        about: contents of config.json.
+    """
+
+    encoder: Encoder
+    head: nn.Module
+    task: Task
+    about: Mapping[str, Any]
+
+    def to(self, device: torch.device) -> TunedModel:
+        """The same on a device."""
+        return TunedModel(self.encoder.to(device), self.head.to(device), self.task, self.about)
+
+    @torch.no_grad()
+    def outputs(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        """The head's outputs of a batch in float32, and its token lengths."""
+        inputs = inputs.to(next(self.encoder.parameters()))
+        lengths = self.encoder.token_lengths(inputs.lengths)
+        encoded = self.encoder.encode(self.encoder.stem(inputs.values), lengths)
+        return self.head(encoded, lengths).float(), lengths
+
+    def predict(self, inputs: Inputs, batch_size: int = 64) -> Sequence[Any] | np.ndarray:
+        """One prediction an item: class ids, numbers, logits of classes, or texts."""
+        parts = [self.task.predict(*self.outputs(part)) for part in inputs.split(batch_size)]
+        if parts and isinstance(parts[0], np.ndarray):
+            return np.concatenate(parts)
+        return [one for part in parts for one in part]
+
+
+def start_recipe(start: Path | None, modality: Modality, recipe: TrainConfig, config: FinetuneConfig) -> TrainConfig:
+    """The train block of the encoder to tune, with the settings that the finetune block changes.
+
+    Args:
+        start: a model folder; None for random weights.
+        modality: what the data is.
+        recipe: the train block that random weights are built from.
+        config: the finetune block.
+
+    Raises:
+        CheckpointError: no such model, or one of another modality.
+        ConfigError: settings that an encoder does not have.
+    """
+    about = {} if start is None else read_config(start)
+    if start is not None and about.get("modality") != modality.name:
+        raise CheckpointError(
+            f"{start} is a model for {about.get('modality')}, not for {modality.name}: set {modality.name}.finetune."
+            "start to another one"
+        )
+    values = about.get("recipe", recipe.model_dump(mode="json"))
+    changed = values | {"encoder": values["encoder"] | config.encoder}
+    return parse(modality.train_config, changed, at=f"{modality.name}.finetune")
+
+
+def start_weights(start: Path, config: FinetuneConfig) -> Path:
+    """The file of the weights to start from."""
+    return start / (TEACHER if config.teacher else ENCODER)
+
+
+def load_weights(module: nn.Module, file: Path) -> None:
+    """Fill a module from a file.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or does not fit.
+    """
+    load_state(module, _read(file), str(file))
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}): train again or restore the file") from error
+
+
+def save_tuned(
+    folder: Path,
+    objective: FineTuning,
+    modality: str,
+    pretraining: TrainConfig,
+    about: Mapping[str, Any],
+    weights_of: WeightsOf = own_weights,
+) -> None:
+    """Write a fine-tuned model.
+
+    Args:
+        folder: created if it is not there.
+        objective: whose encoder and head are saved.
+        modality: registry name.
+        pretraining: the train block that the encoder was built from.
+        about: what the modality says of the data, for feeding the encoder.
+        weights_of: gathers weights that are spread over processes; all of them call this function then.
+    """
+    for file, module in ((ENCODER, objective.student), (HEAD, objective.head)):
+        weights = weights_of(module, _every)
+        if weights:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(weights, folder / file)
+    config = {
+        "format": 1,
+        "modality": modality,
+        "recipe": pretraining.model_dump(mode="json"),
+        "finetune": objective.config.model_dump(mode="json"),
+        **about,
+        "task": objective.task.describe(),
+    }
+    if (folder / HEAD).exists():
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _every(name: str) -> bool:
+    return True
+
+
+class _TaskBlock(Block):
+    task: TaskConfig
+
+
+def load_tuned(folder: Path) -> TunedModel:
+    """Read what `save_tuned` wrote, in evaluation mode on the CPU.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or weights and recipe do not fit.
+    """
+    about = read_config(folder)
+    if "finetune" not in about:
+        raise CheckpointError(f"{folder} holds an encoder without a head: give the folder of a fine-tuned model")
+    modality = registry.get(about["modality"])
+    encoder = modality.build_encoder(parse(modality.train_config, about["recipe"], at="recipe"))
+    config = parse(_TaskBlock, {"task": about["finetune"]["task"]}, at="finetune").task
+    task = restore_task(config, about["task"])
+    head = task.make_head(encoder)
+    for module, name in ((encoder, ENCODER), (head, HEAD)):
+        load_weights(module, folder / name)
+    return TunedModel(encoder.eval(), head.eval(), task, about)

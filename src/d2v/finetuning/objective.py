@@ -1,0 +1,155 @@
+"""Tuning an encoder to a task: the one module that the engine trains, beside those of pretraining.
+
+Shape legend: B items, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d2v.config import FinetuneConfig, HideConfig
+from d2v.data.batch import Batch
+from d2v.data.random import STREAM_HIDE, mix, normal
+from d2v.finetuning.tasks.base import Task
+from d2v.modalities.base import Modality
+from d2v.models.encoder import Encoder
+from d2v.models.masking import random_spans
+from d2v.objectives.base import LossOutput, Objective
+
+HEAD, LOCAL, REST = "head", "local", "rest"
+"""Parts with learning rates of their own, beside `block-<n>`."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What training hides of the local features, and what the loss is divided by.
+
+    Attributes:
+        count: () units of the loss.
+        tokens_BT: hidden tokens, or None.
+        channels_BD: hidden channels, or None.
+    """
+
+    count: Tensor
+    tokens_BT: Tensor | None = None
+    channels_BD: Tensor | None = None
+
+
+class FineTuning(Objective):
+    """An encoder, a head and the task's loss.
+
+    Args:
+        config: the recipe's finetune block.
+        student: the encoder to start from.
+        head: (Encoded, token lengths) -> outputs.
+        task: targets, loss and units.
+        longest: T of the longest input, for the cost that is announced.
+    """
+
+    def __init__(self, config: FinetuneConfig, student: Encoder, head: nn.Module, task: Task, longest: int) -> None:
+        super().__init__(student, longest)
+        self.config, self.head, self.task = config, head, task
+        if config.trained == "head":
+            student.requires_grad_(False)
+        elif config.frozen_local:
+            student.stem.local.requires_grad_(False)
+
+    @classmethod
+    def build(cls, config: Any, student: Encoder, modality: Modality, recipe: Any) -> Objective:
+        """Fine-tuning needs a task on data: `d2v.finetuning.run` builds it."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> FineTuning:
+        """A frozen encoder stays in evaluation mode, as a probe's must."""
+        super().train(mode)
+        if self.config.trained == "head":
+            self.student.eval()
+        return self
+
+    # ------------------------------------------------------------------------------------ learning rates
+
+    def part_of(self, name: str) -> str:
+        """The head, the local encoder, one block, or the rest."""
+        if name.startswith("head."):
+            return HEAD
+        blocks = [f"student.prenet.{n}." for n in range(len(self.student.prenet))]
+        blocks += [f"student.blocks.{n}." for n in range(len(self.student.blocks))]
+        for number, prefix in enumerate(blocks):
+            if name.startswith(prefix):
+                return f"block-{number:03d}"
+        return LOCAL if name.startswith("student.stem.local.") else REST
+
+    def rate_of(self, part: str, update: int) -> float:
+        """Layer decay: block i of N has decay^(N - i); the head, tokens' own weights and the local encoder have the
+        full rate, as in data2vec 2.0. While the encoder is frozen only the head has any."""
+        if part == HEAD:
+            return 1.0
+        if update < self.config.frozen_updates:
+            return 0.0
+        if not part.startswith("block-"):
+            return 1.0
+        blocks = len(self.student.prenet) + len(self.student.blocks)
+        return self.config.layer_decay ** (blocks - int(part.removeprefix("block-")))
+
+    # ----------------------------------------------------------------------------------------- one step
+
+    def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Any:
+        """What is hidden: a pure function of (seed, update, sample id)."""
+        assert batch.targets is not None
+        count, hide = self.task.units(batch.targets).to(device), self.config.hide
+        keys = mix(seed, STREAM_HIDE, batch.update, batch.sample_ids.to(device))
+        tokens = self.student.stem.num_tokens(batch.inputs)
+        lengths = self.student.token_lengths(batch.lengths)
+        lengths = None if lengths is None else lengths.to(device)
+        hidden_BT = _spans(keys, tokens, hide.time_ratio, hide.time_span, lengths)
+        width = self.student.width
+        return Hidden(count, hidden_BT, _spans(mix(keys, 1), width, hide.channel_ratio, hide.channel_span, None))
+
+    def forward(self, batch: Batch, masks: Any) -> LossOutput:
+        """Local features, what is hidden of them, encoder, head, loss."""
+        assert batch.targets is not None
+        lengths = self.student.token_lengths(batch.lengths)
+        frozen = self.config.trained == "head"
+        with torch.no_grad() if frozen or self.config.frozen_local else contextlib.nullcontext():
+            local_BTD = self.student.stem(batch.inputs)
+        local_BTD = _hide(local_BTD, masks, self.config.hide, batch)
+        with torch.no_grad() if frozen else contextlib.nullcontext():
+            encoded = self.student.encode(local_BTD, lengths)
+        outputs = self.head(encoded, lengths).float()
+        loss = self.task.loss(outputs, batch.targets, lengths)
+        return LossOutput(loss, {"task_loss": loss.detach() / masks.count})
+
+    def flops_per_sample(self, tokens: int) -> dict[str, float]:
+        """Forward, and backward as two forwards where there is one; the head is left out."""
+        student, stem = self.student, self.student.stem
+        passes = 1.0 if self.config.trained == "head" else 3.0
+        of_stem = 1.0 if self.config.frozen_local else passes
+        parts = {
+            "stem": of_stem * stem.local_flops(tokens),
+            "student": passes * (student.flops(tokens) + stem.place_flops(tokens)),
+        }
+        return parts | {"total": sum(parts.values())}
+
+
+def _spans(keys: Tensor, length: int, ratio: float, span: int, lengths: Tensor | None) -> Tensor | None:
+    """(B, length) spans hidden under each key; None if nothing is."""
+    return None if ratio == 0.0 else random_spans(keys, length, ratio, span, whole=False, lengths=lengths)
+
+
+def _hide(local_BTD: Tensor, hidden: Hidden, config: HideConfig, batch: Batch) -> Tensor:
+    """Replace hidden tokens, then zero hidden channels."""
+    if hidden.tokens_BT is not None:
+        replacement = torch.zeros_like(local_BTD)
+        if config.replacement == "noise":
+            keys = mix(STREAM_HIDE, batch.update, batch.sample_ids)
+            noise = normal(keys, local_BTD[0].numel()).view_as(local_BTD)
+            replacement = (config.noise_std * noise).to(local_BTD.dtype)
+        local_BTD = torch.where(hidden.tokens_BT.unsqueeze(-1), replacement, local_BTD)
+    if hidden.channels_BD is not None:
+        local_BTD = local_BTD.masked_fill(hidden.channels_BD.unsqueeze(1), 0.0)
+    return local_BTD

@@ -1,0 +1,1 @@
+"""What can be asked of an encoder's features: a class, several classes, a number, a transcript."""

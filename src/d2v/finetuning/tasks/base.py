@@ -1,0 +1,65 @@
+"""What every task is: a head, targets, a loss, predictions and their metrics.
+
+Shape legend: B items, T tokens, C outputs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d2v.modalities.base import LabelledPart
+from d2v.models.encoder import Encoder
+
+
+class Task(ABC):
+    """One task on one data set.
+
+    Attributes:
+        metrics: names of `d2v.finetuning.metrics`, the first being what models are compared by.
+    """
+
+    metrics: tuple[str, ...]
+
+    @abstractmethod
+    def usable(self, part: LabelledPart) -> np.ndarray:
+        """Ascending rows of a part that have what the task needs."""
+
+    @abstractmethod
+    def make_head(self, encoder: Encoder) -> nn.Module:
+        """(Encoded, token lengths) -> outputs; drawn from torch's generator."""
+
+    @abstractmethod
+    def targets(self, part: LabelledPart, rows: np.ndarray) -> Tensor:
+        """What the loss compares outputs of these rows with."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor:
+        """() sum over items; `units` is what it is divided by.
+
+        Args:
+            outputs: of the head, in float32.
+            targets: of the same items.
+            lengths: (B,) tokens that are not padding, or None.
+        """
+
+    def units(self, targets: Tensor) -> Tensor:
+        """() how many units the loss is a sum of: items, unless a task says otherwise."""
+        return torch.tensor(len(targets), device=targets.device)
+
+    @abstractmethod
+    def predict(self, outputs: Tensor, lengths: Tensor | None) -> Sequence[Any] | np.ndarray:
+        """One prediction an item, as metrics take them."""
+
+    @abstractmethod
+    def references(self, part: LabelledPart, rows: np.ndarray) -> Sequence[Any] | np.ndarray:
+        """What is right, as metrics take it."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Plain values that travel with a model, and from which `d2v.finetuning.tasks.build.restore` makes the task."""
