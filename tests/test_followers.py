@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from d2v import progress
 from d2v.modalities.registry import MODALITIES
 from d2v.tracking.mlflow_tracker import MlflowTracker
-from pipelines.pipeline_registry import FOLLOWED, register_pipelines
+from pipelines.pipeline_registry import register_pipelines
 from tests.conftest import ROOT
 
 SMALL = {
@@ -39,10 +39,10 @@ def as_follower(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_follower_has_the_same_pipelines_with_the_shared_steps_only() -> None:
     registered = register_pipelines()
     for modality in MODALITIES:
-        whole = registered[f"pretrain_{modality}"]
-        assert {node.short_name for node in whole.nodes} == set(FOLLOWED)
+        assert [node.short_name for node in registered[f"pretrain_{modality}"].nodes] == ["train"]
+        assert [node.short_name for node in registered[f"tune_{modality}"].nodes] == ["finetune"]
         assert registered[f"ingest_{modality}"].nodes == []
-    assert len(registered["__default__"].nodes) == len(MODALITIES) * len(FOLLOWED)
+    assert len(registered["__default__"].nodes) == len(MODALITIES)
 
 
 @pytest.mark.usefixtures("as_follower")

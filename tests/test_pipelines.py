@@ -15,14 +15,14 @@ from d2v.errors import DataError
 from d2v.modalities.registry import MODALITIES
 from pipelines import console
 from pipelines.datasets import FolderDataset, PlaceDataset
-from pipelines.pipeline_registry import STEPS, register_pipelines
+from pipelines.pipeline_registry import CHAINS, STEPS, register_pipelines
 from tests.conftest import ROOT, Command
 
 
 def test_registry_lists_every_step_of_every_modality(kedro: Command) -> None:
     done = kedro("registry", "list")
     listed = {line.removeprefix("- ") for line in done.stdout.split("\n") if line}
-    steps = {f"{name}_{modality}" for name in [*STEPS, "pretrain"] for modality in MODALITIES}
+    steps = {f"{name}_{modality}" for name in [*STEPS, *CHAINS] for modality in MODALITIES}
     assert listed == steps | {"__default__"}
     assert "Warning" not in done.stderr
 

@@ -1,0 +1,23 @@
+"""encoder and labelled items -> fine-tuned model -> figures on the test part."""
+
+from kedro.pipeline import Node, Pipeline
+
+from pipelines.finetune import nodes
+from pipelines.recipes import of_modality
+
+
+def create_pipeline(modality: str) -> Pipeline:
+    """The finetune step of one modality, without its namespace."""
+    finetune, evaluate_tuned = (of_modality(step, modality) for step in (nodes.finetune, nodes.evaluate_tuned))
+    data = ["params:finetune", "params:train", "prepared", "run_place", "tuned_place"]
+    return Pipeline(
+        [
+            Node(finetune, data, "tuned_folder", name="finetune"),
+            Node(
+                evaluate_tuned,
+                ["params:finetune", "prepared", "tuned_folder", "tuned_report_place"],
+                "tuned_report",
+                name="evaluate_tuned",
+            ),
+        ]
+    )

@@ -1,0 +1,55 @@
+"""Where a model lies that a recipe names: a folder, a run's encoder, or an entry of the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from d2v.errors import CheckpointError
+
+REGISTERED = "models:/"
+
+
+def find_model(name: str, pretrained: Path) -> Path | None:
+    """The model folder that `finetune.start` means; None for random weights.
+
+    Args:
+        name: `pretrained`, `scratch`, a folder, or `models:/<name>@<alias>` or `models:/<name>/<version>`.
+        pretrained: what `pretrained` stands for.
+
+    Raises:
+        CheckpointError: there is no such folder, or no such entry.
+    """
+    if name == "scratch":
+        return None
+    if name == "pretrained":
+        return pretrained
+    if name.startswith(REGISTERED):
+        return registered_model(name)
+    folder = Path(name)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"finetune.start {name!r} is no folder: give a model folder, models:/d2v-<modality>@champion, pretrained or "
+            "scratch"
+        )
+    return folder
+
+
+def registered_model(uri: str) -> Path:
+    """A copy of a registered model's folder, in MLflow's cache.
+
+    Raises:
+        CheckpointError: there is no such entry, or it holds no model of ours.
+    """
+    import mlflow
+
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(uri))
+    except mlflow.exceptions.MlflowException as error:
+        raise CheckpointError(
+            f"{uri} is not in the model registry of {mlflow.get_tracking_uri()} ({error}): see `mlflow ui` for what is, "
+            "and give models:/<name>@<alias>"
+        ) from error
+    configs = sorted(folder.rglob("config.json"))
+    if not configs:
+        raise CheckpointError(f"{uri} holds no model folder of this project: give the name of a registered encoder")
+    return configs[0].parent
