@@ -88,6 +88,18 @@ def export(
         typer.echo(f"note: {note}")
 
 
+@app.command("bench-scale")
+def bench_scale(
+    updates: Annotated[int, typer.Option(help="Updates to time on each number of ranks and each stage.", min=10)] = 20,
+    conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
+    write: Annotated[Path | None, typer.Option(help="A document whose tables to renew.", dir_okay=False)] = None,
+) -> None:
+    """Measure memory, traffic and time of every ZeRO stage on one and two ranks; calculate the papers' models."""
+    from d2v.bench.command import bench_scale as measure
+
+    typer.echo(measure(updates, conf, write))
+
+
 def run() -> None:
     """The command's entry: errors that a user can mend are a paragraph and their exit status."""
     try:

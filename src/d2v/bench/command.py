@@ -25,7 +25,13 @@ LINE = 130
 BEGIN, END = "<!-- bench-scale: begin -->", "<!-- bench-scale: end -->"
 
 
-def bench_scale(updates: int, conf: Path, write: Path | None = None, model: dict[str, Any] = MODEL) -> str:
+def bench_scale(
+    updates: int,
+    conf: Path,
+    write: Path | None = None,
+    model: dict[str, Any] = MODEL,
+    stages: Sequence[int] = STAGES,
+) -> str:
     """Measure and calculate, and give both tables as Markdown.
 
     Args:
@@ -33,6 +39,7 @@ def bench_scale(updates: int, conf: Path, write: Path | None = None, model: dict
         conf: folder of the recipes, for the calculated table.
         write: a document whose part between BEGIN and END becomes the tables.
         model: what is measured, a vision recipe's train block.
+        stages: of ZeRO, those to measure; 0 comes first, as times are compared with it.
 
     Raises:
         ConfigError: a recipe is missing, or `write` has no such part.
@@ -44,7 +51,7 @@ def bench_scale(updates: int, conf: Path, write: Path | None = None, model: dict
     measured = []
     with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
         for ranks in RANKS:
-            for stage in STAGES:
+            for stage in stages:
                 say(f"bench-scale: {ranks} rank(s), stage {stage}")
                 measured += measure_stages(ranks, [stage], updates, Path(scratch), model)
     text = "\n\n".join(

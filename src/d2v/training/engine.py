@@ -33,6 +33,10 @@ from d2v.training.ranks import Ranks
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's first and second moment."""
 
+REDUCE_BUCKET = 50_000_000
+"""Gradients that travel together under ZeRO: 200 MB. DeepSpeed allocates the bucket whatever the model's size, and by
+default ten times as much."""
+
 _CLIP_EPS = 1e-6
 
 
@@ -255,6 +259,7 @@ def _deepspeed_config(recipe: RunConfig, ranks: Ranks) -> dict[str, Any]:
     parts = ranks.place.ranks * recipe.accumulation_steps
     stage = recipe.distributed.zero_stage
     zero: dict[str, Any] = {"stage": stage, "overlap_comm": stage >= 2 and ranks.place.device.type == "cuda"}
+    zero["reduce_bucket_size"] = REDUCE_BUCKET
     if stage == 3:
         # A small parameter would stay whole on every rank and be gathered again after every step, the teacher's too.
         zero["stage3_param_persistence_threshold"] = 0

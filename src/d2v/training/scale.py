@@ -27,10 +27,11 @@ from torch import nn
 
 from d2v.models.encoder import Encoder, Stem
 from d2v.objectives.data2vec2 import Data2Vec2
+from d2v.training.engine import REDUCE_BUCKET
 
 BYTES = 4  # of a float32
 
-_BUCKET = 500_000_000  # elements; DeepSpeed's `reduce_bucket_size`
+_FLATTENED = 500_000_000  # elements that DeepSpeed reduces at once without ZeRO
 _PREFETCHED = 50_000_000  # `stage3_prefetch_bucket_size`
 _KEPT = 500_000_000  # half of `stage3_max_reuse_distance`: elements on the way forward, and on the way back again
 _RESERVE = 0.1  # for CUDA, NCCL and fragmentation
@@ -75,8 +76,8 @@ def state_bytes(trained: float, frozen: float, stage: int, ranks: int) -> float:
 def buffer_bytes(trained: float, stage: int, ranks: int) -> float:
     """Bytes of what DeepSpeed works with on a GPU, at most.
 
-    Stage 0 flattens gradients to reduce them. Stages 1 to 3 allocate a bucket of 500 million gradients whatever the
-    model's size: stage 2 two of them, to reduce one while the other fills, and stage 3 sorts a bucket into a copy.
+    Stage 0 flattens gradients to reduce them. Stages 1 to 3 allocate a bucket of gradients: stage 2 two of them, to
+    reduce one while the other fills, and stage 3 sorts a bucket into a copy.
     Stage 3 has whole weights besides: those that are needed again soon, and those that come next.
 
     Args:
@@ -84,12 +85,12 @@ def buffer_bytes(trained: float, stage: int, ranks: int) -> float:
         stage: of ZeRO.
         ranks: N.
     """
-    flat = min(trained, _BUCKET)
+    flat = min(trained, REDUCE_BUCKET)
     elements = {
-        0: flat if ranks > 1 else 0.0,
-        1: _BUCKET,
-        2: 2 * _BUCKET,
-        3: _BUCKET + flat + min(trained, _KEPT) + _PREFETCHED,
+        0: min(trained, _FLATTENED) if ranks > 1 else 0.0,
+        1: REDUCE_BUCKET,
+        2: 2 * REDUCE_BUCKET,
+        3: REDUCE_BUCKET + flat + min(trained, _KEPT) + _PREFETCHED,
     }
     return BYTES * elements[stage]
 
