@@ -50,11 +50,12 @@ def save_encoder(
         extra: further plain values for `config.json`, such as normalisation and class names.
         weights_of: gathers weights that are spread over processes; all of them call this function then.
     """
-    _write(weights_of(objective.student, lambda name: True), folder / ENCODER)
-    (folder / TEACHER).unlink(missing_ok=True)  # that of another objective, trained here before
+    writes = _write(weights_of(objective.student, lambda name: True), folder / ENCODER)
+    if writes:
+        (folder / TEACHER).unlink(missing_ok=True)  # that of another objective, trained here before
     if objective.teacher is not None:
         _write(teacher_weights(objective, weights_of), folder / TEACHER)
-    if (folder / ENCODER).exists():
+    if writes:
         config = {"format": 1, "modality": modality, "recipe": recipe.model_dump(mode="json"), **(extra or {})}
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
@@ -70,10 +71,12 @@ def teacher_weights(objective: Objective, weights_of: WeightsOf = own_weights) -
     }
 
 
-def _write(weights: dict[str, Tensor], file: Path) -> None:
+def _write(weights: dict[str, Tensor], file: Path) -> bool:
+    """Whether there was something to write."""
     if weights:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(weights, file)
+    return bool(weights)
 
 
 def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str, Any]]:

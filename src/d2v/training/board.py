@@ -66,9 +66,10 @@ class Progress(NamedTuple):
 
     Attributes:
         update: updates done.
-        order: of the phase, as the rank first met its phases.
+        order: of the phase, among those that follow an update.
         phase: what it does, in a word.
         tick: counts the posts; it stands still when the rank's process does.
+        age_s: how long it has been there.
         waits: its main thread is in a call to the other ranks.
         left: the training is over for it.
     """
@@ -77,6 +78,7 @@ class Progress(NamedTuple):
     order: int
     phase: str
     tick: int
+    age_s: float = 0.0
     waits: bool = False
     left: bool = False
 

@@ -10,7 +10,7 @@ A checkpoint is a folder `update-00000500`, written under a temporary name, sync
     history.csv              the metrics logged so far
     state.json               update, recipe, data fingerprint, versions; size and SHA-256 of every file above
 
-Whatever the ranks and the ZeRO stage, the files are the same: every rank reads its part of them.
+Whatever the ranks and the ZeRO stage, the files are the same, and every rank reads them.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ from d2v.training.states import take_moments_over, trained, whole_moments, whole
 FORMAT = 2
 _TRAINED, _TEACHER = "trained.safetensors", "teacher.safetensors"
 _STATE, _GENERATORS, _HISTORY = "state.json", "generators.pt", "history.csv"
+
+
+_Part = tuple[str, dict[str, Tensor]]
 
 
 @dataclass
@@ -100,7 +103,7 @@ def save(folder: Path, state: RunState, objective: Objective, engine: Engine, hi
     return target
 
 
-def _parts(objective: Objective, engine: Engine) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _parts(objective: Objective, engine: Engine) -> Iterator[_Part]:
     """(file, tensors) one after the other; all ranks must take them all."""
     yield _TRAINED, whole_weights(objective, engine, lambda name: not _is_teachers(name))
     if objective.teacher is not None:
@@ -120,7 +123,7 @@ def _needed_bytes(objective: Objective) -> int:
 def _write(
     target: Path,
     state: RunState,
-    parts: Iterator[tuple[str, dict[str, Tensor]]],
+    parts: Iterator[_Part],
     history: History,
     needed_bytes: int,
 ) -> None:
@@ -131,7 +134,7 @@ def _write(
         _refuse_if_full(folder, needed_bytes)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        for file, tensors in parts:
+        for file, tensors in _apart(parts):
             save_file(tensors, temporary / file)
             del tensors  # before the next ones are gathered
         with (temporary / _GENERATORS).open("wb") as stream:
@@ -144,6 +147,9 @@ def _write(
         shutil.rmtree(target, ignore_errors=True)  # only a damaged one can be there
         temporary.rename(target)
         sync(folder)
+    except _GatheringError as error:  # a lost rank is no full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise error.cause from None
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free
@@ -152,6 +158,25 @@ def _write(
             f"{_megabytes(needed_bytes)}, and {_megabytes(free)} are free there. Earlier checkpoints are whole. Free "
             "some space (or lower train.checkpoint.keep) and run the same command: it resumes."
         ) from error
+
+
+class _GatheringError(Exception):
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+def _apart(parts: Iterator[_Part]) -> Iterator[_Part]:
+    """The same parts; what fails while they are gathered is a _GatheringError."""
+    while True:
+        try:
+            part = next(parts, None)
+        except Exception as error:
+            raise _GatheringError(error) from error
+        if part is None:
+            return
+        yield part
+        del part
 
 
 def _refuse_if_full(folder: Path, needed_bytes: int) -> None:
@@ -260,7 +285,11 @@ def _check_files(path: Path, files: dict[str, dict[str, Any]], wrong: Callable[[
         file = path / name
         if not file.is_file():
             raise _DamagedError(f"{name} is missing")
-        if problem := wrong(file, facts):
+        try:
+            problem = wrong(file, facts)
+        except OSError as error:
+            raise _DamagedError(f"{name} cannot be read: {error}") from error
+        if problem:
             raise _DamagedError(f"{name} {problem}")
 
 

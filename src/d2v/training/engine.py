@@ -103,7 +103,7 @@ class Engine(ABC):
         Args:
             update: index of the update, from 0.
             lr: its learning rate.
-            loss: () the update's loss on this rank.
+            loss: () the update's loss over all ranks.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr * self._objective.rate_of(group["part"], update)
@@ -173,11 +173,15 @@ class _ShardedEngine(Engine):
             zero._lazy_init_hp_params_optimizer_state()
 
     def _step(self, update: int, loss: Tensor) -> None:
-        if self._first_bad is None:
-            self.inner.step()
-            self.grad_norm = torch.as_tensor(self.inner.get_global_grad_norm(), device=self.place.device)
-            if self.inner.optimizer.overflow:
-                self._first_bad = update
+        if self._first_bad is not None:
+            return
+        if not bool(torch.isfinite(loss)):
+            self._first_bad = update
+            return
+        self.inner.step()
+        self.grad_norm = torch.as_tensor(self.inner.get_global_grad_norm(), device=self.place.device)
+        if self.inner.optimizer.overflow:
+            self._first_bad = update
 
     @property
     def waits_to_tell(self) -> bool:
@@ -228,10 +232,10 @@ def open_engine(objective: Objective, recipe: RunConfig, ranks: Ranks, precision
     # DeepSpeed calls torch's collectives by their old names.
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), dist_init_required=False, verbose=False)
-    objective.to(place.device).student.activation_checkpointing = recipe.distributed.activation_checkpointing
     plain = None
     if recipe.distributed.zero_stage == 3 and place.leads:
         plain = copy.deepcopy(objective.student).to("meta")
+    objective.to(place.device).student.activation_checkpointing = recipe.distributed.activation_checkpointing
     try:
         optimizer = torch.optim.AdamW(
             parameter_groups(objective, recipe.optimizer),

@@ -36,8 +36,10 @@ def _as_is(batch: Any) -> Any:
 
 
 def _leave_interrupts_to_parent(_: int) -> None:
-    """Ctrl-C reaches the whole process group; the parent still needs its batches to finish the update."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C reaches the whole process group, and a stopping service or job all its processes; the parent still needs
+    its batches to finish the update."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass

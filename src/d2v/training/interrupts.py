@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from d2v.training.environment import STORE
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While open, a first signal is only noted in `requested`; a second one aborts at once.
+    """While open, a first signal is only noted in `requested`; a second one aborts at once. In a rank that a supervisor
+    started it does not: who signals the whole process tree reaches such a rank twice, and the supervisor is the one to
+    abort.
 
     Handlers exist only in the main thread, where Python allows them, and are put back at the end.
     """
@@ -35,6 +40,6 @@ class Interrupts:
             self.requested = name
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested is not None:
+        if self.requested is not None and STORE not in os.environ:
             raise KeyboardInterrupt
         self.request(signal.Signals(number).name)

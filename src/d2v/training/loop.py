@@ -124,12 +124,12 @@ class Loop:
             total += loss.detach()
             self._note({f"train/{name}": figure for name, figure in output.statistics.items()})
         self._beat("step")
+        total = self._ranks.sum(total)
         self.engine.step(update, learning_rate(config.schedule, config.optimizer.lr, update, config.max_updates), total)
         decay = self.objective.teacher_decay(update + 1)
         if decay is not None:
             self.objective.update_teacher(decay)
-        # the window takes means over ranks, and the loss is their sum
-        self._note({"train/loss": total * place.ranks, "train/grad_norm": self.engine.grad_norm})
+        self._note({"train/loss": total, "train/grad_norm": self.engine.grad_norm})
 
     def _note(self, figures: dict[str, Tensor]) -> None:
         self._window.add(figures)

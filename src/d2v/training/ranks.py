@@ -15,11 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from d2v.errors import LaunchError
+from d2v.errors import Interrupted, LaunchError
+from d2v.training.interrupts import Interrupts
 from d2v.training.launch import Place, rendezvous
 
 _ARRIVAL = timedelta(hours=24)  # rank 0 may have to ingest and prepare before it comes
-_LOOK_S = 0.05
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _BEYOND_WATCHDOG_S = 120  # torch's own timeouts name no rank, so they are to come after the watchdog's
 
 Value = TypeVar("Value")
@@ -91,7 +92,7 @@ class Ranks:
 
 
 @contextmanager
-def meet(place: Place, timeout_s: int) -> Iterator[Ranks]:
+def meet(place: Place, timeout_s: int, interrupts: Interrupts | None = None) -> Iterator[Ranks]:
     """Join the other ranks, and leave the process as it was: without a group, LOCAL_RANK and torch's exception hook
     (which marks every later error with "[rank0]").
 
@@ -100,6 +101,11 @@ def meet(place: Place, timeout_s: int) -> Iterator[Ranks]:
     Args:
         place: this rank.
         timeout_s: when a rank counts as hung.
+        interrupts: end the waiting for other ranks.
+
+    Raises:
+        LaunchError: a rank did not come.
+        Interrupted: Ctrl-C or SIGTERM while waiting.
     """
     hook, local_rank = sys.excepthook, os.environ.get("LOCAL_RANK")
     os.environ["LOCAL_RANK"] = str(place.local_rank)
@@ -110,7 +116,7 @@ def meet(place: Place, timeout_s: int) -> Iterator[Ranks]:
     store = rendezvous(place, _ARRIVAL)
     timeout = timedelta(seconds=timeout_s + _BEYOND_WATCHDOG_S)
     dist.init_process_group(
-        backend, store=_arrive(place, store), rank=place.rank, world_size=place.ranks, timeout=timeout
+        backend, store=_arrive(place, store, interrupts), rank=place.rank, world_size=place.ranks, timeout=timeout
     )
     try:
         control = dist.new_group(backend="gloo", timeout=timeout) if place.ranks > 1 else None
@@ -125,14 +131,18 @@ def meet(place: Place, timeout_s: int) -> Iterator[Ranks]:
             os.environ["LOCAL_RANK"] = local_rank
 
 
-def _arrive(place: Place, store: dist.Store) -> dist.Store:
+def _arrive(place: Place, store: dist.Store, interrupts: Interrupts | None) -> dist.Store:
     """A part of the store for this meeting alone, once all ranks are there: a process may train more than once."""
     part = dist.PrefixStore(f"meeting{next(_meetings)}", store)
     part.set(f"here/{place.rank}", "")
     here = [f"here/{rank}" for rank in range(place.ranks)]
-    end_s = time.monotonic() + _ARRIVAL.total_seconds()
+    end_s, pause_s = time.monotonic() + _ARRIVAL.total_seconds(), _FIRST_PAUSE_S
     while not part.check(here):  # torch's own waiting does not end on Ctrl-C
+        if interrupts is not None and interrupts.requested:
+            by = interrupts.requested
+            raise Interrupted(f"Stopped by {by} while waiting for the other ranks; nothing was trained yet.", by=by)
         if time.monotonic() > end_s:
             raise LaunchError(f"not all {place.ranks} ranks came within {_ARRIVAL}: see the others' output")
-        time.sleep(_LOOK_S)
+        time.sleep(pause_s)
+        pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
     return part

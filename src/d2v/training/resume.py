@@ -91,7 +91,7 @@ def finished_result(out: Path) -> dict[str, Any] | None:
         return None
     try:
         result: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}), so it is not known which run {out} holds. Set train.resume=restart: "
             "the folder's contents move aside and training starts anew."

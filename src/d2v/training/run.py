@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from d2v.config import RunConfig
 from d2v.data.disk import full_disk_named, write_json
 from d2v.data.order import Order, open_order
-from d2v.errors import CheckpointError, ConfigError
+from d2v.errors import CheckpointError, ConfigError, Interrupted
 from d2v.modalities.base import Modality, PreparedData
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
@@ -115,7 +115,7 @@ def train(
         )
     with (
         Interrupts() as interrupts,
-        meet(place, timeout_s) as ranks,
+        meet(place, timeout_s, interrupts) as ranks,
         Watchdog(place, ranks.store, timeout_s, interrupts) as watchdog,
         resume.alone_in(out, place.leads),
         full_disk_named(out, CheckpointError, KEPT),
@@ -129,7 +129,14 @@ def train(
         order = open_order(recipe, data.num_train, data.train_lengths(recipe))
         tracker = tracker if tracker and place.leads else NullTracker()
         run = _Run(modality, recipe, data, order, out, tracker, interrupts, watchdog, ranks, probe, export, build)
-        return run.finish(begin, identity)
+        result = run.finish(begin, identity)
+        if interrupts.requested:
+            raise Interrupted(
+                f"Stopped by {interrupts.requested}. The training in {out} is finished; the same command goes on from "
+                "there.",
+                by=interrupts.requested,
+            )
+        return result
 
 
 def _agree(ranks: Ranks, identity: tuple[dict[str, Any], str]) -> None:
@@ -217,7 +224,7 @@ class _Run:
         """A resumed run keeps its format, whatever a new measurement would say."""
         if found is not None and self.recipe.precision == "auto":
             return ("bf16" if found.state.precision == "bf16" else "fp32"), "as in the checkpoint"
-        return choose_precision(self.recipe.precision, self.ranks.place.device)
+        return self.ranks.from_lead(choose_precision(self.recipe.precision, self.ranks.place.device))
 
     def _announce(self, objective: Objective, engine: Engine, state: checkpoint.RunState, reason: str) -> None:
         for line in summarise(self.recipe, objective, engine, self.order, state.update, reason):
@@ -229,9 +236,10 @@ class _Run:
         state.tracker_run_id = self.tracker.run_id or state.tracker_run_id
         if self.ranks.place.leads:
             self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "history.csv").unlink(missing_ok=True)  # rows after the resume point will come again
-            if history.rows:
+            if history.rows:  # those after the resume point will come again
                 history.write(self.out / "history.csv")
+            else:
+                (self.out / "history.csv").unlink(missing_ok=True)
         return Loop(
             recipe=self.recipe,
             objective=objective,

@@ -59,18 +59,22 @@ def whole_student(objective: Objective, engine: Engine) -> Iterator[Encoder]:
     """The student in evaluation mode, as rank 0 may run it without the others. Under ZeRO-3 that is a copy for as long
     as it is looked at, and what the other ranks get must not be run."""
     plain, student = engine.plain_student, objective.student
-    weights = whole_weights(student, engine) if engine.zero_stage == 3 else {}
-    if plain is None:
+    if engine.zero_stage < 3:
         was_training = student.training
         yield student.eval()
         student.train(was_training)
         return
-    plain.to_empty(device=engine.place.device).load_state_dict(weights)
-    del weights
-    for name, buffer in plain.named_buffers():
-        buffer.copy_(student.get_buffer(name))
-    yield plain.eval()
-    plain.to("meta")
+    if plain is not None:
+        plain.to_empty(device=engine.place.device).eval()
+        for name, buffer in plain.named_buffers():
+            buffer.copy_(student.get_buffer(name))
+    for name, own in student.named_parameters():
+        with _gathered([own], engine):
+            if plain is not None:
+                plain.get_parameter(name).data.copy_(own.data)
+    yield student if plain is None else plain
+    if plain is not None:
+        plain.to("meta")
 
 
 def norms(modules: Mapping[str, nn.Module], engine: Engine) -> dict[str, float]:

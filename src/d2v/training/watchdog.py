@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -21,7 +22,11 @@ from d2v.training.environment import STORE
 from d2v.training.interrupts import Interrupts
 from d2v.training.launch import Place
 
+PHASES = ("start", "log", "probe", "checkpoint", "data", "forward and backward", "step", "export")
+"""What a rank does after an update, in this order, and at the ends."""
+
 TICK_S = 1.0
+_FAREWELL_S = 10.0
 _ANSWER = timedelta(seconds=60)
 _TICKS_TO_JUDGE = 3
 
@@ -36,14 +41,13 @@ class Watchdog:
     Args:
         place: this rank.
         store: where the ranks met.
-        timeout_s: longest time between two beats. Beats come between phases, so it must exceed the longest phase on
-            any rank, such as a probe or a checkpoint on rank 0.
+        timeout_s: longest time between two beats. Beats come between phases, so it must exceed the longest phase of
+            the rank that the others wait for, such as a probe or a checkpoint on rank 0.
         interrupts: told when the supervisor asks for a stop.
     """
 
     def __init__(self, place: Place, store: Store, timeout_s: float, interrupts: Interrupts) -> None:
         self._place, self._store, self._timeout_s, self._interrupts = place, store, timeout_s, interrupts
-        self._phases = {"start": 0}
         self._last = (0, "start", time.monotonic())
         self._tick = 0
         self._before: list[Progress | None] = []
@@ -52,8 +56,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def beat(self, update: int, phase: str) -> None:
-        """This rank has done `update` updates and now begins `phase`."""
-        self._phases.setdefault(phase, len(self._phases))
+        """This rank has done `update` updates and now begins `phase`, one of PHASES."""
         self._last = (update, phase, time.monotonic())
 
     def __enter__(self) -> Watchdog:
@@ -71,6 +74,15 @@ class Watchdog:
         self._left.set()
         if self._thread is not None:
             self._thread.join()
+            if kind is None and self._place.leads:
+                self._wait_for_the_others()
+
+    def _wait_for_the_others(self) -> None:
+        """Rank 0's process may keep the store and end soon; who still trains would take that for a failure."""
+        end_s = time.monotonic() + _FAREWELL_S
+        with contextlib.suppress(torch.distributed.DistError):
+            while time.monotonic() < end_s and not all(one and one.left for one in self._progress_of_all()):
+                time.sleep(_FAREWELL_S / 100)
 
     def _run(self) -> None:
         try:
@@ -97,9 +109,10 @@ class Watchdog:
 
     def _post(self) -> None:
         self._tick += 1
-        update, phase, _ = self._last
+        update, phase, since = self._last
         waits = _is_in_collective(sys._current_frames().get(self._trainer))
-        progress = Progress(update, self._phases[phase], phase, self._tick, waits, self._left.is_set())
+        age_s = time.monotonic() - since
+        progress = Progress(update, PHASES.index(phase), phase, self._tick, age_s, waits, self._left.is_set())
         self._board.put_progress(self._place.rank, progress)
 
     def _suspect(self) -> None:
@@ -114,6 +127,9 @@ class Watchdog:
 
     def _accuse(self, before: Sequence[Progress | None], now: Sequence[Progress | None]) -> None:
         accused = find_hung(before, now)
+        if not any(_is_over_time(before[rank], now[rank], self._timeout_s) for rank in accused):
+            self._judge_at = None  # the rank that all wait for has moved since, if slowly
+            return
         headline = describe_hang(accused, before, now, self._timeout_s)
         is_accused = self._place.rank in accused
         stack = "".join(traceback.format_stack(sys._current_frames()[self._trainer])) if is_accused else ""
@@ -151,6 +167,10 @@ def find_hung(before: Sequence[Progress | None], now: Sequence[Progress | None])
     return [rank for rank in behind if not posted[rank].waits] or behind
 
 
+def _is_over_time(before: Progress | None, now: Progress | None, timeout_s: float) -> bool:
+    return now is None or _tick_of(now) == _tick_of(before) or now.age_s > timeout_s
+
+
 def describe_hang(
     hung: Sequence[int], before: Sequence[Progress | None], now: Sequence[Progress | None], timeout_s: float
 ) -> str:
@@ -169,9 +189,12 @@ def _tick_of(progress: Progress | None) -> int:
 
 
 def _is_in_collective(frame: FrameType | None) -> bool:
-    """Whether a thread is inside torch.distributed."""
+    """Whether a thread is inside torch.distributed, or waits for what it began there: then DeepSpeed or our own
+    `Ranks` is where it stands."""
+    innermost = frame
     while frame is not None:
         if f"{os.sep}torch{os.sep}distributed{os.sep}" in frame.f_code.co_filename:
             return True
         frame = frame.f_back
-    return False
+    places = (f"{os.sep}deepspeed{os.sep}", f"{os.sep}training{os.sep}ranks.py")
+    return innermost is not None and any(place in innermost.f_code.co_filename for place in places)
