@@ -1,6 +1,10 @@
 """d2v: data2vec 1.0 and 2.0, pretrained, probed, tracked and versioned."""
 
+from __future__ import annotations
+
+import importlib
 import os
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -8,3 +12,11 @@ __version__ = "0.1.0"
 # that makes a step up to 15 times slower, as each waits for one that is not running. A short spin costs nothing
 # measurable on an idle machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+
+def __getattr__(name: str) -> Any:
+    """`d2v.load` and `d2v.Model` are imported when they are first used: with them come torch and seconds. By its name,
+    as this module lies below all layers, and the one of `d2v.loading` above most."""
+    if name not in ("Model", "load"):
+        raise AttributeError(f"module 'd2v' has no attribute {name!r}")
+    return getattr(importlib.import_module("d2v.loading.model"), name)

@@ -20,12 +20,12 @@ def main() -> None:
     """data2vec 1.0 and 2.0 as a pipeline. Training itself is `kedro run --pipeline=pretrain_vision`."""
 
 
-@app.command()
+@app.command(epilog="Example: d2v doctor --project ~/d2v")
 def doctor(
     project: Annotated[Path, typer.Option(help="The project's folder.", file_okay=False)] = Path(),
 ) -> None:
-    """Look at this machine: accelerator, precision, cores, memory, disk, MLflow store. Ends with 1 if something needs
-    mending."""
+    """Look at this machine: torch, GPU, bf16, cores, ranks, memory, compiler, disk, MLflow store. Says what to mend,
+    and ends with 1 if something needs it."""
     from d2v.doctor import examine
 
     problems = 0
@@ -35,7 +35,7 @@ def doctor(
     raise typer.Exit(1 if problems else 0)
 
 
-@app.command()
+@app.command(epilog="Example: d2v bench --updates 50")
 def bench(
     recipe: Annotated[Path, typer.Option(help="A recipe file of conf/.")] = Path("conf/base/parameters_vision.yml"),
     prepared: Annotated[Path, typer.Option(help="The folder that its prepare step left.")] = Path(
@@ -59,14 +59,24 @@ def import_encoder(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Of a text encoder, if the source holds none: a tokenizer's file or folder.")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a head, if the source holds none: its letters or class names (dict.txt, JSON, a line each)."
+        ),
+    ] = None,
 ) -> None:
-    """Make a model folder of an encoder from elsewhere: fairseq, the BEiT repository, transformers."""
-    from d2v.interchange.importing import import_into
+    """Make a model folder of a model from elsewhere: fairseq, the BEiT repository, transformers. A head becomes a
+    fine-tuned model's where that has such a head."""
+    from d2v.loading.importing import import_model
 
-    imported = import_into(source, folder, tokenizer)
+    model = import_model(source, folder, tokenizer, labels)
+    imported = model.source
     typer.echo(f"{imported.modality} encoder, {sum(value.numel() for value in imported.encoder.values()):,} parameters")
     typer.echo(f"teacher: {'yes' if imported.teacher else 'none in the source'}")
-    for title, names in (("head", imported.head), ("not used", imported.unused)):
+    typer.echo(f"task: {model.head.task['name'] if model.head else 'none'}")
+    kept = [name for name in imported.head if model.head is None or name not in model.head.used]
+    for title, names in (("kept as it is", kept), ("not used", imported.unused)):
         typer.echo(f"{title}: {', '.join(names) or 'nothing'}")
     for note in imported.notes:
         typer.echo(f"note: {note}")
@@ -74,13 +84,14 @@ def import_encoder(
 
 @app.command(epilog="Example: d2v export data/06_models/speech/spoken/encoder exported/speech --format onnx")
 def export(
-    folder: Annotated[Path, typer.Argument(help="A model folder: config.json and encoder.safetensors.")],
+    folder: Annotated[Path, typer.Argument(help="A model folder, of an encoder or a fine-tuned model.")],
     target: Annotated[Path, typer.Argument(help="The folder to write, new or empty.")],
     form: Annotated[str, typer.Option("--format", help="hf, onnx, torch-export, timm or safetensors.")] = "hf",
     teacher: Annotated[bool, typer.Option(help="Export the teacher's encoder, not the student's.")] = False,
 ) -> None:
-    """Write an encoder for other programs: transformers, ONNX runtimes, torch.export, timm."""
-    from d2v.interchange.export import export as write
+    """Write a model for other programs: transformers, ONNX runtimes, torch.export, timm. Of a fine-tuned model with its
+    head."""
+    from d2v.loading.exporting import export_model as write
 
     notes = write(folder, target, form, teacher)
     typer.echo(f"{target}: {', '.join(sorted(file.name for file in target.iterdir()))}")
@@ -88,7 +99,7 @@ def export(
         typer.echo(f"note: {note}")
 
 
-@app.command("bench-scale")
+@app.command("bench-scale", epilog="Example: d2v bench-scale --updates 20 --write docs/scale.md")
 def bench_scale(
     updates: Annotated[int, typer.Option(help="Updates to time on each number of ranks and each stage.", min=10)] = 20,
     conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
@@ -98,6 +109,30 @@ def bench_scale(
     from d2v.bench.command import bench_scale as measure
 
     typer.echo(measure(updates, conf, write))
+
+
+@app.command(epilog="Example: d2v encode photos/ --model data/06_models/vision/glyphs/encoder --out photos.parquet")
+def encode(
+    files: Annotated[list[Path], typer.Argument(help="Images, recordings, texts with an item a line, or folders.")],
+    model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.", dir_okay=False)],
+    layers: Annotated[list[int] | None, typer.Option(help="A block, from 0; give it again for others.")] = None,
+    pool: Annotated[str, typer.Option(help="mean of the tokens, or the first one.")] = "mean",
+    predict: Annotated[bool, typer.Option(help="Also what a fine-tuned model says.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Items at a time.", min=1)] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+) -> None:
+    """Write the features of files to a Parquet file. What cannot be read is a row with its reason."""
+    from d2v.loading.model import load
+    from d2v.loading.parquet import check_pool, encode_files
+
+    loaded = load(model, device=device, dtype=dtype)
+    loaded.batch_size = batch_size
+    written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict)
+    typer.echo(f"{out}: {written.rows:,} rows of {loaded.width} numbers, {written.problems:,} with a problem")
+    if written.first:
+        typer.echo(f"the first of them is {written.first}")
 
 
 def run() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
+import socket
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +46,7 @@ def examine(project: Path) -> Iterator[Finding]:
         _accelerator,
         _precision,
         _cores,
+        _ranks,
         _memory,
         _compiler,
         lambda: _disk(project),
@@ -88,17 +92,61 @@ def _precision() -> Finding:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision, reason = choose_precision("auto", device)
-    return Finding("precision", "ok", f"auto means {precision}: {reason}")
+    return Finding("bf16", "ok", f"precision auto means {precision}: {reason}")
 
 
 def _cores() -> Finding:
     import torch
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = _usable_cores()
     threads = torch.get_num_threads()
     if threads < usable // 2:
         return Finding("cores", "problem", f"{usable} usable, but torch takes {threads}: unset OMP_NUM_THREADS")
     return Finding("cores", "ok", f"{usable} usable, torch takes {threads}")
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _ranks() -> Finding:
+    """How many processes can train together on this machine, and whether they can speak to one another."""
+    import torch
+
+    from d2v.errors import ConfigError
+    from d2v.training.environment import find_seat
+
+    try:
+        seat = find_seat()
+    except ConfigError as error:
+        return Finding("ranks", "problem", str(error))
+    if seat.ranks > 1:
+        return Finding("ranks", "note", f"this process is one of {seat.ranks} that torchrun or srun started")
+    gpus = torch.cuda.device_count()
+    backends = torch.distributed.is_available() and (
+        torch.distributed.is_nccl_available() if gpus else torch.distributed.is_gloo_available()
+    )
+    if not backends:
+        name = "NCCL" if gpus else "gloo"
+        return Finding("ranks", "problem", f"1, as this torch has no {name}: install torch with it to train on more")
+    if reason := _no_port():
+        return Finding("ranks", "problem", f"1, as no port can be opened on this machine ({reason}): allow localhost")
+    hosts = "hostfiles work" if shutil.which("pdsh") else "for a hostfile install pdsh"
+    if gpus:
+        return Finding("ranks", "ok", f"up to {gpus}, one a GPU; {hosts}")
+    return Finding("ranks", "ok", f"up to {_usable_cores()} on the CPU, which share its cores; {hosts}")
+
+
+def _no_port() -> str:
+    """Why ranks cannot meet on localhost; empty if they can."""
+    try:
+        with socket.socket() as place:
+            place.bind(("127.0.0.1", 0))
+            place.listen()
+            socket.create_connection(place.getsockname(), timeout=2.0).close()
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _memory() -> Finding:
@@ -111,10 +159,33 @@ def _memory() -> Finding:
 
 
 def _compiler() -> Finding:
-    found = shutil.which("g++") or shutil.which("c++")
-    if found:
-        return Finding("compiler", "ok", found)
-    return Finding("compiler", "note", "no g++; only DeepSpeed's own operators need one, and none is used")
+    """What DeepSpeed's own operators are built with. No recipe needs them, so nothing here is a problem."""
+    import torch
+
+    needed = {"g++": shutil.which("g++") or shutil.which("c++"), "ninja": shutil.which("ninja")}
+    if torch.cuda.is_available():
+        home = os.environ.get("CUDA_HOME")
+        needed["nvcc"] = shutil.which("nvcc", path=f"{home}/bin") if home else shutil.which("nvcc")
+    missing = [name for name, path in needed.items() if path is None]
+    if missing:
+        detail = f"no {' and no '.join(missing)}; only DeepSpeed's own operators need them, and no recipe uses one"
+        return Finding("compiler", "note", detail)
+    other = _other_cuda(str(needed["nvcc"]), str(torch.version.cuda)) if "nvcc" in needed else ""
+    if other:
+        return Finding("compiler", "note", other)
+    return Finding("compiler", "ok", ", ".join(str(path) for path in needed.values()))
+
+
+def _other_cuda(nvcc: str, built: str) -> str:
+    """What to say if the compiler is of another major version than torch's CUDA; empty if it is not."""
+    told = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"release (\d+)\.(\d+)", told)
+    if found is None or found[1] == built.partition(".")[0]:
+        return ""
+    return (
+        f"nvcc is of CUDA {found[1]}.{found[2]} and torch of {built}; DeepSpeed's own operators, which no recipe uses, "
+        f"would need CUDA_HOME to name a toolkit {built}"
+    )
 
 
 def _disk(project: Path) -> Finding:

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from d2v.config import parse
+from d2v.finetuning.tasks.build import restore_task
 from d2v.interchange.folder import load_encoder
-from d2v.interchange.imported import Imported, save_imported
+from d2v.interchange.imported import Imported, TunedHead, save_imported
+from d2v.loading.importing import ImportedModel
+from d2v.loading.model import _TaskBlock, from_imported
 from d2v.modalities import registry
 from d2v.models.encoder import Encoder
 
@@ -99,3 +102,33 @@ def differences(encoder: Encoder, ours: Tensor, theirs: Tensor, lengths: Tensor 
         keep = torch.arange(ours.shape[1]) < token_lengths[:, None]
         ours, theirs = ours[keep], theirs[keep]
     return float((ours - theirs).abs().max() / ours.abs().max())
+
+
+def save_tuned(
+    folder: Path,
+    modality: str,
+    version: int,
+    task: dict[str, Any],
+    about: dict[str, Any] | None = None,
+    plain: dict[str, Any] | None = None,
+    **encoder: Any,
+) -> Path:
+    """A fine-tuned model whose head has no parameter at a special value.
+
+    Args:
+        folder: new.
+        modality: registry name.
+        version: of data2vec.
+        task: the task's block.
+        about: what the task says of itself; three classes unless told.
+        plain: further plain values of config.json.
+        encoder: changes of the encoder's settings.
+    """
+    about = {"class_names": ["a", "b", "c"]} if about is None else about
+    imported = build(modality, version, **encoder)
+    model = from_imported(ImportedModel(imported, None), "a test").encoder
+    head = restore_task(parse(_TaskBlock, {"task": task}).task, about).make_head(model)
+    state = {name: value + 0.3 * torch.randn_like(value) for name, value in head.state_dict().items()}
+    imported = dataclasses.replace(imported, about=imported.about | (plain or {}))
+    save_imported(folder, imported, "a test", TunedHead(task, about, state, frozenset()))
+    return folder

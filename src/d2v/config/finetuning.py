@@ -17,6 +17,7 @@ class HeadConfig(Block):
     pool: Literal["mean", "first", "attention"] = "mean"
     heads: PositiveInt = 1
     norm: bool = True
+    norm_eps: Positive = 1e-6
     hidden: bool = False
     dropout: Fraction = 0.0
     init_std: Positive = 0.02

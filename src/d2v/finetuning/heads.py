@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from d2v.config import HeadConfig
+from d2v.errors import ConfigError
 from d2v.models.encoder import Encoded
 from d2v.models.masking import is_padding
 
@@ -30,10 +31,18 @@ class AttentionPool(nn.Module):
     Args:
         width: D.
         heads: of the attention.
+
+    Raises:
+        ConfigError: the width does not part into so many heads.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        if width % heads:
+            raise ConfigError(
+                f"An attentive probe of {heads} heads does not part features of {width} numbers: set "
+                f"finetune.task.head.heads to a divisor of {width}"
+            )
         self.query = nn.Parameter(torch.zeros(1, 1, width))
         nn.init.trunc_normal_(self.query, std=0.02)
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
@@ -43,7 +52,7 @@ class AttentionPool(nn.Module):
         """(B, D)."""
         tokens_BTD = self.norm(tokens_BTD)
         ignored_BT = None if lengths is None else is_padding(lengths, tokens_BTD.shape[1])
-        query_B1D = self.query.expand(len(tokens_BTD), -1, -1)
+        query_B1D = self.query.expand(tokens_BTD.shape[0], -1, -1)
         pooled_B1D, _ = self.attention(query_B1D, tokens_BTD, tokens_BTD, ignored_BT, need_weights=False)
         return pooled_B1D[:, 0]
 
@@ -65,7 +74,7 @@ class PooledHead(nn.Module):
         super().__init__()
         self.pool = config.pool
         self.attention = AttentionPool(width, heads) if config.pool == "attention" else None
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS) if config.norm else nn.Identity()
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps) if config.norm else nn.Identity()
         self.hidden = nn.Linear(width, width) if config.hidden else None
         self.dropout = nn.Dropout(config.dropout)
         self.classify = nn.Linear(width, outputs)

@@ -1,4 +1,4 @@
-"""Encoders for programs that do not have d2v: a graph of torch.export, ONNX, timm's BEiT, plain safetensors.
+"""Models for programs that do not have d2v: a graph of torch.export, ONNX, timm's BEiT, plain safetensors.
 
 Every export is a folder with a copy of `config.json`, which says how raw items become inputs.
 
@@ -12,6 +12,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from torch.export import ExportedProgram
 
 from d2v.errors import ConfigError
 from d2v.interchange.folder import CONFIG, ENCODER, load_encoder
-from d2v.interchange.huggingface_export import export_huggingface
+from d2v.interchange.huggingface_export import Head, export_huggingface
 from d2v.interchange.imported import load_head, plain
 from d2v.modalities.speech.config import SpeechEncoderConfig
 from d2v.modalities.text.tokenizer import UNK
@@ -48,6 +49,7 @@ TIMM_EPS = 1e-6
 """Of timm's LayerNorm unless another is asked for."""
 FC_NORM = ("fc_norm.weight", "fc_norm.bias")
 """The norm after averaging, which a fine-tuned model has instead of the norm of its tokens."""
+CLASSIFIER = ("head.weight", "head.bias")
 TIMM_RENAMES = (
     (r"^extra_tokens$", "cls_token"),
     (r"^stem\.local\.", "patch_embed."),
@@ -78,14 +80,55 @@ class Exported(nn.Module):
         return tokens_BTD, tokens_BTD.masked_fill(padding_BT1, 0.0).sum(dim=1) / token_lengths[:, None]
 
 
-def export(folder: Path, target: Path, form: str, teacher: bool = False) -> tuple[str, ...]:
-    """Write a model folder's encoder for another program.
+@dataclass(frozen=True)
+class Graph:
+    """What a graph computes.
+
+    Attributes:
+        module: (inputs, lengths or None) -> outputs, in eval mode on the CPU.
+        outputs: what each of them is, by name; the names of `AXES` say which of its axes are free.
+    """
+
+    module: nn.Module
+    outputs: Mapping[str, str]
+
+
+FEATURES = {"tokens": "(items, tokens, width)", "features": "(items, width), mean of tokens that are not padding"}
+AXES = {
+    "inputs": ("items", "positions"),
+    "tokens": ("items", "tokens"),
+    "log_probs": ("items", "tokens"),
+}
+"""Free axes of inputs and outputs; of all others the first one is."""
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """A fine-tuned model's head for programs that have such a head themselves.
+
+    Attributes:
+        graph: encoder and head.
+        timm: the head under timm's names; empty if it has none such.
+        transformers: the head as transformers has it; None if it has none such.
+    """
+
+    graph: Graph
+    timm: Mapping[str, Tensor] = field(default_factory=dict)
+    transformers: Head | None = None
+
+
+def export(
+    folder: Path, target: Path, form: str, teacher: bool = False, head: HeadParts | None = None
+) -> tuple[str, ...]:
+    """Write a model folder's encoder for another program; of a fine-tuned model too, whose head
+    `d2v.loading.exporting` adds.
 
     Args:
         folder: a model folder.
         target: a folder that is new or empty.
         form: one of `NAMES`.
         teacher: export the teacher's encoder, not the student's.
+        head: of a fine-tuned model.
 
     Returns:
         What a user should know, a sentence each.
@@ -99,9 +142,10 @@ def export(folder: Path, target: Path, form: str, teacher: bool = False) -> tupl
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} is not empty: give a new folder")
     if form == "hf":
-        return export_huggingface(folder, target, teacher)
+        return export_huggingface(folder, target, teacher, head.transformers if head else None)
     encoder, config = load_encoder(folder, teacher)
-    weights, about, notes = FORMATS[form](encoder, config, load_head(folder))
+    parts = head or HeadParts(Graph(Exported(encoder).eval(), FEATURES), load_head(folder))
+    weights, about, notes = FORMATS[form](encoder, config, parts)
     target.mkdir(parents=True, exist_ok=True)
     weights(target)
     for name, content in ((CONFIG, config), (ABOUT, about)):
@@ -112,13 +156,13 @@ def export(folder: Path, target: Path, form: str, teacher: bool = False) -> tupl
 # ----------------------------------------------------------------------------------------------- graphs
 
 
-def export_graph(encoder: Encoder, config: Mapping[str, Any], plain_attention: bool = False) -> ExportedProgram:
-    """An encoder as a graph of torch.export with free numbers of items and, where they vary, of positions.
+def export_graph(graph: Graph, config: Mapping[str, Any], plain_attention: bool = False) -> ExportedProgram:
+    """A model as a graph of torch.export with free numbers of items and, where they vary, of positions.
 
-    It takes `inputs` and, for speech and text, `lengths` (B,) int64, and returns (tokens, features) as `Exported`.
+    It takes `inputs` and, for speech and text, `lengths` (B,) int64.
 
     Args:
-        encoder: in eval mode on the CPU.
+        graph: what it computes.
         config: of its model folder.
         plain_attention: of matrix products, not of the fused operator.
     """
@@ -126,7 +170,7 @@ def export_graph(encoder: Encoder, config: Mapping[str, Any], plain_attention: b
     axes = {0: torch.export.Dim.DYNAMIC} | ({} if len(example) == 1 else {1: torch.export.Dim.DYNAMIC})
     free = (axes, {0: torch.export.Dim.DYNAMIC})[: len(example)]
     with _one_attention(plain_attention), torch.no_grad():
-        return torch.export.export(Exported(encoder).eval(), example, dynamic_shapes=free, strict=False)
+        return torch.export.export(graph.module, example, dynamic_shapes=free, strict=False)
 
 
 def _example(config: Mapping[str, Any]) -> tuple[Tensor, ...]:
@@ -143,28 +187,30 @@ def _example(config: Mapping[str, Any]) -> tuple[Tensor, ...]:
 @contextlib.contextmanager
 def _one_attention(is_plain: bool) -> Iterator[None]:
     """Trace one kind of attention: the choice by the number of tokens would tie the graph to one side of it."""
-    before = blocks.PLAIN_ATTENTION_TOKENS
+    before, fused = blocks.PLAIN_ATTENTION_TOKENS, torch.backends.mha.get_fastpath_enabled()
     blocks.PLAIN_ATTENTION_TOKENS = 2**62 if is_plain else -1
+    torch.backends.mha.set_fastpath_enabled(False)  # of attentive pooling: one operator that exporters do not know
     try:
         yield
     finally:
         blocks.PLAIN_ATTENTION_TOKENS = before
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def export_onnx(encoder: Encoder, config: Mapping[str, Any]) -> onnx.ModelProto:
-    """An encoder as ONNX: `inputs` and, for speech and text, `lengths` (int64) -> `tokens`, `features`.
+def export_onnx(graph: Graph, config: Mapping[str, Any]) -> onnx.ModelProto:
+    """A model as ONNX: `inputs` and, for speech and text, `lengths` (int64) -> the graph's outputs.
 
     `lengths` may be left out: then nothing is padding.
     """
     names = ["inputs", "lengths"][: len(_example(config))]
     # The exporter cannot take the fused operator apart where tokens are a number that follows from samples.
-    graph = export_graph(encoder, config, plain_attention=True)
+    traced = export_graph(graph, config, plain_attention=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`isinstance.treespec", FutureWarning)  # of torch to itself
         program = torch.onnx.export(
-            graph,
+            traced,
             input_names=names,
-            output_names=["tokens", "features"],
+            output_names=list(graph.outputs),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -181,10 +227,9 @@ def export_onnx(encoder: Encoder, config: Mapping[str, Any]) -> onnx.ModelProto:
 def _name_axes(model: onnx.ModelProto) -> None:
     """Call free axes what they are; the exporter numbers them."""
     del model.graph.value_info[:]  # these hold the numbers too, and any runtime finds the shapes again
-    names = {"inputs": ("items", "positions"), "lengths": ("items",), "tokens": ("items", "tokens")}
     for value in (*model.graph.input, *model.graph.output):
         axes = value.type.tensor_type.shape.dim
-        for axis, name in zip(axes, names.get(value.name, ("items",)), strict=False):
+        for axis, name in zip(axes, AXES.get(value.name, ("items",)), strict=False):
             if axis.dim_param:
                 axis.dim_param = name
 
@@ -223,38 +268,38 @@ Written = tuple[Callable[[Path], None], dict[str, Any], tuple[str, ...]]
 """(what writes the weights into a folder, what is to be known of them in plain values, the same for people)."""
 
 
-def _torch_export(encoder: Encoder, config: Mapping[str, Any], head: Mapping[str, Tensor]) -> Written:
-    program = export_graph(encoder, config)
+def _torch_export(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Written:
+    program = export_graph(head.graph, config)
     notes: tuple[str, ...] = ()
     if config["modality"] == "speech":
         notes = ("the graph takes recordings of two frames or more",)
-    return lambda target: torch.export.save(program, target / GRAPH), _interface(config), notes
+    return lambda target: torch.export.save(program, target / GRAPH), _interface(config, head.graph), notes
 
 
-def _onnx(encoder: Encoder, config: Mapping[str, Any], head: Mapping[str, Tensor]) -> Written:
+def _onnx(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Written:
     missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
     if missing:
         raise ConfigError(f"ONNX needs {' and '.join(missing)}: install d2v[interchange]")
     import onnx
 
-    model = export_onnx(encoder, config)
+    model = export_onnx(head.graph, config)
     large = sum(p.numel() * p.element_size() for p in encoder.parameters()) > LARGEST_FILE_BYTES
-    return lambda target: onnx.save(model, target / ONNX, save_as_external_data=large), _interface(config), ()
+    about = _interface(config, head.graph)
+    return lambda target: onnx.save(model, target / ONNX, save_as_external_data=large), about, ()
 
 
-def _interface(config: Mapping[str, Any]) -> dict[str, Any]:
+def _interface(config: Mapping[str, Any], graph: Graph) -> dict[str, Any]:
     inputs = {"inputs": INPUTS[config["modality"]]}
     inputs |= {} if config["modality"] == "vision" else {"lengths": "(items,) int64, positions that are not padding"}
-    outputs = {"tokens": "(items, tokens, width)", "features": "(items, width), mean of tokens that are not padding"}
-    return {"inputs": inputs, "outputs": outputs}
+    return {"inputs": inputs, "outputs": dict(graph.outputs)}
 
 
-def _safetensors(encoder: Encoder, config: Mapping[str, Any], head: Mapping[str, Tensor]) -> Written:
+def _safetensors(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Written:
     state = plain(encoder.state_dict())
     return lambda target: save_file(state, target / ENCODER), {}, ()
 
 
-def _timm(encoder: Encoder, config: Mapping[str, Any], head: Mapping[str, Tensor]) -> Written:
+def _timm(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Written:
     """timm's Beit, which data2vec 1.0's image encoder is."""
     settings = config["recipe"]["encoder"]
     if config["modality"] != "vision" or settings["layout"] != "beit":
@@ -265,14 +310,16 @@ def _timm(encoder: Encoder, config: Mapping[str, Any], head: Mapping[str, Tensor
     state = {_timm_name(name): value for name, value in plain(encoder.state_dict()).items()}
     shared, normed = "stem.relative_bias" in encoder.state_dict(), "norm.weight" in state
     if not normed:
-        end = {name: head.get(name, head.get(name.replace("fc_norm", "pooler.layernorm"))) for name in FC_NORM}
-        state |= {name: value for name, value in end.items() if value is not None}
+        given = head.timm
+        end = {name: given.get(name, given.get(name.replace("fc_norm", "pooler.layernorm"))) for name in FC_NORM}
+        state |= plain({name: value for name, value in end.items() if value is not None})
         if not set(FC_NORM) <= state.keys():
             raise ConfigError("timm's Beit has a norm at its end, and this encoder none: export to hf or onnx")
+    classes = plain({name: value for name, value in head.timm.items() if name in CLASSIFIER})
     arguments = {
         "img_size": settings["image_px"],
         "patch_size": settings["patch_px"],
-        "num_classes": 0,
+        "num_classes": len(classes["head.bias"]) if classes else 0,
         "global_pool": "token" if normed else "avg",
         "embed_dim": settings["width"],
         "depth": settings["depth"],
@@ -287,7 +334,7 @@ def _timm(encoder: Encoder, config: Mapping[str, Any], head: Mapping[str, Tensor
     notes: tuple[str, ...] = ()
     if settings["norm_eps"] != TIMM_EPS:
         notes = (f"give Beit norm_layer=functools.partial(timm.layers.LayerNorm, eps={settings['norm_eps']:g})",)
-    return lambda target: save_file(state, target / TIMM, {"format": "pt"}), about, notes
+    return lambda target: save_file(state | classes, target / TIMM, {"format": "pt"}), about, notes
 
 
 def _timm_name(name: str) -> str:
@@ -296,7 +343,7 @@ def _timm_name(name: str) -> str:
     return name
 
 
-FORMATS: dict[str, Callable[[Encoder, Mapping[str, Any], Mapping[str, Tensor]], Written]] = {
+FORMATS: dict[str, Callable[[Encoder, Mapping[str, Any], HeadParts], Written]] = {
     "onnx": _onnx,
     "torch-export": _torch_export,
     "timm": _timm,

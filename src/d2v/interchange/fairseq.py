@@ -16,7 +16,7 @@ from torch import Tensor
 
 from d2v.errors import CheckpointError
 from d2v.interchange import fairseq_speech, fairseq_text, fairseq_vision
-from d2v.interchange.fairseq_finetuned import split
+from d2v.interchange.fairseq_finetuned import PRETRAINING, split
 from d2v.interchange.fairseq_names import Converted, Reference
 from d2v.interchange.folder import load_state
 from d2v.interchange.imported import Imported
@@ -109,6 +109,9 @@ def import_fairseq(path: Path) -> Imported:
         head=head | rest,
         unused=converted.unused,
         notes=notes,
+        settings={key: value for key, value in reference.config.items() if key not in PRETRAINING}
+        if finetuned
+        else None,
     )
 
 

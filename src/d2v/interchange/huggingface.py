@@ -48,7 +48,7 @@ def import_huggingface(folder: Path) -> Imported:
     Raises:
         CheckpointError: not such a folder, or a model with parts that have no counterpart here.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     kind = config.get("model_type")
     if kind in OWN_TYPES:
         return _own(OWN_TYPES[kind], folder, config)
@@ -68,6 +68,7 @@ def import_huggingface(folder: Path) -> Imported:
         about=about,
         unused=unused,
         notes=notes + more,
+        settings=config,
     )
 
 
@@ -208,7 +209,7 @@ def _about(modality: str, folder: Path, config: Mapping[str, Any]) -> tuple[dict
     if not preprocessor.is_file():
         note = f"{folder} does not say how images are normalised: ImageNet's mean and deviation are taken"
         return about | IMAGENET, (note,)
-    images = _read_json(preprocessor)
+    images = read_json(preprocessor)
     return about | {"mean": images["image_mean"], "std": images["image_std"]}, ()
 
 
@@ -216,7 +217,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a folder, by name, from one file or from the parts that an index names."""
     for name, read in (("model.safetensors", load_file), ("pytorch_model.bin", unpickle)):
         index = folder / f"{name}.index.json"
-        files = sorted(set(_read_json(index)["weight_map"].values())) if index.is_file() else [name]
+        files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else [name]
         if all((folder / file).is_file() for file in files):
             try:
                 parts = [read(folder / file) for file in files]
@@ -226,7 +227,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin: give a folder with weights")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of settings. Raises CheckpointError if it is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

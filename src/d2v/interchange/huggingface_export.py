@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,34 @@ STEM_EPS = 1e-5
 BICUBIC = 3
 """Pillow's number of it."""
 _WEIGHTS = "model.safetensors"
+NEW_POOLER = "transformers will say that the pooler is new: this encoder has none, use last_hidden_state"
 
 
-def export_huggingface(folder: Path, target: Path, teacher: bool = False) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Head:
+    """A head as transformers has it.
+
+    Attributes:
+        kind: end of the class's name, such as `ForCTC`.
+        weights: under transformers' names, without the base model's prefix; `pooler.` belongs to the base model.
+        config: what config.json says of it.
+        files: further JSON files.
+    """
+
+    kind: str
+    weights: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+
+def export_huggingface(folder: Path, target: Path, teacher: bool = False, tuned: Head | None = None) -> tuple[str, ...]:
     """Write a model folder's encoder for `transformers.AutoModel.from_pretrained`.
 
     Args:
         folder: a model folder.
         target: created if it is not there.
         teacher: export the teacher's encoder, not the student's.
+        tuned: a fine-tuned model's head, for the class that has one.
 
     Returns:
         What a user should know, a sentence each.
@@ -55,7 +75,11 @@ def export_huggingface(folder: Path, target: Path, teacher: bool = False) -> tup
         _write_own(target, config, plain(encoder.state_dict()))
         notes: tuple[str, ...] = ("load it with trust_remote_code=True: transformers has no data2vec 2.0 of its own",)
     else:
-        notes = _EXPORTS[modality](target, settings, plain(encoder.state_dict()), load_head(folder))
+        model, notes = _EXPORTS[modality](settings, plain(encoder.state_dict()), load_head(folder))
+        _save(target, model if tuned is None else _with_head(model, tuned))
+        for name, content in (tuned.files if tuned else {}).items():
+            _write_json(target / name, content)
+        notes = notes if tuned is None else tuple(note for note in notes if note != NEW_POOLER)
     return notes + _write_inputs(target, config)
 
 
@@ -92,9 +116,31 @@ def _theirs(modality: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain({str(names[name]): value for name, value in apart.items()})
 
 
-def _save(target: Path, kind: str, name: str, config: Mapping[str, Any], state: dict[str, Tensor]) -> None:
-    save_file(state, target / _WEIGHTS, {"format": "pt"})
-    _write_json(target / "config.json", {"model_type": kind, "architectures": [name], "dtype": "float32", **config})
+@dataclass(frozen=True)
+class _Model:
+    """A class of transformers with what its folder holds."""
+
+    kind: str
+    name: str
+    config: Mapping[str, Any]
+    state: dict[str, Tensor]
+
+
+def _with_head(model: _Model, head: Head) -> _Model:
+    """The class that has the head: the base model's weights get a prefix there."""
+    prefix = model.kind.replace("-", "_") + "."
+    poolers = {name: value for name, value in head.weights.items() if name.startswith("pooler.")}
+    base = {name: value for name, value in model.state.items() if not name.startswith("pooler.")} | poolers
+    state = {prefix + name: value for name, value in base.items()}
+    state |= {name: value for name, value in head.weights.items() if name not in poolers}
+    name = model.name.removesuffix("Model") + head.kind
+    return _Model(model.kind, name, {**model.config, **head.config}, plain(state))
+
+
+def _save(target: Path, model: _Model) -> None:
+    save_file(model.state, target / _WEIGHTS, {"format": "pt"})
+    about = {"model_type": model.kind, "architectures": [model.name], "dtype": "float32"}
+    _write_json(target / "config.json", about | dict(model.config))
 
 
 def _sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,8 +155,8 @@ def _sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _speech(
-    target: Path, settings: Mapping[str, Any], state: dict[str, Tensor], head: Mapping[str, Tensor]
-) -> tuple[str, ...]:
+    settings: Mapping[str, Any], state: dict[str, Tensor], head: Mapping[str, Tensor]
+) -> tuple[_Model, tuple[str, ...]]:
     if settings["norm_eps"] != STEM_EPS:
         raise ConfigError(
             f"encoder.norm_eps is {settings['norm_eps']:g}, and Data2VecAudio has one epsilon for all norms, of which "
@@ -138,10 +184,10 @@ def _speech(
         "mask_time_prob": 0.0 if mask is None else 0.05,  # without a mask vector transformers would draw one
         "d2v_padding": settings["padding"],
     }
-    _save(target, "data2vec-audio", "Data2VecAudioModel", config, weights)
+    model = _Model("data2vec-audio", "Data2VecAudioModel", config, weights)
     if settings["padding"] == "reference":
-        return ()
-    return (
+        return model, ()
+    return model, (
         "Data2VecAudio's position convolutions see what became of padding, as the reference's do: in a padded batch "
         "the features of shorter recordings are not d2v's; give recordings one by one, or train with "
         "encoder.padding=reference",
@@ -149,8 +195,8 @@ def _speech(
 
 
 def _text(
-    target: Path, settings: Mapping[str, Any], state: dict[str, Tensor], head: Mapping[str, Tensor]
-) -> tuple[str, ...]:
+    settings: Mapping[str, Any], state: dict[str, Tensor], head: Mapping[str, Tensor]
+) -> tuple[_Model, tuple[str, ...]]:
     weights = _theirs("text", state)
     weights["embeddings.token_type_embeddings.weight"] = weights["embeddings.LayerNorm.weight"].new_zeros(
         1, settings["width"]
@@ -167,15 +213,12 @@ def _text(
         "bos_token_id": BOS,
         "eos_token_id": EOS,
     }
-    _save(target, "data2vec-text", "Data2VecTextModel", config, weights | pooler)
-    if pooler:
-        return ()
-    return ("transformers will say that the pooler is new: this encoder has none, use last_hidden_state",)
+    return _Model("data2vec-text", "Data2VecTextModel", config, weights | pooler), () if pooler else (NEW_POOLER,)
 
 
 def _vision(
-    target: Path, settings: Mapping[str, Any], state: dict[str, Tensor], head: Mapping[str, Tensor]
-) -> tuple[str, ...]:
+    settings: Mapping[str, Any], state: dict[str, Tensor], head: Mapping[str, Tensor]
+) -> tuple[_Model, tuple[str, ...]]:
     weights = _theirs("vision", state)
     mask = head.get("embeddings.mask_token", head.get("mask_token"))
     if mask is not None:
@@ -197,8 +240,7 @@ def _vision(
         "hidden_dropout_prob": settings["dropout"],
         "attention_probs_dropout_prob": settings["attention_dropout"],
     }
-    _save(target, "data2vec-vision", "Data2VecVisionModel", config, weights)
-    return ()
+    return _Model("data2vec-vision", "Data2VecVisionModel", config, weights), ()
 
 
 _EXPORTS = {"speech": _speech, "text": _text, "vision": _vision}

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from d2v.config import TrainConfig
 from d2v.errors import CheckpointError
-from d2v.interchange.folder import CONFIG, ENCODER, TEACHER, load_state
+from d2v.interchange.folder import CONFIG, ENCODER, TEACHER, load_state, read_config
 from d2v.modalities import registry
 
 HEAD = "head.safetensors"
-"""Beside an imported encoder: what its file holds beyond the encoder, under the names it has there."""
+"""Beside an imported encoder: what its file holds beyond the encoder, under the names it has there. Of a fine-tuned
+model: its head in our names."""
+REST = "rest.safetensors"
+"""Beside a fine-tuned model: what its file holds beyond encoder and head, under the names it has there."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Imported:
         about: plain values that feed the encoder: normalisation, class names, tokenizer.
         unused: keys of the source that have no place here, such as tables that are rebuilt.
         notes: what a user should know, a sentence each.
+        settings: of the model that the file holds, for its head: what the head is, and how it pools; None of a
+            pretrained model.
     """
 
     modality: str
@@ -43,15 +48,35 @@ class Imported:
     about: dict[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    settings: dict[str, Any] | None = None
 
 
-def save_imported(folder: Path, imported: Imported, origin: str) -> None:
-    """Write an imported encoder as a model folder, which `load_encoder` reads.
+@dataclass(frozen=True)
+class TunedHead:
+    """A head from elsewhere in our names: with its encoder it is a fine-tuned model.
+
+    Attributes:
+        task: the task's block of a finetune recipe, in plain values.
+        about: what the task says of itself: its letters or class names.
+        state: the head's parameters.
+        used: the names in `Imported.head` of what it was made of.
+    """
+
+    task: dict[str, Any]
+    about: dict[str, Any]
+    state: dict[str, Tensor]
+    used: frozenset[str]
+
+
+def save_imported(folder: Path, imported: Imported, origin: str, tuned: TunedHead | None = None) -> None:
+    """Write an imported encoder as a model folder, which `load_encoder` reads; with its head in our names it is a
+    fine-tuned model.
 
     Args:
         folder: created if it is not there.
         imported: what was read.
         origin: of it, for messages and for `config.json`.
+        tuned: the head in our names.
 
     Raises:
         CheckpointError: the weights do not fit the recipe (all keys named), or the folder holds another encoder.
@@ -62,7 +87,10 @@ def save_imported(folder: Path, imported: Imported, origin: str) -> None:
         encoder = registry.get(imported.modality).build_encoder(imported.recipe)
         load_state(encoder, state, origin)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, state in ((ENCODER, imported.encoder), (TEACHER, imported.teacher), (HEAD, imported.head)):
+    used = tuned.used if tuned else frozenset()
+    rest = {name: value for name, value in imported.head.items() if name not in used}
+    heads = {HEAD: tuned.state, REST: rest} if tuned else {HEAD: rest}
+    for name, state in {ENCODER: imported.encoder, TEACHER: imported.teacher, **heads}.items():
         if state:
             save_file(plain(state), folder / name)
     config = {
@@ -72,13 +100,16 @@ def save_imported(folder: Path, imported: Imported, origin: str) -> None:
         "class_names": [],
         "source": origin,
         **imported.about,
+        **({"finetune": {"task": tuned.task}, "task": tuned.about} if tuned else {}),
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def load_head(folder: Path) -> dict[str, Tensor]:
-    """What was imported beside an encoder, under the source's names; empty if there is nothing."""
-    return load_file(folder / HEAD) if (folder / HEAD).is_file() else {}
+    """What was imported beside an encoder, under the source's names; empty if there is nothing. Of a fine-tuned model
+    it is what is no part of the head either."""
+    file = folder / (REST if "finetune" in read_config(folder) else HEAD)
+    return load_file(file) if file.is_file() else {}
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ from d2v.modalities.text.tokenizer_files import FAIRSEQ_FILES, GPT2_FILES, TOKEN
 
 
 def import_into(source: Path, folder: Path, tokenizer: Path | None = None) -> Imported:
-    """Read an encoder and write it as a model folder.
+    """Read an encoder and write it as a model folder; what its source holds beside it goes into `head.safetensors`
+    as it is. `d2v.loading.importing` makes fine-tuned models of those that have a head.
 
     Args:
         source: a file of the reference (fairseq, BEiT, DeepSpeed), or a folder of transformers.
@@ -27,15 +28,26 @@ def import_into(source: Path, folder: Path, tokenizer: Path | None = None) -> Im
         ConfigError: a tokenizer for a model of another modality.
         DataError: the tokenizer given cannot be read or is larger than the token table.
     """
+    imported = read_source(source, tokenizer)
+    save_imported(folder, imported, str(source))
+    return imported
+
+
+def read_source(source: Path, tokenizer: Path | None = None) -> Imported:
+    """An encoder with all that feeds it; see `import_into`.
+
+    Raises:
+        CheckpointError: the source cannot be read.
+        ConfigError: a tokenizer for a model of another modality.
+        DataError: the tokenizer given cannot be read or is larger than the token table.
+    """
     if not source.exists():
         raise CheckpointError(f"{source} is not there: give a checkpoint file or a folder of transformers")
     imported = import_huggingface(source) if source.is_dir() else import_fairseq(source)
     if tokenizer is not None and imported.modality != "text":
         raise ConfigError(f"{source} is a {imported.modality} encoder and takes no tokenizer: leave --tokenizer out")
     about, notes = _about(imported, source, tokenizer)
-    imported = replace(imported, about=about | imported.about, notes=imported.notes + notes)
-    save_imported(folder, imported, str(source))
-    return imported
+    return replace(imported, about=about | imported.about, notes=imported.notes + notes)
 
 
 def _about(imported: Imported, source: Path, tokenizer: Path | None) -> tuple[dict[str, Any], tuple[str, ...]]:
