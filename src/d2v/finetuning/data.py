@@ -17,17 +17,28 @@ from d2v.finetuning.tasks.base import Task
 from d2v.modalities.base import LabelledPart, Modality
 
 
-def labelled_parts(modality: Modality, data: Any, config: Any, pretraining: Any) -> Mapping[str, LabelledPart]:
+def labelled_parts(
+    modality: Modality, data: Any, config: Any, pretraining: Any, about: Mapping[str, Any]
+) -> Mapping[str, LabelledPart]:
     """The parts "train" and "test" of a prepared folder.
 
+    Args:
+        modality: what the data is.
+        data: the prepared folder, opened.
+        config: the finetune block.
+        pretraining: the encoder's train block.
+        about: the encoder's config.json; empty for random weights.
+
     Raises:
-        ConfigError: the modality has nothing to tune to.
+        ConfigError: the modality has nothing to tune to, or the data was prepared for other encoders.
     """
     if modality.labelled is None:
         raise ConfigError(
             f"{modality.name} has no labelled data: its Modality says nothing of `labelled`, so it can be pretrained "
             "and probed only"
         )
+    if modality.check_fits is not None:
+        modality.check_fits(data, about)
     return modality.labelled(data, config, pretraining)
 
 
@@ -53,6 +64,7 @@ class TaskData:
         self._part, self._task, self._config = part, task, config
         self.fingerprint = fingerprint
         self.rows = chosen_rows(part, task, config)
+        task.announce(part, self.rows)
 
     @property
     def num_train(self) -> int:

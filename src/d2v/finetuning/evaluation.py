@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from d2v.config import FinetuneConfig, TrainConfig
+from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask
 from d2v.data.disk import write_json
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.statistics import Interval
 from d2v.finetuning import metrics
-from d2v.finetuning.data import labelled_parts
+from d2v.finetuning.data import chosen_rows, labelled_parts
+from d2v.finetuning.decoding.language import Heard, search_decoder
 from d2v.finetuning.model import HEAD, TunedModel, load_tuned
 from d2v.finetuning.run import MODEL
+from d2v.finetuning.tasks.base import Task
+from d2v.finetuning.tasks.transcription import Transcription
 from d2v.interchange.folder import ENCODER
 from d2v.modalities.base import LabelledPart, Modality
 from d2v.progress import Progress, say
@@ -55,7 +60,9 @@ def evaluate_tuned(
     """
     if resume.finished_result(run_folder) is None:
         again = f"kedro run --pipeline=finetune_{modality.name}"
-        raise CheckpointError(f"{run_folder} holds no finished fine-tuning: finish it with {again}, then evaluate again")
+        raise CheckpointError(
+            f"{run_folder} holds no finished fine-tuning: finish it with {again}, then evaluate again"
+        )
     model = load_tuned(run_folder / MODEL)
     data = modality.open(prepared)
     identity = {"weights": _digest(run_folder / MODEL), "data": data.fingerprint, "metrics": list(model.task.metrics)}
@@ -63,8 +70,7 @@ def evaluate_tuned(
     figures = _measured_before(out, identity)
     if figures is None:
         recipe: Any = _recipe_of(model, modality)
-        part = labelled_parts(modality, data, config, recipe)["test"]
-        figures = _measure(model, part, config, out)
+        figures = _measure(model, labelled_parts(modality, data, config, recipe, model.about), config, out)
         write_json(out / METRICS, {**figures, BELONGS_TO: identity})
     else:
         say(f"evaluate: {out} already belongs to this model and these settings")
@@ -100,48 +106,119 @@ def _measured_before(out: Path, identity: Mapping[str, Any]) -> dict[str, float]
     return content
 
 
-def _measure(model: TunedModel, part: LabelledPart, config: FinetuneConfig, out: Path) -> dict[str, float]:
+def _measure(
+    model: TunedModel, parts: Mapping[str, LabelledPart], config: FinetuneConfig, out: Path
+) -> dict[str, float]:
+    part = parts["test"]
     rows = model.task.usable(part)
     if not len(rows):
         raise DataError(
             f"No test item has what the task {config.task.name} needs, so there is nothing to measure on: raise "
             "ingest.test_fraction, or give a source with a labelled test part"
         )
-    predictions = predict(model, part, rows, config.evaluation_batch_size)
-    references = model.task.references(part, rows)
     out.mkdir(parents=True, exist_ok=True)
     (out / METRICS).unlink(missing_ok=True)
+    ways, figures = _ways(model, parts, config, out)
+    predictions = dict(
+        zip(ways, _predictions(model, part, rows, config.evaluation_batch_size, [*ways.values()]), strict=True)
+    )
+    references = model.task.references(part, rows)
     _write_predictions(out / PREDICTIONS, rows, predictions, references)
-    figures: dict[str, float] = {}
-    for name in model.task.metrics:
-        interval = metrics.interval(name, predictions, references, config.bootstrap_resamples)
-        figures |= _named(f"eval/{name}", interval)
+    for suffix, task in ways.items():
+        for name in task.metrics:
+            interval = metrics.interval(name, predictions[suffix], references, config.bootstrap_resamples)
+            figures |= _named(f"eval/{name}{suffix}", interval)
     figures["eval/items"] = len(rows)
-    write_report(out, "A fine-tuned model", [_table(figures, str(model.about["modality"])), _INTERVALS])
+    write_report(
+        out, "A fine-tuned model", [_table(figures, str(model.about["modality"])), *_notes(figures), _INTERVALS]
+    )
     return figures
 
 
 def predict(model: TunedModel, part: LabelledPart, rows: np.ndarray, batch_size: int) -> Any:
     """One prediction a row, as metrics take them."""
-    model = model.to(local_place().device)
-    parts = []
+    (predictions,) = _predictions(model, part, rows, batch_size, [model.task])
+    return predictions
+
+
+def _predictions(
+    model: TunedModel, part: LabelledPart, rows: np.ndarray, batch_size: int, tasks: Sequence[Task]
+) -> list[Any]:
+    """The predictions of each task, all from the same outputs."""
+    found: list[list[Any]] = [[] for _ in tasks]
     with Progress("evaluate", len(rows)) as progress:
-        for begin in range(0, len(rows), batch_size):
-            some = rows[begin : begin + batch_size]
-            parts.append(model.task.predict(*model.outputs(part.inputs(some))))
-            progress.advance(len(some))
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    return [one for some in parts for one in some]
+        for outputs, lengths in _outputs(model, part, rows, batch_size):
+            for task, predictions in zip(tasks, found, strict=True):
+                predictions.append(task.predict(outputs, lengths))
+            progress.advance(len(outputs))
+    return [_joined(predictions) for predictions in found]
+
+
+def _outputs(
+    model: TunedModel, part: LabelledPart, rows: np.ndarray, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The head's outputs of some rows and their lengths, batch by batch."""
+    model = model.to(local_place().device)
+    for begin in range(0, len(rows), batch_size):
+        yield model.outputs(part.inputs(rows[begin : begin + batch_size]))
+
+
+def _joined(predictions: list[Any]) -> Any:
+    if isinstance(predictions[0], np.ndarray):
+        return np.concatenate(predictions)
+    return [one for some in predictions for one in some]
+
+
+# ------------------------------------------------------------------------------------- transcription
+
+
+def _ways(
+    model: TunedModel, parts: Mapping[str, LabelledPart], config: FinetuneConfig, out: Path
+) -> tuple[dict[str, Task], dict[str, float]]:
+    """How predictions are made, by the suffix of their figures, and figures that say more of it. Transcripts are those
+    of the best path, and with the suffix `_lm` those of a search with a language model if the recipe asks for one."""
+    task = model.task
+    if not isinstance(task, Transcription) or not isinstance(config.task, TranscriptionTask):
+        return {"": task}, {}
+    test, train = parts["test"], parts["train"]
+    figures = {"eval/too_short_items": float(task.too_short(test, task.usable(test)))}
+    if config.task.decoding.decoder == "greedy":
+        return {"": task}, figures
+    transcripts = task.references(train, chosen_rows(train, task, config))
+    dev = _heard(model, task, parts["dev"], config.evaluation_batch_size) if "dev" in parts else None
+    decoder, settings = search_decoder(config.task.decoding, task.alphabet, transcripts, out, dev)
+    figures |= {"eval/lm_weight": settings.lm_weight, "eval/word_bonus": settings.word_bonus}
+    return {"": task, "_lm": Transcription(config.task, task.alphabet, decoder)}, figures
+
+
+def _heard(model: TunedModel, task: Transcription, part: LabelledPart, batch_size: int) -> Heard | None:
+    """Log probabilities of the recordings with a transcript, side by side; None if there are none."""
+    rows = task.usable(part)
+    rows_TC = [
+        log_probs_TC[:length]
+        for outputs, lengths in _outputs(model, part, rows, batch_size)
+        for log_probs_TC, length in zip(
+            outputs.log_softmax(dim=-1).cpu(),
+            [None] * len(outputs) if lengths is None else lengths.tolist(),
+            strict=True,
+        )
+    ]
+    if not rows_TC:
+        return None
+    lengths = [len(log_probs_TC) for log_probs_TC in rows_TC]
+    return Heard(pad_sequence(rows_TC, batch_first=True), lengths, task.references(part, rows))
+
+
+# -------------------------------------------------------------------------------------------- report
 
 
 def _named(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _write_predictions(file: Path, rows: np.ndarray, predictions: Any, references: Any) -> None:
-    table = pd.DataFrame({"row": rows, "predicted": list(predictions), "right": list(references)})
-    table.to_parquet(file)
+def _write_predictions(file: Path, rows: np.ndarray, predictions: Mapping[str, Any], references: Any) -> None:
+    columns = {f"predicted{suffix}": list(values) for suffix, values in predictions.items()}
+    pd.DataFrame({"row": rows, **columns, "right": list(references)}).to_parquet(file)
 
 
 def _table(figures: Mapping[str, float], name: str) -> Table:
@@ -152,6 +229,22 @@ def _table(figures: Mapping[str, float], name: str) -> Table:
         for key in known
     )
     return Table(f"{name}: {int(figures['eval/items']):,} test items", ("figure", "value", "95% interval"), rows)
+
+
+def _notes(figures: Mapping[str, float]) -> list[str]:
+    """What must be known of transcripts to read the table."""
+    notes = []
+    if "eval/lm_weight" in figures:
+        notes.append(
+            "Figures that end with _lm are of a beam search with a language model (lm_weight "
+            f"{figures['eval/lm_weight']:g}, word_bonus {figures['eval/word_bonus']:g}), the others of the best path."
+        )
+    if figures.get("eval/too_short_items"):
+        short = int(figures["eval/too_short_items"])
+        notes.append(
+            f"{short:,} recordings have fewer frames than their transcripts need: those cannot come out right."
+        )
+    return notes
 
 
 _INTERVALS = "Intervals are percentile bootstraps over the test items. They speak of the choice of test items only."

@@ -54,5 +54,5 @@ def _cut(images: Tensor, share: float, random: np.random.Generator) -> tuple[Ten
 
 
 def _interval(centre: int, length: float, size: int) -> tuple[int, int]:
-    half = int(length) // 2
-    return int(np.clip(centre - half, 0, size)), int(np.clip(centre + half, 0, size))
+    whole = int(length)
+    return int(np.clip(centre - whole // 2, 0, size)), int(np.clip(centre + (whole + 1) // 2, 0, size))

@@ -31,11 +31,13 @@ class Hidden:
 
     Attributes:
         count: () units of the loss.
+        keys: (B,) what noise is drawn from.
         tokens_BT: hidden tokens, or None.
         channels_BD: hidden channels, or None.
     """
 
     count: Tensor
+    keys: Tensor
     tokens_BT: Tensor | None = None
     channels_BD: Tensor | None = None
 
@@ -108,7 +110,8 @@ class FineTuning(Objective):
         lengths = None if lengths is None else lengths.to(device)
         hidden_BT = _spans(keys, tokens, hide.time_ratio, hide.time_span, lengths)
         width = self.student.width
-        return Hidden(count, hidden_BT, _spans(mix(keys, 1), width, hide.channel_ratio, hide.channel_span, None))
+        channels_BD = _spans(mix(keys, 1), width, hide.channel_ratio, hide.channel_span, None)
+        return Hidden(count, mix(keys, 2), hidden_BT, channels_BD)
 
     def forward(self, batch: Batch, masks: Any) -> LossOutput:
         """Local features, what is hidden of them, encoder, head, loss."""
@@ -117,7 +120,7 @@ class FineTuning(Objective):
         frozen = self.config.trained == "head"
         with torch.no_grad() if frozen or self.config.frozen_local else contextlib.nullcontext():
             local_BTD = self.student.stem(batch.inputs)
-        local_BTD = _hide(local_BTD, masks, self.config.hide, batch)
+        local_BTD = _hide(local_BTD, masks, self.config.hide)
         with torch.no_grad() if frozen else contextlib.nullcontext():
             encoded = self.student.encode(local_BTD, lengths)
         outputs = self.head(encoded, lengths).float()
@@ -141,13 +144,12 @@ def _spans(keys: Tensor, length: int, ratio: float, span: int, lengths: Tensor |
     return None if ratio == 0.0 else random_spans(keys, length, ratio, span, whole=False, lengths=lengths)
 
 
-def _hide(local_BTD: Tensor, hidden: Hidden, config: HideConfig, batch: Batch) -> Tensor:
+def _hide(local_BTD: Tensor, hidden: Hidden, config: HideConfig) -> Tensor:
     """Replace hidden tokens, then zero hidden channels."""
     if hidden.tokens_BT is not None:
         replacement = torch.zeros_like(local_BTD)
         if config.replacement == "noise":
-            keys = mix(STREAM_HIDE, batch.update, batch.sample_ids)
-            noise = normal(keys, local_BTD[0].numel()).view_as(local_BTD)
+            noise = normal(hidden.keys, local_BTD[0].numel()).view_as(local_BTD)
             replacement = (config.noise_std * noise).to(local_BTD.dtype)
         local_BTD = torch.where(hidden.tokens_BT.unsqueeze(-1), replacement, local_BTD)
     if hidden.channels_BD is not None:

@@ -17,7 +17,7 @@ from d2v.finetuning.model import load_weights, save_tuned, start_recipe, start_w
 from d2v.finetuning.objective import FineTuning
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build import build_task
-from d2v.interchange.folder import WeightsOf
+from d2v.interchange.folder import WeightsOf, read_config
 from d2v.modalities.base import Modality
 from d2v.objectives.base import Objective
 from d2v.training.launch import ForLead, find_place, launch
@@ -94,7 +94,8 @@ class Setting:
     @cached_property
     def parts(self) -> Any:
         """The labelled parts."""
-        return labelled_parts(self.modality, self.data, self.config, self.recipe)
+        about = {} if self.start is None else read_config(self.start)
+        return labelled_parts(self.modality, self.data, self.config, self.recipe, about)
 
     @cached_property
     def task(self) -> Task:

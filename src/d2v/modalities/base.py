@@ -181,6 +181,8 @@ class Modality:
         example_request: config.json of an encoder -> raw items as a user sends them, for the model's signature.
         labelled: (data, the recipe's finetune block, the encoder's train block) -> the parts "train" and "test" for
             fine-tuning.
+        check_fits: (data, config.json of an encoder to tune or to measure) -> None; raises ConfigError if the data was
+            prepared for other encoders.
         free_axes: axes of such a request along which requests may differ; the first is the number of items.
         to_inputs: (raw items, config.json) -> model inputs; raises DataError for what does not fit.
         to_pictures: (inputs, data) -> (n, height, width, 3) uint8 for people.
@@ -211,6 +213,7 @@ class Modality:
     to_pictures: Callable[[Inputs, Any], np.ndarray]
     picture_grid: Callable[[int], tuple[int, int]]
     labelled: Callable[[Any, Any, Any], Mapping[str, LabelledPart]] | None = None
+    check_fits: Callable[[Any, Mapping[str, Any]], None] | None = None
     free_axes: tuple[int, ...] = (0,)
     pictures_per_row: int = 8
     packages: tuple[str, ...] = ()

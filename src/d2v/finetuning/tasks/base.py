@@ -30,6 +30,10 @@ class Task(ABC):
     def usable(self, part: LabelledPart) -> np.ndarray:
         """Ascending rows of a part that have what the task needs."""
 
+    def announce(self, part: LabelledPart, rows: np.ndarray) -> None:
+        """Say what of the rows to train on cannot be learned."""
+        return
+
     @abstractmethod
     def make_head(self, encoder: Encoder) -> nn.Module:
         """(Encoded, token lengths) -> outputs; drawn from torch's generator."""

@@ -5,8 +5,9 @@ Shape legend: B recordings, T frames, C symbols, L letters of the longest transc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,15 +16,27 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from d2v.config import TranscriptionTask
+from d2v.errors import DataError
 from d2v.finetuning.decoding.greedy import GreedyDecoder
 from d2v.finetuning.decoding.interface import Decoder
 from d2v.finetuning.heads import TokenHead
-from d2v.finetuning.letters import BLANK, Alphabet, normalised
+from d2v.finetuning.letters import BLANK, Alphabet, dropped_characters, frames_needed, normalised
 from d2v.finetuning.tasks.base import Task
 from d2v.modalities.base import LabelledPart
 from d2v.models.encoder import Encoder
+from d2v.progress import say
 
 NO_LETTER = -1
+
+
+@runtime_checkable
+class Framed(Protocol):
+    """A part that knows how many frames the encoder makes of its recordings."""
+
+    @property
+    def frames(self) -> np.ndarray:
+        """(n,) of each recording."""
+        ...
 
 
 class Transcription(Task):
@@ -41,6 +54,36 @@ class Transcription(Task):
 
     def usable(self, part: LabelledPart) -> np.ndarray:
         return np.array([row for row, text in enumerate(part.texts) if normalised(text or "")], dtype=np.int64)
+
+    def announce(self, part: LabelledPart, rows: np.ndarray) -> None:
+        """Say which transcripts no alignment can spell, and which letters are not learned.
+
+        Raises:
+            DataError: no recording is long enough for its transcript.
+        """
+        short = self.too_short(part, rows)
+        if short == len(rows):
+            raise DataError(
+                f"None of the {short:,} training recordings has as many frames as its transcript has letters: give "
+                "recordings of whole transcripts, or an encoder with more frames a second"
+            )
+        if short:
+            say(
+                f"finetune: {short:,} of {len(rows):,} recordings are too short for their transcripts and teach nothing"
+            )
+        unknown = self.alphabet.unknown_letters(self.references(part, rows))
+        if unknown:
+            say(f"finetune: letters that the alphabet lacks are learned as <unk> and never written: {_counts(unknown)}")
+        dropped = dropped_characters(part.texts[row] or "" for row in rows)
+        if dropped:
+            say(f"finetune: characters of transcripts that only part words: {_counts(dropped)}")
+
+    def too_short(self, part: LabelledPart, rows: np.ndarray) -> int:
+        """How many recordings have fewer frames than CTC needs for their transcripts; 0 where frames are unknown."""
+        if not isinstance(part, Framed):
+            return 0
+        needed = [frames_needed(self.alphabet.encode(text)) for text in self.references(part, rows)]
+        return int((part.frames[rows] < np.array(needed)).sum())
 
     def make_head(self, encoder: Encoder) -> nn.Module:
         return TokenHead(encoder.width, len(self.alphabet), self.config.dropout)
@@ -68,3 +111,8 @@ class Transcription(Task):
 
     def describe(self) -> dict[str, Any]:
         return {"letters": list(self.alphabet.letters)}
+
+
+def _counts(found: Counter[str]) -> str:
+    """The most frequent with their numbers."""
+    return ", ".join(f"{character} ({count:,})" for character, count in found.most_common(10))

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from d2v.config import Block, EvaluateConfig, Fraction, NonNegativeInt, Positive, PositiveInt, TrainConfig
+from d2v.config import (
+    Block,
+    EvaluateConfig,
+    FinetuneConfig,
+    Fraction,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    TrainConfig,
+)
 from d2v.modalities.checks import check_goes_with, check_heads, check_targets
 
 RATE_HZ = 16_000
@@ -161,6 +170,34 @@ class SpeechTrainConfig(TrainConfig):
         return round(self.augment.max_seconds * RATE_HZ)
 
 
+class SpeechCropConfig(Block):
+    """Random crops of training recordings, for tasks that need not hear all of one. Tests hear whole recordings."""
+
+    crop_seconds: Positive | None = None
+
+
+class SpeechFinetuneConfig(FinetuneConfig):
+    """Training leaves out recordings longer than `max_seconds`, unless it crops them. `dev_share` of the recordings
+    with a transcript are kept out of training: on them the weight of the language model is chosen. Names of several
+    classes stand in the text column `text`."""
+
+    augment: SpeechCropConfig = SpeechCropConfig()
+    max_seconds: Positive = 30.0
+    dev_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    text: Literal["transcript", "speaker"] = "transcript"
+
+    @model_validator(mode="after")
+    def _task_hears_enough(self) -> SpeechFinetuneConfig:
+        if self.task.name == "transcription":
+            if self.augment.crop_seconds is not None:
+                raise ValueError("a transcript needs its whole recording: set augment.crop_seconds=null")
+            if self.text != "transcript":
+                raise ValueError("what is said stands in the column transcript: set text=transcript")
+        elif self.dev_share:
+            raise ValueError("dev_share is for task.name=transcription: set dev_share=0")
+        return self
+
+
 class SpeechRecipe(Block):
     """All blocks of `conf/<env>/parameters_speech.yml`."""
 
@@ -168,6 +205,7 @@ class SpeechRecipe(Block):
     prepare: SpeechPrepareConfig = SpeechPrepareConfig()
     train: SpeechTrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    finetune: SpeechFinetuneConfig | None = None
 
     @model_validator(mode="after")
     def _crops_hold_frames(self) -> SpeechRecipe:
@@ -175,4 +213,7 @@ class SpeechRecipe(Block):
         _check_frames("ingest.min_seconds", self.ingest.min_seconds, encoder, 1)
         _check_frames("prepare.min_seconds", prepare.min_seconds, encoder, 2)
         _check_frames("prepare.probe_max_seconds", prepare.probe_max_seconds, encoder, 1)
+        crop_seconds = self.finetune.augment.crop_seconds if self.finetune else None
+        if crop_seconds is not None:
+            _check_frames("finetune.augment.crop_seconds", crop_seconds, encoder, 1)
         return self

@@ -82,13 +82,24 @@ class SpeechData(PreparedFolder):
 
     def _beginnings(self, shards: ShardReader, rows: np.ndarray) -> Inputs:
         longest = round(self.about["probe_max_seconds"] * RATE_HZ)
-        mean, std = shards.floats("mean"), shards.floats("std")
-        lengths = np.minimum(shards.integers("samples")[rows], longest)
-        waves = np.zeros((len(rows), lengths.max(initial=WINDOW)), np.float32)  # at once: it can be a gigabyte
-        for wave, row, length in zip(waves, rows, lengths, strict=True):
-            wave[:length] = _samples(shards, int(row))[:length]
-            _normalise(wave[:length], mean[row], std[row])
-        return Inputs(torch.from_numpy(waves), torch.from_numpy(lengths))
+        return pieces(shards, rows, np.zeros_like(rows), np.minimum(shards.integers("samples")[rows], longest))
+
+
+def pieces(shards: ShardReader, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Inputs:
+    """Pieces of recordings, padded with zeros to the longest; each recording is normalised as a whole.
+
+    Args:
+        shards: of a part.
+        rows: (n,) of them.
+        starts: (n,) first sample of each piece.
+        lengths: (n,) its samples.
+    """
+    mean, std = shards.floats("mean"), shards.floats("std")
+    waves = np.zeros((len(rows), lengths.max(initial=WINDOW)), np.float32)  # at once: it can be a gigabyte
+    for wave, row, start, length in zip(waves, rows, starts, lengths, strict=True):
+        wave[:length] = _samples(shards, int(row))[start : start + length]
+        _normalise(wave[:length], mean[row], std[row])
+    return Inputs(torch.from_numpy(waves), torch.from_numpy(lengths))
 
 
 def _samples(shards: ShardReader, row: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from d2v.modalities.speech.data import SpeechData, baseline_features, describe, 
 from d2v.modalities.speech.encoder import build_encoder
 from d2v.modalities.speech.frames import frames
 from d2v.modalities.speech.ingestion import ingest
+from d2v.modalities.speech.labelled import labelled
 from d2v.modalities.speech.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.speech.preparation import prepare
 from d2v.modalities.speech.serving import example_request, to_inputs
@@ -34,4 +35,5 @@ SPEECH = Modality(
     pictures_per_row=4,
     packages=("soundfile", "torchaudio"),
     frames=frames,
+    labelled=labelled,
 )

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from d2v.config import Block, EvaluateConfig, Fraction, NonNegativeInt, Positive, PositiveInt, TrainConfig
+from d2v.config import (
+    Block,
+    EvaluateConfig,
+    FinetuneConfig,
+    Fraction,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    TrainConfig,
+)
 from d2v.modalities.checks import check_goes_with, check_heads, check_targets
 
 
@@ -32,13 +41,15 @@ class TextIngestConfig(Block):
 
 
 class TextPrepareConfig(Block):
-    """The model-ready store: token ids in blocks.
+    """The model-ready store: token ids in blocks, and labelled items.
 
-    `tokenizer` is `train` (byte-level BPE of `vocab_size` on the train part of the corpus), or a folder with GPT-2's
-    vocab.json and merges.txt, or with fairseq's encoder.json, vocab.bpe and dict.txt, or a tokenizer.json.
-    `packing`: `contiguous` cuts the stream of all documents every `block_tokens` (data2vec 2.0); `documents` packs
-    whole sentences (lines) of one document (data2vec 1.0). `probe`: the corpus's own labels, or acceptability:
-    sentences of the corpus against the same with words exchanged; `auto` takes labels where there are some."""
+    `tokenizer` is `train` (byte-level BPE of `vocab_size` on the train part of the corpus), or a model folder, whose
+    encoder is then to be tuned, or a folder with GPT-2's vocab.json and merges.txt, or with fairseq's encoder.json,
+    vocab.bpe and dict.txt, or a tokenizer.json. `packing`: `contiguous` cuts the stream of all documents every
+    `block_tokens` (data2vec 2.0); `documents` packs whole sentences (lines) of one document (data2vec 1.0). `probe`:
+    the corpus's own labels, or acceptability: sentences of the corpus against the same with words exchanged; `auto`
+    takes labels where there are some. Fine-tuning has all labelled items of the corpus, or those of acceptability, cut
+    to `labelled_max_tokens`."""
 
     tokenizer: str = "train"
     vocab_size: Annotated[int, Field(ge=300)] = 8000
@@ -48,6 +59,7 @@ class TextPrepareConfig(Block):
     probe_train_items: PositiveInt = 4000
     probe_test_items: PositiveInt = 2000
     probe_max_tokens: Annotated[int, Field(ge=8)] = 64
+    labelled_max_tokens: Annotated[int, Field(ge=8)] | None = Field(default=None, description="null: as block_tokens")
     seed: NonNegativeInt = 0
 
 
@@ -95,6 +107,7 @@ TextMaskConfig = Annotated[RandomMask | SpanMask, Field(discriminator="kind")]
 LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("data2vec1",), "mlm": ("data2vec1", "data2vec2")}
 MASKS = {"data2vec2": ("random",), "data2vec1": ("span",), "mlm": ("random",)}
 """Objective -> layouts of the encoder, and kinds of masks, that go with it."""
+TASKS = ("classification", "regression")
 
 
 class TextTrainConfig(TrainConfig):
@@ -109,6 +122,19 @@ class TextTrainConfig(TrainConfig):
         return self
 
 
+class TextFinetuneConfig(FinetuneConfig):
+    """Tuning to the classes of sentences and pairs, or to their scores. Text is never augmented."""
+
+    @model_validator(mode="after")
+    def _text_has_such_labels(self) -> TextFinetuneConfig:
+        if self.task.name not in TASKS:
+            raise ValueError(
+                f"task.name {self.task.name} is not for text, whose items have classes or scores: set task.name to "
+                f"{' or '.join(TASKS)}"
+            )
+        return self
+
+
 class TextRecipe(Block):
     """All blocks of `conf/<env>/parameters_text.yml`."""
 
@@ -116,15 +142,16 @@ class TextRecipe(Block):
     prepare: TextPrepareConfig = TextPrepareConfig()
     train: TextTrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    finetune: TextFinetuneConfig | None = None
 
     @model_validator(mode="after")
     def _store_fits_the_encoder(self) -> TextRecipe:
         encoder, prepare = self.train.encoder, self.prepare
-        longest = max(prepare.block_tokens, prepare.probe_max_tokens)
+        longest = max(prepare.block_tokens, prepare.probe_max_tokens, prepare.labelled_max_tokens or 0)
         if longest > encoder.max_tokens:
             raise ValueError(
-                f"prepare.block_tokens or probe_max_tokens {longest} is more than train.encoder.max_tokens "
-                f"{encoder.max_tokens}: lower the one or raise the other"
+                f"prepare.block_tokens, probe_max_tokens or labelled_max_tokens {longest} is more than "
+                f"train.encoder.max_tokens {encoder.max_tokens}: lower the one or raise the other"
             )
         if prepare.tokenizer == "train" and prepare.vocab_size > encoder.vocab_size:
             raise ValueError(

@@ -19,8 +19,8 @@ from d2v.data.prepared import UNLABELLED, PreparedFolder
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError
 from d2v.modalities.base import ProbeSet
-from d2v.modalities.text.config import TextTrainConfig
-from d2v.modalities.text.preparation import PROBE_FOLDERS
+from d2v.modalities.text.config import TextEncoderConfig, TextTrainConfig
+from d2v.modalities.text.preparation import PROBE_FOLDERS, labelled_folder
 from d2v.modalities.text.tokenizer import PAD, SPECIALS, TextTokenizer
 from d2v.modalities.text.tokenizer_files import TOKENIZER, load_tokenizer
 
@@ -45,6 +45,7 @@ class TextData(PreparedFolder):
         super().__init__(folder, "blocks")
         self.folder = folder
         self.probe = {part: ShardReader(folder / name) for part, name in PROBE_FOLDERS.items()}
+        self.labelled = {part: ShardReader(folder / labelled_folder(part)) for part in self.about.get("labelled", ())}
 
     @functools.cached_property
     def tokenizer(self) -> TextTokenizer:
@@ -75,13 +76,18 @@ class TextData(PreparedFolder):
         values = torch.from_numpy(stored.astype(np.int64))
         return Inputs(values, (values != PAD).sum(1))
 
-    def _check_encoder(self, recipe: TextTrainConfig) -> None:
-        encoder, types, block = recipe.encoder, int(self.about["vocab_size"]), int(self.about["block_tokens"])
+    def check_types(self, encoder: TextEncoderConfig) -> None:
+        """Raises ConfigError if an encoder's table has fewer rows than the tokenizer has types."""
+        types = int(self.about["vocab_size"])
         if types > encoder.vocab_size:
             raise ConfigError(
                 f"the tokenizer of the prepared text has {types} types and the encoder's table "
                 f"{encoder.vocab_size} rows: set train.encoder.vocab_size={types}"
             )
+
+    def _check_encoder(self, recipe: TextTrainConfig) -> None:
+        self.check_types(recipe.encoder)
+        encoder, block = recipe.encoder, int(self.about["block_tokens"])
         longest = max(block, int(self.about["probe_max_tokens"]))
         if longest > encoder.max_tokens:
             raise ConfigError(

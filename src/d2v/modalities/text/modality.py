@@ -7,6 +7,7 @@ from d2v.modalities.text.config import TextRecipe
 from d2v.modalities.text.data import TextData, baseline_features, describe, picture_grid, to_pictures
 from d2v.modalities.text.encoder import build_encoder
 from d2v.modalities.text.ingestion import ingest
+from d2v.modalities.text.labelled import check_fits, labelled
 from d2v.modalities.text.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.text.preparation import prepare
 from d2v.modalities.text.serving import example_request, to_inputs
@@ -33,4 +34,6 @@ TEXT = Modality(
     pictures_per_row=2,
     packages=("tokenizers",),
     vocabulary=vocabulary,
+    labelled=labelled,
+    check_fits=check_fits,
 )

@@ -8,7 +8,7 @@ behind it. The `<s>` before every block is not in what is packed here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,16 +40,25 @@ def encoded(tokenizer: TextTokenizer, pieces: Iterable[Piece]) -> Iterator[Token
         ids = tokenizer.encode_batch([piece.text for piece in batch])
         return [Tokens(one, piece.end) for one, piece in zip(ids, batch, strict=True)]
 
-    for batch in ordered_map(encode, _batches(pieces)):
+    for batch in ordered_map(encode, batches(pieces)):
         yield from batch
 
 
-def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    batch: list[Piece] = []
+class _HasText(Protocol):
+    @property
+    def text(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=_HasText)
+
+
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """As many items as are encoded at a time."""
+    batch: list[Item] = []
     size = 0
-    for piece in pieces:
-        batch.append(piece)
-        size += len(piece.text) + 1
+    for item in items:
+        batch.append(item)
+        size += len(item.text) + 1
         if size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0

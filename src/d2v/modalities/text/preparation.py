@@ -1,8 +1,10 @@
-"""The prepare step for text: from a corpus to blocks of token ids and a probe set.
+"""The prepare step for text: from a corpus to blocks of token ids, a probe set and labelled items.
 
-A prepared folder holds `tokenizer.json`, the shards `train/`, `test/`, `probe_train/`, `probe_test/` and, written last,
-`prepared.json`. A row is `tokens` (a fixed number of ids, uint16 or int32, little endian, filled up with `<pad>`) and
-`length`; rows of the probe also have `label` and `text`. Every block begins with `<s>`.
+A prepared folder holds `tokenizer.json`, the shards `train/`, `test/`, `probe_train/`, `probe_test/`,
+`labelled_train/`, `labelled_test/` and, written last, `prepared.json`. A row is `tokens` (a fixed number of ids, uint16
+or int32, little endian, filled up with `<pad>`) and `length`; rows of the probe also have `label` and `text`. Every
+block begins with `<s>`. Labelled items, for fine-tuning, are all that the corpus has, at their own lengths: `tokens`,
+`label`, `score` (float64) and `text`.
 """
 
 from __future__ import annotations
@@ -10,23 +12,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from d2v.data import fingerprint
+from d2v.data.parallel import ordered_map
 from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows
 from d2v.data.store import ShardWriter
 from d2v.errors import DataError
 from d2v.modalities.text import acceptability
 from d2v.modalities.text.config import TextPrepareConfig
-from d2v.modalities.text.packing import PACKINGS, encoded
+from d2v.modalities.text.packing import PACKINGS, batches, encoded
+from d2v.modalities.text.texts import LabelledText, Texts
 from d2v.modalities.text.tokenizer import BOS, PAD, TextTokenizer, encode_items, train_tokenizer
 from d2v.modalities.text.tokenizer_files import TOKENIZER, load_tokenizer
 from d2v.progress import Progress, say
 
 PROBE_FOLDERS = {"train": "probe_train", "test": "probe_test"}
+LABELLED_SCHEMA = pa.schema(
+    [("tokens", pa.large_binary()), ("label", pa.int64()), ("score", pa.float64()), ("text", pa.string())]
+)
 FEWEST_TOKENS = 8  # of a block with its <s>: shorter ones are left out
 TRAINING_CHARACTERS = 300_000_000  # from which a tokenizer is trained, in memory as a table of their words
 
@@ -52,15 +59,16 @@ def _summary(about: Mapping[str, Any]) -> str:
     return (
         f"{about['train_items']:,} train and {about['test_items']:,} test blocks of {about['block_tokens']} tokens, "
         f"{about['vocab_size']:,} types, {about['characters_per_token']:.2f} characters per token, "
-        f"probe: {about['probe']}"
+        f"probe: {about['probe']}, {about['labelled'].get('train', 0):,} labelled train items"
     )
 
 
 def _build(corpus: Corpus, folder: Path, config: TextPrepareConfig, tokenizer: TextTokenizer | None) -> dict[str, Any]:
-    texts = _Texts(corpus)
+    texts = Texts(corpus)
     if tokenizer is None:
         say(f"prepare: training a tokenizer of {config.vocab_size:,} types")
-        tokenizer = train_tokenizer(texts.sample(texts.parts["train"], config.seed), config.vocab_size)
+        sample = texts.sample(texts.parts["train"], TRAINING_CHARACTERS, config.seed)
+        tokenizer = train_tokenizer(sample, config.vocab_size)
     (folder / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
     about: dict[str, Any] = {
         "source": corpus.source,
@@ -76,51 +84,25 @@ def _build(corpus: Corpus, folder: Path, config: TextPrepareConfig, tokenizer: T
             documents = _counted(texts.read(items), progress)
             about |= _write_blocks(folder / part, documents, tokenizer, config, part)
     about["characters_per_token"] = about["train_characters"] / max(about["train_tokens"], 1)
-    if not about["train_items"]:
+    names, kind, probe = _find_probe(texts, config)
+    about |= {"probe": kind, "class_names": names, **_write_probe(folder, probe, tokenizer, config)}
+    about |= _write_labelled(folder, texts.labelled() if kind == "labels" else probe, tokenizer, config)
+    if not about["train_items"] and not about["labelled"]["train"]:
         raise DataError(
             f"The train part of {corpus.source} gives no block of {FEWEST_TOKENS} tokens: ingest more text"
             + (", or set text.prepare.packing=contiguous" if config.packing == "documents" else "")
         )
-    return about | _write_probe(folder, texts, tokenizer, config)
+    return about
+
+
+def labelled_folder(part: str) -> str:
+    """Folder of a part's labelled items."""
+    return f"labelled_{part}"
 
 
 def token_type(vocab_size: int) -> str:
     """NumPy's name of the type that ids are stored in."""
     return "<u2" if vocab_size <= 2**16 else "<i4"
-
-
-class _Texts:
-    """The documents of a corpus as text; of a pair, one sentence after the other."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus, self.parts = corpus, corpus.parts("documents")
-        self.seconds = corpus.column("second")
-
-    def read(self, items: Sequence[int] | np.ndarray) -> Iterator[str]:
-        for item, (first, second) in zip(items, self.pairs(items), strict=True):
-            yield first if second is None else f"{first}\n{self.seconds[item]}"
-
-    def pairs(self, items: Sequence[int] | np.ndarray) -> Iterator[tuple[str, str | None]]:
-        for item, data in zip(items, self.corpus.data(items), strict=True):
-            yield data.decode(), self.seconds[item]
-
-    def shuffled(self, items: np.ndarray, seed: int) -> Iterator[str]:
-        """The documents in an order of chance, read one by one."""
-        random = np.random.Generator(np.random.Philox(key=[seed, 1]))
-        yield from self.read(random.permutation(items))
-
-    def sample(self, items: np.ndarray, seed: int) -> Iterator[str]:
-        """As many of them as a tokenizer is trained on; all of them, in their order, if they are that few."""
-        characters = self.corpus.integers("characters")[items]
-        if characters.sum() <= TRAINING_CHARACTERS:
-            yield from self.read(items)
-            return
-        read = 0
-        for text in self.shuffled(items, seed):
-            yield text[: TRAINING_CHARACTERS - read]
-            read += len(text)
-            if read >= TRAINING_CHARACTERS:
-                return
 
 
 def _counted(documents: Iterable[str], progress: Progress) -> Iterator[str]:
@@ -170,69 +152,88 @@ def _row(ids: np.ndarray, row_tokens: int, tokenizer: TextTokenizer) -> dict[str
 
 # ---------------------------------------------------------------------------------------------- probe
 
-
-class _Probe(NamedTuple):
-    """Items of one part of the probe: first sentences, second ones or None, class ids."""
-
-    firsts: list[str]
-    seconds: list[str | None]
-    labels: np.ndarray
+_Items = Mapping[str, Sequence[LabelledText]]
+"""Items of "train" and of "test"."""
 
 
-def _write_probe(folder: Path, texts: _Texts, tokenizer: TextTokenizer, config: TextPrepareConfig) -> dict[str, Any]:
-    """Store the probe's items; what prepared.json says about them."""
-    names, kind, probes = _find_probe(texts, config)
-    for part, probe in probes.items():
+def _write_probe(folder: Path, probe: _Items, tokenizer: TextTokenizer, config: TextPrepareConfig) -> dict[str, int]:
+    """Store the probe's items; their counts under their names in prepared.json."""
+    longest = config.probe_max_tokens
+    for part, items in probe.items():
         more = (("label", pa.int64()), ("text", pa.string()))
-        writer = _writer(folder / PROBE_FOLDERS[part], config.probe_max_tokens, tokenizer, *more)
-        items = encode_items(tokenizer, probe.firsts, probe.seconds, config.probe_max_tokens)
-        for ids, first, second, label in zip(items, probe.firsts, probe.seconds, probe.labels, strict=True):
-            text = first if second is None else f"{first}\n{second}"
-            writer.append(_row(ids, config.probe_max_tokens, tokenizer) | {"label": int(label), "text": text})
+        writer = _writer(folder / PROBE_FOLDERS[part], longest, tokenizer, *more)
+        for ids, item in zip(_encode(tokenizer, longest, items), items, strict=True):
+            writer.append(_row(ids, longest, tokenizer) | {"label": item.label, "text": item.text})
         writer.flush()
-    sizes = {f"{PROBE_FOLDERS[part]}_items": len(probe.firsts) for part, probe in probes.items()}
-    return {"probe": kind, "class_names": names, **sizes}
+    return {f"{PROBE_FOLDERS[part]}_items": len(items) for part, items in probe.items()}
 
 
-def _find_probe(texts: _Texts, config: TextPrepareConfig) -> tuple[list[str], str, dict[str, _Probe]]:
+def _encode(tokenizer: TextTokenizer, max_tokens: int, items: Sequence[LabelledText]) -> list[np.ndarray]:
+    return encode_items(tokenizer, [item.first for item in items], [item.second for item in items], max_tokens)
+
+
+def _find_probe(texts: Texts, config: TextPrepareConfig) -> tuple[list[str], str, _Items]:
     """Class names, kind and items of the probe that the configuration asks for."""
-    names, labels = texts.corpus.classes()
+    names, _ = texts.classes
     if config.probe == "labels" and not names:
         raise DataError(
             f"The corpus of {texts.corpus.source} has no labels to probe with: set text.prepare.probe=acceptability, "
             "or text.ingest.label_field to the field that holds them"
         )
     if names and config.probe != "acceptability":
-        return names, "labels", _labelled(texts, labels, config)
-    probes = _sentences(texts, config)
-    if all(len(set(probe.labels.tolist())) == 2 for probe in probes.values()):
-        return list(acceptability.CLASS_NAMES), "acceptability", probes
+        return names, "labels", _labelled(texts, config)
+    probe = _sentences(texts, config)
+    if all(len({item.label for item in items}) == 2 for items in probe.values()):
+        return list(acceptability.CLASS_NAMES), "acceptability", probe
     few = f"train or test documents of {texts.corpus.source} hold fewer than two sentences for the acceptability probe"
     if config.probe == "acceptability":
         raise DataError(f"The {few}: set text.prepare.probe=auto to do without, or text.ingest.test_fraction higher")
     say(f"prepare: the {few}; there will be no probe")
-    return [], "none", {part: _Probe([], [], np.zeros(0, np.int64)) for part in PROBE_FOLDERS}
+    return [], "none", {part: [] for part in PROBE_FOLDERS}
 
 
-def _labelled(texts: _Texts, labels: np.ndarray, config: TextPrepareConfig) -> dict[str, _Probe]:
+def _labelled(texts: Texts, config: TextPrepareConfig) -> _Items:
+    """A few of the corpus's labelled items, of every class as many as of the others if there are enough."""
+    _, labels = texts.classes
     counts = {"train": config.probe_train_items, "test": config.probe_test_items}
     rows = probe_rows({part: labels[items] for part, items in texts.parts.items()}, counts, config.seed)
-    probes = {}
-    for part, chosen in rows.items():
-        items = texts.parts[part][np.array(chosen, dtype=np.int64)]
-        pairs = list(texts.pairs(items))
-        probes[part] = _Probe([first for first, _ in pairs], [second for _, second in pairs], labels[items])
-    return probes
+    chosen = {part: texts.parts[part][np.array(some, dtype=np.int64)] for part, some in rows.items()}
+    return {part: list(texts.known(items)) for part, items in chosen.items()}
 
 
-def _sentences(texts: _Texts, config: TextPrepareConfig) -> dict[str, _Probe]:
+def _sentences(texts: Texts, config: TextPrepareConfig) -> _Items:
     """Sentences of train documents and of test documents, none in both."""
     drawn: dict[str, list[str]] = {}
     for part, count in (("test", config.probe_test_items), ("train", config.probe_train_items)):
         documents = texts.shuffled(texts.parts[part], config.seed)
         drawn[part] = acceptability.draw_sentences(documents, count, config.seed, without=drawn.get("test", ()))
-    probes = {}
-    for part in PROBE_FOLDERS:
-        items, labels = acceptability.as_items(drawn[part], config.seed)
-        probes[part] = _Probe(items, [None] * len(items), labels)
-    return probes
+    items = {part: zip(*acceptability.as_items(drawn[part], config.seed), strict=True) for part in PROBE_FOLDERS}
+    return {part: [LabelledText(text, label=int(label)) for text, label in some] for part, some in items.items()}
+
+
+# ------------------------------------------------------------------------------------------- labelled
+
+
+def _write_labelled(
+    folder: Path, parts: Mapping[str, Iterable[LabelledText]], tokenizer: TextTokenizer, config: TextPrepareConfig
+) -> dict[str, Any]:
+    """Store all labelled items; what prepared.json says of them: how many each part has, and tokens of the longest."""
+    longest = 0
+    counts = dict.fromkeys(parts, 0)
+    for part, items in parts.items():
+        writer = ShardWriter(folder / labelled_folder(part), LABELLED_SCHEMA, SHARD_BYTES)
+        for batch, encoded_batch in ordered_map(partial(_encoded_batch, tokenizer, config), batches(items)):
+            for item, ids in zip(batch, encoded_batch, strict=True):
+                tokens = ids.astype(token_type(tokenizer.vocab_size)).tobytes()
+                text = item.text.encode()  # bytes, which the writer counts
+                writer.append({"tokens": tokens, "label": item.label, "score": item.score, "text": text})
+                longest = max(longest, len(ids))
+            counts[part] += len(batch)
+        writer.flush()
+    return {"labelled": counts, "labelled_tokens": longest}
+
+
+def _encoded_batch(
+    tokenizer: TextTokenizer, config: TextPrepareConfig, items: Sequence[LabelledText]
+) -> tuple[Sequence[LabelledText], list[np.ndarray]]:
+    return items, _encode(tokenizer, config.labelled_max_tokens or config.block_tokens, items)

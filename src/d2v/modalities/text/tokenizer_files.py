@@ -12,7 +12,7 @@ from d2v.errors import DataError
 from d2v.modalities.text.tokenizer import BOS, MASK, SPECIALS, TextTokenizer, byte_level, parsed, special
 
 GPT2_FILES, FAIRSEQ_FILES = ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe", "dict.txt")
-TOKENIZER = "tokenizer.json"
+TOKENIZER, MODEL = "tokenizer.json", "config.json"
 
 Merges = Sequence[tuple[str, str]]
 
@@ -21,6 +21,7 @@ def load_tokenizer(path: Path | str) -> TextTokenizer:
     """A tokenizer from the files that people have.
 
     - `tokenizer.json`, or a folder with one: as it is if its special tokens are at our ids; else its BPE vocabulary.
+    - A model folder: its own, from `config.json`.
     - A folder with GPT-2's `vocab.json` and `merges.txt`: id = 4 + GPT-2's id, `<mask>` after them (RoBERTa's
       vocab.json already holds the special tokens, and keeps its ids).
     - A folder with fairseq's `encoder.json`, `vocab.bpe` and `dict.txt`: id = 4 + line of dict.txt, whose first word
@@ -35,6 +36,8 @@ def load_tokenizer(path: Path | str) -> TextTokenizer:
     there = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
     if TOKENIZER in there:
         return _from_tokenizer_json(path / TOKENIZER)
+    if MODEL in there and (own := _of_model(path / MODEL)) is not None:
+        return own
     for files, load in ((FAIRSEQ_FILES, _from_fairseq), (GPT2_FILES, _from_gpt2)):
         missing = [name for name in files if name not in there]
         if not missing:
@@ -46,9 +49,18 @@ def load_tokenizer(path: Path | str) -> TextTokenizer:
             )
     found = f"holds {', '.join(there[:8]) or 'nothing'}" if path.is_dir() else "is not there"
     raise DataError(
-        f"text.prepare.tokenizer {path} {found}: give a tokenizer.json, a folder with {' and '.join(GPT2_FILES)} or "
-        f"with {', '.join(FAIRSEQ_FILES)}, or set it to train"
+        f"text.prepare.tokenizer {path} {found}: give a tokenizer.json, the folder of a text model, one with "
+        f"{' and '.join(GPT2_FILES)} or with {', '.join(FAIRSEQ_FILES)}, or set it to train"
     )
+
+
+def _of_model(file: Path) -> TextTokenizer | None:
+    """The tokenizer that an encoder was trained with; None if the file says nothing of one."""
+    try:
+        text = json.loads(_read(file)).get("tokenizer")
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{file} is no JSON object ({error}): copy the model again") from error
+    return None if text is None else TextTokenizer(parsed(str(text), f"the tokenizer in {file}"))
 
 
 def _from_tokenizer_json(path: Path) -> TextTokenizer:

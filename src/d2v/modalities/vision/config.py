@@ -141,8 +141,27 @@ class VisionTrainConfig(TrainConfig):
         return self
 
 
+class RandAugmentConfig(Block):
+    """RandAugment (Cubuk et al. 2020): so many of timm's 15 `operations` one after the other, each with `probability`
+    and by `magnitude` of 10, which varies by `magnitude_std`. `operations: 2` is timm's `rand-m9-mstd0.5-inc1`."""
+
+    operations: NonNegativeInt = 0
+    magnitude: Annotated[float, Field(ge=0.0, le=10.0)] = 9.0
+    magnitude_std: Annotated[float, Field(ge=0.0)] = 0.5
+    probability: Fraction = 0.5
+
+
+class VisionFinetuneAugment(VisionAugmentConfig):
+    """Crop, flip and colours as in pretraining, then RandAugment, then random erasing of one box with probability
+    `erase`."""
+
+    crop_scale: tuple[Fraction, Fraction] = (0.08, 1.0)
+    rand_augment: RandAugmentConfig = RandAugmentConfig()
+    erase: Fraction = 0.0
+
+
 class VisionFinetuneConfig(FinetuneConfig):
-    augment: VisionAugmentConfig = VisionAugmentConfig()
+    augment: VisionFinetuneAugment = VisionFinetuneAugment()
 
 
 class VisionRecipe(Block):

@@ -12,6 +12,7 @@ from d2v.data.batch import Inputs, SampleKeys
 from d2v.data.random import STREAM_AUGMENT, mix
 from d2v.data.store import ShardReader
 from d2v.modalities.base import LabelledPart
+from d2v.modalities.vision.augmentation import erase, rand_augment
 from d2v.modalities.vision.config import VisionFinetuneConfig, VisionTrainConfig
 from d2v.modalities.vision.data import VisionData
 
@@ -60,7 +61,14 @@ class LabelledImages:
         return Inputs(self.data.whole(self.shards, rows, self.side_px))
 
     def augmented(self, keys: SampleKeys) -> Inputs:
-        """Random crops; a pure function of (the recipe's seed, epoch, sample id)."""
+        """Crops, RandAugment and erased boxes; a pure function of (the recipe's seed, epoch, sample id)."""
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
         draw = mix(self.config.seed, STREAM_AUGMENT, epochs, ids)
-        return Inputs(self.data.normalise(self.data.cropped(keys.indices, draw, self.config.augment, self.side_px)))
+        augment = self.config.augment
+        images = self.data.cropped(keys.indices, draw, augment, self.side_px)
+        if augment.rand_augment.operations:
+            fill = (255.0 * self.data.mean).flatten().tolist()
+            pixels = images.round().to(torch.uint8)
+            images = rand_augment(pixels, mix(draw, 2), augment.rand_augment, fill).float()
+        values = self.data.normalise(images)
+        return Inputs(erase(values, mix(draw, 3), augment.erase) if augment.erase else values)

@@ -42,27 +42,53 @@ def draw_crops(keys: Tensor, heights: Tensor, widths: Tensor, scale: tuple[float
         scale: smallest and largest share of the area.
         flip: probability of a horizontal flip.
     """
+    box, fits = first_fit(keys, heights, widths, scale, ASPECT)
+    height = torch.where(fits, box.height, _central(heights, widths))
+    width = torch.where(fits, box.width, _central(widths, heights))
+    return Crops(
+        torch.where(fits, box.top, (heights - height) // 2),
+        torch.where(fits, box.left, (widths - width) // 2),
+        height,
+        width,
+        box.flip_draw < flip,
+    )
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes in pixels, one per image: (B,) int64 each; `flip_draw` (B,) is a number in [0, 1) for the image's flip."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip_draw: Tensor
+
+
+def first_fit(
+    keys: Tensor, heights: Tensor, widths: Tensor, scale: tuple[float, float], aspect: tuple[float, float]
+) -> tuple[Boxes, Tensor]:
+    """The first of ten random boxes that lies within its image, and (B,) whether one does.
+
+    Args:
+        keys: (B,) keys.
+        heights, widths: (B,) sides of the images in pixels.
+        scale: smallest and largest share of the area, even between.
+        aspect: narrowest and widest, log-uniform between.
+    """
     draws = uniform(keys, DRAWS)
     area = (heights * widths)[:, None] * (scale[0] + (scale[1] - scale[0]) * draws[:, :CROP_TRIES])
-    low, high = torch.tensor(ASPECT).log().tolist()
-    aspect = torch.exp(low + (high - low) * draws[:, CROP_TRIES : 2 * CROP_TRIES])
-    tried_width, tried_height = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
+    low, high = torch.tensor(aspect).log().tolist()
+    aspects = torch.exp(low + (high - low) * draws[:, CROP_TRIES : 2 * CROP_TRIES])
+    tried_width, tried_height = (area * aspects).sqrt().round().long(), (area / aspects).sqrt().round().long()
     fits = (
         (tried_width > 0) & (tried_height > 0) & (tried_width <= widths[:, None]) & (tried_height <= heights[:, None])
     )
     first = fits.float().argmax(dim=1, keepdim=True)
-    any_fit = fits.any(dim=1)
-    height = torch.where(any_fit, tried_height.gather(1, first)[:, 0], _central(heights, widths))
-    width = torch.where(any_fit, tried_width.gather(1, first)[:, 0], _central(widths, heights))
+    height, width = tried_height.gather(1, first)[:, 0], tried_width.gather(1, first)[:, 0]
     top = (draws[:, -3] * (heights - height + 1)).long()
     left = (draws[:, -2] * (widths - width + 1)).long()
-    return Crops(
-        torch.where(any_fit, top, (heights - height) // 2),
-        torch.where(any_fit, left, (widths - width) // 2),
-        height,
-        width,
-        draws[:, -1] < flip,
-    )
+    return Boxes(top, left, height, width, draws[:, -1]), fits.any(dim=1)
 
 
 def _central(side: Tensor, other: Tensor) -> Tensor:
