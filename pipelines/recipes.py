@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Callable, Mapping
 from functools import partial, update_wrapper
 from typing import Any
@@ -41,7 +42,8 @@ def _unknown_block(name: str) -> str:
 
 def step(modality: str, name: str, values: Mapping[str, Any]) -> Any:
     """One step's block, such as `train`, of a modality's recipe. Raises ConfigError."""
-    block = registry.recipe_type(modality).model_fields[name].annotation
+    annotation = registry.recipe_type(modality).model_fields[name].annotation
+    block = next((kind for kind in typing.get_args(annotation) if kind is not type(None)), annotation)  # of `X | None`
     return parse(block, values, at=f"{modality}.{name}")
 
 

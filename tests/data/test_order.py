@@ -45,7 +45,7 @@ def test_ranks_and_accumulation_split_the_same_batch(ranks: int, steps: int) -> 
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
-    with pytest.raises(DataError, match=r"set train.batch_size to at most 5"):
+    with pytest.raises(DataError, match=r"set batch_size to at most 5"):
         BatchOrder(num_items=5, batch_size=6, seed=0)
 
 

@@ -146,6 +146,8 @@ RESULT_NEUTRAL = (
     "monitor",
     "log_every_updates",
     "probe_every_updates",
+    "bootstrap_resamples",
+    "evaluation_batch_size",
 )
 """Keys of RunConfig that do not change the trained weights, beyond rounding and the draws of dropout: those follow
 the parts into which ranks and accumulation split a batch."""

@@ -125,8 +125,8 @@ class BatchOrder(Order):
         self._shuffles = _Shuffles(seed, STREAM_ORDER)
         if batch_size > num_items:
             raise DataError(
-                f"train.batch_size {batch_size} is larger than the data, which has {num_items} training "
-                f"items, so one update would see an item twice: set train.batch_size to at most {num_items}, "
+                f"batch_size {batch_size} is larger than the data, which has {num_items} training "
+                f"items, so one update would see an item twice: set batch_size to at most {num_items}, "
                 "or ingest more data."
             )
 

@@ -46,7 +46,8 @@ def alone_in(out: Path, leads: bool) -> Iterator[None]:
 
 def shaping(recipe: RunConfig) -> dict[str, Any]:
     """The parts of a recipe that shape the trained weights, as plain values."""
-    return json.loads(recipe.model_dump_json(exclude=set(RESULT_NEUTRAL)))
+    neutral: dict[str, Any] = dict.fromkeys(RESULT_NEUTRAL, True)
+    return json.loads(recipe.model_dump_json(exclude=neutral | {"task": {"decoding", "metrics"}}))
 
 
 def differences(block: str, old: tuple[dict[str, Any], str], new: tuple[dict[str, Any], str]) -> list[str]:

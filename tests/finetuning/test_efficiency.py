@@ -1,0 +1,220 @@
+"""A study of label efficiency: what is run, what is not run again, and its figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from d2v.config import parse
+from d2v.config.efficiency import EfficiencyConfig
+from d2v.errors import ConfigError, Interrupted
+from d2v.evaluation.statistics import Interval
+from d2v.finetuning import efficiency as module
+from d2v.finetuning.efficiency import Point, Study, label_efficiency
+from d2v.finetuning.efficiency_report import Measured, amount_name, draw_efficiency
+from d2v.modalities import registry
+from d2v.modalities.vision.config import VisionFinetuneConfig
+from d2v.training.tracker import NullTracker
+from tests.distributed.trainings import Training
+from tests.modalities.contract.case import find_case, make_prepared
+
+VISION = registry.get("vision")
+VALUES = {
+    "task": {"name": "classification"},
+    "optimizer": {"lr": 3e-3, "clip_norm": None},
+    "batch_size": 8,
+    "max_updates": 2,
+    "precision": "fp32",
+    "layer_decay": 0.7,
+    "bootstrap_resamples": 200,
+}
+
+
+class Keeps(NullTracker):
+    """What it was given."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.files: list[str] = []
+
+    def log_metrics(self, metrics: dict[str, float], update: int) -> None:
+        self.metrics = metrics
+
+    def log_artifact(self, path: Path, folder: str) -> None:
+        self.files.append(f"{folder}/{path.name}")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two amounts of labels, two ways, two seeds, on a tiny encoder."""
+    case, folder = find_case("vision"), tmp_path_factory.mktemp("efficiency")
+    assert case is not None
+    pretraining = Training(make_prepared(VISION, case, folder).path, folder / "pretraining", "vision")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    dataclasses.replace(pretraining, changes={"max_updates": 2}).run()
+    torch.set_num_threads(threads)
+    return Study(
+        modality=VISION,
+        config=parse(VisionFinetuneConfig, VALUES),
+        efficiency=EfficiencyConfig(shares=(0.1, 0.5), seeds=2, ways=("pretrained", "scratch")),
+        pretraining=pretraining.recipe(),
+        prepared=pretraining.prepared,
+        encoder=pretraining.out / "encoder",
+        out=folder / "study",
+    )
+
+
+@pytest.fixture(scope="module")
+def figures(study: Study) -> dict[str, float]:
+    return label_efficiency(study)
+
+
+def predictions(study: Study, way: Any, amount: float, seed: int) -> pd.DataFrame:
+    folder = study.folder_of(way, Point(amount, in_minutes=False), seed)
+    return pd.read_parquet(folder / "report/predictions.parquet")
+
+
+def test_a_figure_is_the_mean_over_seeds(study: Study, figures: dict[str, float]) -> None:
+    for way in ("pretrained", "scratch"):
+        by_seed = []
+        for seed in range(2):
+            table = predictions(study, way, 0.1, seed)
+            by_seed.append(float((table["predicted"] == table["right"]).mean()))
+        name = f"efficiency/accuracy_{way}_share-0.1"
+        assert figures[name] == pytest.approx(np.mean(by_seed))
+        assert figures[f"{name}_seed_std"] == pytest.approx(np.std(by_seed, ddof=1))
+        assert figures[f"{name}_low"] <= figures[name] <= figures[f"{name}_high"]
+    gain = figures["efficiency/accuracy_pretrained_share-0.1"] - figures["efficiency/accuracy_scratch_share-0.1"]
+    assert figures["efficiency/accuracy_gain_over_scratch_share-0.1"] == pytest.approx(gain)
+    assert (figures["efficiency/items_share-0.1"], figures["efficiency/items_share-0.5"]) == (8, 40)
+
+
+def test_it_leaves_a_report_and_no_checkpoints(study: Study, figures: dict[str, float]) -> None:
+    assert json.loads((study.out / "metrics.json").read_text()) == pytest.approx(figures)
+    text = (study.out / "report.md").read_text()
+    assert "| 10% (8 items) |" in text
+    assert "over: from random weights, all trained" in text
+    assert "data:image/png;base64" in (study.out / "report.html").read_text()
+    with Image.open(study.out / "efficiency.png") as picture:
+        assert picture.width == 1200
+    assert not list((study.out / "runs").glob("*/checkpoints"))
+    assert len(list((study.out / "runs").glob("*/model/head.safetensors"))) == 8
+
+
+def test_what_is_finished_is_not_trained_again(study: Study, figures: dict[str, float]) -> None:
+    """Only the run whose folder is gone comes again, and the figures stay."""
+    runs = {
+        folder: (folder / "result.json").stat().st_mtime_ns
+        for folder in (study.out / "runs").iterdir()
+        if folder.is_dir()
+    }
+    lost = study.folder_of("scratch", Point(0.5, in_minutes=False), 1)
+    (lost / "result.json").unlink()
+    tracker = Keeps()
+    again = label_efficiency(study, tracker)
+    after = {folder: (folder / "result.json").stat().st_mtime_ns for folder in runs}
+    assert {folder for folder in runs if after[folder] != runs[folder]} == {lost}
+    assert again == pytest.approx(figures)
+    assert tracker.metrics == again
+    assert {"efficiency/report.html", "efficiency/metrics.json", "efficiency/efficiency.png"} <= set(tracker.files)
+
+
+def test_an_interrupted_study_goes_on(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = dataclasses.replace(
+        study, out=tmp_path, efficiency=EfficiencyConfig(shares=(0.5,), seeds=1, ways=("pretrained", "random_frozen"))
+    )
+    real, calls = module.finetune, []
+
+    def stops(*arguments: Any) -> Any:
+        calls.append(arguments[-1].name)
+        if len(calls) == 2:
+            raise Interrupted("stopped")
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "finetune", stops)
+    with pytest.raises(Interrupted):
+        label_efficiency(small)
+    assert not (tmp_path / "metrics.json").exists()
+    assert "efficiency/accuracy_random_frozen_share-0.5" in label_efficiency(small)
+    assert calls == [f"{way}-share-0.5-seed-0" for way in ("pretrained", "random_frozen") * 2]
+
+
+def test_ways_differ_in_what_they_say(study: Study) -> None:
+    point = Point(0.1, in_minutes=False)
+    scratch, frozen = study.config_of("scratch", point, 2), study.config_of("random_frozen", point, 2)
+    assert (scratch.start, scratch.trained, scratch.layer_decay) == ("scratch", "all", 1.0)
+    assert (frozen.start, frozen.trained, frozen.layer_decay) == ("scratch", "head", 0.7)
+    assert (scratch.labels.share, scratch.labels.seed, scratch.seed) == (0.1, 2, 2)
+    assert study.start_of("frozen") == study.start_of("pretrained") == study.encoder
+    assert study.start_of("scratch") is None
+    minutes = study.config_of("pretrained", Point(10.0, in_minutes=True), 0)
+    assert (minutes.labels.minutes, minutes.labels.share) == (10.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": {"lrr": 1.0}}, r"efficiency\.changes\.scratch\.optimizer\.lrr.*lr"),
+        ({"optimizer": 3}, "give its entries"),
+    ],
+)
+def test_changes_that_do_not_fit_are_named_before_any_run(
+    study: Study, tmp_path: Path, change: Any, message: str
+) -> None:
+    wrong = dataclasses.replace(study, out=tmp_path, efficiency=EfficiencyConfig(changes={"scratch": change}))
+    with pytest.raises(ConfigError, match=message):
+        label_efficiency(wrong)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"shares": [0.5, 0.1]}, "do not ascend"),
+        ({"shares": []}, "do not ascend"),
+        ({"ways": ["scratch"]}, "name pretrained"),
+        ({"ways": ["pretrained", "pretrained"]}, "each way once"),
+    ],
+)
+def test_studies_that_compare_nothing_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(EfficiencyConfig, values)
+
+
+def test_error_rates_gain_by_falling() -> None:
+    right = ["a b c d", "e f"]
+    better, worse = (module.metric("wer").score(said, right) for said in (right, ["a b c", "e"]))
+    gain = module._gain("wer", [better, better], [worse, worse], 200)
+    assert gain.value == pytest.approx(1 / 3)
+    assert gain.low > 0.0
+
+
+def test_the_curve_has_all_amounts(tmp_path: Path) -> None:
+    items = {"minutes-10": 120, "minutes-60": 700}
+    measured = [
+        Measured(way, amount, Interval(0.5, 0.4, 0.6), np.array([0.4, 0.6]))
+        for way in ("pretrained", "scratch")
+        for amount in items
+    ]
+    assert draw_efficiency(tmp_path / "a.png", "wer", True, measured, items).stat().st_size > 10_000
+    assert amount_name("minutes-10", 1200) == "10 min (1,200 items)"
+    assert amount_name("share-0.01", 500) == "1% (500 items)"
+
+
+@pytest.mark.parametrize(
+    "predictions", [np.arange(3), np.array([0.5, 1.5, 2.5]), np.arange(6.0).reshape(3, 2), ["a b", "", "c"]]
+)
+def test_predictions_of_every_kind_come_back(tmp_path: Path, predictions: Any) -> None:
+    pd.DataFrame({"predicted": list(predictions)}).to_parquet(tmp_path / "a.parquet")
+    read = module._values(pd.read_parquet(tmp_path / "a.parquet")["predicted"])
+    assert type(read) is type(predictions)
+    np.testing.assert_array_equal(read, predictions)
