@@ -14,8 +14,8 @@ FOLLOWED = ("train", "finetune")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """`<step>_<modality>`, `pretrain_<modality>` and `tune_<modality>` (chains of steps), and `__default__` (pretraining
-    of all modalities).
+    """`<step>_<modality>`, `pretrain_<modality>` and `tune_<modality>` (chains of steps), and `__default__`
+    (pretraining of all modalities).
 
     A rank other than 0 has the same names, but only the steps that ranks do together."""
     registered: dict[str, Pipeline] = {}

@@ -6,6 +6,7 @@ dotted key, the given value, what is allowed and the nearest known key.
 """
 
 from d2v.config.blocks import Block, Fraction, NonNegativeInt, Positive, PositiveInt
+from d2v.config.efficiency import EfficiencyConfig
 from d2v.config.evaluation import EvaluateConfig
 from d2v.config.finetuning import (
     ClassificationTask,
@@ -58,6 +59,7 @@ __all__ = [
     "DecoderConfig",
     "DecodingConfig",
     "DistributedConfig",
+    "EfficiencyConfig",
     "EmaConfig",
     "EvaluateConfig",
     "FinetuneConfig",

@@ -28,8 +28,8 @@ def find_model(name: str, pretrained: Path) -> Path | None:
     folder = Path(name)
     if not folder.is_dir():
         raise CheckpointError(
-            f"finetune.start {name!r} is no folder: give a model folder, models:/d2v-<modality>@champion, pretrained or "
-            "scratch"
+            f"finetune.start {name!r} is no folder: give a model folder, models:/d2v-<modality>@champion, pretrained "
+            "or scratch"
         )
     return folder
 
@@ -46,8 +46,8 @@ def registered_model(uri: str) -> Path:
         folder = Path(mlflow.artifacts.download_artifacts(uri))
     except mlflow.exceptions.MlflowException as error:
         raise CheckpointError(
-            f"{uri} is not in the model registry of {mlflow.get_tracking_uri()} ({error}): see `mlflow ui` for what is, "
-            "and give models:/<name>@<alias>"
+            f"{uri} is not in the model registry of {mlflow.get_tracking_uri()} ({error}): see `mlflow ui` for what "
+            "is, and give models:/<name>@<alias>"
         ) from error
     configs = sorted(folder.rglob("config.json"))
     if not configs:
