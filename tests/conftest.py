@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("tests.modalities.contract", "tests.interchange.parity")
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("D2V_SHARED", ROOT.parent / "shared"))
 

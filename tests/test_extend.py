@@ -20,10 +20,8 @@ from d2v.modalities import registry
 from d2v.modalities.base import Modality
 from d2v.training.history import History
 from tests.conftest import ROOT
-
-pytest.register_assert_rewrite("tests.modalities.contract")
-from tests.modalities.contract import CHECKS, Prepared, Subject, make_prepared  # noqa: E402
-from tests.toy_modality.contract_case import CASE  # noqa: E402
+from tests.modalities.contract import CHECKS, Prepared, Subject, make_prepared
+from tests.toy_modality.contract_case import CASE
 
 DOCUMENT = (ROOT / "docs" / "extend.md").read_text()
 TOY = ROOT / "tests" / "toy_modality"

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from d2v.objectives.base import Objective
-
-pytest.register_assert_rewrite("tests.interchange.parity")
-from tests.interchange.parity import DOUBLE, SINGLE, Golden, Precision, load  # noqa: E402
+from tests.interchange.parity import DOUBLE, SINGLE, Golden, Precision, load
 
 
 @pytest.fixture(scope="module", params=[SINGLE, DOUBLE], ids=["float32", "float64"])

@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from d2v.modalities.registry import MODALITIES
-
-pytest.register_assert_rewrite("tests.modalities.contract")
-from tests.modalities.contract import CHECKS, Prepared, Subject, find_case, make_prepared  # noqa: E402
+from tests.modalities.contract import CHECKS, Prepared, Subject, find_case, make_prepared
 
 CASES = {name: case for name in MODALITIES if (case := find_case(name))}
 SUBJECTS = [(name, objective) for name, case in CASES.items() for objective in case.recipes]

@@ -21,10 +21,8 @@ from d2v.models.encoder import Encoder
 from d2v.models.mae_decoder import NORM_EPS, VitBlock
 from d2v.objectives.build import build_objective
 from d2v.objectives.mae import Mae
+from tests.interchange.parity import DOUBLE, SINGLE, Golden, Precision, assert_close
 from tests.objectives.helpers import SMALL_MAE, batch, recipe
-
-pytest.register_assert_rewrite("tests.interchange.parity")
-from tests.interchange.parity import DOUBLE, SINGLE, Golden, Precision, assert_close  # noqa: E402
 
 VISION = registry.get("vision")
 
