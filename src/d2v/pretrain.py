@@ -7,9 +7,10 @@ from pathlib import Path
 
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.evaluation.online import OnlineProbe
-from d2v.interchange.folder import WeightsOf, save_encoder
+from d2v.interchange.folder import save_encoder
 from d2v.modalities.base import Modality
 from d2v.models.encoder import Encoder
+from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
 from d2v.training.launch import ForLead, find_place, launch
 from d2v.training.run import TrainResult, train

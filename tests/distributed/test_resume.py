@@ -13,13 +13,17 @@ from tests.distributed.trainings import Training, furthest, run_all, start_two_r
 
 TrainingOf = Callable[[str, str], Training]
 STOP = 3
+OFFLOADED = {"zero_stage": 3, "offload_optimizer": True}
+WHOLE = {"3": {"zero_stage": 3}, "2": {"zero_stage": 2}, "1": {"zero_stage": 1}, "offloaded": OFFLOADED, "alone": None}
 MOVES = {
     "3-to-3": ({"zero_stage": 3}, {"zero_stage": 3}),
     "1-to-1": ({"zero_stage": 1}, {"zero_stage": 1}),
+    "2-to-2": ({"zero_stage": 2}, {"zero_stage": 2}),
+    "offloaded-to-offloaded": (OFFLOADED, OFFLOADED),
     "3-to-alone": ({"zero_stage": 3}, None),
     "alone-to-3": (None, {"zero_stage": 3}),
     "alone-to-2": (None, {"zero_stage": 2}),
-    "1-to-offloaded-3": ({"zero_stage": 1}, {"zero_stage": 3, "offload_optimizer": True}),
+    "1-to-offloaded-3": ({"zero_stage": 1}, OFFLOADED),
 }
 
 
@@ -38,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, training_of: TrainingOf) ->
     """Every move in `<move>`, and uninterrupted trainings in `whole-<way>`."""
     base, folder = training_of("speech", "data2vec2"), tmp_path_factory.mktemp("moves")
     stopped = [replace(part(base, begin, folder / move), stop_after=STOP) for move, (begin, _) in MOVES.items()]
-    whole = [part(base, way, folder / name) for name, way in (("whole-3", {"zero_stage": 3}), ("whole-alone", None))]
-    run_in_turn([*stopped, *whole, part(base, {"zero_stage": 1}, folder / "whole-1")], folder)
+    whole = [part(base, way, folder / f"whole-{name}") for name, way in WHOLE.items()]
+    run_in_turn([*stopped, *whole], folder)
     for training in stopped:
         assert not (training.out / "result.json").exists()
         updates = [path.name for path in sorted((training.out / "checkpoints").iterdir())]
@@ -50,8 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, training_of: TrainingOf) ->
 
 def test_the_same_ranks_and_stage_end_in_the_same_bits(folder: Path, training_of: TrainingOf) -> None:
     base = training_of("speech", "data2vec2")
-    for stage in (1, 3):
-        resumed, whole = (base.on_two_ranks(folder / name) for name in (f"{stage}-to-{stage}", f"whole-{stage}"))
+    for way in ("1", "2", "3", "offloaded"):
+        resumed, whole = (base.on_two_ranks(folder / name) for name in (f"{way}-to-{way}", f"whole-{way}"))
         assert resumed.figures() == whole.figures()
         ours, theirs = resumed.result(), whole.result()
         assert {name for name in ours if not torch.equal(ours[name], theirs[name])} == set()

@@ -107,7 +107,7 @@ def test_a_stopped_run_is_killed_not_finished(
     process = start_endless_ingest(scratch_environment, store)
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == status
+    assert process.returncode == status, errors
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
     assert [run.info.status for run in runs(store)] == ["KILLED"]

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from d2v.errors import CheckpointError, CollapseError, ConfigError, DataError, Interrupted
+from d2v.models.shards import WeightsOf
 from d2v.training.history import History
 from d2v.training.loop import _seed_dropout
-from d2v.training.run import WeightsOf
 from tests.training.fakes import FakeData, FakeObjective, Recorder, build_fake_objective, make_recipe, train_fake
 
 

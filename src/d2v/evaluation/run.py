@@ -13,11 +13,11 @@ from rich.console import Console
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
-from d2v.data.disk import write_json
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.comparison import PLAIN, PRETRAINED, RANDOM, compare
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.illustrate import Illustrator
+from d2v.evaluation.measured import METRICS, measured_before, write_measured
 from d2v.evaluation.probe_set import labelled, why_not_probed, with_test_items
 from d2v.interchange.folder import ENCODER, load_encoder
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
@@ -32,10 +32,8 @@ from d2v.training import resume
 from d2v.training.launch import local_place
 from d2v.training.tracker import Tracker
 
-METRICS, PREPARED = "metrics.json", "prepared.json"
+PREPARED = "prepared.json"
 WRITTEN = ("report.md", "report.html", "model_card.md", "curves.png", "masks.png", "pca.png", "neighbours.png")
-BELONGS_TO = "belongs_to"
-"""Key of metrics.json under which stands what was evaluated, and how."""
 
 
 def evaluate(
@@ -73,7 +71,7 @@ def evaluate(
     data = modality.open(prepared)
     result = _finished_run(modality, recipe, run_folder)
     identity = _identity(run_folder / "encoder" / ENCODER, data, config)
-    metrics = _measured_before(out, identity)
+    metrics = measured_before(out, identity, WRITTEN)
     if metrics is None:
         metrics = _Evaluation(modality, recipe, config, data, prepared, run_folder, out, result).write(identity)
     else:
@@ -112,20 +110,6 @@ def _identity(weights: Path, data: PreparedData, config: EvaluateConfig) -> dict
     return {"encoder_sha256": digest, "data_fingerprint": data.fingerprint, "evaluate": settings}
 
 
-def _measured_before(out: Path, identity: dict[str, Any]) -> dict[str, float] | None:
-    """The metrics in `out` if they are this evaluation's and its files are there: git may have brought metrics.json
-    alone, as DVC wants metrics in git. A damaged file counts as none."""
-    if not all((out / name).is_file() for name in WRITTEN):
-        return None
-    try:
-        content = json.loads((out / METRICS).read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or content.pop(BELONGS_TO, None) != identity:
-        return None
-    return content
-
-
 @dataclass(frozen=True)
 class _Evaluation:
     """The phases of an evaluation that is not there yet."""
@@ -160,7 +144,7 @@ class _Evaluation:
         ]
         self._write_report(metrics, pictures, why_not_probed(items))
         self._write_card(metrics)
-        write_json(self.out / METRICS, {**metrics, BELONGS_TO: identity})
+        write_measured(self.out, metrics, identity)
         return metrics
 
     def _items(self) -> ProbeSet:

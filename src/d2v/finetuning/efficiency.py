@@ -19,6 +19,7 @@ from d2v.config import FinetuneConfig, TrainConfig, parse
 from d2v.config.efficiency import EfficiencyConfig, Way
 from d2v.data.disk import write_json
 from d2v.errors import ConfigError
+from d2v.evaluation.measured import METRICS
 from d2v.evaluation.statistics import Interval, Score, score_difference_interval, score_interval
 from d2v.finetuning.efficiency_report import Gain, Measured, write_efficiency_report
 from d2v.finetuning.evaluation import PREDICTIONS, evaluate_tuned
@@ -28,7 +29,6 @@ from d2v.modalities.base import Modality
 from d2v.progress import say
 from d2v.training.tracker import NullTracker, Tracker
 
-METRICS = "metrics.json"
 PRETRAINED: Way = "pretrained"
 CHANGES: dict[Way, dict[str, Any]] = {
     "pretrained": {},

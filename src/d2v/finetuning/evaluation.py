@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask
-from d2v.data.disk import write_json
 from d2v.errors import CheckpointError, DataError
+from d2v.evaluation.measured import METRICS, measured_before, write_measured
 from d2v.evaluation.statistics import Interval
 from d2v.finetuning import metrics
 from d2v.finetuning.data import chosen_rows, labelled_parts
@@ -34,8 +33,7 @@ from d2v.training import resume
 from d2v.training.launch import local_place
 from d2v.training.tracker import Tracker
 
-METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
-BELONGS_TO = "belongs_to"
+PREDICTIONS = "predictions.parquet"
 
 
 def evaluate_tuned(
@@ -67,11 +65,11 @@ def evaluate_tuned(
     data = modality.open(prepared)
     identity = {"weights": _digest(run_folder / MODEL), "data": data.fingerprint, "metrics": list(model.task.metrics)}
     identity |= {"resamples": config.bootstrap_resamples, "task": config.task.model_dump(mode="json")}
-    figures = _measured_before(out, identity)
+    figures = measured_before(out, identity, (PREDICTIONS,))
     if figures is None:
         recipe: Any = _recipe_of(model, modality)
         figures = _measure(model, labelled_parts(modality, data, config, recipe, model.about), config, out)
-        write_json(out / METRICS, {**figures, BELONGS_TO: identity})
+        write_measured(out, figures, identity)
     else:
         say(f"evaluate: {out} already belongs to this model and these settings")
     Console(highlight=False).print(_table(figures, modality.name).to_rich())
@@ -93,17 +91,6 @@ def _digest(folder: Path) -> str:
     for name in (ENCODER, HEAD):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
-
-
-def _measured_before(out: Path, identity: Mapping[str, Any]) -> dict[str, float] | None:
-    """The figures in `out` if they are this model's; a damaged file counts as none."""
-    try:
-        content = json.loads((out / METRICS).read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or content.pop(BELONGS_TO, None) != identity or not (out / PREDICTIONS).is_file():
-        return None
-    return content
 
 
 def _measure(

@@ -16,7 +16,6 @@ from d2v.config import FinetuneConfig, HideConfig
 from d2v.data.batch import Batch
 from d2v.data.random import STREAM_HIDE, mix, normal
 from d2v.finetuning.tasks.base import Task
-from d2v.modalities.base import Modality
 from d2v.models.encoder import Encoder
 from d2v.models.masking import random_spans
 from d2v.objectives.base import LossOutput, Objective
@@ -60,11 +59,6 @@ class FineTuning(Objective):
             student.requires_grad_(False)
         elif config.frozen_local:
             student.stem.local.requires_grad_(False)
-
-    @classmethod
-    def build(cls, config: Any, student: Encoder, modality: Modality, recipe: Any) -> Objective:
-        """Fine-tuning needs a task on data: `d2v.finetuning.run` builds it."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> FineTuning:
         """A frozen encoder stays in evaluation mode, as a probe's must."""

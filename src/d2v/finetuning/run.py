@@ -17,8 +17,9 @@ from d2v.finetuning.model import load_weights, save_tuned, start_recipe, start_w
 from d2v.finetuning.objective import FineTuning
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build import build_task
-from d2v.interchange.folder import WeightsOf, read_config
+from d2v.interchange.folder import read_config
 from d2v.modalities.base import Modality
+from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
 from d2v.training.launch import ForLead, find_place, launch
 from d2v.training.run import TrainResult, train

@@ -16,13 +16,10 @@ from d2v.config import TrainConfig, parse
 from d2v.errors import CheckpointError
 from d2v.modalities import registry
 from d2v.models.encoder import Encoder
+from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
 
 CONFIG, ENCODER, TEACHER = "config.json", "encoder.safetensors", "teacher.safetensors"
-
-
-WeightsOf = Callable[[nn.Module, Callable[[str], bool]], dict[str, Tensor]]
-"""(module, which names) -> weights on the CPU that share no memory; empty in a process that is not to write."""
 
 
 def own_weights(module: nn.Module, wanted: Callable[[str], bool]) -> dict[str, Tensor]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+
+WeightsOf = Callable[[nn.Module, Callable[[str], bool]], dict[str, Tensor]]
+"""(module, which names) -> whole weights on the CPU that share no memory; empty in a process that is not to write,
+which must ask as well."""
 
 
 def held(parameter: nn.Parameter) -> Tensor:

@@ -46,34 +46,14 @@ class Objective(nn.Module, ABC):
         longest: T of the longest sequence.
 
     Attributes:
-        needs: the field of a modality that the targets come from, and without which it cannot be trained; None where
-            every modality will do.
         teacher: what the targets come from; None where they come from the data.
     """
 
-    needs: ClassVar[str | None] = None
     teacher: Teacher | None
 
     def __init__(self, student: Encoder, longest: int) -> None:
         super().__init__()
         self.student, self.longest, self.teacher = student, longest, None
-
-    @classmethod
-    @abstractmethod
-    def build(cls, config: Any, student: Encoder, modality: Modality, recipe: TrainConfig) -> Objective:
-        """The objective around a student, its other weights drawn from torch's generator.
-
-        Args:
-            config: the objective's block of the recipe.
-            student: the encoder to train.
-            modality: gives masks, and targets where they come from the data.
-            recipe: for the modality's functions.
-        """
-
-    @classmethod
-    def supply(cls, modality: Modality, recipe: TrainConfig) -> Any:
-        """What the modality gives for `needs`."""
-        return getattr(modality, str(cls.needs))(recipe)
 
     @abstractmethod
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
@@ -102,6 +82,34 @@ class Objective(nn.Module, ABC):
 
     def update_teacher(self, decay: float) -> None:
         """The teacher's step, after the optimiser's."""
+
+
+class Pretraining(Objective):
+    """An objective that a recipe names and builds.
+
+    Attributes:
+        needs: the field of a modality that the targets come from, and without which it cannot be trained; None where
+            every modality will do.
+    """
+
+    needs: ClassVar[str | None] = None
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Any, student: Encoder, modality: Modality, recipe: TrainConfig) -> Pretraining:
+        """The objective around a student, its other weights drawn from torch's generator.
+
+        Args:
+            config: the objective's block of the recipe.
+            student: the encoder to train.
+            modality: gives masks, and targets where they come from the data.
+            recipe: for the modality's functions.
+        """
+
+    @classmethod
+    def supply(cls, modality: Modality, recipe: TrainConfig) -> Any:
+        """What the modality gives for `needs`."""
+        return getattr(modality, str(cls.needs))(recipe)
 
 
 def mask_keys(batch: Batch, seed: int, device: torch.device | str) -> Tensor:

@@ -7,14 +7,14 @@ import torch
 from d2v.config import TrainConfig
 from d2v.errors import ConfigError
 from d2v.modalities.base import Modality
-from d2v.objectives.base import Objective
+from d2v.objectives.base import Objective, Pretraining
 from d2v.objectives.data2vec1 import Data2Vec1
 from d2v.objectives.data2vec2 import Data2Vec2
 from d2v.objectives.mae import Mae
 from d2v.objectives.mlm import Mlm
 from d2v.objectives.wav2vec2 import Wav2Vec2
 
-OBJECTIVES: dict[str, type[Objective]] = {
+OBJECTIVES: dict[str, type[Pretraining]] = {
     "data2vec2": Data2Vec2,
     "data2vec1": Data2Vec1,
     "mae": Mae,

@@ -19,12 +19,12 @@ from d2v.models.encoder import Encoder
 from d2v.models.mae_decoder import MaeDecoder
 from d2v.models.masking import Masks
 from d2v.models.targets import mean_std
-from d2v.objectives.base import DrawMasks, LossOutput, Objective, hidden_tokens, mask_keys
+from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, hidden_tokens, mask_keys
 
 VARIANCE_EPS = 1e-6
 
 
-class Mae(Objective):
+class Mae(Pretraining):
     """Encode the visible patches, fill in the others with a light transformer, predict what they hold.
 
     Args:

@@ -20,12 +20,12 @@ from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
 from d2v.models.shards import count_in_products
-from d2v.objectives.base import DrawMasks, LossOutput, Objective, hidden_tokens, mask_keys, ragged_masks
+from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, hidden_tokens, mask_keys, ragged_masks
 
 NORM_EPS = 1e-5
 
 
-class Mlm(Objective):
+class Mlm(Pretraining):
     """Replace some tokens, encode the full sequence, name the words that stood there.
 
     Args:

@@ -14,7 +14,7 @@ from d2v.config import EmaConfig, TargetConfig
 from d2v.models.encoder import Encoder
 from d2v.models.targets import make_targets
 from d2v.models.teacher import Teacher
-from d2v.objectives.base import Objective
+from d2v.objectives.base import Pretraining
 
 
 class HasTeacher(Protocol):
@@ -27,7 +27,7 @@ class HasTeacher(Protocol):
     def ema(self) -> EmaConfig: ...
 
 
-class SelfDistillation(Objective):
+class SelfDistillation(Pretraining):
     """A student, the teacher that follows it, and a loss between the two.
 
     Args:

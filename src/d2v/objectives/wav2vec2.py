@@ -21,10 +21,10 @@ from d2v.models.masking import Masks, is_padding
 from d2v.models.quantizer import GumbelQuantizer, Quantized, perplexity
 from d2v.models.shards import count_in_products
 from d2v.models.targets import mean_std
-from d2v.objectives.base import DrawMasks, LossOutput, Objective, ragged_masks
+from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, ragged_masks
 
 
-class Wav2Vec2(Objective):
+class Wav2Vec2(Pretraining):
     """Replace hidden frames by a learned vector, encode the full sequence, and find at each of them its own quantised
     features among those of others.
 

@@ -120,6 +120,7 @@ class HostRanks(Fleet):
         self._hostfile = hostfile.absolute()
 
     def start(self, arguments: list[str]) -> None:
+        """Start DeepSpeed's launcher, which starts the ranks."""
         # One machine goes through pdsh, too (force_multi): it may be another than this.
         options = [f"--hostfile={self._hostfile}", f"--master_addr={self.host}", "--force_multi"]
         command = [sys.executable, "-m", "deepspeed.launcher.runner", *options, "--module", "--no_local_rank", WORKER]

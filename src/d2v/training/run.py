@@ -15,6 +15,7 @@ from d2v.data.disk import full_disk_named, write_json
 from d2v.data.order import Order, open_order
 from d2v.errors import CheckpointError, ConfigError, Interrupted
 from d2v.modalities.base import Modality, PreparedData
+from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.progress import say
@@ -23,7 +24,7 @@ from d2v.training.engine import Engine, open_engine
 from d2v.training.feed import Feed
 from d2v.training.history import History
 from d2v.training.interrupts import Interrupts
-from d2v.training.launch import check_distributed, find_place
+from d2v.training.launch import Place, check_distributed, find_place
 from d2v.training.loop import Loop, Probe
 from d2v.training.performance import duration, total_flops
 from d2v.training.precision import Precision, choose_precision
@@ -34,9 +35,6 @@ from d2v.training.tracker import NullTracker, Tracker
 from d2v.training.watchdog import Watchdog
 
 KEPT = "What was written before is whole: the run goes on from its last checkpoint."
-
-WeightsOf = Callable[[nn.Module, Callable[[str], bool]], dict[str, Tensor]]
-"""(module, which names) -> whole weights on the CPU; empty on all ranks but the first, which must ask as well."""
 
 Build = Callable[[Any, Any], Objective]
 
@@ -106,13 +104,7 @@ def train(
         CollapseError: representations collapsed, or the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
-    check_distributed(recipe.distributed)
-    place, timeout_s = find_place(), recipe.distributed.timeout_s
-    if place.ranks != recipe.distributed.ranks:
-        raise ConfigError(
-            f"train.distributed.ranks {recipe.distributed.ranks}: this process is one of {place.ranks}; let "
-            "d2v.training.launch.launch call train on every rank, as d2v.pretrain.pretrain does."
-        )
+    place, timeout_s = _own_place(recipe), recipe.distributed.timeout_s
     with (
         Interrupts() as interrupts,
         meet(place, timeout_s, interrupts) as ranks,
@@ -130,13 +122,27 @@ def train(
         tracker = tracker if tracker and place.leads else NullTracker()
         run = _Run(modality, recipe, data, order, out, tracker, interrupts, watchdog, ranks, probe, export, build)
         result = run.finish(begin, identity)
-        if interrupts.requested:
-            raise Interrupted(
-                f"Stopped by {interrupts.requested}. The training in {out} is finished; the same command goes on from "
-                "there.",
-                by=interrupts.requested,
-            )
+        _stop_if_asked(interrupts, out)
         return result
+
+
+def _own_place(recipe: RunConfig) -> Place:
+    """This rank's place, if it is one of as many as the recipe says."""
+    check_distributed(recipe.distributed)
+    place = find_place()
+    if place.ranks != recipe.distributed.ranks:
+        raise ConfigError(
+            f"train.distributed.ranks {recipe.distributed.ranks}: this process is one of {place.ranks}; let "
+            "d2v.training.launch.launch call train on every rank, as d2v.pretrain.pretrain does."
+        )
+    return place
+
+
+def _stop_if_asked(interrupts: Interrupts, out: Path) -> None:
+    """A signal that came after the last update must still end the command."""
+    if by := interrupts.requested:
+        message = f"Stopped by {by}. The training in {out} is finished; the same command goes on from there."
+        raise Interrupted(message, by=by)
 
 
 def _agree(ranks: Ranks, identity: tuple[dict[str, Any], str]) -> None:

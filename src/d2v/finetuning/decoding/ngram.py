@@ -203,6 +203,7 @@ class _Arpa:
                 yield line.strip()
 
     def read(self) -> NGramModel:
+        """The model in the file."""
         for line in self.lines:
             if line == "\\data\\":
                 break

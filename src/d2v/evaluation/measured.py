@@ -1,0 +1,39 @@
+"""`metrics.json`: figures with what they belong to, so that nothing is measured twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from d2v.data.disk import write_json
+
+METRICS = "metrics.json"
+BELONGS_TO = "belongs_to"
+"""Key of metrics.json under which stands what was measured, and how."""
+
+
+def write_measured(out: Path, figures: Mapping[str, float], identity: Mapping[str, Any]) -> None:
+    """Write figures into `out`, last: their presence means that the rest is there."""
+    write_json(out / METRICS, {**figures, BELONGS_TO: identity})
+
+
+def measured_before(out: Path, identity: Mapping[str, Any], written: Sequence[str]) -> dict[str, float] | None:
+    """The figures in `out` if they are this identity's and its other files are there: git may have brought metrics.json
+    alone, as DVC wants metrics in git. A damaged file counts as none.
+
+    Args:
+        out: report folder.
+        identity: what is to be measured, and how, in plain values.
+        written: names of the other files.
+    """
+    if not all((out / name).is_file() for name in written):
+        return None
+    try:
+        content = json.loads((out / METRICS).read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.pop(BELONGS_TO, None) != identity:
+        return None
+    return content
