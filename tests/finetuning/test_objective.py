@@ -20,11 +20,11 @@ from d2v.models.encoder import Encoded
 from d2v.training.engine import open_engine, parameter_groups
 from d2v.training.launch import Place
 from d2v.training.ranks import meet
-from tests.objectives.helpers import SMALL
+from tests.objectives.helpers import SMALL, SMALL_V1
 
 CPU = Place(rank=0, ranks=1, device=torch.device("cpu"))
 CLASSES = ("a", "b", "c")
-ENCODER = SMALL["encoder"] | {"depth": 2, "prenet_depth": 1}
+RECIPE = SMALL | {"encoder": SMALL["encoder"] | {"depth": 2, "prenet_depth": 1}}
 
 
 def config_of(**changes: Any) -> VisionFinetuneConfig:
@@ -38,10 +38,10 @@ def config_of(**changes: Any) -> VisionFinetuneConfig:
     return parse(VisionFinetuneConfig, values | changes)
 
 
-def build(**changes: Any) -> FineTuning:
+def build(recipe: dict[str, Any] = RECIPE, **changes: Any) -> FineTuning:
     config = config_of(**changes)
     torch.manual_seed(0)
-    encoder = registry.get("vision").build_encoder(parse(VisionTrainConfig, SMALL | {"encoder": ENCODER}))
+    encoder = registry.get("vision").build_encoder(parse(VisionTrainConfig, recipe))
     assert isinstance(config.task, ClassificationTask)
     task = Classification(config.task, CLASSES)
     return FineTuning(config, encoder, task.make_head(encoder), task, longest=17)
@@ -69,6 +69,18 @@ def test_each_block_has_its_own_rate() -> None:
     assert {name.split(".")[0] for name in others} == {"head", "student"}
     assert {"student.extra_tokens", "student.stem.local.proj.weight", "student.context_norm.weight"} <= others
     assert not any(".blocks." in name or ".prenet." in name for name in others)
+
+
+def test_beits_tokens_are_the_layer_below_the_first_block() -> None:
+    """BEiT counts patches and the CLS token as layer 0 of N + 2; its shared table and norms go with the head."""
+    objective = build(SMALL_V1, layer_decay=0.5)
+    rates = {name: objective.rate_of(objective.part_of(name), 0) for name, _ in objective.named_parameters()}
+    lowest = {name for name, rate in rates.items() if rate == 0.125}
+    assert lowest == {"student.stem.local.proj.weight", "student.stem.local.proj.bias", "student.extra_tokens"}
+    assert {rate for name, rate in rates.items() if name.startswith("student.blocks.0.")} == {0.25}
+    assert {rate for name, rate in rates.items() if name.startswith("student.blocks.1.")} == {0.5}
+    full = {name for name, rate in rates.items() if rate == 1.0 and name.startswith("student.")}
+    assert full == {"student.stem.relative_bias", "student.final_norm.weight", "student.final_norm.bias"}
 
 
 def test_no_layer_decay_is_plain() -> None:

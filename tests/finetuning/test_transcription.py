@@ -252,6 +252,17 @@ def test_a_frozen_start_trains_the_head_alone(prepared: Path, tmp_path: Path) ->
     assert rates == pytest.approx([0.1, 0.55, 1.0, 1.0, 0.05])
 
 
+def test_frozen_convolutions_leave_their_projection_to_train(prepared: Path, tmp_path: Path) -> None:
+    """As fairseq's `feature_grad_mult: 0`, which trains `layer_norm` and `post_extract_proj`."""
+    tuning = small(prepared, tmp_path, frozen_local=True, max_updates=2).run()
+    fresh = Setting(SPEECH, tuning.recipe(), train_recipe(), prepared, None).build(SPEECH, tuning.recipe())
+    trained, starts = weights_at(tuning, 2), fresh.state_dict()
+    local = {name for name in starts if name.startswith("student.stem.local.")}
+    behind = {f"student.stem.local.{part}.{kind}" for part in ("norm", "projection") for kind in ("weight", "bias")}
+    assert {name for name in local if name in trained and not torch.equal(trained[name], starts[name])} == behind
+    assert local - behind
+
+
 def weights_at(tuning: Tuning, update: int) -> dict[str, Tensor]:
     """Weights of a checkpoint."""
     found = stored(tuning.out / f"checkpoints/update-{update:08d}")

@@ -131,11 +131,15 @@ class MaeConfig(Block):
 class QuantizerConfig(Block):
     """Product quantisation with Gumbel noise (wav2vec 2.0 section 2): one of `entries` vectors in each of `groups`
     codebooks. Its temperature is `temperature_decay` to the power of the update times `temperature_start`, at least
-    `temperature_end`."""
+    `temperature_end`.
+
+    Scores start with weights of `init_std`, for features of unit variance. 1 as in fairseq makes the softmax so steep
+    that a short training hardly moves the choice; well below 0.5 the noise decides it."""
 
     groups: PositiveInt = 2
     entries: PositiveInt = 320
     width: PositiveInt = Field(default=256, description="of the vectors of all codebooks together")
+    init_std: Positive = 0.5
     temperature_start: Positive = 2.0
     temperature_end: Positive = 0.5
     temperature_decay: Fraction = 0.999995
@@ -149,15 +153,20 @@ class QuantizerConfig(Block):
 
 class Wav2Vec2Config(Block):
     """wav2vec 2.0: find the quantised features of a hidden frame among those of other hidden frames of the same
-    recording (Baevski et al. 2020, "wav2vec 2.0"). Defaults are those of its Base model."""
+    recording (Baevski et al. 2020, "wav2vec 2.0").
+
+    Sizes are those of its Base model. Three defaults are for short trainings, which stay at chance or collapse with the
+    Base model's `diversity_weight: 0.1`, `penalty_weight: 10` and `quantizer.init_std: 1`. Before there is anything to
+    learn from, the penalty alone shapes the features, and the diversity must outweigh that distractors with the own
+    codes are left out. A small encoder needs a small `encoder.tap_spread` as well."""
 
     name: Literal["wav2vec2"]
     quantizer: QuantizerConfig = QuantizerConfig()
     projection_width: PositiveInt = Field(256, description="of what is compared")
     distractors: PositiveInt = 100
     temperature: Positive = Field(0.1, description="that cosine similarities are divided by")
-    diversity_weight: Annotated[float, Field(ge=0.0)] = 0.1
-    penalty_weight: Annotated[float, Field(ge=0.0)] = Field(10.0, description="of the features' mean square")
+    diversity_weight: Annotated[float, Field(ge=0.0)] = 0.5
+    penalty_weight: Annotated[float, Field(ge=0.0)] = Field(0.0, description="of the features' mean square")
     feature_dropout: Fraction = 0.1
     feature_gradient: Fraction = Field(0.1, description="factor on the gradient of the convolutions")
 

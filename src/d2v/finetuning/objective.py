@@ -16,6 +16,7 @@ from d2v.config import FinetuneConfig, HideConfig
 from d2v.data.batch import Batch
 from d2v.data.random import STREAM_HIDE, mix, normal
 from d2v.finetuning.tasks.base import Task
+from d2v.models.blocks import PreNormBlock
 from d2v.models.encoder import Encoder
 from d2v.models.masking import random_spans
 from d2v.objectives.base import LossOutput, Objective
@@ -58,7 +59,8 @@ class FineTuning(Objective):
         if config.trained == "head":
             student.requires_grad_(False)
         elif config.frozen_local:
-            student.stem.local.requires_grad_(False)
+            local = student.stem.local
+            getattr(local, "extractor", local).requires_grad_(False)  # what follows an extractor is trained
 
     def train(self, mode: bool = True) -> FineTuning:
         """A frozen encoder stays in evaluation mode, as a probe's must."""
@@ -70,7 +72,7 @@ class FineTuning(Objective):
     # ------------------------------------------------------------------------------------ learning rates
 
     def part_of(self, name: str) -> str:
-        """The head, the local encoder, one block, or the rest."""
+        """The head, the local encoder with tokens' own weights, one block, or the rest."""
         if name.startswith("head."):
             return HEAD
         blocks = [f"student.prenet.{n}." for n in range(len(self.student.prenet))]
@@ -78,18 +80,21 @@ class FineTuning(Objective):
         for number, prefix in enumerate(blocks):
             if name.startswith(prefix):
                 return f"block-{number:03d}"
-        return LOCAL if name.startswith("student.stem.local.") else REST
+        return LOCAL if name.startswith(("student.stem.local.", "student.extra_tokens")) else REST
 
     def rate_of(self, part: str, update: int) -> float:
-        """Layer decay: block i of N has decay^(N - i); the head, tokens' own weights and the local encoder have the
-        full rate, as in data2vec 2.0. While the encoder is frozen only the head has any."""
+        """Layer decay: block i of N has decay^(N - i). Of BEiT's encoders the local encoder and the extra tokens are
+        the layer below, with decay^(N + 1); those of data2vec 2.0 have the full rate there, as head and norms have
+        everywhere. While the encoder is frozen only the head has any."""
         if part == HEAD:
             return 1.0
         if update < self.config.frozen_updates:
             return 0.0
+        blocks = len(self.student.prenet) + len(self.student.blocks)
+        if part == LOCAL and isinstance(self.student.blocks[0], PreNormBlock):
+            return self.config.layer_decay ** (blocks + 1)
         if not part.startswith("block-"):
             return 1.0
-        blocks = len(self.student.prenet) + len(self.student.blocks)
         return self.config.layer_decay ** (blocks - int(part.removeprefix("block-")))
 
     # ----------------------------------------------------------------------------------------- one step
@@ -111,11 +116,8 @@ class FineTuning(Objective):
         """Local features, what is hidden of them, encoder, head, loss."""
         assert batch.targets is not None
         lengths = self.student.token_lengths(batch.lengths)
-        frozen = self.config.trained == "head"
-        with torch.no_grad() if frozen or self.config.frozen_local else contextlib.nullcontext():
-            local_BTD = self.student.stem(batch.inputs)
-        local_BTD = _hide(local_BTD, masks, self.config.hide)
-        with torch.no_grad() if frozen else contextlib.nullcontext():
+        with torch.no_grad() if self.config.trained == "head" else contextlib.nullcontext():
+            local_BTD = _hide(self.student.stem(batch.inputs), masks, self.config.hide)
             encoded = self.student.encode(local_BTD, lengths)
         outputs = self.head(encoded, lengths).float()
         loss = self.task.loss(outputs, batch.targets, lengths)

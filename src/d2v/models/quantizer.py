@@ -36,14 +36,14 @@ class GumbelQuantizer(nn.Module):
 
     Args:
         channels: C.
-        config: groups, entries, width.
+        config: groups, entries, width, first weights.
     """
 
     def __init__(self, channels: int, config: QuantizerConfig) -> None:
         super().__init__()
         self.config = config
         self.scores = nn.Linear(channels, config.groups * config.entries)
-        nn.init.normal_(self.scores.weight)
+        nn.init.normal_(self.scores.weight, std=config.init_std)
         nn.init.zeros_(self.scores.bias)
         part = config.width // config.groups
         # a Linear each: of a view of one parameter, which a product would keep, ZeRO-3 takes the storage away

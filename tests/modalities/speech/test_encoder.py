@@ -314,3 +314,28 @@ def test_layer_drop_skips_blocks_in_training_alone():
     assert set(kept.tolist()) == {0.0, 1.0, 2.0, 3.0}
     same = [run for run in runs if torch.equal(run.tokens, whole.tokens)]
     assert 0 < len(same) < 20  # all five blocks: one run in 32
+
+
+def test_first_features_can_be_told_from_their_neighbours():
+    """Random filters follow the phase of a wave: frames of one steady tone look unlike each other."""
+    tone = torch.sin(2 * torch.pi * 440.0 * torch.arange(8000) / 16_000)[None]
+    layers = tuple((16, kernel, stride) for _, kernel, stride in SpeechEncoderConfig().convs)
+    alike = {}
+    for spread in (1.0, 0.3, 0.0):
+        torch.manual_seed(0)
+        features_TD = ConvFeatures(layers, 16, spread)(tone)[0].detach()
+        alike[spread] = float(torch.nn.functional.cosine_similarity(features_TD[:-1], features_TD[1:], dim=-1).mean())
+    assert alike[1.0] < alike[0.3] < alike[0.0]
+
+
+def test_the_first_convolution_keeps_its_filters():
+    def layers(spread):
+        torch.manual_seed(0)
+        return ConvFeatures(((4, 10, 5), (4, 3, 2), (8, 2, 2)), 4, spread).layers
+
+    plain, pulled = layers(1.0), layers(0.0)
+    assert torch.equal(plain[0].conv.weight, pulled[0].conv.weight)
+    for before, after in zip(plain[1:], pulled[1:], strict=True):
+        torch.testing.assert_close(
+            after.conv.weight, before.conv.weight.mean(-1, keepdim=True).expand_as(after.conv.weight)
+        )

@@ -34,22 +34,39 @@ class _ConvNormGelu(nn.Module):
         return F.gelu(self.norm(self.conv(x_BCS).transpose(1, 2))).transpose(1, 2)
 
 
+@torch.no_grad()
+def _pull_taps_together(convolution: nn.Conv1d, spread: float) -> None:
+    """Leave `spread` of each tap's difference from the mean over taps."""
+    mean = convolution.weight.mean(dim=-1, keepdim=True)
+    convolution.weight.lerp_(mean.expand_as(convolution.weight), 1.0 - spread)
+
+
 class ConvFeatures(nn.Module):
     """Waveform to frames: convolutions, LayerNorm, projection to the encoder's width.
 
     Args:
         layers: (channels, kernel, stride) of each convolution.
         width: D.
+        tap_spread: see `SpeechEncoderConfig`.
+
+    Attributes:
+        extractor: the convolutions, all that fine-tuning with `frozen_local` leaves as it is (in fairseq
+            `feature_grad_mult: 0`, which trains the norm and the projection behind them).
     """
 
-    def __init__(self, layers: tuple[ConvLayer, ...], width: int) -> None:
+    def __init__(self, layers: tuple[ConvLayer, ...], width: int, tap_spread: float = 1.0) -> None:
         super().__init__()
         channels = [1, *(layer[0] for layer in layers)]
-        self.layers = nn.ModuleList(
-            _ConvNormGelu(before, layer) for before, layer in zip(channels, layers, strict=False)
-        )
+        convolutions = [_ConvNormGelu(before, layer) for before, layer in zip(channels, layers, strict=False)]
+        for convolution in convolutions[1:]:
+            _pull_taps_together(convolution.conv, tap_spread)
+        self.layers = nn.ModuleList(convolutions)
         self.norm = nn.LayerNorm(channels[-1], eps=NORM_EPS)
         self.projection = nn.Linear(channels[-1], width)
+
+    @property
+    def extractor(self) -> nn.Module:
+        return self.layers
 
     def forward(self, waves_BS: Tensor) -> Tensor:
         """(B, S) at 16 kHz, each of zero mean and unit variance -> (B, T, D)."""
@@ -101,7 +118,7 @@ class _SpeechStem(Stem):
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
         self.config, self.width = config, config.width
-        self.local = ConvFeatures(config.convs, config.width)
+        self.local = ConvFeatures(config.convs, config.width, config.tap_spread)
         self.positions = ConvPositions(config)
 
     def num_tokens(self, inputs: Tensor) -> int:
