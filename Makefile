@@ -1,6 +1,9 @@
-RUN := python3 bootstrap.py
+RUN ?= python3 bootstrap.py
+MODALITIES ?= vision speech text
+CONF ?= base
+CORPORA = $(foreach modality,$(MODALITIES),ingest@$(modality) prepare@$(modality))
 
-.PHONY: help setup fmt check test test-slow bench bench-scale lock
+.PHONY: help setup fmt check test test-slow retrain pull push bench bench-scale lock
 
 help:       ## list these targets
 	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 12
@@ -11,7 +14,7 @@ setup:      ## make .venv with the locked packages
 fmt:        ## format and mend what ruff can mend
 	@$(RUN) ruff format . && $(RUN) ruff check --fix .
 
-check:      ## lint, format, types, import layers
+check:      ## lint, format, types, import layers, workflows
 	@$(RUN) pre-commit run --all-files
 
 test:       ## the tests without the slow ones
@@ -19,6 +22,21 @@ test:       ## the tests without the slow ones
 
 test-slow:  ## the slow tests, the main job among them
 	@$(RUN) pytest -m slow
+
+retrain:    ## what a schedule calls: train on new data, promote what is better (MODALITIES="vision text" CONF=own_data)
+	@exec 9> .retrain.lock; \
+	if command -v flock > /dev/null && ! flock -n 9; then echo "another retraining is at work here" >&2; exit 1; fi; \
+	for modality in $(MODALITIES); do \
+		$(RUN) kedro run --env=$(CONF) --pipelines=retrain_$$modality || failed="$$failed $$modality"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "retraining failed:$$failed" >&2; exit 1; fi
+
+pull:       ## the corpora of MODALITIES from DVC's remote (DVC_REMOTE, else the default one)
+	@$(RUN) dvc pull --allow-missing $(if $(DVC_REMOTE),--remote $(DVC_REMOTE)) $(CORPORA)
+
+push:       ## record the corpora of MODALITIES in dvc.lock, and copy them to DVC's remote
+	@$(RUN) dvc commit --force $(CORPORA)
+	@$(RUN) dvc push $(if $(DVC_REMOTE),--remote $(DVC_REMOTE)) $(CORPORA)
 
 bench:      ## speed of a training step on this machine
 	@$(RUN) d2v bench

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core: more threads would wait for one another
+
 pytest.register_assert_rewrite("tests.modalities.contract", "tests.interchange.parity")
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,12 @@ from dvc.repo import Repo
 from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 
+from d2v.config import RESULT_NEUTRAL
+from d2v.evaluation.measured import METRICS
+from d2v.evaluation.run import WRITTEN
+from d2v.modalities.registry import MODALITIES
 from pipelines.pipeline_registry import register_pipelines
+from pipelines.watched import watched
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,8 +30,18 @@ def stages() -> dict[str, Any]:
 
 
 STAGES = stages()
+KEDRO = [name for name in STAGES if not name.startswith("recipe@")]
+TRAINING = [name for name in STAGES if name.startswith(("train@", "finetune@"))]
+NOT_WATCHED = {"train": {"evaluate"}, "finetune": {"train"}}
+"""Blocks that a step reads, but that do not shape what it leaves: settings of the online probe, and sizes of an encoder
+with random weights where a pretrained one is among the deps."""
 
 
+def modality_of(name: str) -> str:
+    return name.partition("@")[2]
+
+
+@functools.cache
 def catalog() -> dict[str, Any]:
     bootstrap_project(ROOT)
     from kedro.framework.project import settings
@@ -43,12 +59,32 @@ def inside(path: str, folders: set[PurePosixPath]) -> bool:
     return any(given == folder or folder in given.parents or given in folder.parents for folder in folders)
 
 
+def commands_of(stage: Any) -> list[str]:
+    return stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]
+
+
+registered = functools.cache(register_pipelines)
+
+
 def pipeline_of(stage: Any) -> Any:
-    (name,) = [word.partition("=")[2] for word in stage.cmd.split() if word.startswith("--pipelines=")]
-    return register_pipelines()[name]
+    (name,) = [word.partition("=")[2] for word in commands_of(stage)[0].split() if word.startswith("--pipelines=")]
+    return registered()[name]
 
 
-@pytest.mark.parametrize("name", STAGES)
+def outs(stage: Any, **having: bool) -> list[Any]:
+    """Outs of a stage with these attributes, such as metric=True."""
+    return [out for out in stage.outs if all(bool(getattr(out, key)) == value for key, value in having.items())]
+
+
+def test_every_step_of_every_modality_is_a_stage() -> None:
+    steps = ("recipe", "ingest", "prepare", "train", "evaluate")
+    wanted = {f"{step}@{modality}" for step in steps for modality in MODALITIES}
+    assert set(STAGES) == wanted | {
+        f"finetune@{modality}" for modality in MODALITIES if "finetune" in watched(modality)
+    }
+
+
+@pytest.mark.parametrize("name", KEDRO)
 def test_paths_agree(name: str) -> None:
     stage, entries = STAGES[name], catalog()
     pipeline = pipeline_of(stage)
@@ -56,22 +92,35 @@ def test_paths_agree(name: str) -> None:
     for item in free:
         assert inside(entries[item]["path"], paths(stage.deps)), f"{item} is not among the deps of {name}"
     for item in pipeline.all_outputs():
-        assert inside(entries[item]["path"], paths(stage.outs)), f"{item} is not among the outs of {name}"
+        proof = f"{entries[item]['path']}/{entries[item]['proof']}"
+        assert inside(proof, paths(stage.outs)), f"{item} is not among the outs of {name}"
+    written = {entries[item]["path"] for item in pipeline.all_outputs()}
+    read = {entries[item]["path"] for item in free}
     for item in (item for item in pipeline.inputs() if item.endswith("_place")):
-        assert inside(entries[item]["path"], paths(stage.outs)), f"{item} is written to, but not an out of {name}"
+        path = entries[item]["path"]  # `finetune` takes the place of the encoder's run, which it only reads
+        assert path in written | read or inside(path, paths(stage.deps)), f"{item} is neither out nor dep of {name}"
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", KEDRO)
 def test_parameters_agree(name: str) -> None:
-    stage = STAGES[name]
-    wanted = {item.removeprefix("params:") for item in pipeline_of(stage).inputs() if item.startswith("params:")}
-    watched = {key for dependency in stage.deps for key in getattr(dependency, "params", None) or []}
-    assert wanted == watched
+    stage, modality = STAGES[name], modality_of(name)
+    read = {item.removeprefix(f"params:{modality}.") for item in pipeline_of(stage).inputs() if "params:" in item}
+    watched = {key.removeprefix(f"{modality}.") for dep in stage.deps for key in getattr(dep, "params", None) or []}
+    shaping = {path.stem for path in paths(stage.deps) if path.parent.name == "recipe"}
+    assert read - NOT_WATCHED.get(name.partition("@")[0], set()) == watched | shaping
+    assert not watched & {"train", "finetune"}, "a whole block holds keys that change nothing: depend on recipe/"
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_neutral_key_is_not_watched(modality: str) -> None:
+    for block, values in watched(modality).items():
+        assert not set(RESULT_NEUTRAL) - {"bootstrap_resamples"} & values.keys()
+        assert {"optimizer", "seed", "max_updates", "precision"} <= values.keys(), f"{block}: defaults count too"
+
+
+@pytest.mark.parametrize("name", KEDRO)
 def test_stages_run_what_is_committed(name: str) -> None:
-    words = STAGES[name].cmd.split()
+    words = commands_of(STAGES[name])[0].split()
     assert words[:3] == ["kedro", "run", "--env=base"]
     assert not any(word.startswith("--params") for word in words), "DVC would not see a change of it"
 
@@ -87,9 +136,47 @@ def test_tracked_parameters_are_literal() -> None:
         assert "${" not in file.read_text(), f"DVC cannot resolve an interpolation in {file.name}"
 
 
-def test_a_killed_training_keeps_its_checkpoints() -> None:
-    definition = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]["outs"]
-    assert all(options == {"persist": True} for out in definition for options in out.values())
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_killed_training_keeps_its_checkpoints_and_a_finished_one_leaves_none(name: str) -> None:
+    stage = STAGES[name]
+    (run,) = {PurePosixPath(entry["path"]) for entry in run_folders(stage)}
+    assert not inside(f"{run}/checkpoints", paths(stage.outs)), "DVC would delete them before it runs the stage again"
+    assert commands_of(stage)[1:] == [f"rm -rf {run}/checkpoints"]
+    assert not any(out.persist for out in stage.outs), "DVC's run cache leaves such stages out"
+
+
+def run_folders(stage: Any) -> list[dict[str, Any]]:
+    """Catalog entries of what training itself leaves."""
+    entries = catalog()
+    outputs = [entries[item] for item in pipeline_of(stage).all_outputs()]
+    return [entry for entry in outputs if entry["proof"] == "result.json"]
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name.startswith(("evaluate@", "finetune@"))])
+def test_metrics_go_to_git(name: str) -> None:
+    (metrics,) = outs(STAGES[name], metric=True)
+    assert PurePosixPath(metrics.fs_path).name == METRICS
+    assert not metrics.use_cache
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_pictures_and_report_are_outs(modality: str) -> None:
+    stage = STAGES[f"evaluate@{modality}"]
+    assert {path.name for path in paths(stage.outs)} == {*WRITTEN, METRICS}
+    assert {path.name for path in paths(outs(stage, plot=True))} == {name for name in WRITTEN if name.endswith(".png")}
+
+
+def test_curves_are_plots_of_trainings() -> None:
+    plots = {
+        name: plot for entry in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] for name, plot in entry.items()
+    }
+    histories = {path for name in TRAINING for path in paths(STAGES[name].outs) if path.name == "history.csv"}
+    pretraining = {path for path in histories if "_tuned" not in path.parts[2]}
+    drawn = {name: {PurePosixPath(path) for path in plot["y"]} for name, plot in plots.items()}
+    assert drawn["pretraining loss"] == drawn["online linear probe"]
+    assert drawn["pretraining loss"] <= pretraining
+    assert drawn["fine-tuning loss"] <= histories - pretraining
+    assert all(plot["x"] == "update" for plot in plots.values())
 
 
 def test_dvc_reads_the_whole_graph() -> None:

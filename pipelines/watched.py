@@ -1,0 +1,52 @@
+"""What DVC watches of a recipe: `python -m pipelines.watched <modality> <folder>` writes what shapes the weights.
+
+DVC can watch a whole block, or keys one by one. A block holds keys that change nothing (ranks, workers, intervals),
+and a list misses defaults and what comes later. So stages that train depend on what this leaves: the recipe as it was
+parsed, without the keys of `d2v.config.RESULT_NEUTRAL`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from d2v.config import RESULT_NEUTRAL, Block
+from d2v.errors import D2vError
+from pipelines.recipes import parse_all
+
+BASE = Path(__file__).resolve().parents[1] / "conf" / "base"
+MEASURES = "bootstrap_resamples"
+"""Changes no weights, but what a stage that also evaluates leaves."""
+
+
+def watched(modality: str) -> dict[str, dict[str, Any]]:
+    """What shapes the weights, of each block of the base recipe that trains. Raises ConfigError."""
+    parameters = yaml.safe_load((BASE / f"parameters_{modality}.yml").read_text())
+    recipe = parse_all(parameters)[modality]
+    blocks = {name: getattr(recipe, name, None) for name in ("train", "finetune")}
+    return {name: _shaping(block) for name, block in blocks.items() if block is not None}
+
+
+def _shaping(block: Block) -> dict[str, Any]:
+    return block.model_dump(mode="json", exclude={key for key in RESULT_NEUTRAL if key != MEASURES})
+
+
+def main(modality: str, folder: str) -> int:
+    """Write `<folder>/<block>.json` for each block; returns the exit status."""
+    try:
+        blocks = watched(modality)
+    except D2vError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, values in blocks.items():
+        (Path(folder) / f"{name}.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

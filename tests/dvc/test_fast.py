@@ -1,0 +1,98 @@
+"""DVC on the stages that cost nothing: what a change of a recipe reruns, and remotes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import yaml
+from moto.server import ThreadedMotoServer
+
+from tests.dvc.checkout import Checkout, make_checkout
+
+STAGE = "recipe@vision"
+LEFT = "data/05_model_input/vision/recipe/train.json"
+KEY = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The recipe's stage has run, and that is committed."""
+    made = make_checkout(tmp_path_factory.mktemp("dvc"))
+    made.dvc("repro", STAGE)
+    made.commit()
+    return made
+
+
+def left(checkout: Checkout) -> str:
+    """What DVC recorded of the stage's output."""
+    return yaml.safe_load((checkout.folder / "dvc.lock").read_text())["stages"][STAGE]["outs"][0]["md5"]
+
+
+def test_only_keys_that_shape_the_weights_reach_the_training(checkout: Checkout) -> None:
+    before = left(checkout)
+    checkout.set("vision", {"train.log_every_updates": 7, "train.distributed.timeout_s": 60})
+    assert STAGE in checkout.dvc("repro", STAGE)
+    assert left(checkout) == before
+    checkout.set("vision", {"train.seed": 5})
+    checkout.dvc("repro", STAGE)
+    assert left(checkout) != before
+    assert json.loads((checkout.folder / LEFT).read_text())["seed"] == 5
+    checkout.run("git", "checkout", "--quiet", ".")
+    assert "Stage 'recipe@vision' is cached - skipping run" in checkout.dvc("repro", STAGE)
+    assert left(checkout) == before
+
+
+def test_a_wrong_recipe_stops_the_stage_with_its_message(checkout: Checkout) -> None:
+    checkout.set("vision", {"train.sead": 5})
+    with pytest.raises(AssertionError, match=r"vision\.train\.sead"):
+        checkout.dvc("repro", STAGE)
+    checkout.run("git", "checkout", "--quiet", ".")
+    checkout.dvc("checkout", STAGE)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an S3 server with an empty bucket `models`."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    for name, value in KEY.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=address).create_bucket(Bucket="models")
+    yield address
+    server.stop()
+
+
+def pushed_and_pulled(checkout: Checkout, other: Path, **environment: str) -> None:
+    """What one clone pushes, another pulls."""
+    checkout.dvc("push", STAGE, **environment)
+    clone = checkout.clone(other)
+    clone.run("cp", str(checkout.folder / ".dvc" / "config.local"), ".dvc")
+    clone.dvc("pull", STAGE, **environment)
+    assert (clone.folder / LEFT).read_text() == (checkout.folder / LEFT).read_text()
+    assert "up to date" in clone.dvc("status", STAGE)
+
+
+def test_a_folder_as_remote(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.dvc("remote", "add", "--local", "--default", "--force", "store", str(tmp_path / "store"))
+    pushed_and_pulled(checkout, tmp_path / "clone")
+
+
+def test_a_bucket_as_remote(checkout: Checkout, tmp_path: Path, bucket: str) -> None:
+    checkout.dvc("remote", "add", "--local", "--default", "--force", "store", "s3://models/d2v")
+    checkout.dvc("remote", "modify", "--local", "store", "endpointurl", bucket)
+    pushed_and_pulled(checkout, tmp_path / "clone", **KEY)
+    listed = boto3.client("s3", endpoint_url=bucket).list_objects_v2(Bucket="models", Prefix="d2v/")
+    assert listed["KeyCount"] >= 2
+
+
+def test_what_commands_leave_does_not_show_in_git(checkout: Checkout) -> None:
+    for name in ("06_models/vision/x/result.json", "08_reporting/vision/x/metrics.json"):
+        file = checkout.folder / "data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    assert not checkout.run("git", "status", "--porcelain", "--", "data")
