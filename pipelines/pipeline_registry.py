@@ -4,17 +4,31 @@ from kedro.pipeline import Pipeline
 
 from d2v.modalities import registry
 from d2v.training.environment import find_seat
-from pipelines import evaluate, finetune, ingest, prepare, train
+from pipelines import benchmark, evaluate, finetune, ingest, prepare, promote, retrain, train
 
-STEPS = {"ingest": ingest, "prepare": prepare, "train": train, "evaluate": evaluate, "finetune": finetune}
-CHAINS = {"pretrain": ("ingest", "prepare", "train", "evaluate"), "tune": ("ingest", "prepare", "finetune")}
-"""Steps one after the other, for people."""
+STEPS = {
+    "ingest": ingest,
+    "prepare": prepare,
+    "train": train,
+    "evaluate": evaluate,
+    "finetune": finetune,
+    "promote": promote,
+    "retrain": retrain,
+    "benchmark": benchmark,
+}
+CHAINS = {
+    "pretrain": ("ingest", "prepare", "train", "evaluate"),
+    "tune": ("ingest", "prepare", "finetune"),
+    "retrain": ("ingest", "retrain"),
+    "benchmark": ("ingest", "prepare", "benchmark"),
+}
+"""Steps one after the other, for people. A chain of a step's name takes its place."""
 FOLLOWED = ("train", "finetune")
 """Steps that all ranks do together, where torchrun or srun starts the command once per rank."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """`<step>_<modality>`, `pretrain_<modality>` and `tune_<modality>` (chains of steps), and `__default__`
+    """`<step>_<modality>`, `<chain>_<modality>`, `benchmark` (of all modalities, with one report), and `__default__`
     (pretraining of all modalities).
 
     A rank other than 0 has the same names, but only the steps that ranks do together."""
@@ -30,8 +44,15 @@ def register_pipelines() -> dict[str, Pipeline]:
         registered |= {f"{name}_{modality}": step for name, step in steps.items()}
         for chain, names in CHAINS.items():
             registered[f"{chain}_{modality}"] = sum((steps[name] for name in names), Pipeline([]))
-    everything = (registered[f"pretrain_{modality}"] for modality in registry.MODALITIES)
-    return registered | {"__default__": sum(everything, Pipeline([]))}
+    report = Pipeline([]) if follows else benchmark.create_report_pipeline()
+    return registered | {
+        "__default__": _of_all("pretrain", registered),
+        "benchmark": _of_all("benchmark", registered) + report,
+    }
+
+
+def _of_all(chain: str, registered: dict[str, Pipeline]) -> Pipeline:
+    return sum((registered[f"{chain}_{modality}"] for modality in registry.MODALITIES), Pipeline([]))
 
 
 def _following(modality: str, name: str, step: Pipeline) -> Pipeline:

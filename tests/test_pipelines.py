@@ -23,7 +23,7 @@ def test_registry_lists_every_step_of_every_modality(kedro: Command) -> None:
     done = kedro("registry", "list")
     listed = {line.removeprefix("- ") for line in done.stdout.split("\n") if line}
     steps = {f"{name}_{modality}" for name in [*STEPS, *CHAINS] for modality in MODALITIES}
-    assert listed == steps | {"__default__"}
+    assert listed == steps | {"__default__", "benchmark"}
     assert "Warning" not in done.stderr
 
 

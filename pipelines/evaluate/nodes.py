@@ -1,6 +1,5 @@
 """The evaluate step, and the entry in the model registry."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ def evaluate(
     return place
 
 
-def register(modality: str, run_folder: Path, report: Path) -> None:
-    """Register the encoder as `d2v-<modality>` with the alias `challenger` and its metrics as tags."""
-    from d2v.tracking.registry import register_encoder
+def register(modality: str, run_folder: Path, prepared: Path, corpus: Path, report: Path) -> None:
+    """Register the encoder as `d2v-<modality>` with the alias `challenger`: figures as tags, its card, and what later
+    nights compare with."""
+    from d2v.lifecycle.lineage import register_encoder_of
+    from d2v.modalities import registry
 
-    metrics = json.loads((report / "metrics.json").read_text())
-    figures = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    register_encoder(modality, run_folder / "encoder", figures)
+    register_encoder_of(registry.get(modality), corpus, prepared, run_folder, report)

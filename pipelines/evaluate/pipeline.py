@@ -13,6 +13,6 @@ def create_pipeline(modality: str) -> Pipeline:
     return Pipeline(
         [
             Node(evaluate, inputs, "report", name="evaluate"),
-            Node(register, ["run_folder", "report"], None, name="register"),
+            Node(register, ["run_folder", "prepared", "corpus", "report"], None, name="register"),
         ]
     )

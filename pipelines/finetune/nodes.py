@@ -29,3 +29,14 @@ def evaluate_tuned(modality: str, values: dict[str, Any], prepared: Path, tuned:
     config = step(modality, "finetune", values)
     run_evaluation(registry.get(modality), config, prepared, tuned, place, active_tracker())
     return place
+
+
+def register_tuned(
+    modality: str, values: dict[str, Any], prepared: Path, corpus: Path, tuned: Path, report: Path
+) -> None:
+    """Register the model as `d2v-<modality>-tuned` with the alias `challenger`."""
+    from d2v.lifecycle.lineage import register_tuned_of
+    from d2v.modalities import registry
+
+    config = step(modality, "finetune", values)
+    register_tuned_of(registry.get(modality), config, corpus, prepared, tuned, report)

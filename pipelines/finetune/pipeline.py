@@ -1,4 +1,4 @@
-"""encoder and labelled items -> fine-tuned model -> figures on the test part."""
+"""encoder and labelled items -> fine-tuned model -> figures on the test part, registered model."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -8,7 +8,8 @@ from pipelines.recipes import of_modality
 
 def create_pipeline(modality: str) -> Pipeline:
     """The finetune step of one modality, without its namespace."""
-    finetune, evaluate_tuned = (of_modality(step, modality) for step in (nodes.finetune, nodes.evaluate_tuned))
+    steps = (nodes.finetune, nodes.evaluate_tuned, nodes.register_tuned)
+    finetune, evaluate_tuned, register_tuned = (of_modality(step, modality) for step in steps)
     data = ["params:finetune", "params:train", "prepared", "run_place", "tuned_place"]
     return Pipeline(
         [
@@ -18,6 +19,12 @@ def create_pipeline(modality: str) -> Pipeline:
                 ["params:finetune", "prepared", "tuned_folder", "tuned_report_place"],
                 "tuned_report",
                 name="evaluate_tuned",
+            ),
+            Node(
+                register_tuned,
+                ["params:finetune", "prepared", "corpus", "tuned_folder", "tuned_report"],
+                None,
+                name="register_tuned",
             ),
         ]
     )

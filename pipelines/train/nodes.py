@@ -11,7 +11,9 @@ def train(modality: str, values: dict[str, Any], probe_values: dict[str, Any], p
     """Pretrain under `place`: an unfinished run of this recipe is resumed, a finished one says so."""
     from d2v.modalities import registry
     from d2v.pretrain import pretrain
+    from d2v.tracking.models import find_start
 
     recipe, probes = step(modality, "train", values), step(modality, "evaluate", probe_values)
-    pretrain(registry.get(modality), recipe, prepared, place, probes, active_tracker())
+    start = find_start(recipe.start)
+    pretrain(registry.get(modality), recipe, prepared, place, probes, active_tracker(), start)
     return place

@@ -135,6 +135,27 @@ def encode(
         typer.echo(f"the first of them is {written.first}")
 
 
+@app.command(epilog="Example: d2v models")
+def models() -> None:
+    """List the registered models with their aliases, figures, and what became of them."""
+    from rich.console import Console
+
+    from d2v.lifecycle.rollback import versions_table
+
+    Console(highlight=False, soft_wrap=True).print(versions_table().to_rich())
+
+
+@app.command(epilog="Example: d2v rollback --model d2v-vision")
+def rollback(
+    model: Annotated[str, typer.Option(help="A registered model, such as d2v-vision or d2v-vision-tuned.")],
+    to: Annotated[int | None, typer.Option(help="A version; otherwise the one before.", min=1)] = None,
+) -> None:
+    """Make an earlier version the champion again."""
+    from d2v.lifecycle.rollback import roll_back
+
+    typer.echo(roll_back(model, to))
+
+
 def run() -> None:
     """The command's entry: errors that a user can mend are a paragraph and their exit status."""
     try:

@@ -5,7 +5,9 @@ What all modalities share is here; what one modality adds (its sources, encoder,
 dotted key, the given value, what is allowed and the nearest known key.
 """
 
+from d2v.config.benchmark import BenchmarkConfig
 from d2v.config.blocks import Block, Fraction, NonNegativeInt, Positive, PositiveInt
+from d2v.config.changes import changed
 from d2v.config.efficiency import EfficiencyConfig
 from d2v.config.evaluation import EvaluateConfig
 from d2v.config.finetuning import (
@@ -36,6 +38,8 @@ from d2v.config.objectives import (
     Wav2Vec2Config,
 )
 from d2v.config.parsing import parse
+from d2v.config.promotion import PromoteConfig
+from d2v.config.retraining import DriftConfig, RetrainConfig
 from d2v.config.training import (
     RESULT_NEUTRAL,
     BatchBudget,
@@ -51,6 +55,7 @@ from d2v.config.training import (
 __all__ = [
     "RESULT_NEUTRAL",
     "BatchBudget",
+    "BenchmarkConfig",
     "Block",
     "CheckpointConfig",
     "ClassificationTask",
@@ -59,6 +64,7 @@ __all__ = [
     "DecoderConfig",
     "DecodingConfig",
     "DistributedConfig",
+    "DriftConfig",
     "EfficiencyConfig",
     "EmaConfig",
     "EvaluateConfig",
@@ -79,8 +85,10 @@ __all__ = [
     "OptimizerConfig",
     "Positive",
     "PositiveInt",
+    "PromoteConfig",
     "QuantizerConfig",
     "RegressionTask",
+    "RetrainConfig",
     "RunConfig",
     "ScheduleConfig",
     "TargetConfig",
@@ -88,5 +96,6 @@ __all__ = [
     "TrainConfig",
     "TranscriptionTask",
     "Wav2Vec2Config",
+    "changed",
     "parse",
 ]

@@ -22,7 +22,7 @@ class EfficiencyConfig(Block):
     own settings: layer decay is for encoders that know something."""
 
     shares: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.01, 0.1, 1.0)
-    minutes: tuple[Positive, ...] = Field((), description="instead of shares")
+    minutes: tuple[Positive, ...] = Field(default=(), description="instead of shares")
     seeds: PositiveInt = 3
     ways: tuple[Way, ...] = ("pretrained", "scratch", "random_frozen")
     changes: dict[Way, dict[str, Any]] = _CHANGES

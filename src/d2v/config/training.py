@@ -132,9 +132,13 @@ class RunConfig(Block):
 
 
 class TrainConfig(RunConfig):
-    """Pretraining; modalities add `encoder`, `mask` and `augment`."""
+    """Pretraining; modalities add `encoder`, `mask` and `augment`.
+
+    `start`: null for random weights, or a model folder, or a registered model such as `models:/d2v-vision@champion`,
+    whose student, teacher and, if they fit, decoder and heads are trained on."""
 
     objective: ObjectiveConfig
+    start: str | None = None
 
 
 RESULT_NEUTRAL = (

@@ -1,4 +1,4 @@
-"""What pretraining is worth in labels: one task with few and with many labels, from a pretrained encoder and from
+"""What pretraining is worth in labels: one task with few and with many labels, from pretrained encoders and from
 random weights, with several seeds. Every run has its own folder, so an interrupted study goes on with what is missing.
 
 Shapes: N test items, R resamples.
@@ -6,8 +6,9 @@ Shapes: N test items, R resamples.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from d2v.config import FinetuneConfig, TrainConfig, parse
+from d2v.config import FinetuneConfig, TrainConfig, changed
 from d2v.config.efficiency import EfficiencyConfig, Way
 from d2v.data.disk import write_json
-from d2v.errors import ConfigError
 from d2v.evaluation.measured import METRICS
 from d2v.evaluation.statistics import Interval, Score, score_difference_interval, score_interval
-from d2v.finetuning.efficiency_report import Gain, Measured, write_efficiency_report
+from d2v.finetuning.efficiency_report import Findings, Gain, Measured, write_efficiency_report
 from d2v.finetuning.evaluation import PREDICTIONS, evaluate_tuned
 from d2v.finetuning.metrics import metric
 from d2v.finetuning.run import Setting, finetune
 from d2v.modalities.base import Modality
 from d2v.progress import say
+from d2v.training.environment import LOGS
+from d2v.training.rerun import is_finished, restarting_others
 from d2v.training.tracker import NullTracker, Tracker
 
 PRETRAINED: Way = "pretrained"
@@ -58,6 +60,60 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Contender:
+    """What takes part: a way to train, from encoders of one kind or from random weights.
+
+    Attributes:
+        way: what is trained.
+        objective: what the encoders were pretrained with; empty for random weights.
+        encoders: model folders. Run s starts from number s modulo their count; with none, from random weights.
+    """
+
+    way: Way
+    objective: str = ""
+    encoders: tuple[Path, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """For folders and figures."""
+        return "_".join(filter(None, (self.objective, "" if self.way == PRETRAINED else self.way)))
+
+    def start(self, seed: int) -> Path | None:
+        """The encoder of a run; None for random weights."""
+        return self.encoders[seed % len(self.encoders)] if self.encoders else None
+
+
+def contenders(ways: Sequence[Way], encoders: Mapping[str, Sequence[Path]]) -> tuple[Contender, ...]:
+    """Every way from every objective's encoders, and once from random weights where a way begins with those.
+
+    Args:
+        ways: in order.
+        encoders: objective -> model folders, one a pretraining seed; the first objective is compared with all others.
+    """
+    found: list[Contender] = []
+    for way in ways:
+        if "start" in CHANGES[way]:
+            found.append(Contender(way))
+        else:
+            found += [Contender(way, name, tuple(folders)) for name, folders in encoders.items()]
+    return tuple(sorted(found, key=lambda one: one.way != PRETRAINED))
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One training of the task."""
+
+    contender: Contender
+    point: Point
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Name of its folder."""
+        return f"{self.contender.key}-{self.point.key}-seed-{self.seed}"
+
+
+@dataclass(frozen=True)
 class Study:
     """What is compared, on what.
 
@@ -67,7 +123,7 @@ class Study:
         efficiency: amounts of labels, ways and seeds.
         pretraining: its train block: the encoder's sizes where the weights are random.
         prepared: folder that prepare left, with labels.
-        encoder: model folder of the pretrained encoder.
+        contenders: see the function of this name; the first is what the others are compared with.
         out: folder of the study.
     """
 
@@ -76,8 +132,13 @@ class Study:
     efficiency: EfficiencyConfig
     pretraining: TrainConfig
     prepared: Path
-    encoder: Path
+    contenders: tuple[Contender, ...]
     out: Path
+
+    @property
+    def metric(self) -> str:
+        """The task's first metric."""
+        return self.config.task.metrics[0]
 
     @property
     def points(self) -> list[Point]:
@@ -85,32 +146,58 @@ class Study:
         efficiency = self.efficiency
         return [Point(amount, bool(efficiency.minutes)) for amount in efficiency.minutes or efficiency.shares]
 
-    def config_of(self, way: Way, point: Point, seed: int) -> FinetuneConfig:
+    def runs(self) -> list[TaskRun]:
+        """Seed by seed, so that a study that is stopped has something of everything."""
+        return [
+            TaskRun(contender, point, seed)
+            for seed in range(self.efficiency.seeds)
+            for point in self.points
+            for contender in self.contenders
+        ]
+
+    def config_of(self, run: TaskRun) -> FinetuneConfig:
         """The finetune block of one run.
 
         Raises:
             ConfigError: the study's changes do not fit the block.
         """
-        values = self.config.model_dump(mode="json")
-        for changes in (CHANGES[way], self.efficiency.changes.get(way, {})):
-            values = _merged(values, changes)
-        labels = {"share": 1.0, "minutes": None, **point.labels, "seed": self.config.labels.seed + seed}
-        values |= {"seed": self.config.seed + seed, "labels": labels}
-        return parse(type(self.config), values, at=f"{self.modality.name}.efficiency.changes.{way}")
+        way, seeds = run.contender.way, {"seed": self.config.seed + run.seed}
+        labels = {"share": 1.0, "minutes": None, **run.point.labels, "seed": self.config.labels.seed + run.seed}
+        changes = (CHANGES[way], self.efficiency.changes.get(way, {}), seeds | {"labels": labels})
+        return changed(self.config, *changes, at=f"{self.modality.name}.efficiency.changes.{way}")
 
-    def start_of(self, way: Way) -> Path | None:
-        """The encoder of a way; None for random weights."""
-        return self.encoder if way in (PRETRAINED, "frozen") else None
+    def check(self) -> None:
+        """Raises ConfigError if the changes of a way do not fit: before hours of training."""
+        for run in self.runs():
+            self.config_of(run)
 
-    def folder_of(self, way: Way, point: Point, seed: int) -> Path:
+    def folder_of(self, run: TaskRun) -> Path:
         """Where a run lives."""
-        return self.out / "runs" / f"{way}-{point.key}-seed-{seed}"
+        return self.out / "runs" / run.key
+
+    def setting_of(self, run: TaskRun) -> Setting:
+        """What it is tuned from, on what."""
+        return Setting(
+            self.modality, self.config_of(run), self.pretraining, self.prepared, run.contender.start(run.seed)
+        )
 
     def items_at(self, point: Point) -> int:
         """Training items that an amount of labels is."""
-        config = self.config_of(PRETRAINED, point, 0)
-        setting = Setting(self.modality, config, self.pretraining, self.prepared, self.encoder)
-        return setting.open(self.prepared).num_train
+        random = Contender("scratch")
+        return self.setting_of(TaskRun(random, point, 0)).open(self.prepared).num_train
+
+    def finished_runs(self, encoders: Collection[Path]) -> list[TaskRun]:
+        """Those that need not be trained again: from random weights, or from one of these encoders."""
+        starts = {run.contender.start(run.seed): run for run in self.runs()}
+        fingerprints = {
+            start: self.setting_of(run).open(self.prepared).fingerprint
+            for start, run in starts.items()
+            if start is None or start in encoders
+        }
+        return [run for run in self.runs() if self._is_finished(run, fingerprints.get(run.contender.start(run.seed)))]
+
+    def _is_finished(self, run: TaskRun, fingerprint: str | None) -> bool:
+        return fingerprint is not None and is_finished(self.config_of(run), fingerprint, self.folder_of(run))
 
 
 def label_efficiency(study: Study, tracker: Tracker | None = None) -> dict[str, float]:
@@ -121,30 +208,22 @@ def label_efficiency(study: Study, tracker: Tracker | None = None) -> dict[str, 
         tracker: gets the figures and the files.
 
     Returns:
-        Of the task's first metric, for each way and amount of labels: `efficiency/<metric>_<way>_<amount>`, the mean
-        over seeds, with `_low` and `_high` (a 95 % bootstrap interval over test items) and `_seed_std`; how much the
-        pretrained encoder is better than each other way, `efficiency/<metric>_gain_over_<way>_<amount>`, with the
-        paired interval; `efficiency/items_<amount>`, the training items.
+        See `Findings.figures`.
 
     Raises:
         ConfigError: the changes of a way do not fit the finetune block.
         D2vError: see `d2v.finetuning.run.finetune` and `d2v.finetuning.evaluation.evaluate_tuned`.
         Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
-    scores = _run_all(study)
-    name, resamples = study.config.task.metrics[0], study.config.bootstrap_resamples
-    measured = [
-        Measured(way, point.key, score_interval(_mean(of_seeds), resamples), np.array([one.value for one in of_seeds]))
-        for (way, point), of_seeds in scores.items()
-    ]
-    gains = [
-        Gain(way, point.key, _gain(name, scores[PRETRAINED, point], of_seeds, resamples))
-        for (way, point), of_seeds in scores.items()
-        if way != PRETRAINED
-    ]
-    items = {point.key: study.items_at(point) for point in study.points}
-    figures = _figures(name, measured, gains, items)
-    write_efficiency_report(study.out, study.modality.name, name, study.points[0].in_minutes, measured, gains, items)
+    study.check()
+    scores: dict[TaskRun, Score] = {}
+    runs = study.runs()
+    for number, run in enumerate(runs, start=1):
+        say(f"efficiency: run {number} of {len(runs)}: {run.key}")
+        scores[run] = run_task(study, run)
+    findings = compare(study, scores)
+    figures = findings.figures()
+    write_efficiency_report(study.out, study.modality.name, findings)
     write_json(study.out / METRICS, figures)
     if tracker is not None:
         tracker.log_metrics(figures, study.config.max_updates)
@@ -153,37 +232,25 @@ def label_efficiency(study: Study, tracker: Tracker | None = None) -> dict[str, 
     return figures
 
 
-Scores = Mapping[tuple[Way, Point], list[Score]]
-
-
-def _run_all(study: Study) -> Scores:
-    """Scores of all runs, one a seed; what is there already is not trained again."""
-    runs = list(_runs(study))
-    for way, point, seed in runs:  # before hours of training
-        study.config_of(way, point, seed)
-    scores: dict[tuple[Way, Point], list[Score]] = {}
-    for number, (way, point, seed) in enumerate(runs, start=1):
-        say(f"efficiency: run {number} of {len(runs)}: {way}, {point.key}, seed {seed}")
-        scores.setdefault((way, point), []).append(_run(study, way, point, seed))
-    return scores
-
-
-def _runs(study: Study) -> Iterator[tuple[Way, Point, int]]:
-    """Seed by seed, so that a study that is stopped has something of everything."""
-    for seed in range(study.efficiency.seeds):
-        for point in study.points:
-            for way in study.efficiency.ways:
-                yield way, point, seed
-
-
-def _run(study: Study, way: Way, point: Point, seed: int) -> Score:
-    """Train and measure one model. Its checkpoints go: a study has dozens of runs, and nothing reads them again."""
-    config, out = study.config_of(way, point, seed), study.folder_of(way, point, seed)
-    finetune(study.modality, config, study.pretraining, study.prepared, study.start_of(way), out)
-    evaluate_tuned(study.modality, config, study.prepared, out, out / "report", NullTracker())
+def run_task(study: Study, run: TaskRun) -> Score:
+    """Train and measure one model, unless that is done. What is said meanwhile goes to `logs/task.log` of its folder.
+    Its checkpoints go: a study has dozens of runs, and nothing reads them again."""
+    config, out, setting = study.config_of(run), study.folder_of(run), study.setting_of(run)
+    with _said_to(out / LOGS / "task.log"):
+        config = restarting_others(config, lambda: setting.open(study.prepared).fingerprint, out)
+        finetune(study.modality, config, study.pretraining, study.prepared, setting.start, out)
+        evaluate_tuned(study.modality, config, study.prepared, out, out / "report", NullTracker())
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     table = pd.read_parquet(out / "report" / PREDICTIONS)
-    return metric(config.task.metrics[0]).score(_values(table["predicted"]), _values(table["right"]))
+    return metric(study.metric).score(_values(table["predicted"]), _values(table["right"]))
+
+
+@contextlib.contextmanager
+def _said_to(log: Path) -> Iterator[None]:
+    """Dozens of small runs would bury the lines that tell how far a study is."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
 
 
 def _values(column: pd.Series) -> Any:
@@ -196,6 +263,42 @@ def _plain(values: list[Any]) -> Any:
     return values if values and isinstance(values[0], str) else np.array(values)
 
 
+def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
+    """What the runs of a study say together.
+
+    Args:
+        study: what is compared.
+        scores: of all its runs.
+    """
+    first, resamples = study.contenders[0], study.config.bootstrap_resamples
+
+    def seeds(contender: Contender, point: Point) -> list[Score]:
+        return [scores[TaskRun(contender, point, seed)] for seed in range(study.efficiency.seeds)]
+
+    pairs = [(contender, point) for point in study.points for contender in study.contenders]
+    return Findings(
+        metric=study.metric,
+        in_minutes=study.points[0].in_minutes,
+        items={point.key: study.items_at(point) for point in study.points},
+        measured=[
+            Measured(
+                contender.way,
+                contender.objective,
+                contender.key,
+                point.key,
+                score_interval(_mean(seeds(contender, point)), resamples),
+                [one.value for one in seeds(contender, point)],
+            )
+            for contender, point in pairs
+        ],
+        gains=[
+            Gain(contender.key, point.key, _gain(study.metric, seeds(first, point), seeds(contender, point), resamples))
+            for contender, point in pairs
+            if contender != first
+        ],
+    )
+
+
 def _mean(of_seeds: list[Score]) -> Score:
     """The mean of the seeds' figures, all taken of the same resamples."""
     return Score(of_seeds[0].items, lambda counts_RN: np.mean([one.of_counts(counts_RN) for one in of_seeds], axis=0))
@@ -205,33 +308,3 @@ def _gain(name: str, ours: list[Score], theirs: list[Score], resamples: int) -> 
     """How much the first are better, for error rates with its sign turned."""
     pair = (_mean(ours), _mean(theirs)) if metric(name).higher_is_better else (_mean(theirs), _mean(ours))
     return score_difference_interval(*pair, resamples)
-
-
-def _figures(name: str, measured: list[Measured], gains: list[Gain], items: Mapping[str, int]) -> dict[str, float]:
-    figures: dict[str, float] = {f"efficiency/items_{key}": float(count) for key, count in items.items()}
-    for one in measured:
-        key = f"efficiency/{name}_{one.way}_{one.amount}"
-        figures |= _spelled(key, one.interval) | {f"{key}_seed_std": one.seed_std}
-    for gain in gains:
-        figures |= _spelled(f"efficiency/{name}_gain_over_{gain.over}_{gain.amount}", gain.interval)
-    return figures
-
-
-def _spelled(key: str, interval: Interval) -> dict[str, float]:
-    return {key: interval.value, f"{key}_low": interval.low, f"{key}_high": interval.high}
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with some replaced.
-
-    Raises:
-        ConfigError: a block is replaced by a plain value.
-    """
-    merged = dict(values)
-    for key, change in changes.items():
-        old = values.get(key)
-        if isinstance(old, Mapping) and not isinstance(change, Mapping):
-            entries = ", ".join(map(str, old))
-            raise ConfigError(f"efficiency.changes: {key} is a block, not {change!r}: give its entries ({entries})")
-        merged[key] = _merged(old, change) if isinstance(old, Mapping) else change
-    return merged

@@ -1,4 +1,4 @@
-"""The model card: what an encoder is, what it was trained on, how good it is, what it cost, where it ends."""
+"""The model card: what a model is, what it was trained on, how good it is, what it cost, where it ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from d2v.config import TrainConfig
+from d2v.config import FinetuneConfig, RunConfig, TrainConfig
 from d2v.reporting.probe_tables import accuracy_table, difference_table, has_accuracies, verdict
 from d2v.reporting.report import Heading, Part, to_markdown
 from d2v.reporting.tables import Table
@@ -18,6 +18,13 @@ LIMITS = (
     "- Pretraining takes up whatever is in its data, unwanted regularities too. Nothing here tests for bias, "
     "robustness or what could be read back out of the weights.\n"
     "- Inputs must be normalised and sized as the encoder's `config.json` says."
+)
+
+TUNED_LIMITS = (
+    "- The held-out items are of the same source as the training; on other data the model may be wrong more often.\n"
+    "- It answers with what its labels named, whatever it is given, and its labels' mistakes are in it.\n"
+    "- Intervals speak of the choice of test items. Another training seed adds spread that they do not show.\n"
+    "- Nothing here tests for bias, robustness or what could be read back out of the weights."
 )
 
 
@@ -47,27 +54,63 @@ def write_model_card(
         parts.append(difference_table(metrics, baseline))
     parts += [Heading("Limits"), LIMITS]
     parts += [Heading("Cost"), _cost_table(recipe, result)]
-    parts += [Heading("Recipe"), _recipe_table(recipe)]
+    parts += [Heading("Recipe"), _recipe_table(recipe, "train")]
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"d2v-{modality}: {recipe.objective.name} encoder, {result.get('updates', recipe.max_updates)} updates"
     path.write_text(to_markdown(title, parts), encoding="utf-8")
     return path
 
 
-def _data_table(prepared: Mapping[str, Any]) -> Table:
+def write_tuned_card(
+    path: Path,
+    modality: str,
+    config: FinetuneConfig,
+    prepared: Mapping[str, Any],
+    figures: Mapping[str, float],
+    result: Mapping[str, Any],
+) -> Path:
+    """Write the card of an evaluated fine-tuned model as markdown.
+
+    Args:
+        path: the file; returned.
+        modality: registry name.
+        config: its finetune block.
+        prepared: plain facts about the data, as of an encoder.
+        figures: what `d2v.finetuning.evaluation.evaluate_tuned` measured.
+        result: what fine-tuning wrote into `result.json`.
+    """
+    parts: list[Part] = [Heading("Data"), _data_table(prepared, "Labelled data")]
+    parts += [Heading("Quality"), _figures_table(figures), Heading("Limits"), TUNED_LIMITS]
+    parts += [Heading("Cost"), _cost_table(config, result), Heading("Recipe"), _recipe_table(config, "finetune")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    title = f"d2v-{modality}-tuned: {config.task.name}, {result.get('updates', config.max_updates)} updates"
+    path.write_text(to_markdown(title, parts), encoding="utf-8")
+    return path
+
+
+def _figures_table(figures: Mapping[str, float]) -> Table:
+    rows = tuple(
+        (name.removeprefix("eval/"), f"{value:.4f}", f"{figures[f'{name}_low']:.4f} to {figures[f'{name}_high']:.4f}")
+        for name, value in figures.items()
+        if f"{name}_low" in figures
+    )
+    return Table(f"On {figures['eval/items']:,.0f} held-out items", ("figure", "value", "95% interval"), rows)
+
+
+def _data_table(prepared: Mapping[str, Any], title: str = "Pretraining data") -> Table:
     facts = {"source": prepared.get("source", "unknown"), "fingerprint": prepared.get("fingerprint", "unknown")}
     facts["licence"] = prepared.get("licence") or prepared.get("license") or UNKNOWN_LICENCE
     skipped = {*facts, "license", "finished"}
     facts |= {name: fact for name, fact in prepared.items() if name not in skipped and _is_short(fact)}
     rows = tuple((name.replace("_", " "), str(fact)) for name, fact in facts.items())
-    return Table("Pretraining data", ("", "value"), rows)
+    return Table(title, ("", "value"), rows)
 
 
 def _is_short(fact: Any) -> bool:
     return isinstance(fact, str | int | float) and len(str(fact)) <= 200
 
 
-def _cost_table(recipe: TrainConfig, result: Mapping[str, Any]) -> Table:
+def _cost_table(recipe: RunConfig, result: Mapping[str, Any]) -> Table:
     updates = int(result.get("updates", recipe.max_updates))
     rows = [("updates", f"{updates:,}")]
     if "samples" in result:
@@ -75,7 +118,9 @@ def _cost_table(recipe: TrainConfig, result: Mapping[str, Any]) -> Table:
     if "flops" in result:
         rows.append(("FLOPs by count of the model's products", f"{result['flops']:.3g}"))
     if "seconds" in result:
-        rows.append(("seconds of the session that finished it", f"{result['seconds']:,.0f}"))
+        rows.append(("seconds of updates, all sessions", f"{result['seconds']:,.0f}"))
+    if "peak_memory_mb" in result:
+        rows.append(("peak memory, MB", f"{result['peak_memory_mb']:,.0f}"))
     speed = result.get("metrics", {}).get("perf/samples_per_s")
     if speed is not None:
         rows.append(("samples per second at the end", f"{speed:,.0f}"))
@@ -84,9 +129,9 @@ def _cost_table(recipe: TrainConfig, result: Mapping[str, Any]) -> Table:
     return Table("Training cost", ("", "value"), tuple(rows))
 
 
-def _recipe_table(recipe: TrainConfig) -> Table:
+def _recipe_table(recipe: RunConfig, block: str) -> Table:
     rows = tuple((name, str(value)) for name, value in _flat(recipe.model_dump(mode="json")))
-    return Table("All keys of the train block", ("key", "value"), rows)
+    return Table(f"All keys of the {block} block", ("key", "value"), rows)
 
 
 def _flat(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

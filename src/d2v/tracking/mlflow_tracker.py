@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 Item = TypeVar("Item")
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
@@ -71,6 +73,27 @@ class MlflowTracker:
         """Short facts to filter runs by."""
         for part in _parts([RunTag(name, value) for name, value in tags.items()], BATCH["tags"]):
             self._client.log_batch(self._run_id, tags=part)
+
+    @contextmanager
+    def child(self, name: str, tags: dict[str, str]) -> Iterator[MlflowTracker]:
+        """A run below this one. It is finished at the end of the `with` block, and failed if that raises."""
+        child = MlflowTracker(self._child_id(name), self._client.tracking_uri)
+        child.set_tags(tags)
+        try:
+            yield child
+        except BaseException:
+            self._client.set_terminated(child._run_id, "FAILED")
+            raise
+        self._client.set_terminated(child._run_id, "FINISHED")
+
+    def _child_id(self, name: str) -> str:
+        """The run of this name below this one, made if it is not there."""
+        experiment = self._client.get_run(self._run_id).info.experiment_id
+        wanted = f"tags.{MLFLOW_PARENT_RUN_ID} = '{self._run_id}' and attributes.run_name = '{name}'"
+        if found := self._client.search_runs([experiment], wanted, max_results=1):
+            return found[0].info.run_id
+        run = self._client.create_run(experiment, tags={MLFLOW_PARENT_RUN_ID: self._run_id}, run_name=name)
+        return run.info.run_id
 
 
 def flatten(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:

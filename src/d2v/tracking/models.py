@@ -21,17 +21,26 @@ def find_model(name: str, pretrained: Path) -> Path | None:
     """
     if name == "scratch":
         return None
-    if name == "pretrained":
-        return pretrained
+    return pretrained if name == "pretrained" else _named(name, "finetune.start", ", pretrained or scratch")
+
+
+def find_start(name: str | None) -> Path | None:
+    """The model folder that `train.start` means; None for random weights.
+
+    Raises:
+        CheckpointError: there is no such folder, or no such entry.
+    """
+    return None if name is None else _named(name, "train.start", " or null")
+
+
+def _named(name: str, key: str, others: str) -> Path:
     if name.startswith(REGISTERED):
         return registered_model(name)
-    folder = Path(name)
-    if not folder.is_dir():
+    if not Path(name).is_dir():
         raise CheckpointError(
-            f"finetune.start {name!r} is no folder: give a model folder, models:/d2v-<modality>@champion, pretrained "
-            "or scratch"
+            f"{key} {name!r} is no folder: give a model folder, models:/d2v-<modality>@champion{others}"
         )
-    return folder
+    return Path(name)
 
 
 def registered_model(uri: str) -> Path:

@@ -1,11 +1,12 @@
-"""The model registry: encoders as `d2v-<modality>`, found by alias."""
+"""Into the model registry: encoders as `d2v-<modality>`, fine-tuned models as `d2v-<modality>-tuned`."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
@@ -14,14 +15,49 @@ from mlflow.models import ModelSignature, infer_signature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
+from d2v.data import fingerprint
 from d2v.errors import DataError
+from d2v.finetuning.model import HEAD, load_tuned
+from d2v.interchange.folder import CONFIG, ENCODER, read_config
 from d2v.modalities import registry
+from d2v.tracking.answers import answers
+from d2v.tracking.versions import LINEAGE
 
-WEIGHTS, DIGEST = "encoder.safetensors", "encoder_sha256"
+ENCODER_DIGEST, TUNED_DIGEST = "encoder_sha256", "model_sha256"
 SERVING_PACKAGES = (*("fsspec", "mlflow", "numpy", "pillow", "pyarrow", "pydantic", "rich", "safetensors", "torch"),)
+TUNED_PACKAGES = ("deepspeed", "jiwer", "pandas", "scikit-learn", "scipy")
+DESCRIPTION_CHARACTERS = 5000
+"""The most that every registry store keeps."""
 
 
-def register_encoder(modality: str, folder: Path, metrics: Mapping[str, float], alias: str = "challenger") -> str:
+@dataclass(frozen=True)
+class Notes:
+    """What a version says of itself beside its weights and figures.
+
+    Attributes:
+        card: the model card, in markdown.
+        tags: facts to find it by, such as fingerprints.
+        lineage: a folder that is kept with it.
+    """
+
+    card: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    lineage: Path | None = None
+
+
+def encoder_name(modality: str) -> str:
+    """What a modality's encoders are registered as."""
+    return f"d2v-{modality}"
+
+
+def tuned_name(modality: str) -> str:
+    """What a modality's fine-tuned models are registered as."""
+    return f"d2v-{modality}-tuned"
+
+
+def register_encoder(
+    modality: str, folder: Path, metrics: Mapping[str, float], alias: str = "challenger", notes: Notes = Notes()
+) -> str:
     """Have the encoder in the registry, once, under an alias. A new one is logged into the active MLflow run.
 
     Args:
@@ -29,6 +65,7 @@ def register_encoder(modality: str, folder: Path, metrics: Mapping[str, float], 
         folder: run folder's `encoder` with config.json and encoder.safetensors.
         metrics: kept as tags of the version, so that versions can be compared without their runs.
         alias: moved to the encoder's version.
+        notes: card, tags and lineage.
 
     Returns:
         The version: a new one, or the one that holds these very weights.
@@ -36,45 +73,126 @@ def register_encoder(modality: str, folder: Path, metrics: Mapping[str, float], 
     Raises:
         DataError: the folder holds no encoder.
     """
-    missing = [file for file in ("config.json", WEIGHTS) if not (folder / file).is_file()]
-    if missing:
-        raise DataError(f"{folder} holds no encoder (no {' and no '.join(missing)}): train first, then evaluate again")
-    name, client = f"d2v-{modality}", MlflowClient()
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    version = _version_with(client, name, digest) or _log_encoder(name, folder)
-    client.set_registered_model_alias(name, alias, version)
-    tags = {DIGEST: digest} | {key: f"{value:g}" for key, value in sorted(metrics.items())}
-    for key, text in tags.items():
-        client.set_model_version_tag(name, version, key, text)
+    _check(folder, (CONFIG, ENCODER), "encoder", "train first, then evaluate again")
+    name, digest = encoder_name(modality), digest_of(folder, (ENCODER,))
+    version = _version_with(name, ENCODER_DIGEST, digest) or _log_encoder(name, folder, notes)
+    _describe(name, version, alias, {ENCODER_DIGEST: digest}, metrics, folder, notes)
     return version
 
 
-def _version_with(client: MlflowClient, name: str, digest: str) -> str | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.{DIGEST} = '{digest}'", max_results=1)
+def register_tuned(
+    modality: str, folder: Path, metrics: Mapping[str, float], alias: str = "challenger", notes: Notes = Notes()
+) -> str:
+    """The same of a fine-tuned model, called `d2v-<modality>-tuned`, whose `predict` gives class names, texts or
+    numbers.
+
+    Raises:
+        DataError: the folder holds no fine-tuned model.
+    """
+    files = (CONFIG, ENCODER, HEAD)
+    _check(folder, files, "fine-tuned model", f"fine-tune first (kedro run --pipeline=finetune_{modality})")
+    name, digest = tuned_name(modality), digest_of(folder, (ENCODER, HEAD))
+    version = _version_with(name, TUNED_DIGEST, digest) or _log_tuned(name, folder, notes)
+    _describe(name, version, alias, {TUNED_DIGEST: digest}, metrics, folder, notes)
+    return version
+
+
+def digest_of(folder: Path, files: Iterable[str]) -> str:
+    """SHA-256 of some files one after the other."""
+    digest = hashlib.sha256()
+    for name in files:
+        with (folder / name).open("rb") as file:
+            while part := file.read(2**24):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _check(folder: Path, files: Iterable[str], what: str, fix: str) -> None:
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise DataError(f"{folder} holds no {what} (no {' and no '.join(missing)}): {fix}")
+
+
+def _version_with(name: str, tag: str, digest: str) -> str | None:
+    found = MlflowClient().search_model_versions(f"name = '{name}' and tags.{tag} = '{digest}'", max_results=1)
     return str(found[0].version) if found else None
 
 
-def _log_encoder(name: str, folder: Path) -> str:
-    config = json.loads((folder / "config.json").read_text())
+def _describe(
+    name: str,
+    version: str,
+    alias: str,
+    digest: Mapping[str, str],
+    metrics: Mapping[str, float],
+    folder: Path,
+    notes: Notes,
+) -> None:
+    """Card, tags and at last the alias: who finds a challenger finds all of it."""
+    client = MlflowClient()
+    about = client.get_model_version(name, version)
+    run = client.get_run(about.run_id)
+    facts = {"run_id": about.run_id, "git_commit": run.data.tags.get("git_commit", "unknown")}
+    facts |= {"recipe_digest": fingerprint.of_values(_recipe(folder))[:16]}
+    figures = {key: f"{value:g}" for key, value in sorted(metrics.items())}
+    for key, text in {**digest, **facts, **notes.tags, **figures}.items():
+        client.set_model_version_tag(name, version, key, text)
+    if notes.card:
+        client.update_model_version(name, version, _shortened(notes.card))
+    client.set_registered_model_alias(name, alias, version)
+
+
+def _recipe(folder: Path) -> dict[str, object]:
+    config = json.loads((folder / CONFIG).read_text())
+    return {key: config.get(key) for key in ("recipe", "finetune")}
+
+
+def _shortened(card: str) -> str:
+    """Whole lines of a card, with a word on where the rest is."""
+    if len(card) <= DESCRIPTION_CHARACTERS:
+        return card
+    end = f"\n\n(The whole card is the version's artifact {LINEAGE}/model_card.md.)\n"
+    kept = card[: DESCRIPTION_CHARACTERS - len(end)]
+    return kept[: kept.rfind("\n")] + end
+
+
+# ------------------------------------------------------------------------------------------- flavours
+
+
+def _log_encoder(name: str, folder: Path, notes: Notes) -> str:
+    config = json.loads((folder / CONFIG).read_text())
+    width = int(config["recipe"]["encoder"]["width"])
+    return _log(name, "encoder", folder, np.zeros((1, width), dtype=np.float32), SERVING_PACKAGES, notes)
+
+
+def _log_tuned(name: str, folder: Path, notes: Notes) -> str:
+    model = load_tuned(folder)
+    example = registry.get(model.about["modality"]).example_request(dict(model.about))
+    return _log(name, "model", folder, answers(model, example), SERVING_PACKAGES + TUNED_PACKAGES, notes)
+
+
+def _log(name: str, kind: str, folder: Path, answer: np.ndarray, packages: tuple[str, ...], notes: Notes) -> str:
+    """A new version that answers requests."""
+    config = read_config(folder)
     modality = registry.get(config["modality"])
     example = modality.example_request(config)
-    width = int(config["recipe"]["encoder"]["width"])
-    model = mlflow.pyfunc.log_model(
-        name="encoder",
-        python_model=str(Path(__file__).with_name("pyfunc_encoder.py")),
-        artifacts={"encoder": str(folder)},
+    files = {kind: str(folder)} | ({LINEAGE: str(notes.lineage)} if notes.lineage else {})
+    code = {"encoder": "pyfunc_encoder.py", "model": "pyfunc_tuned.py"}[kind]
+    logged = mlflow.pyfunc.log_model(
+        name=kind,
+        python_model=str(Path(__file__).with_name(code)),
+        artifacts=files,
         code_paths=[str(Path(__file__).parents[1])],
-        signature=_signature(example, modality.free_axes, width),
+        signature=_signature(example, modality.free_axes, answer),
         input_example=example,
-        pip_requirements=pinned(SERVING_PACKAGES + modality.packages),
+        pip_requirements=pinned(packages + modality.packages),
         registered_model_name=name,
     )
-    return str(model.registered_model_version)
+    return str(logged.registered_model_version)
 
 
-def _signature(example: np.ndarray, free_axes: tuple[int, ...], width: int) -> ModelSignature:
-    """Requests like the example, of any size along the free axes; embeddings (n, width)."""
-    inferred = infer_signature(example, np.zeros((1, width), dtype=np.float32))
+def _signature(example: np.ndarray, free_axes: tuple[int, ...], answer: np.ndarray) -> ModelSignature:
+    """Requests like the example, of any size along the free axes; one answer an item."""
+    inferred = infer_signature(example, answer)
     shape = tuple(-1 if axis in free_axes else size for axis, size in enumerate(example.shape))
     (request,) = inferred.inputs.inputs
     return ModelSignature(Schema([TensorSpec(request.type, shape)]), inferred.outputs)

@@ -22,6 +22,10 @@ class History:
         """`update`, then every metric in the order of its first appearance."""
         return list(dict.fromkeys(["update", *(name for row in self.rows for name in row)]))
 
+    def last(self) -> dict[str, float]:
+        """The last value of every metric."""
+        return {name: value for row in self.rows for name, value in row.items() if name != "update"}
+
     def add(self, update: int, metrics: dict[str, float], path: Path) -> None:
         """Append a row to the table and to the file at `path`."""
         known = self.columns

@@ -25,7 +25,7 @@ from d2v.training.feed import Feed
 from d2v.training.history import History
 from d2v.training.interrupts import Interrupts
 from d2v.training.monitor import CollapseGuard, Window, non_finite_error, watch
-from d2v.training.performance import Stopwatch, progress_line
+from d2v.training.performance import TRAINED_S, Stopwatch, progress_line
 from d2v.training.schedule import learning_rate
 from d2v.training.states import norms, whole_student
 from d2v.training.tracker import Tracker
@@ -69,9 +69,10 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._ranks, self._leads = self.engine.ranks, self.engine.place.leads
+        trained_s = sum(self.state.window.pop(TRAINED_S, []))
         self._window = Window(self.state.window, self._ranks.mean)
         self._guard = CollapseGuard(self.recipe.monitor, self.state.last_healthy)
-        self._watch = Stopwatch(self.engine, self.objective, self.recipe)
+        self._watch = Stopwatch(self.engine, self.objective, self.recipe, trained_s)
         self._saved_update = self.state.update
 
     def run(self) -> None:
@@ -156,6 +157,7 @@ class Loop:
         metrics: dict[str, float] = {}
         if log_due:
             metrics |= self._figures()
+        metrics[TRAINED_S] = self._watch.trained_s()
         with self._watch.paused():
             metrics |= self._look_at_student(batch, log_due, probe_due)
         if not self._leads:
@@ -198,7 +200,7 @@ class Loop:
             return
         self._stop_if_not_finite()
         self._beat("checkpoint")
-        self.state.window = self._window.to_lists()
+        self.state.window = {**self._window.to_lists(), TRAINED_S: [self._watch.trained_s()]}
         self.state.last_healthy = self._guard.last_healthy
         with self._watch.paused():
             folder, keep = self.folder / "checkpoints", self.recipe.checkpoint.keep

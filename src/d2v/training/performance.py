@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -27,6 +29,21 @@ _PEAK_TFLOPS = {
 }
 
 
+TRAINED_S, PEAK_MEMORY_MB = "perf/trained_s", "perf/peak_memory_mb"
+"""Names of what a run has cost so far."""
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory that this process held: what torch took of a GPU, else what was resident. Linux tells the latter
+    of the program itself; getrusage there begins at what the process that started it held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    peaks_kib = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return 1024 * peaks_kib[0] if peaks_kib else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def peak_flops(device: torch.device, precision: str) -> float | None:
     """Floating point operations per second the device could do; None where that is not known (any CPU)."""
     if device.type != "cuda":
@@ -39,10 +56,18 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 class Stopwatch:
     """Wall time of updates since the last reading, split into waiting for data and the rest.
 
-    The device is not waited for except in `read`, so the split is exact only on a CPU; the sum always is.
+    The device is not waited for except in `read` and `trained_s`, so the split is exact only on a CPU; the sum always
+    is.
+
+    Args:
+        engine: runs the updates.
+        objective: what is trained.
+        recipe: the training block.
+        trained_s: what `trained_s` told when the run's last session ended.
     """
 
-    def __init__(self, engine: Engine, objective: Objective, recipe: RunConfig) -> None:
+    def __init__(self, engine: Engine, objective: Objective, recipe: RunConfig, trained_s: float = 0.0) -> None:
+        self._trained_s = trained_s
         self._max_updates, self._ranks = recipe.max_updates, engine.place.ranks
         self._device, self._objective = engine.place.device, objective
         peak = peak_flops(self._device, engine.precision)
@@ -78,21 +103,31 @@ class Stopwatch:
 
     def read(self) -> dict[str, float]:
         """Figures since the last reading."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        elapsed_s = time.perf_counter() - self._began - self._paused_s
+        elapsed_s = self._elapsed_s()
         updates = max(self._updates, 1)
         figures = {
             "perf/samples_per_s": self._samples / elapsed_s,
             "perf/data_ms": 1e3 * self._data_s / updates,
             "perf/step_ms": 1e3 * (elapsed_s - self._data_s) / updates,
+            PEAK_MEMORY_MB: peak_memory_bytes(self._device) / 1e6,
         }
         if self._peak:
             figures["perf/mfu"] = self._flops / elapsed_s / self._peak
         self._s_per_update = elapsed_s / updates
+        self._trained_s += elapsed_s
         self._began = time.perf_counter()
         self._clear()
         return figures
+
+    def trained_s(self) -> float:
+        """Wall seconds of the run's updates over all its sessions, without what was `paused`. Updates that a resumed
+        run repeats, as no checkpoint held them, count once."""
+        return self._trained_s + self._elapsed_s()
+
+    def _elapsed_s(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - self._began - self._paused_s
 
     def seconds_left(self, update: int) -> float:
         """Until the last update, at the speed of the last reading."""

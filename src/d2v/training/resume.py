@@ -47,7 +47,8 @@ def alone_in(out: Path, leads: bool) -> Iterator[None]:
 def shaping(recipe: RunConfig) -> dict[str, Any]:
     """The parts of a recipe that shape the trained weights, as plain values."""
     neutral: dict[str, Any] = dict.fromkeys(RESULT_NEUTRAL, True)
-    return json.loads(recipe.model_dump_json(exclude=neutral | {"task": {"decoding", "metrics"}}))
+    values = json.loads(recipe.model_dump_json(exclude=neutral | {"task": {"decoding", "metrics"}}))
+    return {key: value for key, value in values.items() if (key, value) != ("start", None)}
 
 
 def differences(block: str, old: tuple[dict[str, Any], str], new: tuple[dict[str, Any], str]) -> list[str]:

@@ -26,7 +26,7 @@ from d2v.training.history import History
 from d2v.training.interrupts import Interrupts
 from d2v.training.launch import Place, check_distributed, find_place
 from d2v.training.loop import Loop, Probe
-from d2v.training.performance import duration, total_flops
+from d2v.training.performance import PEAK_MEMORY_MB, TRAINED_S, duration, total_flops
 from d2v.training.precision import Precision, choose_precision
 from d2v.training.ranks import Ranks, meet
 from d2v.training.states import whole_weights
@@ -80,6 +80,7 @@ def train(
     export: Export | None = None,
     build: Build = build_objective,
     at: str = "train",
+    origin: str = "",
 ) -> TrainResult:
     """Train, or go on training, until the recipe's last update.
 
@@ -96,6 +97,7 @@ def train(
         export: called as (folder, objective, weights_of) on every rank at the end, to write the encoder for users.
         build: (modality, recipe) -> what is trained.
         at: the recipe's block, for messages.
+        origin: digest of the weights that `build` starts from, if they are not random: part of the run's identity.
 
     Raises:
         ConfigError, DataError: the recipe does not fit this machine, the ranks or the data.
@@ -113,7 +115,7 @@ def train(
         full_disk_named(out, CheckpointError, KEPT),
     ):
         data = modality.open(prepared)
-        identity = (resume.shaping(recipe), data.fingerprint)
+        identity = (resume.shaping(recipe), f"{data.fingerprint}+{origin}" if origin else data.fingerprint)
         _agree(ranks, identity)
         begin = ranks.from_lead(_begin(f"{modality.name}.{at}", recipe, identity, out) if place.leads else None)
         if isinstance(begin, TrainResult):
@@ -222,7 +224,8 @@ class _Run:
             flops = total_flops(objective, self.order, state.update)
             result = self._result(state, history, start)
             if self.ranks.place.leads:
-                self._write_result(state, result.metrics, precision, time.monotonic() - began, flops)
+                self._write_result(state, history, precision, flops)
+                say(f"train: finished {state.update} updates, {duration(time.monotonic() - began)} in this session")
             self.ranks.wait()
         return result
 
@@ -271,13 +274,12 @@ class _Run:
             self.export(self.out / "encoder", objective, weights_of)
 
     def _result(self, state: checkpoint.RunState, history: History, start: int) -> TrainResult:
-        metrics = {name: value for row in history.rows for name, value in row.items() if name != "update"}
-        return TrainResult(self.out, state.update, metrics, start, state.tracker_run_id)
+        return TrainResult(self.out, state.update, history.last(), start, state.tracker_run_id)
 
-    def _write_result(
-        self, state: checkpoint.RunState, metrics: dict[str, float], precision: str, seconds: float, flops: float
-    ) -> None:
-        """`result.json` is written last and at once: its presence means that the run is finished."""
+    def _write_result(self, state: checkpoint.RunState, history: History, precision: str, flops: float) -> None:
+        """`result.json` is written last and at once: its presence means that the run is finished. Its cost is that of
+        all sessions: `seconds` of updates, and the most memory that rank 0 held in one of them."""
+        metrics = history.last()
         content = {
             "modality": self.modality.name,
             "updates": state.update,
@@ -286,9 +288,9 @@ class _Run:
             "recipe": state.recipe,
             "data_fingerprint": state.data_fingerprint,
             "precision": precision,
-            "seconds": round(seconds, 1),
+            "seconds": round(metrics[TRAINED_S], 3),
+            "peak_memory_mb": round(max(row.get(PEAK_MEMORY_MB, 0.0) for row in history.rows), 1),
             "tracker_run_id": state.tracker_run_id,
             "metrics": metrics,
         }
         write_json(self.out / resume.RESULT, content)
-        say(f"train: finished {state.update} updates, {duration(seconds)} in this session")

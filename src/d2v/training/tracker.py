@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Tracker(Protocol):
@@ -22,8 +24,16 @@ class Tracker(Protocol):
         """Keep a file with the run."""
         ...
 
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Nested settings of the run."""
+        ...
+
     def set_tags(self, tags: dict[str, str]) -> None:
         """Short facts to filter runs by."""
+        ...
+
+    def child(self, name: str, tags: dict[str, str]) -> AbstractContextManager[Tracker]:
+        """A run below this one, open inside the `with` block; the same name gives the same run again."""
         ...
 
 
@@ -38,5 +48,13 @@ class NullTracker:
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Drop the file."""
 
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Drop the settings."""
+
     def set_tags(self, tags: dict[str, str]) -> None:
         """Drop the tags."""
+
+    @contextmanager
+    def child(self, name: str, tags: dict[str, str]) -> Iterator[Tracker]:
+        """A tracker that drops everything too."""
+        yield self

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from d2v.config import (
+    BenchmarkConfig,
     Block,
     EvaluateConfig,
     FinetuneConfig,
@@ -14,6 +15,8 @@ from d2v.config import (
     NonNegativeInt,
     Positive,
     PositiveInt,
+    PromoteConfig,
+    RetrainConfig,
     TrainConfig,
 )
 from d2v.modalities.checks import check_goes_with, check_heads, check_targets
@@ -60,10 +63,15 @@ class SpeechPrepareConfig(Block):
 
 class SpeechEncoderConfig(Block):
     """Convolutions to 50 Hz, convolutional positions, post-norm transformer. `data2vec2`: ALiBi with learned scales,
-    context norm, prenet. `data2vec1`: no ALiBi, masked frames replaced by a vector."""
+    context norm, prenet. `data2vec1`: no ALiBi, masked frames replaced by a vector.
+
+    `tap_spread` is how far the first weights of the convolutions after the first differ from tap to tap. At 1 they are
+    random filters, as in the papers: in a narrow encoder their features follow the phase of the wave, and a frame says
+    nothing about its neighbours. At 0 they average over time."""
 
     layout: Literal["data2vec2", "data2vec1"] = "data2vec2"
     convs: tuple[ConvLayer, ...] = WAV2VEC_CONVS
+    tap_spread: Fraction = 1.0
     width: PositiveInt = 768
     depth: PositiveInt = Field(12, description="blocks of the trunk, whose outputs can be targets")
     prenet_depth: NonNegativeInt = 0
@@ -206,6 +214,9 @@ class SpeechRecipe(Block):
     train: SpeechTrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     finetune: SpeechFinetuneConfig | None = None
+    promote: PromoteConfig = PromoteConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    benchmark: BenchmarkConfig | None = None
 
     @model_validator(mode="after")
     def _crops_hold_frames(self) -> SpeechRecipe:

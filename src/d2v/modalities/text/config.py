@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from d2v.config import (
+    BenchmarkConfig,
     Block,
     EvaluateConfig,
     FinetuneConfig,
@@ -14,6 +15,8 @@ from d2v.config import (
     NonNegativeInt,
     Positive,
     PositiveInt,
+    PromoteConfig,
+    RetrainConfig,
     TrainConfig,
 )
 from d2v.modalities.checks import check_goes_with, check_heads, check_targets
@@ -135,6 +138,12 @@ class TextFinetuneConfig(FinetuneConfig):
         return self
 
 
+class TextRetrainConfig(RetrainConfig):
+    """An encoder's weights are tied to its tokenizer."""
+
+    carried: tuple[str, ...] = ("tokenizer",)
+
+
 class TextRecipe(Block):
     """All blocks of `conf/<env>/parameters_text.yml`."""
 
@@ -143,6 +152,9 @@ class TextRecipe(Block):
     train: TextTrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     finetune: TextFinetuneConfig | None = None
+    promote: PromoteConfig = PromoteConfig()
+    retrain: TextRetrainConfig = TextRetrainConfig()
+    benchmark: BenchmarkConfig | None = None
 
     @model_validator(mode="after")
     def _store_fits_the_encoder(self) -> TextRecipe:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from d2v.config import (
+    BenchmarkConfig,
     Block,
     EvaluateConfig,
     FinetuneConfig,
@@ -14,6 +15,8 @@ from d2v.config import (
     NonNegativeInt,
     Positive,
     PositiveInt,
+    PromoteConfig,
+    RetrainConfig,
     TrainConfig,
 )
 from d2v.modalities.checks import check_goes_with, check_heads, check_targets
@@ -172,6 +175,9 @@ class VisionRecipe(Block):
     train: VisionTrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     finetune: VisionFinetuneConfig | None = None
+    promote: PromoteConfig = PromoteConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    benchmark: BenchmarkConfig | None = None
 
     @model_validator(mode="after")
     def _store_is_large_enough(self) -> VisionRecipe:

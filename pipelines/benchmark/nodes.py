@@ -1,0 +1,42 @@
+"""The benchmark step, and the report of all modalities."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.recipes import step
+from pipelines.tracking import active_tracker
+
+
+def benchmark(
+    modality: str,
+    values: dict[str, Any],
+    train_values: dict[str, Any],
+    finetune_values: dict[str, Any],
+    probe_values: dict[str, Any],
+    prepared: Path,
+    place: Path,
+) -> Path:
+    """Pretrain, probe and tune with every objective under `place`: what is done there is not done again."""
+    from d2v.benchmark.comparison import Comparison
+    from d2v.benchmark.run import benchmark as run_benchmark
+    from d2v.modalities import registry
+
+    comparison = Comparison(
+        modality=registry.get(modality),
+        config=step(modality, "benchmark", values),
+        train=step(modality, "train", train_values),
+        finetune=step(modality, "finetune", finetune_values),
+        evaluate=step(modality, "evaluate", probe_values),
+        prepared=prepared,
+        out=place,
+    )
+    run_benchmark(comparison, active_tracker())
+    return place
+
+
+def report(place: Path, *folders: Path) -> Path:
+    """One report of all modalities under `place`."""
+    from d2v.benchmark.run import combine
+
+    combine(folders, place, active_tracker())
+    return place

@@ -1,0 +1,3 @@
+from pipelines.retrain.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,36 @@
+"""The retrain step."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from d2v.errors import LaunchError
+from pipelines.recipes import parse_all
+from pipelines.tracking import active_tracker
+
+
+def retrain(
+    modality: str,
+    parameters: Mapping[str, Any],
+    corpus: Path,
+    prepared_place: Path,
+    work_place: Path,
+    promotion_place: Path,
+    place: Path,
+) -> Path:
+    """Train on what is new, and promote what is better; a page about it goes under `place`. Kedro has no conditional
+    nodes, so the steps that may have nothing to do are one node's."""
+    from d2v.lifecycle.retraining import Places, Plan
+    from d2v.lifecycle.retraining import retrain as run_retraining
+    from d2v.modalities import registry
+    from d2v.training.environment import find_seat
+
+    if find_seat().ranks > 1:
+        raise LaunchError(
+            "a retraining starts its ranks itself: run it with plain kedro run, not by torchrun or srun, and set "
+            f"{modality}.train.distributed.ranks (and hostfile for more machines)"
+        )
+    plan = Plan.of(parse_all(parameters)[modality])
+    places = Places(corpus, prepared_place, work_place, promotion_place, place)
+    run_retraining(registry.get(modality), plan, places, active_tracker())
+    return place

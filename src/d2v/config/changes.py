@@ -1,0 +1,51 @@
+"""A block with some of its entries replaced, as studies write what they vary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from d2v.config.blocks import Block
+from d2v.config.parsing import parse
+from d2v.errors import ConfigError
+
+Changed = TypeVar("Changed", bound=Block)
+
+_TYPES = ("name", "kind")
+"""Keys that pick a block's type."""
+
+
+def changed(block: Changed, *changes: Mapping[str, Any], at: str) -> Changed:
+    """The block with nested entries replaced, one change after the other.
+
+    Args:
+        block: what is changed.
+        changes: nested entries. A block is merged, and replaced as a whole where its change gives it another `name` or
+            `kind`.
+        at: dotted path of the changes, for messages.
+
+    Raises:
+        ConfigError: an entry does not fit.
+
+    Example:
+        >>> changed(recipe, {"objective": {"name": "mae"}}, at="vision.benchmark.objectives.mae")  # doctest: +SKIP
+    """
+    values: dict[str, Any] = block.model_dump(mode="json")
+    for change in changes:
+        values = _merged(values, change, at)
+    return parse(type(block), values, at=at)
+
+
+def _merged(values: Mapping[str, Any], change: Mapping[str, Any], at: str) -> dict[str, Any]:
+    merged = dict(values)
+    for key, new in change.items():
+        old = values.get(key)
+        if isinstance(old, Mapping) and not isinstance(new, Mapping):
+            raise ConfigError(f"{at}.{key} is a block, not {new!r}: give its entries ({', '.join(map(str, old))})")
+        merges = isinstance(old, Mapping) and isinstance(new, Mapping) and _is_same_type(old, new)
+        merged[key] = _merged(old or {}, new, f"{at}.{key}") if merges else new
+    return merged
+
+
+def _is_same_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return all(new.get(name, old.get(name)) == old.get(name) for name in _TYPES)

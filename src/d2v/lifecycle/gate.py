@@ -1,0 +1,205 @@
+"""The gate: from what was measured of challenger and champion to a decision, with every check on the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from d2v.config import PromoteConfig
+from d2v.evaluation.statistics import Interval, Score, score_difference_interval
+
+Outcome = Literal["promoted", "kept", "nothing"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a model on the held-out items.
+
+    Attributes:
+        score: ready for resampling.
+        higher_is_better: False for error rates.
+    """
+
+    score: Score
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the gate knows of a model. Both models were measured on the same items, by the same code.
+
+    Attributes:
+        figures: by name; models are compared by the first. Empty where the data allow none.
+        recalls: of the classes with enough held-out items, by class name.
+        size_bytes: of its weights.
+        latency_s: median time of an answer.
+        rank: effective rank of its features, of encoders.
+        over_random: gain of its first figure over random weights, of encoders.
+        leaked: held-out items that it was trained on; None if that is not recorded.
+    """
+
+    figures: Mapping[str, Figure]
+    recalls: Mapping[str, float]
+    size_bytes: int
+    latency_s: float
+    rank: float | None = None
+    over_random: Interval | None = None
+    leaked: int | None = 0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table: both values and the limit as people read them."""
+
+    name: str
+    challenger: str
+    champion: str
+    limit: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done with a challenger.
+
+    Attributes:
+        model: registered name.
+        outcome: `promoted`, `kept` (the champion stays) or `nothing` (there was nothing to decide).
+        why: one sentence.
+        challenger, champion: version numbers; None without one.
+        checks: in the order of the table.
+        gain: of the challenger over the champion, positive where it is better.
+    """
+
+    model: str
+    outcome: Outcome
+    why: str
+    challenger: int | None = None
+    champion: int | None = None
+    checks: tuple[Check, ...] = ()
+    gain: Interval | None = None
+
+    def as_values(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of the checks, without names of versions."""
+
+    outcome: Outcome
+    why: str
+    checks: tuple[Check, ...]
+    gain: Interval | None = field(default=None)
+
+
+def judge(challenger: Measured, champion: Measured | None, config: PromoteConfig) -> Verdict:
+    """Whether the challenger takes the champion's place.
+
+    Args:
+        challenger: what was measured of it.
+        champion: of the champion on the same items; None if there is none.
+        config: the promote block.
+    """
+    gain = _gain(challenger, champion, config) if champion else None
+    checks = [_leak(challenger, champion)]
+    if champion:
+        checks.append(_gain_check(challenger, champion, gain, config))
+    checks += _guards(challenger, champion, config)
+    failed = [check.name for check in checks if not check.passed]
+    if failed:
+        return Verdict("kept", f"kept: {', '.join(failed)}", tuple(checks), gain)
+    if gain is None:
+        return Verdict("promoted", "promoted: there was no champion, and all guards hold", tuple(checks))
+    why = f"promoted: ahead by {_of(gain)}, more than the margin {config.margin:g}"
+    return Verdict("promoted", why, tuple(checks), gain)
+
+
+def _gain(challenger: Measured, champion: Measured, config: PromoteConfig) -> Interval | None:
+    """Of the first figure, paired over the items."""
+    name = next(iter(challenger.figures), None)
+    if name is None or name not in champion.figures:
+        return None
+    ours, theirs = challenger.figures[name], champion.figures[name]
+    pair = (ours.score, theirs.score) if ours.higher_is_better else (theirs.score, ours.score)
+    return score_difference_interval(*pair, config.bootstrap_resamples, config.seed, config.level)
+
+
+def _leak(challenger: Measured, champion: Measured | None) -> Check:
+    values = ["" if one is None else _count(one.leaked) for one in (challenger, champion)]
+    return Check("held-out items that it was trained on", values[0], values[1], "0", challenger.leaked == 0)
+
+
+def _count(number: int | None) -> str:
+    return "not recorded" if number is None else str(number)
+
+
+def _gain_check(challenger: Measured, champion: Measured, gain: Interval | None, config: PromoteConfig) -> Check:
+    limit = f"whole interval above {config.margin:g}"
+    if gain is None:
+        return Check("gain over the champion", "cannot be measured", "", limit, False)
+    name = next(iter(challenger.figures))
+    ours, theirs = (f"{one.figures[name].score.value:.4f}" for one in (challenger, champion))
+    title = f"gain in {name} ({config.level:.0%} interval)"
+    return Check(title, f"{ours}, {_of(gain)}", theirs, limit, gain.low > config.margin)
+
+
+def _of(gain: Interval) -> str:
+    return f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+
+
+# --------------------------------------------------------------------------------------------- guards
+
+
+def _guards(challenger: Measured, champion: Measured | None, config: PromoteConfig) -> Iterator[Check]:
+    """What must not get worse, whatever the gain."""
+    floor, gained = config.min_gain_over_random, challenger.over_random
+    if floor is not None and gained is not None:
+        theirs = _of(champion.over_random) if champion and champion.over_random else ""
+        yield Check(
+            "gain over random weights", _of(gained), theirs, f"whole interval above {floor:g}", gained.low > floor
+        )
+    if config.min_rank is not None and challenger.rank is not None:
+        theirs = f"{champion.rank:.1f}" if champion and champion.rank is not None else ""
+        passed = challenger.rank >= config.min_rank
+        yield Check("effective rank", f"{challenger.rank:.1f}", theirs, f"at least {config.min_rank:g}", passed)
+    if champion is None:
+        return
+    if config.tolerance is not None:
+        yield from _other_figures(challenger, champion, config.tolerance)
+    if config.max_class_drop is not None and challenger.recalls:
+        yield _classes(challenger, champion, config.max_class_drop)
+    megabytes = [one.size_bytes / 1e6 for one in (challenger, champion)]
+    yield from _factor("size, MB", megabytes[0], megabytes[1], config.max_size_factor)
+    milliseconds = [one.latency_s * 1e3 for one in (challenger, champion)]
+    yield from _factor("time of an answer, ms", milliseconds[0], milliseconds[1], config.max_latency_factor)
+
+
+def _other_figures(challenger: Measured, champion: Measured, tolerance: float) -> Iterator[Check]:
+    for name, ours in list(challenger.figures.items())[1:]:
+        if name in champion.figures:
+            values = ours.score.value, champion.figures[name].score.value
+            loss = (values[1] - values[0]) * (1.0 if ours.higher_is_better else -1.0)
+            limit = f"worse by at most {tolerance:g}"
+            yield Check(name, f"{values[0]:.4f}", f"{values[1]:.4f}", limit, loss <= tolerance)
+
+
+def _classes(challenger: Measured, champion: Measured, most: float) -> Check:
+    """The class that loses most."""
+    both = [name for name in challenger.recalls if name in champion.recalls]
+    worst = max(both, key=lambda name: champion.recalls[name] - challenger.recalls[name], default=None)
+    limit = f"falls by at most {most:g}"
+    if worst is None:
+        return Check("recall of every class", "no class in common", "", limit, True)
+    ours, theirs = challenger.recalls[worst], champion.recalls[worst]
+    return Check(
+        f"recall of every class (worst: {worst})", f"{ours:.3f}", f"{theirs:.3f}", limit, theirs - ours <= most
+    )
+
+
+def _factor(name: str, ours: float, theirs: float, most: float | None) -> Iterator[Check]:
+    if most is not None:
+        limit = f"at most {most:g} times"
+        yield Check(name, f"{ours:.2f}", f"{theirs:.2f}", limit, ours <= most * theirs)

@@ -1,0 +1,177 @@
+"""Promotion: challengers are measured against champions, and the better ones take their places."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from d2v.data.disk import write_json
+from d2v.errors import CheckpointError
+from d2v.lifecycle.gate import Decision, Measured, judge
+from d2v.lifecycle.items import Items, items_of, leaked, read_items
+from d2v.lifecycle.measuring import HeldOut, measure_encoders, measure_tuned
+from d2v.progress import say
+from d2v.reporting.report import Heading, Part, write_report
+from d2v.reporting.tables import Table
+from d2v.tracking import versions
+from d2v.tracking.registry import encoder_name, tuned_name
+from d2v.tracking.versions import CHALLENGER, CHAMPION, PREVIOUS, Fetched, Version
+from d2v.training.tracker import Tracker
+
+DECISION = "decision.json"
+TAG = "promotion"
+"""Tag of a version that says what became of it."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Where challengers meet champions.
+
+    Attributes:
+        held_out: on what they are measured.
+        corpus: folder that ingest left, for what models were trained on.
+    """
+
+    held_out: HeldOut
+    corpus: Path
+
+
+def promote(contest: Contest, out: Path, tracker: Tracker) -> list[Decision]:
+    """Decide on the encoder and, where the recipe has a finetune block and one is registered, on the fine-tuned model;
+    move the aliases, and leave a report in `out`.
+
+    Args:
+        contest: data and settings.
+        out: report folder: `report.md`, `report.html` and, written last, `decision.json`.
+        tracker: gets the gains and the files.
+
+    Raises:
+        CheckpointError: nothing was registered.
+    """
+    decisions = [decide_encoder(contest)]
+    if tuned := decide_tuned(contest):
+        decisions.append(tuned)
+    write_decisions(decisions, out, tracker)
+    return decisions
+
+
+def decide_encoder(contest: Contest) -> Decision:
+    """The modality's encoder. Raises CheckpointError if there is no challenger."""
+    modality = contest.held_out.modality.name
+    decision = _decide(encoder_name(modality), contest)
+    if decision is None:
+        raise CheckpointError(
+            f"no {encoder_name(modality)} has the alias {CHALLENGER}: train and register one with kedro run "
+            f"--pipeline=pretrain_{modality}, then promote"
+        )
+    return decision
+
+
+def decide_tuned(contest: Contest) -> Decision | None:
+    """The fine-tuned model; None if the recipe has no finetune block or there is no challenger."""
+    if contest.held_out.finetune is None:
+        return None
+    return _decide(tuned_name(contest.held_out.modality.name), contest)
+
+
+def _decide(name: str, contest: Contest) -> Decision | None:
+    challenger, champion = versions.find(name, CHALLENGER), versions.find(name, CHAMPION)
+    if challenger is None:
+        return None
+    if champion and champion.digest == challenger.digest:
+        why = "the challenger has the champion's weights: nothing to do"
+        return Decision(name, "nothing", why, challenger.number, champion.number)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [versions.fetch(one, Path(scratch)) if one else None for one in (challenger, champion)]
+        measured = _measure(name, files, contest)
+    verdict = judge(*measured, contest.held_out.promote)
+    numbers = challenger.number, champion.number if champion else None
+    decision = Decision(name, verdict.outcome, verdict.why, *numbers, verdict.checks, verdict.gain)
+    _apply(decision, challenger, champion)
+    return decision
+
+
+def _measure(name: str, files: Sequence[Fetched | None], contest: Contest) -> tuple[Measured, Measured | None]:
+    challenger, champion = files
+    assert challenger is not None
+    measure = measure_tuned if name == tuned_name(contest.held_out.modality.name) else measure_encoders
+    ours, theirs = measure(challenger.model, champion.model if champion else None, contest.held_out)
+    items = items_of(contest.corpus)
+    ours = replace(ours, leaked=_leaked(items, challenger))
+    return ours, replace(theirs, leaked=_leaked(items, champion)) if theirs and champion else None
+
+
+def _leaked(items: Items, model: Fetched) -> int | None:
+    trained_on = read_items(model.lineage)
+    return None if trained_on is None else leaked(items, trained_on)
+
+
+def _apply(decision: Decision, challenger: Version, champion: Version | None) -> None:
+    """Tag and aliases; the champion's last, so that an interrupted promotion is done again as a whole."""
+    versions.set_tag(challenger, TAG, decision.why)
+    if decision.outcome == "promoted":
+        if champion:
+            versions.set_alias(champion, PREVIOUS)
+        versions.set_alias(challenger, CHAMPION)
+
+
+# -------------------------------------------------------------------------------------------- report
+
+
+def write_decisions(decisions: Sequence[Decision], out: Path, tracker: Tracker) -> None:
+    """Report, JSON, metrics and the tables on the console."""
+    parts = list(parts_of(decisions))
+    for decision in decisions:
+        for check in decision.checks:
+            values = f"{check.challenger} (champion {check.champion or 'none'}; limit {check.limit})"
+            say(f"promote: {'ok  ' if check.passed else 'FAIL'} {check.name}: {values}")
+        say(f"promote: {decision.model}: {decision.why}")
+    written = write_report(out, "Promotion", [*parts, INTERVALS])
+    write_json(out / DECISION, {decision.model: decision.as_values() for decision in decisions})
+    gains = {f"promotion/{_short(one.model)}_gain{end}": value for one in decisions for end, value in _ends(one)}
+    tracker.log_metrics(gains, 0)
+    tracker.set_tags({f"{TAG}.{decision.model}": decision.why for decision in decisions})
+    for path in (*written, out / DECISION):
+        tracker.log_artifact(path, TAG)
+
+
+def parts_of(decisions: Sequence[Decision]) -> Iterator[Part]:
+    """Report parts: of each model what was decided, and the table of checks."""
+    for decision in decisions:
+        yield Heading(decision.model)
+        yield _sentence(decision)
+        if decision.checks:
+            yield checks_table(decision)
+
+
+def checks_table(decision: Decision) -> Table:
+    """Check, both values, limit, whether it passed."""
+    champion = f"champion (version {decision.champion})" if decision.champion else "champion (none)"
+    columns = ("check", f"challenger (version {decision.challenger})", champion, "limit", "passed")
+    rows = tuple(
+        (check.name, check.challenger, check.champion, check.limit, "yes" if check.passed else "NO")
+        for check in decision.checks
+    )
+    return Table(decision.model, columns, rows)
+
+
+def _sentence(decision: Decision) -> str:
+    now = decision.challenger if decision.outcome == "promoted" else decision.champion
+    return f"{decision.why[0].upper()}{decision.why[1:]}. Champion now: {f'version {now}' if now else 'none'}."
+
+
+def _short(model: str) -> str:
+    return "tuned" if model.endswith("-tuned") else "encoder"
+
+
+def _ends(decision: Decision) -> list[tuple[str, float]]:
+    gain = decision.gain
+    return [] if gain is None else [("", gain.value), ("_low", gain.low), ("_high", gain.high)]
+
+
+INTERVALS = (
+    "Both models were measured afresh, by the same code, on the held-out items that are on disk now. Intervals are "
+    "paired percentile bootstraps over these items; another training seed adds spread that they do not show."
+)

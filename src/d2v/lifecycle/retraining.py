@@ -1,0 +1,233 @@
+"""One night: from a corpus that may have grown to champions that may have changed, and a page about it.
+
+Every step finds out for itself whether it is done: preparation by fingerprints, trainings by their run folders, models
+by the registry. A retraining that was killed goes on with the same command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainConfig, TrainConfig
+from d2v.config.changes import changed
+from d2v.data import fingerprint
+from d2v.evaluation.run import evaluate
+from d2v.finetuning.evaluation import evaluate_tuned
+from d2v.finetuning.run import finetune
+from d2v.lifecycle import drift, lineage
+from d2v.lifecycle.gate import Decision
+from d2v.lifecycle.items import items_of, new_content, new_rows
+from d2v.lifecycle.measuring import HeldOut
+from d2v.lifecycle.news import News, find_news
+from d2v.lifecycle.promotion import Contest, decide_encoder, decide_tuned, write_decisions
+from d2v.lifecycle.retraining_report import Night, write_night
+from d2v.modalities.base import Modality
+from d2v.pretrain import pretrain
+from d2v.progress import say
+from d2v.tracking import versions
+from d2v.tracking.models import find_model, find_start
+from d2v.tracking.registry import encoder_name, tuned_name
+from d2v.tracking.versions import CHALLENGER, CHAMPION, Version
+from d2v.training import resume
+from d2v.training.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a modality's recipe says, block by block."""
+
+    train: TrainConfig
+    prepare: Any
+    evaluate: EvaluateConfig
+    finetune: FinetuneConfig | None
+    promote: PromoteConfig
+    retrain: RetrainConfig
+
+    @staticmethod
+    def of(recipe: Any) -> Plan:
+        """The blocks of a recipe; a modality may have none for fine-tuning, promotion and retraining."""
+        return Plan(
+            recipe.train,
+            recipe.prepare,
+            recipe.evaluate,
+            getattr(recipe, "finetune", None),
+            getattr(recipe, "promote", PromoteConfig()),
+            getattr(recipe, "retrain", RetrainConfig()),
+        )
+
+    def held_out(self, modality: Modality, prepared: Path) -> HeldOut:
+        """How models of this recipe are measured on prepared data."""
+        return HeldOut(modality, prepared, self.promote, self.evaluate, self.finetune)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of a retraining.
+
+    Attributes:
+        corpus: what ingest left.
+        prepared: what prepare makes.
+        work: trainings, and copies of registered versions.
+        promotion: the promotion's report.
+        report: the page about the night.
+    """
+
+    corpus: Path
+    prepared: Path
+    work: Path
+    promotion: Path
+    report: Path
+
+
+def retrain(modality: Modality, plan: Plan, places: Places, tracker: Tracker) -> Night:
+    """Train on what is new, and promote what is better.
+
+    The encoder is trained on from the champion where content is new; then the fine-tuned model, from the encoder that
+    is champion by then, where content or labels are new. Without news nothing is trained or registered. Without a
+    champion the recipe is trained as it stands.
+
+    Args:
+        modality: what the data is.
+        plan: the recipe.
+        places: where data and results lie.
+        tracker: gets a run each for pretraining and fine-tuning below its own, and the reports.
+
+    Raises:
+        D2vError: see the steps; what was done until then is kept.
+    """
+    return _Retraining(modality, plan, places, tracker).run()
+
+
+@dataclass
+class _Retraining:
+    modality: Modality
+    plan: Plan
+    places: Places
+    tracker: Tracker
+    night: Night = field(default_factory=Night)
+
+    def run(self) -> Night:
+        """News, drift, training, promotion, page."""
+        items, cache = items_of(self.places.corpus), self.places.work / "registered"
+        encoder = find_news(encoder_name(self.modality.name), items, new_content, cache)
+        tuned = None
+        if self.plan.finetune is not None:
+            tuned = find_news(tuned_name(self.modality.name), items, new_rows, cache)
+        self.night.count(items, encoder, tuned)
+        if self._looks_different(encoder):
+            self._train_and_decide(encoder, tuned)
+        write_night(self.night, self.modality.name, self.places.report, self.tracker)
+        return self.night
+
+    def _train_and_decide(self, encoder: News, tuned: News | None) -> None:
+        wanted = self.plan.retrain.on == "always"
+        prepare = _carried(self.plan, self._files(encoder.champion))
+        if encoder.count >= self.plan.retrain.min_new_items or wanted:
+            self.modality.prepare(prepare, self.places.corpus, self.places.prepared)
+            if encoder.waits is None:
+                self._train_encoder(encoder.champion)
+            self._note(decide_encoder(self._contest()))
+        if tuned is not None and (tuned.count >= self.plan.retrain.min_new_items or wanted):
+            self.modality.prepare(prepare, self.places.corpus, self.places.prepared)
+            if tuned.waits is None:
+                self._train_tuned()
+            if decision := decide_tuned(self._contest()):
+                self._note(decision)
+        if self.night.decisions:
+            write_decisions(self.night.decisions, self.places.promotion, self.tracker)
+        else:
+            say(f"retrain: nothing new since {encoder.champion}: nothing was trained or registered")
+
+    def _looks_different(self, news: News) -> bool:
+        """False where training waits for a drift and there is none."""
+        config = self.plan.retrain
+        if news.champion is None or not news.count:
+            return True
+        files = versions.fetch(news.champion, self.places.work / "registered")
+        prepare = _carried(self.plan, files.model)
+        found = drift.of_new_items(files, self.modality, prepare, self.places.corpus, news.chosen, config.drift)
+        self.night.drift = found
+        if isinstance(found, str):
+            say(f"retrain: drift is not known: {found}")
+            return True
+        say(f"retrain: MMD^2 {found.statistic:.4g}, p {found.p_value:.3g}: {'drift' if found.drifted else 'no drift'}")
+        return found.drifted or config.on != "drift"
+
+    def _note(self, decision: Decision) -> None:
+        self.night.decisions.append(decision)
+
+    def _contest(self) -> Contest:
+        return Contest(self.plan.held_out(self.modality, self.places.prepared), self.places.corpus)
+
+    def _files(self, version: Version | None) -> Path | None:
+        """The model folder of a version, in a place that is the same on every night."""
+        return versions.fetch(version, self.places.work / "registered").model if version else None
+
+    # ---------------------------------------------------------------------------------------- training
+
+    def _train_encoder(self, champion: Version | None) -> None:
+        """Pretrain on from the champion, evaluate, register."""
+        recipe = continued(self.plan.train, self.plan.retrain, champion) if champion else self.plan.train
+        start = self._files(champion) or find_start(recipe.start)
+        folder = self._folder("encoder", recipe, champion.digest if champion else "")
+        report, prepared = folder / "report", self.places.prepared
+        with self.tracker.child("pretraining", {"modality": self.modality.name, "stage": "pretraining"}) as child:
+            child.log_params({"train": recipe.model_dump(mode="json")})
+            pretrain(self.modality, recipe, prepared, folder / "run", self.plan.evaluate, child, start)
+            evaluate(self.modality, recipe, self.plan.evaluate, prepared, folder / "run", report, child)
+        lineage.register_encoder_of(self.modality, self.places.corpus, prepared, folder / "run", report)
+        self.night.note_cost("pretraining", resume.finished_result(folder / "run"))
+
+    def _train_tuned(self) -> None:
+        """Fine-tune the encoder that is champion now, evaluate, register. Where no encoder was ever promoted, the
+        challenger is the best there is."""
+        config, name = self.plan.finetune, encoder_name(self.modality.name)
+        assert config is not None
+        encoder = versions.find(name, CHAMPION) or versions.find(name, CHALLENGER)
+        start = find_model(config.start, self._files(encoder) or self.places.work)
+        folder = self._folder("tuned", config, encoder.digest if encoder else "")
+        report, prepared = folder / "report", self.places.prepared
+        with self.tracker.child("fine-tuning", {"modality": self.modality.name, "stage": "fine-tuning"}) as child:
+            child.log_params({"finetune": config.model_dump(mode="json")})
+            finetune(self.modality, config, self.plan.train, prepared, start, folder / "run", child)
+            evaluate_tuned(self.modality, config, prepared, folder / "run", report, child)
+        lineage.register_tuned_of(self.modality, config, self.places.corpus, prepared, folder / "run", report)
+        self.night.note_cost("fine-tuning", resume.finished_result(folder / "run"))
+
+    def _folder(self, kind: str, recipe: TrainConfig | FinetuneConfig, start: str) -> Path:
+        """A run folder for this data, start and recipe: an interrupted night goes on in it, and data that came since
+        begin another one."""
+        made_of = [self.modality.open(self.places.prepared).fingerprint, start, resume.shaping(recipe)]
+        return self.places.work / f"{kind}-{fingerprint.of_values(made_of)[:12]}"
+
+
+def continued(recipe: TrainConfig, config: RetrainConfig, champion: Version) -> TrainConfig:
+    """The train block for going on from a champion.
+
+    Raises:
+        ConfigError: `retrain.changes` do not fit.
+    """
+    updates = max(1, round(config.updates_share * recipe.max_updates))
+    shares: dict[str, Any] = {
+        "start": champion.uri,
+        "seed": recipe.seed + champion.number,  # other crops and masks than those that it has seen
+        "max_updates": updates,
+        "optimizer": {"lr": config.lr_share * recipe.optimizer.lr},
+        "schedule": {
+            "warmup_updates": round(config.warmup_share * updates),
+            "min_lr": config.lr_share * recipe.schedule.min_lr,
+        },
+    }
+    ema = getattr(recipe.objective, "ema", None)
+    if ema is not None:
+        shares["objective"] = {"ema": {"decay_start": ema.decay_end, "anneal_updates": 0}}
+    return changed(recipe, shares, config.changes, at="retrain.changes")
+
+
+def _carried(plan: Plan, champion: Path | None) -> Any:
+    """The prepare block with what must stay the champion's, such as the tokenizer."""
+    if champion is None or not plan.retrain.carried:
+        return plan.prepare
+    return changed(plan.prepare, dict.fromkeys(plan.retrain.carried, str(champion)), at="retrain.carried")

@@ -1,0 +1,111 @@
+"""One page about a night: what was new, whether it looks different, what was trained, what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from d2v.data.disk import write_json
+from d2v.lifecycle.drift import Drift
+from d2v.lifecycle.drift_picture import draw_drift
+from d2v.lifecycle.gate import Decision
+from d2v.lifecycle.items import Items
+from d2v.lifecycle.news import News
+from d2v.lifecycle.promotion import parts_of
+from d2v.reporting.report import Heading, Part, Picture, write_report
+from d2v.reporting.tables import Table
+from d2v.training.tracker import Tracker
+
+NIGHT = "retraining.json"
+NOTHING_NEW, NO_DRIFT, TRAINED = "nothing new", "no drift", "trained"
+
+
+@dataclass
+class Night:
+    """What is known of a night so far.
+
+    Attributes:
+        counts: rows of the first table.
+        drift: of the new items; why it is not known; None where nothing was to compare.
+        costs: (what, updates, samples, seconds) of each training.
+        decisions: of the gate.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    drift: Drift | str | None = None
+    costs: list[tuple[str, ...]] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> str:
+        """`trained`, `no drift` (and none was wanted otherwise) or `nothing new`."""
+        if self.decisions:
+            return TRAINED
+        return NO_DRIFT if isinstance(self.drift, Drift) and not self.drift.drifted else NOTHING_NEW
+
+    def count(self, items: Items, encoder: News, tuned: News | None) -> None:
+        """Take down how much is new."""
+        self.counts = {"training items": int(items.is_train.sum()), "held-out items": int(items.is_test.sum())}
+        self.counts["training items new to the encoder"] = encoder.count
+        if tuned is not None:
+            self.counts["training items new to the fine-tuned model, or with new labels"] = tuned.count
+
+    def note_cost(self, what: str, result: Mapping[str, Any] | None) -> None:
+        """Take down what a training cost."""
+        if result:
+            seconds = float(result.get("seconds", 0.0))
+            self.costs.append((what, f"{result['updates']:,}", f"{result['samples']:,}", f"{seconds:,.0f}"))
+
+
+def write_night(night: Night, modality: str, out: Path, tracker: Tracker) -> None:
+    """Write `report.md`, `report.html`, the picture and, last, `retraining.json`, and log all of it."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = list(write_report(out, f"Retraining: {modality}, {night.outcome}", list(_parts(night, out))))
+    if isinstance(night.drift, Drift):
+        written.append(out / "drift.png")
+        tracker.log_metrics({"drift/mmd": night.drift.statistic, "drift/p_value": night.drift.p_value}, 0)
+    content = {"outcome": night.outcome, "counts": night.counts, "drift": _drift_values(night.drift)}
+    write_json(out / NIGHT, content | {"decisions": [one.as_values() for one in night.decisions]})
+    tracker.set_tags({"retraining": night.outcome})
+    for path in (*written, out / NIGHT):
+        tracker.log_artifact(path, "retraining")
+
+
+def _drift_values(drift: Drift | str | None) -> Any:
+    if isinstance(drift, Drift):
+        return {"mmd": drift.statistic, "p_value": drift.p_value, "drifted": drift.drifted}
+    return drift
+
+
+def _parts(night: Night, out: Path) -> Iterator[Part]:
+    yield Heading("Data")
+    rows = tuple((name, f"{count:,}") for name, count in night.counts.items())
+    yield Table("The corpus beside what models were trained on", ("", "items"), rows)
+    yield from _drift_parts(night.drift, out)
+    yield Heading("Training")
+    if night.costs:
+        yield Table("Cost of this night", ("training", "updates", "samples", "seconds"), tuple(night.costs))
+    else:
+        yield NOTES[night.outcome]
+    yield from parts_of(night.decisions)
+
+
+def _drift_parts(drift: Drift | str | None, out: Path) -> Iterator[Part]:
+    if drift is None:
+        return
+    yield Heading("Drift")
+    if isinstance(drift, str):
+        yield f"Not known: {drift}."
+        return
+    finding = "The new items do not lie where the champion's do" if drift.drifted else "No drift was found"
+    yield f"{finding}: squared maximum mean discrepancy {drift.statistic:.4g}, p = {drift.p_value:.3g}."
+    yield Picture(draw_drift(drift, out / "drift.png"), "New items in the champion's space, beside its own")
+
+
+NOTES = {
+    NOTHING_NEW: "No training item is new to the models: nothing was trained or registered.",
+    NO_DRIFT: "The new items look like the old ones and retrain.on is drift: nothing was trained or registered.",
+    TRAINED: "A challenger that waited for its decision was judged; nothing more was trained.",
+}

@@ -1,0 +1,67 @@
+"""Back to an earlier champion, and a table of what is registered."""
+
+from __future__ import annotations
+
+from d2v.errors import CheckpointError
+from d2v.lifecycle.promotion import TAG
+from d2v.reporting.tables import Table
+from d2v.tracking import versions
+from d2v.tracking.versions import CHAMPION, PREVIOUS, Version
+
+KEY_METRICS = ("probe/linear", "probe/rank", "eval/accuracy", "eval/wer", "eval/matthews", "eval/pearson_and_spearman")
+"""Figures of versions that the table shows, where they have them."""
+
+
+def roll_back(name: str, to: int | None = None) -> str:
+    """Make an earlier version the champion. The one that was it becomes `previous`, so a second call undoes the first.
+
+    Args:
+        name: registered model.
+        to: version number; None takes the one with the alias `previous`.
+
+    Returns:
+        What was done, in one line.
+
+    Raises:
+        CheckpointError: there is no champion, no previous one, or no such version.
+    """
+    champion = versions.find(name, CHAMPION)
+    if champion is None:
+        known = ", ".join(sorted({one.name for one in versions.all_versions()})) or "none"
+        raise CheckpointError(
+            f"{name} has no champion to roll back (registered models: {known}): give --model one that has, see d2v "
+            "models"
+        )
+    target = _target(name, to)
+    if target.number == champion.number:
+        return f"{champion} is the champion already: nothing was done"
+    versions.set_tag(champion, TAG, f"rolled back: {target} is the champion again")
+    versions.set_tag(target, TAG, f"promoted by hand: rolled back from version {champion.number}")
+    versions.set_alias(champion, PREVIOUS)
+    versions.set_alias(target, CHAMPION)
+    return f"{target} is the champion again; version {champion.number} has the alias {PREVIOUS}"
+
+
+def _target(name: str, to: int | None) -> Version:
+    target = versions.find(name, PREVIOUS) if to is None else versions.version_number(name, to)
+    if target is None and to is None:
+        raise CheckpointError(
+            f"{name} has no version with the alias {PREVIOUS}, as no champion was ever replaced: name one with --to, "
+            "see d2v models"
+        )
+    if target is None:
+        raise CheckpointError(f"{name} has no version {to}: give --to one of those that d2v models lists")
+    return target
+
+
+def versions_table() -> Table:
+    """All versions with their aliases, key figures and what became of them."""
+    rows = tuple(
+        (str(one), ", ".join(one.aliases), ", ".join(_figures(one)), one.tags.get(TAG, "not judged"))
+        for one in versions.all_versions()
+    )
+    return Table("Registered models", ("version", "aliases", "figures", "promotion"), rows)
+
+
+def _figures(version: Version) -> list[str]:
+    return [f"{key.partition('/')[2]} {float(version.tags[key]):.3f}" for key in KEY_METRICS if key in version.tags]

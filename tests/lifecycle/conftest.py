@@ -1,0 +1,5 @@
+"""An MLflow store in a scratch place."""
+
+from tests.tracking.conftest import client, empty_store
+
+__all__ = ["client", "empty_store"]

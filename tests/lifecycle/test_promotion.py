@@ -1,0 +1,124 @@
+"""Promotion through the registry: the same weights, a leak, other classes, and what a served model answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+
+from d2v.config import parse
+from d2v.errors import CheckpointError
+from d2v.finetuning.model import TunedModel
+from d2v.finetuning.tasks.classification import Classification, Multilabel
+from d2v.lifecycle.lineage import register_encoder_of
+from d2v.lifecycle.measuring import in_terms_of
+from d2v.lifecycle.promotion import Contest, promote
+from d2v.lifecycle.retraining import Plan
+from d2v.modalities import registry
+from d2v.modalities.vision.config import VisionRecipe
+from d2v.tracking import versions
+from d2v.training.tracker import NullTracker
+from tests.lifecycle.nights import CLASSES, RECIPE, add_pictures, one_night, picture
+
+VISION = registry.get("vision")
+
+
+@pytest.fixture
+def contest(client: MlflowClient, tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """One night's champions; the call promotes again and gives decision.json."""
+    source = tmp_path / "source"
+    add_pictures(source, "train", 16, 0)
+    add_pictures(source, "test", 60, 0)
+    with mlflow.start_run():
+        one_night(source, tmp_path)
+    recipe = parse(VisionRecipe, RECIPE | {"ingest": {"source": str(source)}})
+
+    def again() -> dict[str, Any]:
+        held_out = Plan.of(recipe).held_out(VISION, tmp_path / "prepared")
+        VISION.ingest(recipe.ingest, tmp_path / "corpus")
+        VISION.prepare(recipe.prepare, tmp_path / "corpus", tmp_path / "prepared")
+        promote(Contest(held_out, tmp_path / "corpus"), tmp_path / "promotion", NullTracker())
+        return cast(dict[str, Any], json.loads((tmp_path / "promotion" / "decision.json").read_text()))
+
+    return again
+
+
+def test_what_a_champion_is_and_what_it_says(contest: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
+    decisions = contest()
+    assert {one["outcome"] for one in decisions.values()} == {"nothing"}
+    assert "champion's weights" in decisions["d2v-vision"]["why"]
+    check_registered()
+    check_leak(contest, tmp_path)
+
+
+def check_registered() -> None:
+    for name, digest in (("d2v-vision", "encoder_sha256"), ("d2v-vision-tuned", "model_sha256")):
+        champion = versions.find(name, "champion")
+        facts = {digest, "data_fingerprint", "corpus_fingerprint", "recipe_digest", "git_commit", "run_id"}
+        assert facts <= champion.tags.keys()
+        card = MlflowClient().get_model_version(name, str(champion.number)).description
+        assert all(word in card for word in ("Data", "Quality", "Limits", "licence", champion.tags["data_fingerprint"]))
+        assert len(card) <= 5000
+    images = np.stack([picture(kind, 5) for kind in CLASSES])
+    answers = mlflow.pyfunc.load_model("models:/d2v-vision-tuned@champion").predict(images)
+    assert set(answers.tolist()) <= set(CLASSES)
+    assert answers.shape == (4,)
+
+
+def check_leak(contest: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
+    """The challenger was trained on what is now held out."""
+    MlflowClient().delete_registered_model_alias("d2v-vision", "champion")
+    source = tmp_path / "source"
+    moved = next((source / "train" / CLASSES[0]).iterdir())
+    moved.rename(source / "test" / CLASSES[0] / f"from-{moved.name}")
+    decision = contest()["d2v-vision"]
+    assert decision["outcome"] == "kept"
+    leak = decision["checks"][0]
+    assert (leak["challenger"], leak["passed"]) == ("1", False)
+    assert versions.find("d2v-vision", "champion") is None
+    report = (tmp_path / "promotion" / "report.md").read_text()
+    assert "| held-out items that it was trained on | 1 |" in report
+    assert (tmp_path / "promotion" / "report.html").is_file()
+
+
+def test_without_a_challenger_the_error_says_how_to_get_one(client: MlflowClient, tmp_path: Path) -> None:
+    recipe = parse(VisionRecipe, RECIPE | {"ingest": {"source": "nowhere"}})
+    contest = Contest(Plan.of(recipe).held_out(VISION, tmp_path), tmp_path)
+    with pytest.raises(CheckpointError, match="kedro run --pipeline=pretrain_vision"):
+        promote(contest, tmp_path, NullTracker())
+
+
+def tuned(task: Classification | Multilabel) -> TunedModel:
+    return cast(TunedModel, SimpleNamespace(task=task))
+
+
+def test_predictions_are_read_by_the_names_of_classes() -> None:
+    config = SimpleNamespace(metrics=())
+    model = tuned(Classification(cast(Any, config), ("cat", "dog", "gone")))
+    assert in_terms_of(("bird", "cat", "dog"), model, np.array([0, 1, 2])).tolist() == [1, 2, 5]
+    several = tuned(Multilabel(cast(Any, config), ("dog", "cat")))
+    scores = in_terms_of(("cat", "dog", "new"), several, np.array([[0.5, -1.0]]))
+    assert scores.tolist() == [[-1.0, 0.5, -1.0]]
+
+
+def test_an_encoder_of_other_data_is_registered_without_a_lineage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It may be measured on any data, but what it was trained on is then not what lies there."""
+    (tmp_path / "result.json").write_text('{"data_fingerprint": "of-then+start"}')
+    (tmp_path / "model_card.md").write_text("card")
+    (tmp_path / "metrics.json").write_text("{}")
+    modality = cast(Any, SimpleNamespace(name="vision", open=lambda folder: SimpleNamespace(fingerprint="of-now")))
+    noted = []
+    monkeypatch.setattr(
+        "d2v.lifecycle.lineage.registry.register_encoder", lambda *arguments, notes: noted.append(notes) or "1"
+    )
+    register_encoder_of(modality, tmp_path, tmp_path, tmp_path, tmp_path)
+    assert noted[0].lineage is None
