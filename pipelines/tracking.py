@@ -28,6 +28,8 @@ from pipelines.recipes import parse_all
 with warnings.catch_warnings(record=True):  # at its import MLflow asks kedro-mlflow's author for type hints
     from kedro_mlflow.framework.hooks import MlflowHook
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Otherwise MLflow's UI opens the experiment as one of language-model calls, with none of its curves in sight."""
 PLUGIN_KEYS = ("env", "tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "load_versions", "pipeline_names")
 
 
@@ -48,6 +50,10 @@ class TrackingHook(MlflowHook):
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{self._project / 'mlflow.db'}")
         self._recipes = parse_all(context.config_loader["parameters"])
         super().after_context_created(context)
+        if self._is_mlflow_enabled:
+            experiment = self.mlflow_config.tracking.experiment._experiment
+            for key in KIND.keys() - experiment.tags.keys():
+                MlflowClient().set_experiment_tag(experiment.experiment_id, key, KIND[key])
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:

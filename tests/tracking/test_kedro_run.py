@@ -73,6 +73,8 @@ def test_a_run_is_quiet_and_says_what_it_was(kedro: Command, store: MlflowClient
     assert run.data.params["ingest.source"] == "glyphs"
     assert run.data.params["ingest.options.count"] == "64"
     assert "ingest.test_fraction" in run.data.params, "defaults are part of what was run"
+    kind = store.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development", "the UI shows runs and curves, not traces of prompts"
     recipe = yaml.safe_load(Path(store.download_artifacts(run.info.run_id, "recipe/vision.yml")).read_text())
     assert recipe["vision"]["ingest"]["options"]["count"] == 64
 

@@ -25,14 +25,14 @@ from d2v.data.batch import Inputs
 from d2v.data.ingest import Rejected
 from d2v.errors import DataError
 from d2v.modalities import registry
-from d2v.modalities.speech import reading as speech_reading
+from d2v.modalities.requests import Limits
 from d2v.modalities.speech.config import RATE_HZ
-from d2v.modalities.text.tokenizer import PAD
-from d2v.modalities.vision import reading as vision_reading
-from d2v.modalities.vision.config import VisionIngestConfig
+from d2v.modalities.speech.serving import SIXTEEN_BIT
+from d2v.modalities.speech.serving import read_item as read_recording
+from d2v.modalities.vision.serving import read_item as read_image
 
-_IMAGES = VisionIngestConfig.model_validate({"source": "memory", "min_side_px": 1})
-_SIXTEEN_BIT = 32_768.0
+_LIMITS = Limits(item_bytes=2**40, pixels=100_000_000, seconds=1e9)
+"""Of one's own files; a picture above this is an attack or an error."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Kind:
 
     Attributes:
         is_one: whether something is one item and not several.
-        read: (item, its sample rate if it is an array of samples) -> what `Modality.to_inputs` takes one of.
+        read: (item, its sample rate if it is an array of samples) -> what `Modality.to_inputs` takes a list of.
         together: (items that were read, config.json) -> inputs.
     """
 
@@ -52,8 +52,8 @@ class Kind:
 
 def kind_of(modality: str) -> Kind:
     """What items of a modality are; of one that is not in the table above, what its `to_inputs` takes."""
-    plain = Kind(lambda given: False, lambda item, rate_hz: item, registry.get(modality).to_inputs)
-    return _KINDS.get(modality, plain)
+    is_one, read = _KINDS.get(modality, (lambda given: False, lambda item, rate_hz: item))
+    return Kind(is_one, read, registry.get(modality).to_inputs)
 
 
 def each(kind: Kind, given: Any) -> tuple[Iterable[Any], bool]:
@@ -88,19 +88,13 @@ def _read_image(item: Any, rate_hz: int) -> np.ndarray:
     if not isinstance(item, bytes | np.ndarray):
         raise DataError(f"{type(item).__name__} is no image: give a file, a PIL image or an array")
     try:
-        return vision_reading.decode(vision_reading.read_image(item, _IMAGES).data)
+        return read_image(item, _LIMITS)
     except Rejected as reason:
         raise DataError(f"an image cannot be used: {reason}. Leave it out, or give another one") from reason
 
 
 def _is_clear(image: Image.Image) -> bool:
     return "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBa")
-
-
-def _images(images: Sequence[np.ndarray], config: dict[str, Any]) -> Inputs:
-    """Images of any sizes."""
-    to_inputs = registry.get("vision").to_inputs
-    return Inputs(torch.cat([to_inputs(image[None], config).values for image in images]))
 
 
 # ------------------------------------------------------------------------------------------- recordings
@@ -113,27 +107,18 @@ def _is_recording(given: Any) -> bool:
 def _read_recording(item: Any, rate_hz: int) -> np.ndarray:
     """(samples,) at RATE_HZ."""
     if isinstance(item, str | Path):
-        data = _bytes(item)
-        if reason := speech_reading.cut_off(data):
-            raise DataError(f"{item} is cut off ({reason}): copy it again, or leave it out")
         try:
-            return speech_reading.decode(data)
-        except speech_reading.DECODE_ERRORS as error:
-            raise DataError(
-                f"{item} is no sound file that can be read ({error}): give WAV, FLAC, OGG or MP3"
-            ) from error
+            return read_recording(_bytes(item), _LIMITS)
+        except Rejected as reason:
+            raise DataError(f"{item} cannot be used: {reason}. Leave it out, or give another one") from reason
     wave = item.numpy(force=True) if isinstance(item, Tensor) else np.asarray(item)
     if rate_hz == RATE_HZ or wave.ndim != 1:
         return wave
     from torchaudio.functional import resample
 
     if wave.dtype == np.int16:
-        wave = wave / _SIXTEEN_BIT
+        wave = wave / SIXTEEN_BIT
     return resample(torch.from_numpy(wave.astype(np.float32)), rate_hz, RATE_HZ).numpy()
-
-
-def _recordings(waves: Sequence[np.ndarray], config: dict[str, Any]) -> Inputs:
-    return registry.get("speech").to_inputs(list(waves), config)
 
 
 def _bytes(path: str | Path) -> bytes:
@@ -150,20 +135,8 @@ def _is_text(given: Any) -> bool:
     return isinstance(given, str) or (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str))
 
 
-def _texts(texts: Sequence[Any], config: dict[str, Any]) -> Inputs:
-    """Single texts and pairs need one call each, as one array cannot hold both."""
-    if "tokenizer" not in config:
-        raise DataError("the model has no tokenizer: import it again with --tokenizer, or load it with tokenizer=")
-    to_inputs = registry.get("text").to_inputs
-    if len({isinstance(text, str) for text in texts}) == 1:
-        return to_inputs(list(texts), config)
-    parts = [to_inputs([text], config) for text in texts]
-    padded = torch.nn.utils.rnn.pad_sequence([part.values[0] for part in parts], True, float(PAD))
-    return Inputs(padded, torch.cat([part.lengths for part in parts if part.lengths is not None]))
-
-
-_KINDS = {
-    "vision": Kind(_is_image, _read_image, _images),
-    "speech": Kind(_is_recording, _read_recording, _recordings),
-    "text": Kind(_is_text, lambda item, rate_hz: item, _texts),
+_KINDS: dict[str, tuple[Callable[[Any], bool], Callable[[Any, int], Any]]] = {
+    "vision": (_is_image, _read_image),
+    "speech": (_is_recording, _read_recording),
+    "text": (_is_text, lambda item, rate_hz: item),
 }

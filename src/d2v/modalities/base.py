@@ -12,6 +12,7 @@ from torch import Tensor
 
 from d2v.config import Block, TrainConfig
 from d2v.data.batch import Batch, Inputs, SampleKeys
+from d2v.modalities.requests import Request
 
 if TYPE_CHECKING:
     from d2v.models.encoder import Encoder
@@ -178,13 +179,12 @@ class Modality:
         baseline_name: what the plain features are called in tables, such as "raw pixels".
         baseline_features: inputs -> (n, d) plain features that an encoder must beat.
         describe: data -> plain values that travel with a trained encoder: normalisation, class names.
-        example_request: config.json of an encoder -> raw items as a user sends them, for the model's signature.
+        request: what a served model is sent, and how one item of it is read.
         labelled: (data, the recipe's finetune block, the encoder's train block) -> the parts "train" and "test" for
             fine-tuning.
         check_fits: (data, config.json of an encoder to tune or to measure) -> None; raises ConfigError if the data was
             prepared for other encoders.
-        free_axes: axes of such a request along which requests may differ; the first is the number of items.
-        to_inputs: (raw items, config.json) -> model inputs; raises DataError for what does not fit.
+        to_inputs: (list of raw items, config.json) -> model inputs; raises DataError for what does not fit.
         to_pictures: (inputs, data) -> (n, height, width, 3) uint8 for people.
         picture_grid: T -> (rows, columns) of equal cells that tokens take in such a picture, row by row; the last row
             may have cells left over.
@@ -208,13 +208,12 @@ class Modality:
     baseline_name: str
     baseline_features: Callable[[Inputs], Tensor]
     describe: Callable[[Any], dict[str, Any]]
-    example_request: Callable[[dict[str, Any]], np.ndarray]
+    request: Request
     to_inputs: Callable[[Any, dict[str, Any]], Inputs]
     to_pictures: Callable[[Inputs, Any], np.ndarray]
     picture_grid: Callable[[int], tuple[int, int]]
     labelled: Callable[[Any, Any, Any], Mapping[str, LabelledPart]] | None = None
     check_fits: Callable[[Any, Mapping[str, Any]], None] | None = None
-    free_axes: tuple[int, ...] = (0,)
     pictures_per_row: int = 8
     packages: tuple[str, ...] = ()
     patches: Callable[[Any], Patches] | None = None

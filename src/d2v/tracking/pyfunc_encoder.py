@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
-
-BATCH_ITEMS = 64
 
 
 class EncoderModel(PythonModel):
-    """Raw items in, as the modality's `to_inputs` takes them; (n, width) float32 embeddings out."""
+    """A table in, with the columns of the modality's `request`; (n, width) float32 embeddings out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Rebuild the encoder from its config.json and safetensors."""
         from d2v.interchange.folder import load_encoder
         from d2v.modalities import registry
+        from d2v.modalities.requests import Limits
+        from d2v.tracking.requests import Requests
 
-        self.encoder, self.config = load_encoder(Path(context.artifacts["encoder"]))
-        self.modality = registry.get(self.config["modality"])
+        self.encoder, config = load_encoder(Path(context.artifacts["encoder"]))
+        self.requests = Requests(registry.get(config["modality"]), config, Limits.from_environment(os.environ))
 
     def predict(
-        self, context: PythonModelContext | None, model_input: np.ndarray, params: dict[str, Any] | None = None
+        self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> np.ndarray:
-        """Mean-pooled embeddings of a batch. Raises DataError for another shape or type."""
+        """Mean-pooled embeddings of a table's items. Raises RequestRefused for a table that cannot be read."""
         import torch
 
-        inputs = self.modality.to_inputs(model_input, self.config)
         with torch.inference_mode():
-            parts = [self.encoder.features(part.values, part.lengths) for part in inputs.split(BATCH_ITEMS)]
+            parts = [self.encoder.features(part.values, part.lengths) for part in self.requests.batches(model_input)]
         embeddings: np.ndarray = torch.cat(parts).float().numpy()
         return embeddings
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
+import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class TunedPredictor(PythonModel):
-    """Raw items in, as the modality's `to_inputs` takes them; one answer an item out."""
+    """A table in, with the columns of the modality's `request`; one answer an item out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Rebuild encoder and head from config.json and safetensors."""
         from d2v.finetuning.model import load_tuned
+        from d2v.modalities import registry
+        from d2v.modalities.requests import Limits
+        from d2v.tracking.requests import Requests
 
         self.model = load_tuned(Path(context.artifacts["model"]))
+        about = dict(self.model.about)
+        self.requests = Requests(registry.get(about["modality"]), about, Limits.from_environment(os.environ))
 
     def predict(
-        self, context: PythonModelContext | None, model_input: np.ndarray, params: dict[str, Any] | None = None
-    ) -> np.ndarray:
-        """Class names, texts or numbers. Raises DataError for another shape or type."""
+        self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[Any]:
+        """Class names, texts, numbers or {class: probability}. Raises RequestRefused for a table that cannot be
+        read."""
         from d2v.tracking.answers import answers
 
-        return answers(self.model, model_input)
+        return [one for part in self.requests.batches(model_input) for one in answers(self.model, part)]
 
 
 mlflow.models.set_model(TunedPredictor())

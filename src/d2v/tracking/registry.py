@@ -11,21 +11,25 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-from mlflow.models import ModelSignature, infer_signature
+import pandas as pd
+from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ColSpec, Schema, TensorSpec
 
 from d2v.data import fingerprint
 from d2v.errors import DataError
 from d2v.finetuning.model import HEAD, load_tuned
 from d2v.interchange.folder import CONFIG, ENCODER, read_config
 from d2v.modalities import registry
-from d2v.tracking.answers import answers
+from d2v.modalities.requests import Request
+from d2v.tracking.answers import schema_of
 from d2v.tracking.versions import LINEAGE
 
 ENCODER_DIGEST, TUNED_DIGEST = "encoder_sha256", "model_sha256"
-SERVING_PACKAGES = (*("fsspec", "mlflow", "numpy", "pillow", "pyarrow", "pydantic", "rich", "safetensors", "torch"),)
-TUNED_PACKAGES = ("deepspeed", "jiwer", "pandas", "scikit-learn", "scipy")
+SERVING_PACKAGES = (
+    *("fsspec", "mlflow", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "rich", "safetensors", "torch"),
+)
+TUNED_PACKAGES = ("deepspeed", "jiwer", "scikit-learn", "scipy")
 DESCRIPTION_CHARACTERS = 5000
 """The most that every registry store keeps."""
 
@@ -159,22 +163,19 @@ def _shortened(card: str) -> str:
 
 
 def _log_encoder(name: str, folder: Path, notes: Notes) -> str:
-    config = json.loads((folder / CONFIG).read_text())
-    width = int(config["recipe"]["encoder"]["width"])
-    return _log(name, "encoder", folder, np.zeros((1, width), dtype=np.float32), SERVING_PACKAGES, notes)
+    width = int(read_config(folder)["recipe"]["encoder"]["width"])
+    answers = Schema([TensorSpec(np.dtype(np.float32), (-1, width))])
+    return _log(name, "encoder", folder, answers, SERVING_PACKAGES, notes)
 
 
 def _log_tuned(name: str, folder: Path, notes: Notes) -> str:
-    model = load_tuned(folder)
-    example = registry.get(model.about["modality"]).example_request(dict(model.about))
-    return _log(name, "model", folder, answers(model, example), SERVING_PACKAGES + TUNED_PACKAGES, notes)
+    return _log(name, "model", folder, schema_of(load_tuned(folder).task), SERVING_PACKAGES + TUNED_PACKAGES, notes)
 
 
-def _log(name: str, kind: str, folder: Path, answer: np.ndarray, packages: tuple[str, ...], notes: Notes) -> str:
+def _log(name: str, kind: str, folder: Path, answers: Schema, packages: tuple[str, ...], notes: Notes) -> str:
     """A new version that answers requests."""
     config = read_config(folder)
     modality = registry.get(config["modality"])
-    example = modality.example_request(config)
     files = {kind: str(folder)} | ({LINEAGE: str(notes.lineage)} if notes.lineage else {})
     code = {"encoder": "pyfunc_encoder.py", "model": "pyfunc_tuned.py"}[kind]
     logged = mlflow.pyfunc.log_model(
@@ -182,20 +183,19 @@ def _log(name: str, kind: str, folder: Path, answer: np.ndarray, packages: tuple
         python_model=str(Path(__file__).with_name(code)),
         artifacts=files,
         code_paths=[str(Path(__file__).parents[1])],
-        signature=_signature(example, modality.free_axes, answer),
-        input_example=example,
+        signature=ModelSignature(_schema_of(modality.request), answers),
+        input_example=pd.DataFrame([modality.request.example(config)]),
         pip_requirements=pinned(packages + modality.packages),
         registered_model_name=name,
     )
     return str(logged.registered_model_version)
 
 
-def _signature(example: np.ndarray, free_axes: tuple[int, ...], answer: np.ndarray) -> ModelSignature:
-    """Requests like the example, of any size along the free axes; one answer an item."""
-    inferred = infer_signature(example, answer)
-    shape = tuple(-1 if axis in free_axes else size for axis, size in enumerate(example.shape))
-    (request,) = inferred.inputs.inputs
-    return ModelSignature(Schema([TensorSpec(request.type, shape)]), inferred.outputs)
+def _schema_of(request: Request) -> Schema:
+    """Columns of text. Files are base64 in them, and no column is required: `d2v.tracking.requests` checks them. A
+    `binary` column MLflow would decode on its own, and a required one it would miss on its own, and say neither which
+    item is wrong nor what to send."""
+    return Schema([ColSpec("string", column, required=False) for column in request.columns])
 
 
 def pinned(packages: tuple[str, ...]) -> list[str]:

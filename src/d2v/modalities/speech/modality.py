@@ -11,7 +11,7 @@ from d2v.modalities.speech.ingestion import ingest
 from d2v.modalities.speech.labelled import labelled
 from d2v.modalities.speech.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.speech.preparation import prepare
-from d2v.modalities.speech.serving import example_request, to_inputs
+from d2v.modalities.speech.serving import REQUEST, to_inputs
 
 SPEECH = Modality(
     name="speech",
@@ -27,11 +27,10 @@ SPEECH = Modality(
     baseline_name="log-mel statistics",
     baseline_features=baseline_features,
     describe=describe,
-    example_request=example_request,
+    request=REQUEST,
     to_inputs=to_inputs,
     to_pictures=to_pictures,
     picture_grid=picture_grid,
-    free_axes=(0, 1),
     pictures_per_row=4,
     packages=("soundfile", "torchaudio"),
     frames=frames,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,35 @@ import torch
 
 from d2v.data.batch import Inputs
 from d2v.errors import DataError
-from d2v.modalities.speech.config import RATE_HZ, SpeechEncoderConfig
+from d2v.modalities.requests import Limits, Request, file_in, refusing
+from d2v.modalities.speech.config import RATE_HZ, SpeechEncoderConfig, SpeechIngestConfig
 from d2v.modalities.speech.data import VARIANCE_EPS, side_by_side
+from d2v.modalities.speech.reading import decode, read_recording, to_flac
 
+COLUMN = "recording"
 SIXTEEN_BIT = 32_768.0
 
 
-def example_request(config: dict[str, Any]) -> np.ndarray:
-    """A valid request for an encoder: one silent second (1, 16000) float32. `config` is its config.json."""
-    return np.zeros((1, RATE_HZ), dtype=np.float32)
+def read_item(data: bytes, limits: Limits) -> np.ndarray:
+    """A recording (samples,) float32 at RATE_HZ. What ingest would leave out only for training (silence, clipping) is
+    read.
+
+    Args:
+        data: a sound file.
+        limits: its bytes and seconds.
+
+    Raises:
+        Rejected: with the reason.
+    """
+    config = SpeechIngestConfig(
+        source="memory",
+        max_item_bytes=limits.item_bytes,
+        min_seconds=1e-5,
+        max_seconds=limits.seconds,
+        silence_peak=0.0,
+        max_clipped=1.0,
+    )
+    return decode(read_recording(data, config).data)
 
 
 def to_inputs(recordings: np.ndarray | Sequence[np.ndarray], config: dict[str, Any]) -> Inputs:
@@ -56,3 +77,17 @@ def _normalised(wave: np.ndarray, least: int) -> np.ndarray:
         raise DataError("a recording has values that are not finite: remove it, or read it again")
     exact = wave.astype(np.float64)
     return ((exact - exact.mean()) / np.sqrt(exact.var() + VARIANCE_EPS)).astype(np.float32)
+
+
+def _example(config: dict[str, Any]) -> dict[str, str]:
+    """A silent second."""
+    return {COLUMN: base64.b64encode(to_flac(np.zeros(RATE_HZ, np.int16), RATE_HZ)).decode()}
+
+
+def _read(cells: Mapping[str, Any], limits: Limits) -> np.ndarray:
+    with refusing("recording"):
+        return read_item(file_in(cells[COLUMN]), limits)
+
+
+REQUEST = Request((COLUMN,), _example, _read)
+"""Recordings as sound files of any rate: WAV, FLAC, OGG, MP3, AIFF, AU."""

@@ -10,7 +10,7 @@ from d2v.modalities.text.ingestion import ingest
 from d2v.modalities.text.labelled import check_fits, labelled
 from d2v.modalities.text.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.text.preparation import prepare
-from d2v.modalities.text.serving import example_request, to_inputs
+from d2v.modalities.text.serving import REQUEST, to_inputs
 from d2v.modalities.text.vocabulary import vocabulary
 
 TEXT = Modality(
@@ -27,7 +27,7 @@ TEXT = Modality(
     baseline_name="bag of words",
     baseline_features=baseline_features,
     describe=describe,
-    example_request=example_request,
+    request=REQUEST,
     to_inputs=to_inputs,
     to_pictures=to_pictures,
     picture_grid=picture_grid,

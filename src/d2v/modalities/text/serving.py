@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,38 +11,46 @@ import torch
 
 from d2v.data.batch import Inputs
 from d2v.errors import DataError
+from d2v.modalities.requests import Limits, Request, named
 from d2v.modalities.text.tokenizer import PAD, TextTokenizer, encode_items
 
-
-def example_request(config: dict[str, Any]) -> np.ndarray:
-    """A valid request for any text encoder: one sentence, (1,) objects of the type str."""
-    return np.array(["A sentence, as it is written."], dtype=object)
+COLUMNS = ("text", "second")
 
 
 def to_inputs(texts: Any, config: dict[str, Any]) -> Inputs:
     """Sentences as `<s> A </s>`, pairs as `<s> A </s> </s> B </s>`, cut to the encoder's positions.
 
     Args:
-        texts: n strings, or n pairs of strings as (n, 2): a list or an array.
+        texts: n strings, pairs of strings, or some of both; a list or an array, also (n, 1) or (n, 2).
         config: the encoder's config.json: its tokenizer and number of positions.
 
     Returns:
         values (n, T) int64 with T the longest item's tokens, and lengths (n,) int64.
 
     Raises:
-        DataError: anything that is not such strings.
+        DataError: anything that is not such strings, or an encoder without a tokenizer.
     """
-    items = np.asarray(texts, dtype=object)
-    if items.ndim == 2 and items.shape[1] == 1:  # one column of a table
-        items = items[:, 0]
-    if not (items.ndim == 1 or (items.ndim == 2 and items.shape[1] == 2)):
-        raise DataError(f"texts have the shape {items.shape}: give a list of strings, or of pairs of strings")
-    wrong = [type(one).__name__ for one in items.flat if not isinstance(one, str)]
-    if wrong:
-        raise DataError(f"a text is of the type {wrong[0]}: give strings, or pairs of strings")
-    firsts, seconds = (items, [None] * len(items)) if items.ndim == 1 else (items[:, 0], items[:, 1])
+    if "tokenizer" not in config:
+        raise DataError("the model has no tokenizer: import it again with --tokenizer, or load it with tokenizer=")
+    items = texts.tolist() if isinstance(texts, np.ndarray) else texts
+    if not isinstance(items, list | tuple):
+        raise DataError("texts have the shape (): give a list of strings, or of pairs of strings")
+    pairs = [_pair(item) for item in items]
     longest = int(config["recipe"]["encoder"]["max_tokens"])
-    return pad(encode_items(_tokenizer(config["tokenizer"]), list(firsts), list(seconds), longest))
+    firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+    return pad(encode_items(_tokenizer(config["tokenizer"]), firsts, seconds, longest))
+
+
+def _pair(item: Any) -> tuple[str, str | None]:
+    parts = list(item) if isinstance(item, list | tuple | np.ndarray) else [item]
+    if len(parts) not in (1, 2):
+        raise DataError(f"an item has the shape ({len(parts)},): give a string, or a pair of strings")
+    for part in parts:
+        if not isinstance(part, str):
+            raise DataError(f"a text is of the type {type(part).__name__}: give strings, or pairs of strings")
+        if not part.isascii() and any("\ud800" <= character <= "\udfff" for character in part):
+            raise DataError("a text has half a character (a lone surrogate), which is no Unicode: repair it")
+    return parts[0], parts[1] if len(parts) == 2 else None
 
 
 def pad(items: list[np.ndarray]) -> Inputs:
@@ -56,3 +65,23 @@ def pad(items: list[np.ndarray]) -> Inputs:
 @functools.lru_cache(maxsize=4)
 def _tokenizer(text: str) -> TextTokenizer:
     return TextTokenizer.from_json(text)
+
+
+def _read(cells: Mapping[str, Any], limits: Limits) -> str | tuple[str, str]:
+    """A string, or a pair where there is a second."""
+    first, second = (cells.get(column) for column in COLUMNS)
+    given = (first,) if second is None else (first, second)
+    for column, text in zip(COLUMNS, given, strict=False):
+        if not isinstance(text, str):
+            raise DataError(f"its {column} is {named(text)}: send a string")
+    characters = sum(len(text) for text in given)
+    if characters > limits.characters:
+        raise DataError(
+            f"it has {characters:,} characters, above max_characters {limits.characters:,}: send less, for an encoder "
+            "cuts what is longer than its positions"
+        )
+    return first if second is None else (first, second)
+
+
+REQUEST = Request(COLUMNS, lambda config: {COLUMNS[0]: "A sentence, as it is written."}, _read)
+"""Texts, or pairs of them."""

@@ -11,7 +11,7 @@ from d2v.modalities.vision.labelled import labelled
 from d2v.modalities.vision.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.vision.patches import patches
 from d2v.modalities.vision.preparation import prepare
-from d2v.modalities.vision.serving import example_request, to_inputs
+from d2v.modalities.vision.serving import REQUEST, to_inputs
 
 VISION = Modality(
     name="vision",
@@ -27,11 +27,10 @@ VISION = Modality(
     baseline_name="raw pixels",
     baseline_features=baseline_features,
     describe=describe,
-    example_request=example_request,
+    request=REQUEST,
     to_inputs=to_inputs,
     to_pictures=to_pictures,
     picture_grid=picture_grid,
-    free_axes=(0, 1, 2),
     packages=("torchvision",),
     patches=patches,
     labelled=labelled,

@@ -1,0 +1,103 @@
+"""What people send to a served model: a table with a row an item, and files in it as base64."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+from d2v.data.ingest import Rejected
+from d2v.errors import ConfigError, DataError
+
+PREFIX = "D2V_SERVE_MAX_"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a request may hold.
+
+    Attributes:
+        items: rows of the table.
+        item_bytes: of one file.
+        pixels: width x height of an image.
+        seconds: of a recording.
+        characters: of a text, or of a pair together.
+    """
+
+    items: int = 128
+    item_bytes: int = 20 * 2**20
+    pixels: int = 50_000_000
+    seconds: float = 60.0
+    characters: int = 100_000
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Limits:
+        """The limits above, or what D2V_SERVE_MAX_ITEMS, D2V_SERVE_MAX_ITEM_BYTES and so on say.
+
+        Raises:
+            ConfigError: a variable is no number above 0.
+        """
+        texts = {field.name: environment.get(PREFIX + field.name.upper()) for field in fields(cls)}
+        return cls(**{name: _number(name, text) for name, text in texts.items() if text is not None})
+
+
+def _number(name: str, text: str) -> Any:
+    kind = type(getattr(Limits, name))
+    try:
+        number = kind(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        example = getattr(Limits, name)
+        raise ConfigError(f"{PREFIX}{name.upper()}={text!r} is no limit: set it to a number above 0, such as {example}")
+    return number
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a served model is asked about items of a modality.
+
+    Attributes:
+        columns: of the table, all of text. The first must be there; cells of the others may be empty.
+        example: config.json of an encoder -> the cells of one item, by column.
+        read: (cells of one item by column, None where one is empty; limits) -> one of what `Modality.to_inputs` takes a
+            list of. Raises DataError; the message ends with what to send instead.
+    """
+
+    columns: tuple[str, ...]
+    example: Callable[[dict[str, Any]], dict[str, str]]
+    read: Callable[[Mapping[str, Any], Limits], Any]
+
+
+def file_in(cell: Any) -> bytes:
+    """The bytes of a file: given as they are, as Python and Parquet do, or as base64, as JSON and CSV do.
+
+    Raises:
+        DataError: neither of them.
+    """
+    if isinstance(cell, str):
+        try:
+            return base64.b64decode("".join(cell.split()), validate=True)
+        except ValueError as error:
+            raise DataError("it is not base64: send the base64 of a file's bytes") from error
+    if isinstance(cell, bytes):
+        return cell
+    raise DataError(f"it is {named(cell)}: send the base64 of a file's bytes")
+
+
+def named(cell: Any) -> str:
+    """What a cell holds that does not hold what it should."""
+    return "empty" if cell is None else f"of the type {type(cell).__name__}"
+
+
+@contextmanager
+def refusing(noun: str) -> Iterator[None]:
+    """What a reader rejects is refused, with what to do."""
+    try:
+        yield
+    except Rejected as reason:
+        raise DataError(
+            f"{reason}: send another {noun}, or have the limits of the server raised ({PREFIX}...)"
+        ) from reason

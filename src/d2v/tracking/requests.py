@@ -1,0 +1,92 @@
+"""From what a served model is sent to its inputs, or to a refusal that says what to send instead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+
+from d2v.data.batch import Inputs
+from d2v.errors import DataError
+from d2v.modalities.base import Modality
+from d2v.modalities.requests import Limits
+
+BATCH_ITEMS = 8
+"""Decoded and computed at a time, so that a request of many long recordings takes the memory of these."""
+
+
+class RequestRefused(MlflowException):
+    """A request that cannot be answered: HTTP status 400. Its body is the reason alone, where MLflow would put the
+    whole request before it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, error_code=INVALID_PARAMETER_VALUE)
+        self.reason = reason
+
+    def serialize_as_json(self) -> str:
+        """The body of the response."""
+        return json.dumps({"error_code": self.error_code, "message": self.reason})
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Reads the requests to one model.
+
+    Attributes:
+        modality: what its items are.
+        config: its config.json.
+        limits: of a request.
+    """
+
+    modality: Modality
+    config: dict[str, Any]
+    limits: Limits
+
+    def batches(self, table: pd.DataFrame) -> Iterator[Inputs]:
+        """The table's items in order, a few at a time.
+
+        Raises:
+            RequestRefused: an item that cannot be used, with its number from 0; too many items, or none.
+        """
+        self._check(table)
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        for start in range(0, len(rows), BATCH_ITEMS):
+            batch = enumerate(rows[start : start + BATCH_ITEMS], start)
+            yield self._together({number: self._read(number, row) for number, row in batch})
+
+    def _check(self, table: pd.DataFrame) -> None:
+        first = self.modality.request.columns[0]
+        if first not in table or table.empty:
+            raise RequestRefused(
+                f'The request has no items, or no column "{first}": send {{"dataframe_records": [{{"{first}": ...}}]}}'
+            )
+        if len(table) > self.limits.items:
+            raise RequestRefused(
+                f"The request has {len(table):,} items, above max_items {self.limits.items:,}: send it in parts"
+            )
+
+    def _read(self, number: int, row: Mapping[Any, Any]) -> Any:
+        with _numbered(number):
+            return self.modality.request.read(row, self.limits)
+
+    def _together(self, items: Mapping[int, Any]) -> Inputs:
+        try:
+            return self.modality.to_inputs(list(items.values()), self.config)
+        except DataError:
+            for number, item in items.items():  # which of them is it?
+                with _numbered(number):
+                    self.modality.to_inputs([item], self.config)
+            raise
+
+
+@contextmanager
+def _numbered(number: int) -> Iterator[None]:
+    try:
+        yield
+    except DataError as reason:
+        raise RequestRefused(f"Item {number} (from 0) cannot be used: {reason}") from reason
