@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from d2v.config import parse
+from d2v.data.disk import write_json
 from d2v.errors import CheckpointError
 from d2v.lifecycle.items import Items, items_of, leaked, new_content, new_rows, read_items
+from d2v.lifecycle.lineage import was_made_of
 from d2v.lifecycle.views import as_known_by, some_items
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
@@ -57,6 +59,17 @@ def test_a_held_out_item_that_was_trained_on_is_a_leak(corpus: Path, tmp_path: P
     moved = next((source / "train" / CLASSES[0]).iterdir())
     moved.rename(source / "test" / CLASSES[0] / f"from-{moved.name}")
     assert leaked(items_of(ingested(source, corpus)), trained_on) == 1
+
+
+def test_a_run_is_of_the_corpus_that_was_prepared_for_it(corpus: Path, tmp_path: Path) -> None:
+    prepared, run = tmp_path / "prepared", tmp_path / "run"
+    VISION.prepare(parse(VisionRecipe, RECIPE).prepare, corpus, prepared)
+    data = VISION.open(prepared)
+    run.mkdir()
+    write_json(run / "result.json", {"recipe": {}, "data_fingerprint": data.fingerprint})
+    assert was_made_of(corpus, data, run)
+    add_pictures(tmp_path / "source", "train", 4, 12)
+    assert not was_made_of(ingested(tmp_path / "source", corpus), data, run), "its items are no longer known"
 
 
 def test_items_come_back_from_their_file(corpus: Path, tmp_path: Path) -> None:

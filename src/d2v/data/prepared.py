@@ -123,7 +123,7 @@ def bring_up_to_date(
         summary: one line on such a description, for people.
 
     Returns:
-        The contents of `prepared.json`: what `build` gave, with its `fingerprint`.
+        The contents of `prepared.json`: what `build` gave, with its own and its corpus's fingerprint.
 
     Raises:
         DataError: there is no finished corpus, nothing to train on, or the disk is full.
@@ -139,7 +139,7 @@ def bring_up_to_date(
     shutil.rmtree(partial, ignore_errors=True)
     with full_disk_named(out, DataError, "The corpus and the earlier prepared data are untouched."):
         partial.mkdir(parents=True)
-        content = {**build(opened, partial), "fingerprint": identity}
+        content = {**build(opened, partial), "corpus_fingerprint": opened.fingerprint, "fingerprint": identity}
         write_json(partial / PREPARED, content)
         swap_in(partial, out)
     say(f"prepare: {summary(content)}")
@@ -176,6 +176,11 @@ class PreparedFolder:
     def fingerprint(self) -> str:
         """Hash of the corpus and of all that shaped the preparation."""
         return str(self.about["fingerprint"])
+
+    @property
+    def corpus_fingerprint(self) -> str:
+        """Hash of the corpus."""
+        return str(self.about["corpus_fingerprint"])
 
     @property
     def num_train(self) -> int:

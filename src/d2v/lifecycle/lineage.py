@@ -40,7 +40,7 @@ def register_encoder_of(modality: Modality, corpus: Path, prepared: Path, run_fo
     data, card = modality.open(prepared), (report / CARD).read_text()
     with tempfile.TemporaryDirectory() as scratch:
         notes = registry.Notes(card)
-        if _made_of(data, run_folder):
+        if was_made_of(corpus, data, run_folder):
             encoder, about = load_encoder(run_folder / "encoder")
             recipe = parse(modality.train_config, about["recipe"], at="recipe")
             notes = _notes(Path(scratch), corpus, data, card)
@@ -71,17 +71,18 @@ def register_tuned_of(
     result = resume.finished_result(tuned) or {}
     card = write_tuned_card(report / CARD, modality.name, config, source, figures, result).read_text()
     with tempfile.TemporaryDirectory() as scratch:
-        notes = _notes(Path(scratch), corpus, data, card) if _made_of(data, tuned) else registry.Notes(card)
+        notes = _notes(Path(scratch), corpus, data, card) if was_made_of(corpus, data, tuned) else registry.Notes(card)
         version = registry.register_tuned(modality.name, tuned / "model", figures, notes=notes)
     say(f"register: {registry.tuned_name(modality.name)} version {version} is the challenger")
     return version
 
 
-def _made_of(data: Any, run_folder: Path) -> bool:
-    """Whether a run was trained on these prepared data: it may be measured on others, and its lineage is then not
-    known."""
+def was_made_of(corpus: Path, data: Any, run_folder: Path) -> bool:
+    """Whether a run was trained on these prepared data, and these on this corpus: it may be measured on others, or the
+    corpus may have grown since, and its lineage is then not known."""
     result = resume.finished_result(run_folder) or {}
-    return result.get("data_fingerprint", "").partition("+")[0] == data.fingerprint
+    trained_on = result.get("data_fingerprint", "").partition("+")[0]
+    return trained_on == data.fingerprint and data.corpus_fingerprint == Corpus(corpus).fingerprint
 
 
 def _notes(scratch: Path, corpus: Path, data: Any, card: str) -> registry.Notes:

@@ -76,6 +76,11 @@ class PreparedData(Protocol):
         ...
 
     @property
+    def corpus_fingerprint(self) -> str:
+        """Hash of the corpus that was prepared."""
+        ...
+
+    @property
     def num_train(self) -> int:
         """Items for pretraining."""
         ...

@@ -39,9 +39,15 @@ def summarise(
         f"flops       {flops / samples:.3g} per sample ({_shares(objective)}), {flops:.3g} in all",
         f"memory      {_state_bytes(objective, engine) / 1e6:,.0f} MB a rank for weights, gradients and moments",
         f"device      {device}, {engine.precision} ({reason})",
-        f"start       {'from nothing' if update == 0 else f'resumed after update {update:,}'}",
+        f"start       {_start(recipe) if update == 0 else f'resumed after update {update:,}'}",
     ]
     return [f"train: {line}" for line in lines]
+
+
+def _start(recipe: RunConfig) -> str:
+    """What a fresh run's weights are."""
+    start = getattr(recipe, "start", None)
+    return "from nothing" if start in (None, "scratch") else f"from {start}"
 
 
 def _visible(objective: Objective) -> str:
