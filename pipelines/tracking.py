@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import socket
 import subprocess
@@ -18,8 +19,11 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
 from mlflow.tracking import MlflowClient
 
+from d2v.data.prepared import PREPARED
 from d2v.errors import Interrupted
 from d2v.tracking.mlflow_tracker import MlflowTracker
 from d2v.training.tracker import NullTracker, Tracker
@@ -30,6 +34,8 @@ with warnings.catch_warnings(record=True):  # at its import MLflow asks kedro-ml
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Otherwise MLflow's UI opens the experiment as one of language-model calls, with none of its curves in sight."""
+DIGEST_CHARACTERS = 36
+"""The most that MLflow keeps of a data set's digest."""
 PLUGIN_KEYS = ("env", "tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "load_versions", "pipeline_names")
 
 
@@ -60,6 +66,7 @@ class TrackingHook(MlflowHook):
         """Open the run with its tags, the resolved recipes, and the blocks that its nodes take as flat parameters:
         `train.optimizer.lr`, whatever the modality. Where there are several, each has a run of its own below it."""
         kept = {key: run_params.get(key) for key in PLUGIN_KEYS}
+        kept["pipeline_names"] = sorted(kept["pipeline_names"] or [])  # Kedro's order, and so the run's name, is random
         super().before_pipeline_run(run_params=kept, pipeline=pipeline, catalog=catalog)
         atexit.register(self._close_interrupted)
         if not self._is_mlflow_enabled:
@@ -101,8 +108,13 @@ class TrackingHook(MlflowHook):
     def before_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
         """Let the plugin log no parameters: all are there since the run began, defaults included."""
         super().before_node_run(node=node, catalog=catalog, inputs={}, is_async=is_async)
-        if self._is_mlflow_enabled and self._several and node.namespace:
+        if not self._is_mlflow_enabled:
+            return
+        if self._several and node.namespace:
             self._enter_child(node.namespace)
+        for name, folder in inputs.items():
+            if name.endswith(".prepared"):
+                log_data(Path(folder), context=node.short_name)
 
     @hook_impl
     def after_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
@@ -125,6 +137,14 @@ class TrackingHook(MlflowHook):
         exit, before MLflow's own handler would mark the run as finished."""
         while mlflow.active_run() and not self._already_active_mlflow:
             mlflow.end_run("KILLED")
+
+
+def log_data(prepared: Path, context: str) -> None:
+    """Name a prepared folder as a data set of the active run, by its fingerprint."""
+    about = json.loads((prepared / PREPARED).read_text())
+    source = resolve_dataset_source(str(prepared))
+    data = MetaDataset(source, name=prepared.name, digest=about["fingerprint"][:DIGEST_CHARACTERS])
+    mlflow.log_input(data, context=context)
 
 
 def _steps(pipeline: Pipeline, modality: str) -> list[str]:
