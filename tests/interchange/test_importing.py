@@ -13,6 +13,7 @@ from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.interchange.folder import load_encoder
 from d2v.interchange.importing import import_into
 from d2v.modalities import registry
+from d2v.modalities.requests import Limits
 from d2v.modalities.text.tokenizer import train_tokenizer
 from tests.interchange import encoders
 
@@ -32,9 +33,10 @@ def test_import_then_export(shared_goldens, tmp_path):
     assert "teacher: yes" in told
     assert "decoder.layers.0.conv.weight" in told
     encoder, config = load_encoder(tmp_path / "encoder")
-    request = registry.get("vision").example_request(config)
+    request = registry.get("vision").request
+    image = request.read(request.example(config), Limits())
     with torch.no_grad():
-        features = encoder.features(registry.get("vision").to_inputs(request, config).values)
+        features = encoder.features(registry.get("vision").to_inputs([image], config).values)
     assert features.shape == (1, 32)
     assert torch.isfinite(features).all()
     told = d2v("export", tmp_path / "encoder", tmp_path / "out", "--format", "hf")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
 from d2v.config import parse
 from d2v.errors import DataError
@@ -42,6 +45,12 @@ def save(folder: Path, seed: int) -> Path:
     return folder
 
 
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return save(tmp_path / "encoder", seed=0)
@@ -70,7 +79,8 @@ def test_the_registered_model_is_the_encoder(client: MlflowClient, folder: Path)
     with mlflow.start_run():
         register_encoder("vision", folder, {})
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-    served = mlflow.pyfunc.load_model("models:/d2v-vision@challenger").predict(images)
+    files = pd.DataFrame({"image": [png(image) for image in images]})
+    served = mlflow.pyfunc.load_model("models:/d2v-vision@challenger").predict(files)
     encoder, _ = load_encoder(folder)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255.0
     with torch.no_grad():
@@ -81,12 +91,15 @@ def test_the_registered_model_is_the_encoder(client: MlflowClient, folder: Path)
 def test_inputs_of_other_sizes_and_types_mean_the_same() -> None:
     config = {"recipe": RECIPE, "mean": MEAN, "std": STD}
     grey = np.full((1, 40, 24, 3), 128, dtype=np.uint8)
+    two = to_inputs([grey[0], grey[0, :20]], config).values
+    assert two.shape == (2, 3, 16, 16)
+    np.testing.assert_allclose(two[1:], to_inputs(grey[:, :20], config).values)
     as_bytes, as_floats = to_inputs(grey, config).values, to_inputs(grey / 255.0, config).values
     assert as_bytes.shape == (1, 3, 16, 16)
     np.testing.assert_allclose(as_bytes, as_floats, atol=1e-6)
 
 
-@pytest.mark.parametrize("images", [np.zeros((4, 4, 3)), np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 3), np.int64)])
+@pytest.mark.parametrize("images", [np.zeros((4, 4, 3)), np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 3), np.int64), []])
 def test_other_inputs_are_refused_by_name(images: np.ndarray) -> None:
     with pytest.raises(DataError, match="give"):
         to_inputs(images, {"recipe": RECIPE, "mean": MEAN, "std": STD})

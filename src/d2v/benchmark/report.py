@@ -79,8 +79,8 @@ def _section(one: Outcome) -> list[Part]:
     seeds = max(cost.seed for cost in one.costs) + 1
     about = (
         f"Data {one.facts.data}, an encoder of {one.facts.parameters / 1e6:,.2f} million parameters, {seeds} "
-        f"pretraining seed(s), task {one.task}, on {one.device}. The objectives share code, encoder, data and number "
-        "of updates; what a baseline does not change is the recipe's, and not tuned for it."
+        f"pretraining seed(s), task {one.task}, on {one.device}. The objectives share code, encoder and data; their "
+        "budgets are in the table of costs. What a baseline does not change is the recipe's, and not tuned for it."
     )
     parts: list[Part] = [Heading(f"{name}: the task"), about, *efficiency_parts(name, one.findings)]
     parts += [Heading(f"{name}: published figures"), *_published(one)]

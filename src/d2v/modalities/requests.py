@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -29,7 +30,7 @@ class Limits:
     items: int = 128
     item_bytes: int = 20 * 2**20
     pixels: int = 50_000_000
-    seconds: float = 60.0
+    seconds: float = 40.0
     characters: int = 100_000
 
     @classmethod
@@ -44,14 +45,13 @@ class Limits:
 
 
 def _number(name: str, text: str) -> Any:
-    kind = type(getattr(Limits, name))
+    default = getattr(Limits, name)
     try:
-        number = kind(text)
+        number = type(default)(text)
     except ValueError:
         number = 0
     if not 0 < number < float("inf"):
-        example = getattr(Limits, name)
-        raise ConfigError(f"{PREFIX}{name.upper()}={text!r} is no limit: set it to a number above 0, such as {example}")
+        raise ConfigError(f"{PREFIX}{name.upper()}={text!r} is no limit: set it to a number above 0, such as {default}")
     return number
 
 
@@ -98,6 +98,11 @@ def refusing(noun: str) -> Iterator[None]:
     try:
         yield
     except Rejected as reason:
-        raise DataError(
-            f"{reason}: send another {noun}, or have the limits of the server raised ({PREFIX}...)"
-        ) from reason
+        limit = re.search(r"\bmax_(\w+)", str(reason))
+        fix = f"send another {noun}" if limit is None else f"send a smaller {noun}, or {higher(limit[1])}"
+        raise DataError(f"{reason}: {fix}") from reason
+
+
+def higher(limit: str) -> str:
+    """What a server's owner can do about one of the limits."""
+    return f"have the server started with a higher {PREFIX}{limit.upper()}"

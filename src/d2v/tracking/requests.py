@@ -14,9 +14,9 @@ from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from d2v.data.batch import Inputs
 from d2v.errors import DataError
 from d2v.modalities.base import Modality
-from d2v.modalities.requests import Limits
+from d2v.modalities.requests import Limits, higher
 
-BATCH_ITEMS = 8
+BATCH_ITEMS = 4
 """Decoded and computed at a time, so that a request of many long recordings takes the memory of these."""
 
 
@@ -67,7 +67,8 @@ class Requests:
             )
         if len(table) > self.limits.items:
             raise RequestRefused(
-                f"The request has {len(table):,} items, above max_items {self.limits.items:,}: send it in parts"
+                f"The request has {len(table):,} items, above max_items {self.limits.items:,}: send it in parts, or "
+                f"{higher('items')}"
             )
 
     def _read(self, number: int, row: Mapping[Any, Any]) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from d2v.errors import CheckpointError, DataError
 from d2v.interchange.folder import TEACHER, load_encoder, read_config, save_encoder, teacher_weights
+from d2v.modalities.requests import Limits
 from d2v.objectives.base import Objective
 from tests.modalities.contract.subject import Subject, differing, train_step
 
@@ -46,11 +47,18 @@ def requests_become_inputs(subject: Subject) -> None:
     """An encoder's own config.json is enough to feed it."""
     save_encoder(subject.folder / "served", subject.build(), subject.modality.name, subject.recipe, _about(subject))
     encoder, config = load_encoder(subject.folder / "served")
-    request = np.asarray(subject.modality.example_request(config))
-    inputs = subject.modality.to_inputs(request, config)
+    request = subject.modality.request
+    cells = request.example(config)
+    assert json.loads(json.dumps(cells)) == cells, "an example can be sent as it is"
+    assert request.columns[0] in cells
+    assert cells.keys() <= {*request.columns}
+    items = [request.read(cells, Limits()) for _ in range(2)]
+    inputs = subject.modality.to_inputs(items, config)
     features = encoder.features(inputs.values, inputs.lengths)
-    assert features.shape == (len(request), encoder.width)
+    assert features.shape == (2, encoder.width)
     assert torch.isfinite(features).all()
+    with pytest.raises(DataError, match="send"):
+        request.read(dict.fromkeys(request.columns), Limits())
     with pytest.raises(DataError):
         subject.modality.to_inputs(np.zeros((1,) * 6, dtype=complex), config)
 

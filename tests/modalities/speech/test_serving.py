@@ -2,14 +2,16 @@ import numpy as np
 import pytest
 
 from d2v.errors import DataError
-from d2v.modalities.speech.serving import example_request, to_inputs
+from d2v.modalities.requests import Limits
+from d2v.modalities.speech.serving import REQUEST, to_inputs
 from tests.modalities.speech.sounds import tone
 
 CONFIG = {"recipe": {"encoder": {"width": 64, "heads": 4}}}
 
 
 def test_the_example_fits():
-    assert to_inputs(example_request(CONFIG), CONFIG).values.shape == (1, 16_000)
+    recording = REQUEST.read(REQUEST.example(CONFIG), Limits())
+    assert to_inputs([recording], CONFIG).values.shape == (1, 16_000)
 
 
 def test_recordings_are_normalised_and_padded():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from d2v.errors import DataError
-from d2v.modalities.text.serving import example_request, to_inputs
+from d2v.modalities.requests import Limits
+from d2v.modalities.text.serving import REQUEST, to_inputs
 from d2v.modalities.text.tokenizer import BOS, EOS, PAD, train_tokenizer
 
 TOKENIZER = train_tokenizer(["the cat sat on the mat"], 300)
@@ -14,7 +15,7 @@ CONFIG = {"recipe": {"encoder": {"max_tokens": 12}}, "tokenizer": TOKENIZER.to_j
 
 
 def test_the_example_is_taken() -> None:
-    inputs = to_inputs(example_request(CONFIG), CONFIG)
+    inputs = to_inputs([REQUEST.read(REQUEST.example(CONFIG), Limits())], CONFIG)
     assert inputs.values.shape == (1, 12)
 
 

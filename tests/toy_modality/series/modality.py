@@ -9,7 +9,7 @@ from d2v.modalities.series.encoder import build_encoder
 from d2v.modalities.series.ingestion import ingest
 from d2v.modalities.series.masking import draw_masks, grid, hidden_tokens, max_tokens
 from d2v.modalities.series.preparation import prepare
-from d2v.modalities.series.serving import example_request, to_inputs
+from d2v.modalities.series.serving import REQUEST, to_inputs
 
 SERIES = Modality(
     name="series",
@@ -25,7 +25,7 @@ SERIES = Modality(
     baseline_name="summary statistics",
     baseline_features=baseline_features,
     describe=describe,
-    example_request=example_request,
+    request=REQUEST,
     to_inputs=to_inputs,
     to_pictures=to_pictures,
     picture_grid=picture_grid,

@@ -31,15 +31,9 @@ def read_item(data: bytes, limits: Limits) -> np.ndarray:
     Raises:
         Rejected: with the reason.
     """
-    config = SpeechIngestConfig(
-        source="memory",
-        max_item_bytes=limits.item_bytes,
-        min_seconds=1e-5,
-        max_seconds=limits.seconds,
-        silence_peak=0.0,
-        max_clipped=1.0,
-    )
-    return decode(read_recording(data, config).data)
+    bounds = {"max_item_bytes": limits.item_bytes, "min_seconds": 1e-5, "max_seconds": limits.seconds}
+    ingest = SpeechIngestConfig.model_validate({"source": "", "silence_peak": 0.0, "max_clipped": 1.0, **bounds})
+    return decode(read_recording(data, ingest).data)
 
 
 def to_inputs(recordings: np.ndarray | Sequence[np.ndarray], config: dict[str, Any]) -> Inputs:

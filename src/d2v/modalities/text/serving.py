@@ -11,7 +11,7 @@ import torch
 
 from d2v.data.batch import Inputs
 from d2v.errors import DataError
-from d2v.modalities.requests import Limits, Request, named
+from d2v.modalities.requests import Limits, Request, higher, named
 from d2v.modalities.text.tokenizer import PAD, TextTokenizer, encode_items
 
 COLUMNS = ("text", "second")
@@ -48,8 +48,6 @@ def _pair(item: Any) -> tuple[str, str | None]:
     for part in parts:
         if not isinstance(part, str):
             raise DataError(f"a text is of the type {type(part).__name__}: give strings, or pairs of strings")
-        if not part.isascii() and any("\ud800" <= character <= "\udfff" for character in part):
-            raise DataError("a text has half a character (a lone surrogate), which is no Unicode: repair it")
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
@@ -69,18 +67,20 @@ def _tokenizer(text: str) -> TextTokenizer:
 
 def _read(cells: Mapping[str, Any], limits: Limits) -> str | tuple[str, str]:
     """A string, or a pair where there is a second."""
-    first, second = (cells.get(column) for column in COLUMNS)
-    given = (first,) if second is None else (first, second)
-    for column, text in zip(COLUMNS, given, strict=False):
-        if not isinstance(text, str):
-            raise DataError(f"its {column} is {named(text)}: send a string")
-    characters = sum(len(text) for text in given)
+    texts = [_text(column, cells.get(column)) for column in COLUMNS[: 1 if cells.get(COLUMNS[1]) is None else 2]]
+    characters = sum(len(text) for text in texts)
     if characters > limits.characters:
         raise DataError(
-            f"it has {characters:,} characters, above max_characters {limits.characters:,}: send less, for an encoder "
-            "cuts what is longer than its positions"
+            f"it has {characters:,} characters, above max_characters {limits.characters:,}: send a shorter text, or "
+            f"{higher('characters')}"
         )
-    return first if second is None else (first, second)
+    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+
+def _text(column: str, cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell
+    raise DataError(f"its {column} is {named(cell)}: send a string")
 
 
 REQUEST = Request(COLUMNS, lambda config: {COLUMNS[0]: "A sentence, as it is written."}, _read)

@@ -32,10 +32,10 @@ def read_item(item: bytes | np.ndarray, limits: Limits) -> np.ndarray:
     Raises:
         Rejected: with the reason.
     """
-    config = VisionIngestConfig(
-        source="memory", min_side_px=1, max_pixels=limits.pixels, max_item_bytes=limits.item_bytes
+    ingest = VisionIngestConfig.model_validate(
+        {"source": "", "min_side_px": 1, "max_pixels": limits.pixels, "max_item_bytes": limits.item_bytes}
     )
-    return decode(read_image(item, config).data)
+    return decode(read_image(item, ingest).data)
 
 
 def to_inputs(images: np.ndarray | Sequence[np.ndarray], config: dict[str, Any]) -> Inputs:
