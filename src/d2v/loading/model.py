@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from d2v.config import Block, TaskConfig, parse
 from d2v.data.batch import Inputs
 from d2v.errors import CheckpointError, ConfigError
+from d2v.finetuning.answers import answers
 from d2v.finetuning.heads import mean_over_tokens
 from d2v.finetuning.model import load_tuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build import restore_task
-from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.interchange.folder import load_encoder, load_state, read_config
 from d2v.loading.importing import ImportedModel, read_model
 from d2v.loading.items import each, kind_of
@@ -196,13 +196,7 @@ class Model:
     def predictions(self, inputs: Inputs) -> list[Any]:
         """One prediction an item of a batch that `to_inputs` made, as `predict` gives them."""
         task, (outputs, lengths) = self._task(), self._run_head(inputs)
-        found = task.predict(outputs, lengths)
-        if isinstance(task, Classification):
-            return [task.class_names[number] for number in found]
-        if isinstance(task, Multilabel):
-            shares = torch.as_tensor(found).sigmoid().tolist()
-            return [dict(zip(task.class_names, row, strict=True)) for row in shares]
-        return found.tolist() if isinstance(found, np.ndarray) else list(found)
+        return answers(task, task.predict(outputs, lengths))
 
     def _outputs(self, inputs: Inputs) -> Iterator[np.ndarray]:
         outputs, lengths = self._run_head(inputs)

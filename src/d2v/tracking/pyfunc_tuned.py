@@ -30,9 +30,10 @@ class TunedPredictor(PythonModel):
     ) -> list[Any]:
         """Class names, texts, numbers or {class: probability}. Raises RequestRefused for a table that cannot be
         read."""
-        from d2v.tracking.answers import answers
+        from d2v.finetuning.answers import answers
 
-        return [one for part in self.requests.batches(model_input) for one in answers(self.model, part)]
+        model, parts = self.model, self.requests.batches(model_input)
+        return [one for part in parts for one in answers(model.task, model.predict(part))]
 
 
 mlflow.models.set_model(TunedPredictor())

@@ -22,7 +22,7 @@ from d2v.finetuning.model import HEAD, load_tuned
 from d2v.interchange.folder import CONFIG, ENCODER, read_config
 from d2v.modalities import registry
 from d2v.modalities.requests import Request
-from d2v.tracking.answers import schema_of
+from d2v.tracking.schema import schema_of
 from d2v.tracking.versions import LINEAGE
 
 ENCODER_DIGEST, TUNED_DIGEST = "encoder_sha256", "model_sha256"

@@ -1,0 +1,17 @@
+"""The type of what a served fine-tuned model answers."""
+
+from __future__ import annotations
+
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Map
+
+from d2v.finetuning.tasks.base import Task
+from d2v.finetuning.tasks.classification import Multilabel
+from d2v.finetuning.tasks.regression import Regression
+
+
+def schema_of(task: Task) -> Schema:
+    """The type of `d2v.finetuning.answers.answers`, for the model's signature."""
+    if isinstance(task, Multilabel):
+        return Schema([ColSpec(Map(DataType.double))])
+    return Schema([ColSpec(DataType.double if isinstance(task, Regression) else DataType.string)])
