@@ -142,7 +142,9 @@ class TrackingHook(MlflowHook):
 def log_data(prepared: Path, context: str) -> None:
     """Name a prepared folder as a data set of the active run, by its fingerprint."""
     about = json.loads((prepared / PREPARED).read_text())
-    source = resolve_dataset_source(str(prepared))
+    with warnings.catch_warnings():  # MLflow registers its local source twice, and says so
+        warnings.simplefilter("ignore", UserWarning)
+        source = resolve_dataset_source(str(prepared))
     data = MetaDataset(source, name=prepared.name, digest=about["fingerprint"][:DIGEST_CHARACTERS])
     mlflow.log_input(data, context=context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ def a_saved_encoder_comes_back_bit_by_bit(subject: Subject) -> None:
     before, after = (one.eval().features(inputs.values, inputs.lengths) for one in (objective.student, student))
     assert torch.equal(before, after)
     _check_the_teacher(subject, objective)
+
+
+def a_modality_goes_to_other_processes(subject: Subject) -> None:
+    assert pickle.loads(pickle.dumps(subject.modality)) == subject.modality, "ranks are handed it"  # noqa: S301
 
 
 def _check_the_teacher(subject: Subject, objective: Objective) -> None:

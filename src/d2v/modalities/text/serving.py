@@ -83,5 +83,9 @@ def _text(column: str, cell: Any) -> str:
     raise DataError(f"its {column} is {named(cell)}: send a string")
 
 
-REQUEST = Request(COLUMNS, lambda config: {COLUMNS[0]: "A sentence, as it is written."}, _read)
+def _example(config: dict[str, Any]) -> dict[str, str]:
+    return {COLUMNS[0]: "A sentence, as it is written."}
+
+
+REQUEST = Request(COLUMNS, _example, _read)
 """Texts, or pairs of them."""
