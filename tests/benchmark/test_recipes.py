@@ -31,6 +31,6 @@ def test_it_can_be_run(path: Path) -> None:
     blocks = (recipe.benchmark, recipe.train, recipe.finetune, recipe.evaluate)
     comparison = Comparison(registry.get(name), *blocks, prepared=Path("prepared"), out=Path("out"))
     comparison.check()
-    updates = {one.recipe.max_updates for one in comparison.pretrainings}
-    assert len(updates) == 1, "a budget that differs compares nothing"
+    first, *others = comparison.pretrainings
+    assert all(one.recipe.max_updates >= first.recipe.max_updates for one in others), "baselines get no less"
     assert len(comparison.config.objectives) > 1

@@ -31,7 +31,7 @@ def a_saved_encoder_comes_back_bit_by_bit(subject: Subject) -> None:
 
 
 def a_modality_goes_to_other_processes(subject: Subject) -> None:
-    assert pickle.loads(pickle.dumps(subject.modality)) == subject.modality, "ranks are handed it"  # noqa: S301
+    assert pickle.loads(pickle.dumps(subject.modality)) == subject.modality, "ranks are handed it"
 
 
 def _check_the_teacher(subject: Subject, objective: Objective) -> None:
@@ -78,5 +78,6 @@ def _about(subject: Subject) -> dict[str, Any]:
 
 CHECKS = (
     a_saved_encoder_comes_back_bit_by_bit,
+    a_modality_goes_to_other_processes,
     requests_become_inputs,
 )
