@@ -155,7 +155,8 @@ def _costs(one: Outcome) -> Table:
 def _speeds(one: Outcome) -> list[Part]:
     if not all(curve.accuracy for curve in one.curves):
         return ["Time to accuracy is not known: no labels were there to probe with while pretraining went on."]
-    return [" ".join(speed.sentence() for speed in one.speeds())] if one.speeds() else []
+    sentences = dict.fromkeys(speed.sentence() for speed in one.speeds())  # what is not reached is not, on either axis
+    return [" ".join(sentences)] if sentences else []
 
 
 # ---------------------------------------------------------------------------------------- pictures

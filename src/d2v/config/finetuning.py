@@ -123,8 +123,9 @@ class FinetuneConfig(RunConfig):
     `start`: `pretrained` (the encoder that the train step left), `scratch` (random weights), a model folder, or a
     registered model such as `models:/d2v-vision@champion`. `trained: head` leaves the encoder frozen (a linear or
     attentive probe). `layer_decay` multiplies the learning rate of a block for each block above it and once more; the
-    local encoder, extra tokens and head have the full rate. For `frozen_updates` only the head is trained;
-    `frozen_local` never trains the local encoder. `encoder` changes settings of the encoder that have no weights,
+    local encoder and extra tokens have that of a block below all others in data2vec 1.0's images, as in BEiT, and like
+    the head the full rate elsewhere. For `frozen_updates` only the head is trained; `frozen_local` never trains the
+    local encoder (of recordings only its convolutions, not their projection). `encoder` changes settings of the encoder that have no weights,
     such as drop_path."""
 
     task: TaskConfig
