@@ -125,8 +125,8 @@ class FinetuneConfig(RunConfig):
     attentive probe). `layer_decay` multiplies the learning rate of a block for each block above it and once more; the
     local encoder and extra tokens have that of a block below all others in data2vec 1.0's images, as in BEiT, and like
     the head the full rate elsewhere. For `frozen_updates` only the head is trained; `frozen_local` never trains the
-    local encoder (of recordings only its convolutions, not their projection). `encoder` changes settings of the encoder that have no weights,
-    such as drop_path."""
+    local encoder (of recordings only its convolutions, not their projection). `encoder` changes settings of the
+    encoder that have no weights, such as drop_path."""
 
     task: TaskConfig
     start: str = "pretrained"
