@@ -1,7 +1,7 @@
 RUN ?= python3 bootstrap.py
 MODALITIES ?= vision speech text
 CONF ?= base
-CORPORA = $(foreach modality,$(MODALITIES),ingest@$(modality) prepare@$(modality))
+CORPORA = $(foreach modality,$(MODALITIES),ingest@$(modality))
 
 .PHONY: help setup fmt check test test-slow retrain pull push bench bench-scale lock
 

@@ -151,10 +151,12 @@ def server(tmp_path: Path) -> Iterator[dict[str, str]]:
     port = free_port()
     words = ["mlflow", "server", "--port", str(port), "--workers", "1", "--artifacts-destination", "s3://runs"]
     words += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
-    process = Checkout(tmp_path, tmp_path).start(*words, **store)
+    environment = Checkout(tmp_path, tmp_path).environment | store
+    with (tmp_path / "server.log").open("wb") as log:  # a pipe that nobody reads would stop the server once it is full
+        process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True)
     yield store | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "D2V_ARTIFACTS": "mlflow-artifacts:/"}
     os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.wait(timeout=60)
     bucket.stop()
 
 

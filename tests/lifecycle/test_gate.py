@@ -102,7 +102,16 @@ def test_the_first_challenger_is_promoted_if_its_guards_hold() -> None:
 
 
 def test_without_a_common_figure_nobody_is_replaced() -> None:
-    assert failed(model(340, figures={}, recalls={})) == "gain over the champion"
+    other = {"another": Figure(accuracy_score(np.arange(ITEMS) < 340))}
+    assert failed(model(340, figures=other, recalls={})) == "gain over the champion"
+
+
+@pytest.mark.parametrize("champion", [None, CHAMPION])
+def test_what_cannot_be_measured_is_not_promoted(champion: Measured | None) -> None:
+    assert "figures on held-out items" in failed(model(340, figures={}, recalls={}), champion)
+    assert failed(model(340, over_random=None), champion) == "gain over random weights"
+    assert failed(model(340, is_apart=False), champion) == "items measured on"
+    assert not failed(model(340, over_random=None), champion, min_gain_over_random=None)
 
 
 def test_classes_with_few_items_have_no_recall() -> None:

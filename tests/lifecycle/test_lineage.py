@@ -11,7 +11,7 @@ from d2v.config import parse
 from d2v.data.disk import write_json
 from d2v.errors import CheckpointError
 from d2v.lifecycle.items import Items, items_of, leaked, new_content, new_rows, read_items
-from d2v.lifecycle.lineage import was_made_of
+from d2v.lifecycle.lineage import lineage_of, was_made_of
 from d2v.lifecycle.views import as_known_by, some_items
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
@@ -70,6 +70,21 @@ def test_a_run_is_of_the_corpus_that_was_prepared_for_it(corpus: Path, tmp_path:
     assert was_made_of(corpus, data, run)
     add_pictures(tmp_path / "source", "train", 4, 12)
     assert not was_made_of(ingested(tmp_path / "source", corpus), data, run), "its items are no longer known"
+
+
+def test_what_its_ancestors_were_trained_on_counts_as_a_leak(corpus: Path, tmp_path: Path) -> None:
+    ancestor = items_of(corpus)
+    source = tmp_path / "source"
+    moved = next((source / "train" / CLASSES[0]).iterdir())
+    moved.rename(source / "test" / CLASSES[0] / f"from-{moved.name}")
+    now = items_of(ingested(source, corpus))
+    assert leaked(now, now) == 0, "its own training does not have the item any more"
+    assert leaked(now, now.after(ancestor)) == 1, "the weights that it goes on from do"
+
+
+def test_a_start_that_nobody_knows_leaves_no_lineage(corpus: Path, tmp_path: Path) -> None:
+    assert lineage_of(corpus, [None, "pretrained", "scratch"], tmp_path) is not None
+    assert lineage_of(corpus, ["some/folder"], tmp_path) is None
 
 
 def test_items_come_back_from_their_file(corpus: Path, tmp_path: Path) -> None:

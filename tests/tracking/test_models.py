@@ -7,10 +7,13 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.tracking import MlflowClient
 
 import d2v
 from d2v.errors import CheckpointError
+from d2v.tracking import versions
 from d2v.tracking.registry import register_encoder
 from tests.tracking.test_registry import save
 
@@ -24,3 +27,17 @@ def test_a_registered_encoder_is_loaded_by_its_alias(client: MlflowClient, tmp_p
     assert np.array_equal(found, d2v.load(folder).encode(image))
     with pytest.raises(CheckpointError, match=r"not in the model registry.*models:/<name>@<alias>"):
         d2v.load("models:/d2v-vision@nobody")
+
+
+def test_a_registry_that_fails_is_not_one_without_a_champion(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert versions.find("d2v-vision", "champion") is None
+    assert versions.by_uri("models:/d2v-vision/3") is None
+
+    def fails(*arguments: str) -> None:
+        raise MlflowException("the server is away", error_code=INTERNAL_ERROR)
+
+    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", fails)
+    with pytest.raises(CheckpointError, match="does not answer"):
+        versions.find("d2v-vision", "champion")

@@ -47,7 +47,9 @@ def log_task(tracker: Tracker, comparison: Comparison, run: TaskRun) -> None:
         child.log_params(
             {"objective": contender.objective or "none", "way": contender.way, **of_way} | {"changes": changes}
         )
-        child.log_metrics(_figures(folder / "report") | _cost(folder), config.max_updates)
+        cost = _cost(folder)
+        del cost["cost/peak_memory_mb"]  # of the whole process, in which many such runs follow one another
+        child.log_metrics(_figures(folder / "report") | cost, config.max_updates)
 
 
 def log_outcome(tracker: Tracker, outcome: Outcome, comparison: Comparison) -> None:

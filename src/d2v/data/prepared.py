@@ -183,6 +183,11 @@ class PreparedFolder:
         return str(self.about["corpus_fingerprint"])
 
     @property
+    def has_own_test_items(self) -> bool:
+        """Whether probes are tested on the corpus's test part, and not on items taken from train."""
+        return self.about["test_items"] > 0 and self.about.get("probe_test_from", "test") == "test"
+
+    @property
     def num_train(self) -> int:
         """Items for pretraining."""
         return int(self.about["train_items"])

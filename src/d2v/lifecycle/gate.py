@@ -37,6 +37,8 @@ class Measured:
         rank: effective rank of its features, of encoders.
         over_random: gain of its first figure over random weights, of encoders.
         leaked: held-out items that it was trained on; None if that is not recorded.
+        is_apart: whether the items that it was measured on are a part of their own, and not taken from the training
+            part.
     """
 
     figures: Mapping[str, Figure]
@@ -46,6 +48,7 @@ class Measured:
     rank: float | None = None
     over_random: Interval | None = None
     leaked: int | None = 0
+    is_apart: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def judge(challenger: Measured, champion: Measured | None, config: PromoteConfig
         config: the promote block.
     """
     gain = _gain(challenger, champion, config) if champion else None
-    checks = [_leak(challenger, champion)]
+    checks = [_leak(challenger, champion), *_measurable(challenger, config)]
     if champion:
         checks.append(_gain_check(challenger, champion, gain, config))
     checks += _guards(challenger, champion, config)
@@ -130,6 +133,16 @@ def _gain(challenger: Measured, champion: Measured, config: PromoteConfig) -> In
 def _leak(challenger: Measured, champion: Measured | None) -> Check:
     values = ["" if one is None else _count(one.leaked) for one in (challenger, champion)]
     return Check("held-out items that it was trained on", values[0], values[1], "0", challenger.leaked == 0)
+
+
+def _measurable(challenger: Measured, config: PromoteConfig) -> Iterator[Check]:
+    """What would leave nothing to judge by. Said only where it is so."""
+    if not challenger.is_apart:
+        yield Check("items measured on", "taken from the training part", "", "a test part of the corpus", False)
+    if not challenger.figures:
+        yield Check("figures on held-out items", "none", "", "at least one", False)
+    elif config.min_gain_over_random is not None and challenger.rank is not None and challenger.over_random is None:
+        yield Check("gain over random weights", "not measured", "", "measured", False)
 
 
 def _count(number: int | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +29,19 @@ class Items:
         row: (n,) uint64 digests of content, split, label and texts.
         is_train: (n,) bool.
         is_test: (n,) bool: those that models are measured on.
+        seen: digests of the content that a model of these items was trained on: the train items, and what its ancestors
+            were trained on.
     """
 
     content: np.ndarray
     row: np.ndarray
     is_train: np.ndarray
     is_test: np.ndarray
+    seen: np.ndarray
+
+    def after(self, ancestor: Items) -> Items:
+        """These items, for a model that goes on from another one's weights."""
+        return replace(self, seen=np.union1d(self.seen, ancestor.seen))
 
     def save(self, folder: Path) -> None:
         """Write them into a folder."""
@@ -57,7 +64,8 @@ def items_of(corpus: Path) -> Items:
     for name, chosen in parts.items():
         marked[name][chosen] = True
     content = np.array([int.from_bytes(one[:8], "big") for one in contents], dtype=np.uint64)
-    return Items(content, np.array(rows, dtype=np.uint64), marked["train"], marked["test"])
+    seen = np.unique(content[marked["train"]])
+    return Items(content, np.array(rows, dtype=np.uint64), marked["train"], marked["test"], seen)
 
 
 def _digest(content: bytes, cells: Iterable[str | None]) -> int:
@@ -92,8 +100,9 @@ def new_rows(items: Items, seen: Iterable[Items]) -> np.ndarray:
 
 
 def leaked(items: Items, trained_on: Items) -> int:
-    """How many of the held-out items have content that a model was trained on."""
-    return int(np.isin(items.content[items.is_test], trained_on.content[trained_on.is_train]).sum())
+    """How many of the held-out items have content that a model, or one whose weights it goes on from, was trained
+    on."""
+    return int(np.isin(items.content[items.is_test], trained_on.seen).sum())
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from d2v.config import FinetuneConfig, parse
 from d2v.data.prepared import Corpus
 from d2v.evaluation.measured import METRICS
-from d2v.interchange.folder import load_encoder
+from d2v.interchange.folder import load_encoder, read_config
 from d2v.lifecycle.embeddings import REFERENCE_ITEMS, embed_some, save_reference
-from d2v.lifecycle.items import items_of
+from d2v.lifecycle.items import Items, items_of, read_items
 from d2v.modalities.base import Modality
 from d2v.progress import say
 from d2v.reporting.model_card import write_tuned_card
-from d2v.tracking import registry
+from d2v.tracking import registry, versions
+from d2v.tracking.models import REGISTERED
 from d2v.tracking.versions import LINEAGE
 from d2v.training import resume
 
@@ -43,15 +44,22 @@ def register_encoder_of(modality: Modality, corpus: Path, prepared: Path, run_fo
         if was_made_of(corpus, data, run_folder):
             encoder, about = load_encoder(run_folder / "encoder")
             recipe = parse(modality.train_config, about["recipe"], at="recipe")
-            notes = _notes(Path(scratch), corpus, data, card)
-            save_reference(embed_some(encoder, data, recipe, REFERENCE_ITEMS, seed=0), Path(scratch) / LINEAGE)
+            if items := lineage_of(corpus, [recipe.start], Path(scratch)):
+                notes = _notes(Path(scratch), items, corpus, data, card)
+                save_reference(embed_some(encoder, data, recipe, REFERENCE_ITEMS, seed=0), Path(scratch) / LINEAGE)
         version = registry.register_encoder(modality.name, run_folder / "encoder", _figures(report), notes=notes)
     say(f"register: {registry.encoder_name(modality.name)} version {version} is the challenger")
     return version
 
 
 def register_tuned_of(
-    modality: Modality, config: FinetuneConfig, corpus: Path, prepared: Path, tuned: Path, report: Path
+    modality: Modality,
+    config: FinetuneConfig,
+    corpus: Path,
+    prepared: Path,
+    tuned: Path,
+    report: Path,
+    start: str | None = None,
 ) -> str:
     """Register a fine-tuned model as challenger, with its card and its items.
 
@@ -62,6 +70,7 @@ def register_tuned_of(
         prepared: folder that prepare left.
         tuned: folder that fine-tuning left.
         report: folder that its evaluation left.
+        start: the registered encoder that it was tuned from, if `finetune.start` does not name it.
 
     Returns:
         The version.
@@ -71,10 +80,37 @@ def register_tuned_of(
     result = resume.finished_result(tuned) or {}
     card = write_tuned_card(report / CARD, modality.name, config, source, figures, result).read_text()
     with tempfile.TemporaryDirectory() as scratch:
-        notes = _notes(Path(scratch), corpus, data, card) if was_made_of(corpus, data, tuned) else registry.Notes(card)
+        notes = registry.Notes(card)
+        if was_made_of(corpus, data, tuned):
+            starts = [read_config(tuned / "model")["recipe"].get("start"), config.start, start]
+            if items := lineage_of(corpus, starts, Path(scratch)):
+                notes = _notes(Path(scratch), items, corpus, data, card)
         version = registry.register_tuned(modality.name, tuned / "model", figures, notes=notes)
     say(f"register: {registry.tuned_name(modality.name)} version {version} is the challenger")
     return version
+
+
+def lineage_of(corpus: Path, starts: Iterable[str | None], scratch: Path) -> Items | None:
+    """The items of a corpus, with all that the weights a model goes on from were trained on.
+
+    Args:
+        corpus: folder that ingest left.
+        starts: as recipes name them.
+        scratch: folder for registered versions' files.
+
+    Returns:
+        None where that is not known, as of a folder from elsewhere.
+    """
+    items = items_of(corpus)
+    for start in starts:
+        if start in (None, "scratch", "pretrained"):  # the last one's own start is among the others
+            continue
+        version = versions.by_uri(start) if start.startswith(REGISTERED) else None
+        ancestor = read_items(versions.fetch(version, scratch / "starts").lineage) if version else None
+        if ancestor is None:
+            return None
+        items = items.after(ancestor)
+    return items
 
 
 def was_made_of(corpus: Path, data: Any, run_folder: Path) -> bool:
@@ -85,11 +121,11 @@ def was_made_of(corpus: Path, data: Any, run_folder: Path) -> bool:
     return trained_on == data.fingerprint and data.corpus_fingerprint == Corpus(corpus).fingerprint
 
 
-def _notes(scratch: Path, corpus: Path, data: Any, card: str) -> registry.Notes:
+def _notes(scratch: Path, items: Items, corpus: Path, data: Any, card: str) -> registry.Notes:
     """Card, fingerprints, and the lineage folder with what all models have."""
     folder = scratch / LINEAGE
     folder.mkdir()
-    items_of(corpus).save(folder)
+    items.save(folder)
     (folder / CARD).write_text(card)
     tags = {"data_fingerprint": data.fingerprint, "corpus_fingerprint": Corpus(corpus).fingerprint}
     return registry.Notes(card, tags, folder)

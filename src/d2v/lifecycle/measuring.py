@@ -19,7 +19,7 @@ from torch import Tensor
 
 from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, TrainConfig, parse
 from d2v.evaluation.features import extract_features
-from d2v.evaluation.probe_set import labelled, why_not_probed, with_test_items
+from d2v.evaluation.probe_set import labelled, why_not_probed
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.evaluation.statistics import Interval, Score, difference_interval
 from d2v.finetuning.data import labelled_parts
@@ -141,11 +141,12 @@ def _encoder(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None
     data = modality.open(prepared)
     if modality.check_fits is not None:
         modality.check_fits(data, about)
-    items = with_test_items(data.probe_set(recipe))
+    items = data.probe_set(recipe)
     train_ND = extract_features(encoder, items.train_inputs, evaluate.batch_size)
     few = items.test_inputs.select(torch.arange(min(promote.latency_items, len(items.test_inputs))))
     inputs = few.to(next(encoder.parameters()))
-    measured = Measured({}, {}, (folder / ENCODER).stat().st_size, 0.0, effective_rank(train_ND))
+    size, apart = (folder / ENCODER).stat().st_size, data.has_own_test_items
+    measured = Measured({}, {}, size, 0.0, effective_rank(train_ND), is_apart=apart)
     subject = _Subject(measured, lambda: encoder.features(inputs.values, inputs.lengths))
     if why_not_probed(items):
         return subject
@@ -200,7 +201,7 @@ def _tuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None) 
     model = model.to(local_place().device)
     few = part.inputs(rows[: promote.latency_items])
     bytes_ = sum((folder / name).stat().st_size for name in (ENCODER, HEAD))
-    subject = _Subject(Measured({}, {}, bytes_, 0.0), lambda: model.predict(few))
+    subject = _Subject(Measured({}, {}, bytes_, 0.0, is_apart=data.has_own_test_items), lambda: model.predict(few))
     if not len(rows) or type(model.task) is not type(task):
         return subject
     predictions = in_terms_of(data.class_names, model, predict(model, part, rows, promote.batch_size))

@@ -51,9 +51,10 @@ def promote(contest: Contest, out: Path, tracker: Tracker) -> list[Decision]:
         CheckpointError: nothing was registered.
     """
     decisions = [decide_encoder(contest)]
+    write_decisions(decisions, out, tracker)
     if tuned := decide_tuned(contest):
         decisions.append(tuned)
-    write_decisions(decisions, out, tracker)
+        write_decisions(decisions, out, tracker)
     return decisions
 
 
@@ -81,6 +82,8 @@ def _decide(name: str, contest: Contest) -> Decision | None:
     if challenger is None:
         return None
     if champion and champion.digest == challenger.digest:
+        if TAG not in challenger.tags:  # a promotion that was interrupted before its last line
+            versions.set_tag(challenger, TAG, "promoted: see the report of that run")
         why = "the challenger has the champion's weights: nothing to do"
         return Decision(name, "nothing", why, challenger.number, champion.number)
     with tempfile.TemporaryDirectory() as scratch:
@@ -109,25 +112,34 @@ def _leaked(items: Items, model: Fetched) -> int | None:
 
 
 def _apply(decision: Decision, challenger: Version, champion: Version | None) -> None:
-    """Tag and aliases; the champion's last, so that an interrupted promotion is done again as a whole."""
-    versions.set_tag(challenger, TAG, decision.why)
+    """Aliases, and last the tag that says that the challenger was judged: what is interrupted before is done again.
+
+    Raises:
+        CheckpointError: another version became champion while these were measured.
+    """
     if decision.outcome == "promoted":
+        now = versions.find(challenger.name, CHAMPION)
+        if (now and now.number) != decision.champion:
+            raise CheckpointError(
+                f"{challenger.name} got another champion while {challenger} was measured against {champion or 'none'}: "
+                f"nothing was changed, promote again"
+            )
         if champion:
             versions.set_alias(champion, PREVIOUS)
         versions.set_alias(challenger, CHAMPION)
+    versions.set_tag(challenger, TAG, decision.why)
 
 
 # -------------------------------------------------------------------------------------------- report
 
 
 def write_decisions(decisions: Sequence[Decision], out: Path, tracker: Tracker) -> None:
-    """Report, JSON, metrics and the tables on the console."""
+    """Report, JSON and metrics of all decisions so far, and the checks of the last one on the console."""
     parts = list(parts_of(decisions))
-    for decision in decisions:
-        for check in decision.checks:
-            values = f"{check.challenger} (champion {check.champion or 'none'}; limit {check.limit})"
-            say(f"promote: {'ok  ' if check.passed else 'FAIL'} {check.name}: {values}")
-        say(f"promote: {decision.model}: {decision.why}")
+    for check in decisions[-1].checks:
+        values = f"{check.challenger} (champion {check.champion or 'none'}; limit {check.limit})"
+        say(f"promote: {'ok  ' if check.passed else 'FAIL'} {check.name}: {values}")
+    say(f"promote: {decisions[-1].model}: {decisions[-1].why}")
     written = write_report(out, "Promotion", [*parts, INTERVALS])
     write_json(out / DECISION, {decision.model: decision.as_values() for decision in decisions})
     gains = {f"promotion/{_short(one.model)}_gain{end}": value for one in decisions for end, value in _ends(one)}

@@ -22,7 +22,15 @@ from d2v.lifecycle.items import items_of, new_content, new_rows
 from d2v.lifecycle.measuring import HeldOut
 from d2v.lifecycle.news import News, find_news
 from d2v.lifecycle.promotion import Contest, decide_encoder, decide_tuned, write_decisions
-from d2v.lifecycle.retraining_report import Night, write_night
+from d2v.lifecycle.retraining_report import (
+    NO_DRIFT,
+    NOTHING_NEW,
+    TOO_FEW,
+    TRAINED,
+    UNKNOWN_DRIFT,
+    Night,
+    write_night,
+)
 from d2v.modalities.base import Modality
 from d2v.pretrain import pretrain
 from d2v.progress import say
@@ -135,10 +143,9 @@ class _Retraining:
                 self._train_tuned()
             if decision := decide_tuned(self._contest()):
                 self._note(decision)
-        if self.night.decisions:
-            write_decisions(self.night.decisions, self.places.promotion, self.tracker)
-        else:
-            say(f"retrain: nothing new since {encoder.champion}: nothing was trained or registered")
+        if not self.night.decisions:
+            self.night.outcome = TOO_FEW if encoder.count or (tuned and tuned.count) else NOTHING_NEW
+            say(f"retrain: {self.night.outcome} since {encoder.champion}: nothing was trained or registered")
 
     def _looks_different(self, news: News) -> bool:
         """False where training waits for a drift and there is none."""
@@ -151,12 +158,21 @@ class _Retraining:
         self.night.drift = found
         if isinstance(found, str):
             say(f"retrain: drift is not known: {found}")
-            return True
+            return self._waits_for_drift(UNKNOWN_DRIFT)
         say(f"retrain: MMD^2 {found.statistic:.4g}, p {found.p_value:.3g}: {'drift' if found.drifted else 'no drift'}")
-        return found.drifted or config.on != "drift"
+        return found.drifted or self._waits_for_drift(NO_DRIFT)
+
+    def _waits_for_drift(self, outcome: str) -> bool:
+        """Whether to train all the same."""
+        if self.plan.retrain.on == "drift":
+            self.night.outcome = outcome
+        return self.plan.retrain.on != "drift"
 
     def _note(self, decision: Decision) -> None:
+        """At once: should a later step fail, this one has happened."""
         self.night.decisions.append(decision)
+        self.night.outcome = TRAINED
+        write_decisions(self.night.decisions, self.places.promotion, self.tracker)
 
     def _contest(self) -> Contest:
         return Contest(self.plan.held_out(self.modality, self.places.prepared), self.places.corpus)
@@ -193,7 +209,8 @@ class _Retraining:
             child.log_params({"finetune": config.model_dump(mode="json")})
             finetune(self.modality, config, self.plan.train, prepared, start, folder / "run", child)
             evaluate_tuned(self.modality, config, prepared, folder / "run", report, child)
-        lineage.register_tuned_of(self.modality, config, self.places.corpus, prepared, folder / "run", report)
+        uri = encoder.uri if encoder and config.start == "pretrained" else None
+        lineage.register_tuned_of(self.modality, config, self.places.corpus, prepared, folder / "run", report, uri)
         self.night.note_cost("fine-tuning", resume.finished_result(folder / "run"))
 
     def _folder(self, kind: str, recipe: TrainConfig | FinetuneConfig, start: str) -> Path:

@@ -19,7 +19,13 @@ from d2v.reporting.tables import Table
 from d2v.training.tracker import Tracker
 
 NIGHT = "retraining.json"
-NOTHING_NEW, NO_DRIFT, TRAINED = "nothing new", "no drift", "trained"
+NOTHING_NEW, TOO_FEW, NO_DRIFT, UNKNOWN_DRIFT, TRAINED = (
+    "nothing new",
+    "too few",
+    "no drift",
+    "drift unknown",
+    "trained",
+)
 
 
 @dataclass
@@ -31,19 +37,15 @@ class Night:
         drift: of the new items; why it is not known; None where nothing was to compare.
         costs: (what, updates, samples, seconds) of each training.
         decisions: of the gate.
+        outcome: `trained`, or why not: `nothing new`, `too few` new items, `no drift` or `drift unknown` where training
+            waits for one.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     drift: Drift | str | None = None
     costs: list[tuple[str, ...]] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
-
-    @property
-    def outcome(self) -> str:
-        """`trained`, `no drift` (and none was wanted otherwise) or `nothing new`."""
-        if self.decisions:
-            return TRAINED
-        return NO_DRIFT if isinstance(self.drift, Drift) and not self.drift.drifted else NOTHING_NEW
+    outcome: str = NOTHING_NEW
 
     def count(self, items: Items, encoder: News, tuned: News | None) -> None:
         """Take down how much is new."""
@@ -106,6 +108,8 @@ def _drift_parts(drift: Drift | str | None, out: Path) -> Iterator[Part]:
 
 NOTES = {
     NOTHING_NEW: "No training item is new to the models: nothing was trained or registered.",
+    TOO_FEW: "Fewer items are new than retrain.min_new_items: nothing was trained or registered; they count next time.",
+    UNKNOWN_DRIFT: "Drift is not known and retrain.on is drift: nothing was trained; the items count next time.",
     NO_DRIFT: "The new items look like the old ones and retrain.on is drift: nothing was trained or registered.",
     TRAINED: "A challenger that waited for its decision was judged; nothing more was trained.",
 }

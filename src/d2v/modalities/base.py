@@ -81,6 +81,11 @@ class PreparedData(Protocol):
         ...
 
     @property
+    def has_own_test_items(self) -> bool:
+        """Whether probes are tested on the corpus's test part, and not on items taken from train."""
+        ...
+
+    @property
     def num_train(self) -> int:
         """Items for pretraining."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +13,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from d2v.errors import CheckpointError
+from d2v.tracking.models import REGISTERED
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 LINEAGE = "lineage"
 """Folder of a version that holds what it was made of."""
 PREFIX = "d2v-"
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What stores answer where there is no such model, version or alias."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,38 @@ class Fetched:
 
 def find(name: str, alias: str) -> Version | None:
     """The version with an alias; None if there is none."""
-    try:
-        return _version(MlflowClient().get_model_version_by_alias(name, alias))
-    except MlflowException:
-        return None
+    return _found(lambda client: client.get_model_version_by_alias(name, alias))
 
 
 def version_number(name: str, number: int) -> Version | None:
     """A version by its number; None if there is none."""
+    return _found(lambda client: client.get_model_version(name, str(number)))
+
+
+def by_uri(uri: str) -> Version | None:
+    """The version that `models:/<name>@<alias>` or `models:/<name>/<number>` means; None if there is none."""
+    name, at, alias = uri.removeprefix(REGISTERED).partition("@")
+    if at:
+        return find(name, alias)
+    name, _, number = name.rpartition("/")
+    return version_number(name, int(number)) if number.isdigit() else None
+
+
+def _found(ask: Callable[[MlflowClient], ModelVersion]) -> Version | None:
+    """None if the store says that there is none. That it does not answer says nothing of the kind.
+
+    Raises:
+        CheckpointError: the store failed.
+    """
     try:
-        return _version(MlflowClient().get_model_version(name, str(number)))
-    except MlflowException:
-        return None
+        return _version(ask(MlflowClient()))
+    except MlflowException as error:
+        if error.error_code in _ABSENT:
+            return None
+        raise CheckpointError(
+            f"the model registry of {mlflow.get_tracking_uri()} does not answer ({error}): see whether its server "
+            "runs and whether you may read it, then run this again"
+        ) from error
 
 
 def all_versions() -> list[Version]:
