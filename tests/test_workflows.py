@@ -103,7 +103,10 @@ def test_the_steps_of_a_retraining_run(tmp_path: Path) -> None:
         shell(checkout, steps[name], settings)
     assert "No report" not in summary.read_text()
     assert list((tmp_path / "store").rglob("*")), "nothing was pushed"
-    shell(checkout.clone(tmp_path / "clone"), steps["pull the data"], settings)
+    checkout.commit()  # dvc.lock and the remote's name: what the next clone knows of the data
+    clone = checkout.clone(tmp_path / "clone")
+    shell(clone, steps["pull the data"], settings)
+    assert (clone.folder / "data" / "02_intermediate" / "vision" / "glyphs" / "corpus.json").is_file()
 
 
 def shell(checkout: Checkout, script: str, settings: dict[str, str]) -> None:

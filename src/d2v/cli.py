@@ -142,7 +142,8 @@ def models() -> None:
 
     from d2v.lifecycle.rollback import versions_table
 
-    Console(highlight=False, soft_wrap=True).print(versions_table().to_rich())
+    width = None if sys.stdout.isatty() else 160  # in a pipe or a log nothing is cut off
+    Console(highlight=False, width=width).print(versions_table().to_rich())
 
 
 @app.command(epilog="Example: d2v rollback --model d2v-vision")
