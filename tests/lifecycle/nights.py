@@ -79,10 +79,11 @@ def add_pictures(source: Path, part: str, count: int, first: int, shift: int = 0
         Image.fromarray(picture(CLASSES[kind], seed)).save(folder / f"{number:05d}.png")
 
 
-def one_night(source: Path, root: Path, tracker: Tracker | None = None) -> Night:
-    """Ingest and retrain, as the pipeline does."""
+def one_night(source: Path, root: Path, tracker: Tracker | None = None, **retraining: Any) -> Night:
+    """Ingest and retrain, as the pipeline does, with some keys of the retrain block changed."""
     vision = registry.get("vision")
-    recipe = parse(vision.recipe, RECIPE | {"ingest": {"source": str(source)}})
+    blocks = {"ingest": {"source": str(source)}, "retrain": RECIPE["retrain"] | retraining}
+    recipe = parse(vision.recipe, RECIPE | blocks)
     vision.ingest(recipe.ingest, root / "corpus")  # type: ignore[attr-defined]
     folders = (root / name for name in ("corpus", "prepared", "work", "promotion", "retraining"))
     return retrain(vision, Plan.of(recipe), Places(*folders), tracker or NullTracker())

@@ -20,9 +20,10 @@ from d2v.config import parse
 from d2v.errors import CheckpointError
 from d2v.finetuning.model import TunedModel
 from d2v.finetuning.tasks.classification import Classification, Multilabel
+from d2v.lifecycle.gate import Verdict
 from d2v.lifecycle.lineage import register_encoder_of
 from d2v.lifecycle.measuring import in_terms_of
-from d2v.lifecycle.promotion import Contest, promote
+from d2v.lifecycle.promotion import Contest, decide_encoder, promote
 from d2v.lifecycle.retraining import Plan
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
@@ -95,6 +96,70 @@ def check_leak(contest: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
     report = (tmp_path / "promotion" / "report.md").read_text()
     assert "| held-out items that it was trained on | 1 |" in report
     assert (tmp_path / "promotion" / "report.html").is_file()
+
+
+class Registry:
+    """Versions 1 (champion) and 2 (challenger) of an encoder, and what is done to them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.aliases = {"champion": 1, "challenger": 2}
+        self.tags: dict[int, dict[str, str]] = {1: {"encoder_sha256": "a"}, 2: {"encoder_sha256": "b"}}
+        self.fails_at: str | None = None
+        for name in ("find", "set_alias", "set_tag"):
+            monkeypatch.setattr(versions, name, getattr(self, name))
+        monkeypatch.setattr(versions, "fetch", lambda version, into: version)
+        judged = Verdict("promoted", "promoted: better", ())
+        monkeypatch.setattr("d2v.lifecycle.promotion.judge", lambda *arguments: judged)
+        monkeypatch.setattr("d2v.lifecycle.promotion._measure", self.measure)
+
+    def find(self, name: str, alias: str) -> versions.Version | None:
+        number = self.aliases.get(alias)
+        return versions.Version(name, number, dict(self.tags[number])) if number else None
+
+    def measure(self, *arguments: Any) -> tuple[Any, Any]:
+        return None, None
+
+    def set_alias(self, version: versions.Version, alias: str) -> None:
+        self._change(alias)
+        self.aliases[alias] = version.number
+
+    def set_tag(self, version: versions.Version, key: str, text: str) -> None:
+        self._change("tag")
+        self.tags[version.number][key] = text
+
+    def _change(self, what: str) -> None:
+        if what == self.fails_at:
+            raise ConnectionError(what)
+
+
+CONTEST = cast(Any, SimpleNamespace(held_out=SimpleNamespace(modality=VISION, promote=None)))
+
+
+@pytest.mark.parametrize("fails_at", ["previous", "champion", "tag"])
+def test_an_interrupted_promotion_is_done_again_as_a_whole(monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
+    found = Registry(monkeypatch)
+    found.fails_at = fails_at
+    with pytest.raises(ConnectionError):
+        decide_encoder(CONTEST)
+    assert "promotion" not in found.tags[2], "a judged challenger is not looked at again"
+    found.fails_at = None
+    decide_encoder(CONTEST)
+    assert found.aliases == {"champion": 2, "previous": 1, "challenger": 2}
+    assert found.tags[2]["promotion"].startswith("promoted")
+
+
+def test_a_champion_that_came_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Registry(monkeypatch)
+    found.tags[3] = {"encoder_sha256": "c"}
+
+    def measure(*arguments: Any) -> tuple[Any, Any]:
+        found.aliases["champion"] = 3
+        return None, None
+
+    monkeypatch.setattr("d2v.lifecycle.promotion._measure", measure)
+    with pytest.raises(CheckpointError, match="promote again"):
+        decide_encoder(CONTEST)
+    assert found.aliases == {"champion": 3, "challenger": 2}
 
 
 def test_without_a_challenger_the_error_says_how_to_get_one(client: MlflowClient, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +67,8 @@ def test_four_nights(night: Callable[..., Night], source: Path, tmp_path: Path) 
     with pytest.raises(Interrupted):
         night(*GOOD, tracker=StopsFineTuning())
     assert (champion("d2v-vision"), champion()) == (1, None)
+    decided = json.loads((tmp_path / "promotion" / "decision.json").read_text())
+    assert decided["d2v-vision"]["outcome"] == "promoted", "what was decided before the stop is on record"
     assert outcomes(night()) == {TUNED: "promoted"}  # the same command goes on
     assert len(list(tmp_path.glob("work/encoder-*"))) == 1
 
@@ -83,18 +84,33 @@ def test_four_nights(night: Callable[..., Night], source: Path, tmp_path: Path) 
     assert "gain in accuracy" in versions.find(TUNED, "challenger").tags["promotion"]
 
     check_nothing_new(night, tmp_path)
+    check_waiting(night, tmp_path)
     correct_a_label(source)
     assert list(outcomes(night())) == [TUNED]  # the encoder does not look at labels
     check_rollback()
 
 
 def check_nothing_new(night: Callable[..., Night], tmp_path: Path) -> None:
-    before = [(one.name, one.number) for one in versions.all_versions()]
-    began = time.monotonic()
-    assert night().outcome == "nothing new"
-    assert time.monotonic() - began < 10.0
-    assert [(one.name, one.number) for one in versions.all_versions()] == before
+    assert untouched(night, tmp_path).outcome == "nothing new"
+
+
+def check_waiting(night: Callable[..., Night], tmp_path: Path) -> None:
+    """A few new pictures are kept for later where training waits for more of them, or for a drift."""
+    add_pictures(tmp_path / "source", "train", 4, 5000)
+    assert untouched(night, tmp_path, min_new_items=5).outcome == "too few"
+    assert untouched(night, tmp_path, on="drift").outcome == "drift unknown"  # of four nothing can be said
+    for number in range(5000, 5004):
+        next((tmp_path / "source" / "train").rglob(f"{number:05d}.png")).unlink()
+
+
+def untouched(night: Callable[..., Night], tmp_path: Path, **changes: Any) -> Night:
+    """A night that trains and registers nothing, and says so."""
+    before = [str(one) for one in versions.all_versions()], sorted(tmp_path.glob("work/*"))
+    found = night(**changes)
+    assert ([str(one) for one in versions.all_versions()], sorted(tmp_path.glob("work/*"))) == before
+    assert not found.costs
     assert "nothing was trained" in (tmp_path / "retraining" / "report.md").read_text()
+    return found
 
 
 def correct_a_label(source: Path) -> None:

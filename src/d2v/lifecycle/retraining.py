@@ -39,6 +39,7 @@ from d2v.tracking.models import find_model, find_start
 from d2v.tracking.registry import encoder_name, tuned_name
 from d2v.tracking.versions import CHALLENGER, CHAMPION, Version
 from d2v.training import resume
+from d2v.training.run import TrainResult
 from d2v.training.tracker import Tracker
 
 
@@ -191,10 +192,10 @@ class _Retraining:
         report, prepared = folder / "report", self.places.prepared
         with self.tracker.child("pretraining", {"modality": self.modality.name, "stage": "pretraining"}) as child:
             child.log_params({"train": recipe.model_dump(mode="json")})
-            pretrain(self.modality, recipe, prepared, folder / "run", self.plan.evaluate, child, start)
+            trained = pretrain(self.modality, recipe, prepared, folder / "run", self.plan.evaluate, child, start)
             evaluate(self.modality, recipe, self.plan.evaluate, prepared, folder / "run", report, child)
         lineage.register_encoder_of(self.modality, self.places.corpus, prepared, folder / "run", report)
-        self.night.note_cost("pretraining", resume.finished_result(folder / "run"))
+        self._note_cost("pretraining", trained)
 
     def _train_tuned(self) -> None:
         """Fine-tune the encoder that is champion now, evaluate, register. Where no encoder was ever promoted, the
@@ -207,11 +208,16 @@ class _Retraining:
         report, prepared = folder / "report", self.places.prepared
         with self.tracker.child("fine-tuning", {"modality": self.modality.name, "stage": "fine-tuning"}) as child:
             child.log_params({"finetune": config.model_dump(mode="json")})
-            finetune(self.modality, config, self.plan.train, prepared, start, folder / "run", child)
+            trained = finetune(self.modality, config, self.plan.train, prepared, start, folder / "run", child)
             evaluate_tuned(self.modality, config, prepared, folder / "run", report, child)
         uri = encoder.uri if encoder and config.start == "pretrained" else None
         lineage.register_tuned_of(self.modality, config, self.places.corpus, prepared, folder / "run", report, uri)
-        self.night.note_cost("fine-tuning", resume.finished_result(folder / "run"))
+        self._note_cost("fine-tuning", trained)
+
+    def _note_cost(self, what: str, trained: TrainResult) -> None:
+        """Unless the run was finished before this night found it."""
+        if trained.resumed_from < trained.updates:
+            self.night.note_cost(what, resume.finished_result(trained.folder))
 
     def _folder(self, kind: str, recipe: TrainConfig | FinetuneConfig, start: str) -> Path:
         """A run folder for this data, start and recipe: an interrupted night goes on in it, and data that came since
