@@ -8,9 +8,9 @@ import pytest
 
 from d2v import cli
 from d2v.bench import time_updates
-from d2v.bench.command import BEGIN, END, bench_scale
 from d2v.bench.papers import PAPERS, RANKS, calculate, read_models
 from d2v.bench.scale import TINY
+from d2v.bench.scale_tables import BEGIN, END, bench_scale
 from d2v.errors import ConfigError, DataError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -30,7 +30,7 @@ def test_missing_data_names_the_step_that_makes_it(tmp_path: Path) -> None:
 def test_the_command_ends_with_the_errors_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["d2v", "bench", "--recipe", str(tmp_path / "nope.yml")])
+    monkeypatch.setattr("sys.argv", ["d2v", "bench-recipe", "--recipe", str(tmp_path / "nope.yml")])
     with pytest.raises(SystemExit) as ended:
         cli.run()
     assert ended.value.code == 2

@@ -35,15 +35,47 @@ def doctor(
     raise typer.Exit(1 if problems else 0)
 
 
-@app.command(epilog="Example: d2v bench --updates 50")
+@app.command(epilog="Example: d2v bench --sizes v2_image_32,v2_text_128 --json before.json")
 def bench(
+    sizes: Annotated[
+        str, typer.Option(help="Names with commas between, small for all but the papers', or all.")
+    ] = "small",
+    precisions: Annotated[str, typer.Option(help="fp32, bf16, or both with a comma between.")] = "fp32,bf16",
+    repeats: Annotated[int, typer.Option(help="Fresh processes of each.", min=1)] = 3,
+    seconds: Annotated[float, typer.Option(help="Of updates in each process; at least three are done.")] = 8.0,
+    conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
+    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
+) -> None:
+    """Time training steps on noise: samples/s, memory, share of the machine's matmul peak, and where the time goes."""
+    from d2v.bench import suite
+    from d2v.bench.sizes import names_of
+
+    document = suite.time_suite(names_of(sizes), precisions.split(","), repeats, seconds, conf)
+    if json is not None:
+        document.write(json)
+    typer.echo(f"{suite.speed_table(document).to_markdown()}\n\n{suite.breakdown_table(document).to_markdown()}")
+
+
+@app.command("bench-compare", epilog="Example: d2v bench-compare before.json after.json")
+def bench_compare(
+    old: Annotated[Path, typer.Argument(help="What --json of a benchmark wrote.", dir_okay=False)],
+    new: Annotated[Path, typer.Argument(help="Another one of its kind.", dir_okay=False)],
+) -> None:
+    """Ratios between two benchmarks of a kind; those that their spreads explain are in brackets."""
+    from d2v.bench.document import Document, compare
+
+    typer.echo(compare(Document.read(old), Document.read(new)).to_markdown())
+
+
+@app.command("bench-recipe", epilog="Example: d2v bench-recipe --updates 50")
+def bench_recipe(
     recipe: Annotated[Path, typer.Option(help="A recipe file of conf/.")] = Path("conf/base/parameters_vision.yml"),
     prepared: Annotated[Path, typer.Option(help="The folder that its prepare step left.")] = Path(
         "data/05_model_input/vision/glyphs"
     ),
     updates: Annotated[int, typer.Option(help="Updates to time; the first are a warm-up.", min=20)] = 100,
 ) -> None:
-    """Time training updates of a recipe on prepared data, and keep nothing."""
+    """Time training updates of a recipe on prepared data, loading included, and keep nothing."""
     from d2v.bench import time_updates
 
     with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
@@ -106,7 +138,7 @@ def bench_scale(
     write: Annotated[Path | None, typer.Option(help="A document whose tables to renew.", dir_okay=False)] = None,
 ) -> None:
     """Measure memory, traffic and time of every ZeRO stage on one and two ranks; calculate the papers' models."""
-    from d2v.bench.command import bench_scale as measure
+    from d2v.bench.scale_tables import bench_scale as measure
 
     typer.echo(measure(updates, conf, write))
 
@@ -155,6 +187,31 @@ def rollback(
     from d2v.lifecycle.rollback import roll_back
 
     typer.echo(roll_back(model, to))
+
+
+@app.command("bench-input", epilog="Example: d2v bench-input --cases vision_224 --source vision_224=photos")
+def bench_input(
+    cases: Annotated[str, typer.Option(help="Names with commas between, or all.")] = "all",
+    repeats: Annotated[int, typer.Option(help="Fresh processes of each.", min=1)] = 3,
+    items: Annotated[int, typer.Option(help="Files to make for a case, times a share of its own.", min=40)] = 400,
+    seconds: Annotated[float, typer.Option(help="How long batches are loaded each time.")] = 1.5,
+    source: Annotated[
+        list[str] | None, typer.Option(help="CASE=FOLDER of files to take instead; of speech mono at 16 kHz.")
+    ] = None,
+    consumed: Annotated[
+        list[str] | None, typer.Option(help="CASE=NUMBER of items that a training step takes in a second.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
+) -> None:
+    """Time the way from files to a store and from there to batches, beside torchvision, soundfile and tokenizers."""
+    from d2v.bench.input import CASES, Options, by_case, measure_input, to_markdown
+
+    names = tuple(CASES) if cases == "all" else tuple(cases.split(","))
+    folders, taken = by_case(source or [], Path), by_case(consumed or [], float)
+    document = measure_input(Options(names, repeats, items, seconds, folders))
+    if json is not None:
+        document.write(json)
+    typer.echo(to_markdown(document, taken))
 
 
 def run() -> None:

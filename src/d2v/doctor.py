@@ -45,6 +45,7 @@ def examine(project: Path) -> Iterator[Finding]:
         _versions,
         _accelerator,
         _precision,
+        _products,
         _cores,
         _ranks,
         _memory,
@@ -93,6 +94,16 @@ def _precision() -> Finding:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision, reason = choose_precision("auto", device)
     return Finding("bf16", "ok", f"precision auto means {precision}: {reason}")
+
+
+def _products() -> Finding:
+    import torch
+
+    from d2v.training.products import choose_library
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    library, reason = choose_library(device)
+    return Finding("fp32", "ok", f"{'oneDNN' if library == 'onednn' else 'torch'} multiplies: {reason}")
 
 
 def _cores() -> Finding:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from d2v.errors import CheckpointError, CollapseError, ConfigError, DataError, Interrupted
 from d2v.models.shards import WeightsOf
 from d2v.training.history import History
-from d2v.training.loop import _seed_dropout
+from d2v.training.update import seed_dropout
 from tests.training.fakes import FakeData, FakeObjective, Recorder, build_fake_objective, make_recipe, train_fake
 
 
@@ -58,7 +58,7 @@ def _plain_loop(objective: FakeObjective, data: FakeData, recipe) -> None:
     for update, lr in enumerate(rates):
         batch = data.batch(order.at(update), recipe)
         masks = objective.draw_masks(batch, recipe.seed, "cpu")
-        _seed_dropout(recipe.seed, update, 0)
+        seed_dropout(recipe.seed, update, 0)
         objective.train()
         (objective(batch, masks).loss_sum / masks.count).backward()
         torch.nn.utils.clip_grad_norm_(vectors + matrices, 0.5)

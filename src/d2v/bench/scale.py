@@ -29,6 +29,7 @@ from d2v.training.launch import find_place
 from d2v.training.ranks import Ranks, meet
 from d2v.training.states import trained
 from d2v.training.supervisor import Supervisor
+from d2v.training.update import Updates
 
 WARM_UP = 2
 """Updates before the first that is looked at. DeepSpeed learns in which order parameters are needed from the first."""
@@ -178,33 +179,23 @@ class _Run:
     """Updates of one rank on noise, as `d2v.training.loop` does them."""
 
     def __init__(self, recipe: VisionTrainConfig, objective: Objective, engine: Engine, ranks: Ranks) -> None:
-        self._recipe, self._objective, self._engine, self._ranks = recipe, objective, engine, ranks
+        self._recipe, self._ranks = recipe, ranks
+        self._updates = Updates(recipe, objective, engine)
         self._done = 0
 
     def update(self) -> None:
-        """Accumulate, step."""
-        micro_batches = [self._batch(part) for part in range(self._recipe.accumulation_steps)]
-        masks = [self._objective.draw_masks(batch, self._recipe.seed, "cpu") for batch in micro_batches]
-        masked = self._ranks.sum(torch.stack([mask.count for mask in masks]).sum())
-        total = torch.zeros(())
-        for batch, mask in zip(micro_batches, masks, strict=True):
-            loss = self._engine.forward(batch, mask).loss_sum / masked
-            self._engine.backward(loss)
-            total += loss.detach()
-        self._engine.step(self._done, self._recipe.optimizer.lr, total)
+        """One of them, with its teacher's step."""
+        self._updates.do(self._done, [self._batch(part) for part in range(self._recipe.accumulation_steps)])
         self._done += 1
 
     def update_teacher(self) -> None:
-        """The step that comes after each update."""
-        decay = self._objective.teacher_decay(self._done)
-        if decay is not None:
-            self._objective.update_teacher(decay)
+        """A teacher's step alone."""
+        self._updates.update_teacher(self._done)
 
     def timed_update(self) -> float:
         """Milliseconds of an update with its teacher's step."""
         began = time.perf_counter()
         self.update()
-        self.update_teacher()
         return 1e3 * (time.perf_counter() - began)
 
     def _batch(self, part: int) -> Batch:

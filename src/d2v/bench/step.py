@@ -1,45 +1,119 @@
-"""The speed of training on this machine."""
+"""One training timed in this process: samples per second, memory, and which part of an update takes how long."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
-import yaml
+import torch
 
-from d2v.config import parse
-from d2v.errors import ConfigError, DataError
+from d2v.bench.peak import matmul_peak
+from d2v.bench.sections import Sections
+from d2v.bench.sizes import Size, noise_batch, read_size
 from d2v.modalities import registry
+from d2v.objectives.build import build_objective
+from d2v.training.engine import open_engine
+from d2v.training.launch import find_place
+from d2v.training.performance import peak_memory_bytes
+from d2v.training.precision import choose_precision
+from d2v.training.products import choose_library, freed_memory_kept, multiplied_by
+from d2v.training.ranks import meet
+from d2v.training.update import Updates
+
+WARM_UP = 2
+_MOST_UPDATES = 30
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def time_updates(recipe_file: Path, prepared: Path, updates: int, scratch: Path) -> dict[str, float]:
-    """Train for `updates` updates and give the `perf/` metrics of the second half.
+@dataclass(frozen=True)
+class Timed:
+    """One fresh process.
 
-    The real loop runs: loading, augmentation, masks, teacher, optimiser and EMA, without probes and checkpoints.
+    Attributes:
+        samples_per_s: original samples, not their masked copies.
+        step_s: median of an update.
+        shares: part -> share of an update.
+        peak_bytes: the most memory that the process held.
+        flops: of an update, with masks, teacher and decoder.
+        peak_flops: of the machine per second, measured in the same process at the same precision.
+    """
+
+    samples_per_s: float
+    step_s: float
+    shares: dict[str, float]
+    peak_bytes: int
+    flops: float
+    peak_flops: float
+
+    @property
+    def share_of_peak(self) -> float:
+        """What of the machine's matmul peak the training uses (MFU)."""
+        return self.flops / self.step_s / self.peak_flops
+
+
+def time_size(name: str, conf: Path, precision: str, seconds: float) -> Timed:
+    """Build, warm up, and do updates for so many seconds, at least three.
 
     Args:
-        recipe_file: a file of conf/ with one modality.
-        prepared: folder that prepare left for it.
-        updates: the first half warms up.
-        scratch: empty folder for the run.
-
-    Raises:
-        ConfigError: no such recipe, or a wrong one.
-        DataError: nothing is prepared there.
+        name: of the size.
+        conf: folder of the recipes.
+        precision: fp32 or bf16.
+        seconds: to spend on updates.
     """
-    from d2v.training.run import train
+    size = read_size(name, conf, precision)
+    place = find_place()
+    chosen, _ = choose_precision(precision, place.device)
+    with meet(place, size.recipe.distributed.timeout_s) as ranks:
+        objective = build_objective(registry.get(size.modality), size.recipe).train()
+        library, _ = choose_library(place.device)
+        with (
+            multiplied_by(library),
+            freed_memory_kept(place.device),
+            open_engine(objective, size.recipe, ranks, chosen) as engine,
+        ):
+            run = _Run(size, Updates(size.recipe, objective, engine))
+            for _ in range(WARM_UP):
+                run.timed_update()
+            steps = run.steps(seconds)
+            sections = Sections(objective, engine)
+            with sections.timed():
+                run.steps(seconds / 3)
+            peak_bytes = peak_memory_bytes(place.device)
+            tokens = objective.student.stem.num_tokens(noise_batch(size, 0).inputs)
+            samples = size.recipe.batch_unit
+            total = sum(sections.seconds.values())
+            return Timed(
+                samples_per_s=samples / median(steps),
+                step_s=median(steps),
+                shares={part: seconds / total for part, seconds in sections.seconds.items()},
+                peak_bytes=peak_bytes,
+                flops=samples * objective.flops_per_sample(tokens)["total"],
+                peak_flops=matmul_peak(place.device, _DTYPES[chosen]),
+            )
 
-    if not recipe_file.is_file():
-        raise ConfigError(f"there is no recipe {recipe_file}: give a file such as conf/base/parameters_vision.yml")
-    ((name, values),) = yaml.safe_load(recipe_file.read_text()).items()
-    if not prepared.is_dir():
-        raise DataError(f"{prepared} is missing: make it with `kedro run --pipeline=prepare_{name}`, or say --prepared")
-    modality = registry.get(name)
-    shortened = {
-        "max_updates": updates,
-        "log_every_updates": updates // 2,
-        "probe_every_updates": 0,
-        "checkpoint": {"every_updates": updates},
-    }
-    recipe = parse(modality.train_config, values["train"] | shortened, at=f"{name}.train")
-    metrics = train(modality, recipe, prepared, scratch).metrics
-    return {key: value for key, value in metrics.items() if key.startswith("perf/")}
+
+class _Run:
+    """Updates on noise, with masks of their own each."""
+
+    def __init__(self, size: Size, updates: Updates) -> None:
+        self._updates, self._done = updates, 0
+        self._device = updates.engine.place.device
+        self._batch = noise_batch(size, 0).to(self._device)
+
+    def timed_update(self) -> float:
+        """Seconds of one."""
+        began = time.perf_counter()
+        self._updates.do(self._done, [replace(self._batch, update=self._done)])
+        self._done += 1
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - began
+
+    def steps(self, seconds: float) -> list[float]:
+        """Seconds of each of as many as fit, three to thirty."""
+        times = [self.timed_update() for _ in range(3)]
+        while sum(times) < seconds and len(times) < _MOST_UPDATES:
+            times.append(self.timed_update())
+        return times

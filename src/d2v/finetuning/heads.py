@@ -12,6 +12,7 @@ from d2v.config import HeadConfig
 from d2v.errors import ConfigError
 from d2v.models.encoder import Encoded
 from d2v.models.masking import is_padding
+from d2v.models.ops import Dropout
 
 NORM_EPS = 1e-6
 
@@ -76,7 +77,7 @@ class PooledHead(nn.Module):
         self.attention = AttentionPool(width, heads) if config.pool == "attention" else None
         self.norm = nn.LayerNorm(width, eps=config.norm_eps) if config.norm else nn.Identity()
         self.hidden = nn.Linear(width, width) if config.hidden else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.classify = nn.Linear(width, outputs)
         for layer in (self.hidden, self.classify):
             if layer is not None:
@@ -114,7 +115,7 @@ class TokenHead(nn.Module):
 
     def __init__(self, width: int, outputs: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.classify = nn.Linear(width, outputs)
         nn.init.xavier_uniform_(self.classify.weight)
         nn.init.zeros_(self.classify.bias)

@@ -12,16 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.models.ops import Dropout, GeluLinear, attention
+
 PLAIN_ATTENTION_TOKENS = 128
-"""On a CPU the fused kernel's backward is 1.6x (float32) to 12x (bfloat16) slower than three plain operators at 13
-tokens, and its savings in memory begin to matter only in longer sequences."""
-
-
-def _plain_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, dropout_p: float) -> Tensor:
-    """scaled_dot_product_attention from plain operators, with the softmax in float32."""
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    weights = (logits if attn_mask is None else logits + attn_mask).softmax(dim=-1)
-    return F.dropout(weights, dropout_p).to(v.dtype) @ v
+"""Longest sequence for which a CPU takes `d2v.models.ops.attention`; beyond, the fused kernel's savings in memory begin
+to matter."""
 
 
 class DropPath(nn.Module):
@@ -40,7 +35,7 @@ class DropPath(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention through the fused kernel.
+    """Multi-head self-attention.
 
     Args:
         width: D.
@@ -59,7 +54,7 @@ class Attention(nn.Module):
         self.q_bias = None if key_bias else nn.Parameter(torch.zeros(width))
         self.v_bias = None if key_bias else nn.Parameter(torch.zeros(width))
         self.proj = nn.Linear(width, width)
-        self.proj_dropout = nn.Dropout(projection_dropout)
+        self.proj_dropout = Dropout(projection_dropout)
 
     def _qkv_bias(self) -> Tensor | None:
         if self.q_bias is None or self.v_bias is None:
@@ -70,12 +65,15 @@ class Attention(nn.Module):
         """`bias` is added to the logits and broadcasts to (B, H, T, T)."""
         rows, tokens, width = x_BTD.shape
         qkv = F.linear(x_BTD, self.qkv.weight, self._qkv_bias())
-        q, k, v = qkv.view(rows, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mask = None if bias is None else bias.to(q.dtype)
+        mask = None if bias is None else bias.to(qkv.dtype)
         dropout = self.dropout if self.training else 0.0
-        attend = _plain_attention if q.is_cpu and tokens <= PLAIN_ATTENTION_TOKENS else F.scaled_dot_product_attention
-        y = attend(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return self.proj_dropout(self.proj(y.transpose(1, 2).reshape(rows, tokens, width)))
+        if qkv.is_cpu and tokens <= PLAIN_ATTENTION_TOKENS:
+            y_BTD = attention(qkv, self.heads, mask, dropout)
+        else:
+            q, k, v = qkv.view(rows, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            y_BTD = y.transpose(1, 2).reshape(rows, tokens, width)
+        return self.proj_dropout(self.proj(y_BTD))
 
 
 class Mlp(nn.Module):
@@ -84,10 +82,10 @@ class Mlp(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = GeluLinear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class _Block(nn.Module):
@@ -120,7 +118,7 @@ class _Block(nn.Module):
         self.attn = Attention(width, heads, attention_dropout, dropout, self.key_bias)
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.drop_path = DropPath(drop_path)
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.config import DecoderConfig
 from d2v.models.blocks import bert_init
+from d2v.models.ops import Dropout, TokenConv1d, TokenConv2d, norm_gelu
 from d2v.models.shards import count_in_products
 
 NORM_EPS = 1e-5
@@ -24,18 +24,17 @@ class ConvLayer(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, config: DecoderConfig, dims: int) -> None:
         super().__init__()
-        conv = (nn.Conv1d, nn.Conv2d)[dims - 1]
-        self.conv = conv(channels_in, channels_out, config.kernel, padding=config.kernel // 2, groups=config.groups)
+        conv = (TokenConv1d, TokenConv2d)[dims - 1]
+        self.conv = conv(channels_in, channels_out, config.kernel, config.groups)
         self.even = config.kernel % 2 == 0
         self.residual = config.residual and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` is (R, T, C) or (R, h, w, C)."""
-        y = self.conv(x.movedim(-1, 1))
-        for axis in range(2, y.ndim) if self.even else ():
+        y = self.conv(x)
+        for axis in range(1, y.ndim - 1) if self.even else ():
             y = y.narrow(axis, 0, y.shape[axis] - 1)
-        y = y.movedim(1, -1)
-        y = F.gelu(F.layer_norm(y, y.shape[-1:], eps=NORM_EPS))
+        y = norm_gelu(y, eps=NORM_EPS)
         return x + y if self.residual else y
 
 
@@ -54,7 +53,7 @@ class ConvDecoder(nn.Module):
         channels = [width] + [config.width] * config.layers
         dims = 1 if grid is None else 2
         self.layers = nn.ModuleList([ConvLayer(a, b, config, dims) for a, b in pairwise(channels)])
-        self.dropout = nn.Dropout(config.input_dropout)
+        self.dropout = Dropout(config.input_dropout)
         self.projection = self._make_projection(width, config)
 
     @staticmethod

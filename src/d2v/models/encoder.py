@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from d2v.models.masking import Masks, is_padding
+from d2v.models.ops import Dropout
 from d2v.models.shards import count_in_products
 
 
@@ -125,7 +126,7 @@ class Encoder(nn.Module):
         self.num_extra = extra_tokens
         self.extra_tokens = nn.Parameter(torch.randn(1, extra_tokens, width)) if extra_tokens else None
         self.context_norm = context_norm
-        self.context_dropout = nn.Dropout(context_dropout)
+        self.context_dropout = Dropout(context_dropout)
         self.prenet = prenet if prenet is not None else nn.ModuleList()
         self.blocks = blocks
         self.final_norm = final_norm

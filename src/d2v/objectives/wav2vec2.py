@@ -18,6 +18,7 @@ from d2v.data.random import STREAM_DISTRACTOR, STREAM_GUMBEL, integers, mix, uni
 from d2v.modalities.base import Frames, Modality
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, is_padding
+from d2v.models.ops import Dropout
 from d2v.models.quantizer import GumbelQuantizer, Quantized, perplexity
 from d2v.models.shards import count_in_products
 from d2v.models.targets import mean_std
@@ -48,7 +49,7 @@ class Wav2Vec2(Pretraining):
         self.quantizer = GumbelQuantizer(frames.channels, config.quantizer)
         self.target_projection = nn.Linear(config.quantizer.width, config.projection_width)
         self.context_projection = nn.Linear(student.width, config.projection_width)
-        self.dropout = nn.Dropout(config.feature_dropout)
+        self.dropout = Dropout(config.feature_dropout)
 
     @classmethod
     def build(cls, config: Wav2Vec2Config, student: Encoder, modality: Modality, recipe: TrainConfig) -> Wav2Vec2:

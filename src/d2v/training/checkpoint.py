@@ -41,6 +41,7 @@ from d2v.progress import say
 from d2v.training import generators
 from d2v.training.engine import MOMENTS, Engine
 from d2v.training.history import History
+from d2v.training.products import Library
 from d2v.training.states import take_moments_over, trained, whole_moments, whole_weights
 
 FORMAT = 2
@@ -60,6 +61,7 @@ class RunState:
         recipe: the recipe's parts that shape the result.
         data_fingerprint: of the prepared store.
         precision: format that the run's products are in, so that a resumed one keeps it.
+        library: what multiplies float32 matrices, likewise.
         window: figures logged in part.
         last_healthy: updates at the last collapse check that passed.
         tracker_run_id: the tracked run, if any.
@@ -72,6 +74,7 @@ class RunState:
     window: dict[str, list[float]] = field(default_factory=dict)
     last_healthy: int = 0
     tracker_run_id: str | None = None
+    library: Library = "blas"
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from d2v.config import RunConfig
 from d2v.data.batch import Batch
 from d2v.data.order import Order
-from d2v.data.random import STREAM_DROPOUT, STREAM_LAYER_DROP, seed_of
 from d2v.errors import Interrupted
 from d2v.models.encoder import Encoder
 from d2v.objectives.base import Objective
@@ -29,6 +27,7 @@ from d2v.training.performance import TRAINED_S, Stopwatch, progress_line
 from d2v.training.schedule import learning_rate
 from d2v.training.states import norms, whole_student
 from d2v.training.tracker import Tracker
+from d2v.training.update import Updates
 from d2v.training.watchdog import Watchdog
 
 Probe = Callable[[Encoder], dict[str, float]]
@@ -71,6 +70,7 @@ class Loop:
         self._ranks, self._leads = self.engine.ranks, self.engine.place.leads
         trained_s = sum(self.state.window.pop(TRAINED_S, []))
         self._window = Window(self.state.window, self._ranks.mean)
+        self._updates = Updates(self.recipe, self.objective, self.engine, self._window.add, self._beat)
         self._guard = CollapseGuard(self.recipe.monitor, self.state.last_healthy)
         self._watch = Stopwatch(self.engine, self.objective, self.recipe, trained_s)
         self._saved_update = self.state.update
@@ -93,7 +93,7 @@ class Loop:
             for micro_batches in updates:
                 self._watch.data_ready(micro_batches)
                 on_device = [batch.to(self.engine.place.device) for batch in micro_batches]
-                self.train_update(self.state.update, on_device)
+                self._updates.do(self.state.update, on_device)
                 self.state.update += 1
                 progress.advance(1, self._after_update(on_device[0]))
                 self._wait_for_data()
@@ -104,36 +104,6 @@ class Loop:
 
     def _beat(self, phase: str) -> None:
         self.watchdog.beat(self.state.update, phase)
-
-    def train_update(self, update: int, micro_batches: list[Batch]) -> None:
-        """One optimiser step over the micro-batches, then the teacher's step.
-
-        The loss is a sum over masked positions; its gradient is divided by their number over all ranks and
-        accumulation steps (data2vec's sample size), so parts with different counts weigh what they should.
-        """
-        place, config = self.engine.place, self.recipe
-        self._beat("forward and backward")
-        self.objective.student.layer_drop_seed = seed_of(config.seed, STREAM_LAYER_DROP, update)
-        masks = [self.objective.draw_masks(batch, config.seed, place.device) for batch in micro_batches]
-        masked = self._ranks.sum(torch.stack([m.count for m in masks]).sum())
-        total = torch.zeros((), device=place.device)
-        for step, (batch, mask) in enumerate(zip(micro_batches, masks, strict=True)):
-            _seed_dropout(config.seed, update, step * place.ranks + place.rank)
-            output = self.engine.forward(batch, mask)
-            loss = output.loss_sum / masked
-            self.engine.backward(loss)
-            total += loss.detach()
-            self._note({f"train/{name}": figure for name, figure in output.statistics.items()})
-        self._beat("step")
-        total = self._ranks.sum(total)
-        self.engine.step(update, learning_rate(config.schedule, config.optimizer.lr, update, config.max_updates), total)
-        decay = self.objective.teacher_decay(update + 1)
-        if decay is not None:
-            self.objective.update_teacher(decay)
-        self._note({"train/loss": total, "train/grad_norm": self.engine.grad_norm})
-
-    def _note(self, figures: dict[str, Tensor]) -> None:
-        self._window.add(figures)
 
     def _after_update(self, batch: Batch) -> str | None:
         """Log, probe, save and stop where due; returns the progress line if there is a new one."""
@@ -226,11 +196,3 @@ class Loop:
             f"Everything is saved in {self.folder}; the same command resumes.",
             by=name,
         )
-
-
-def _seed_dropout(seed: int, update: int, piece: int) -> None:
-    """Key torch's generators by (seed, update, piece), so dropout does not depend on what ran before."""
-    key = seed_of(seed, STREAM_DROPOUT, update, piece)
-    torch.default_generator.manual_seed(key)
-    if torch.cuda.is_available():
-        torch.cuda.manual_seed(key)

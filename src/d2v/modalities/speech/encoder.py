@@ -8,30 +8,30 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.modalities.speech.config import ConvLayer, SpeechEncoderConfig, SpeechTrainConfig
 from d2v.models.blocks import PostNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens, is_padding
+from d2v.models.ops import LayerNormGelu, StridedConv1d, TokenConv1d, norm_gelu
 from d2v.models.shards import count_in_products
 
 NORM_EPS = 1e-5
 
 
 class _ConvNormGelu(nn.Module):
-    """Convolution without bias, LayerNorm over channels, GELU: (B, C, S) -> (B, C', S')."""
+    """Convolution without bias, LayerNorm over channels, GELU: (B, S, C) -> (B, S', C')."""
 
     def __init__(self, channels_in: int, layer: ConvLayer) -> None:
         super().__init__()
         channels, kernel, stride = layer
-        self.conv = nn.Conv1d(channels_in, channels, kernel, stride, bias=False)
+        self.conv = StridedConv1d(channels_in, channels, kernel, stride)
         nn.init.kaiming_normal_(self.conv.weight)
-        self.norm = nn.LayerNorm(channels, eps=NORM_EPS)
+        self.norm = LayerNormGelu(channels, eps=NORM_EPS)
 
-    def forward(self, x_BCS: Tensor) -> Tensor:
-        return F.gelu(self.norm(self.conv(x_BCS).transpose(1, 2))).transpose(1, 2)
+    def forward(self, x_BSC: Tensor) -> Tensor:
+        return self.norm(self.conv(x_BSC))
 
 
 @torch.no_grad()
@@ -70,10 +70,10 @@ class ConvFeatures(nn.Module):
 
     def forward(self, waves_BS: Tensor) -> Tensor:
         """(B, S) at 16 kHz, each of zero mean and unit variance -> (B, T, D)."""
-        x_BCS = waves_BS.unsqueeze(1)
+        x_BSC = waves_BS.unsqueeze(-1)
         for layer in self.layers:
-            x_BCS = layer(x_BCS)
-        return self.projection(self.norm(x_BCS.transpose(1, 2)))
+            x_BSC = layer(x_BSC)
+        return self.projection(self.norm(x_BSC))
 
 
 class ConvPositions(nn.Module):
@@ -87,8 +87,7 @@ class ConvPositions(nn.Module):
         super().__init__()
         c = config
         self.convs = nn.ModuleList(
-            nn.Conv1d(c.width, c.width, c.position_kernel, padding=c.position_kernel // 2, groups=c.position_groups)
-            for _ in range(c.position_layers)
+            TokenConv1d(c.width, c.width, c.position_kernel, c.position_groups) for _ in range(c.position_layers)
         )
 
     def forward(self, x_RTD: Tensor, padding_RT1: Tensor | None) -> Tensor:
@@ -96,8 +95,7 @@ class ConvPositions(nn.Module):
         for conv in self.convs:
             if padding_RT1 is not None:
                 x_RTD = x_RTD.masked_fill(padding_RT1, 0.0)
-            x_RTD = conv(x_RTD.transpose(1, 2)).transpose(1, 2)
-            x_RTD = F.gelu(F.layer_norm(x_RTD, x_RTD.shape[-1:], eps=NORM_EPS))
+            x_RTD = norm_gelu(conv(x_RTD), eps=NORM_EPS)
         return x_RTD
 
 

@@ -23,10 +23,9 @@ def local_frames(encoder: Encoder, waves_BS: Tensor, gradient: float) -> LocalFr
     local = encoder.stem.local
     if not isinstance(local, ConvFeatures):
         raise TypeError(f"frames are made by ConvFeatures, not by {type(local).__name__}")
-    x_BCT = waves_BS.unsqueeze(1)
+    raw_BTC = waves_BS.unsqueeze(-1)
     for layer in local.layers:
-        x_BCT = layer(x_BCT)
-    raw_BTC = x_BCT.transpose(1, 2)
+        raw_BTC = layer(raw_BTC)
     raw_BTC = raw_BTC.detach() + gradient * (raw_BTC - raw_BTC.detach())
     normal_BTC = local.norm(raw_BTC)
     return LocalFrames(raw_BTC, normal_BTC, local.projection(normal_BTC))

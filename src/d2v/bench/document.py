@@ -1,0 +1,137 @@
+"""What a benchmark leaves: figures with their spread, as JSON that another commit can be compared with."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from d2v.data.disk import write_json
+from d2v.errors import DataError
+from d2v.reporting.tables import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        name: what was measured, parts with `/` between.
+        unit: of the figure; of units with `/s` more is better.
+        median, least, most: over fresh processes.
+    """
+
+    name: str
+    unit: str
+    median: float
+    least: float
+    most: float
+
+    @staticmethod
+    def of(name: str, unit: str, figures: Iterable[float]) -> Row:
+        """Median and spread of repeated measurements."""
+        values = sorted(figures)
+        return Row(name, unit, median(values), values[0], values[-1])
+
+    @property
+    def shown(self) -> str:
+        """`median (least to most)`."""
+        return f"{self.median:.4g} ({self.least:.4g} to {self.most:.4g})"
+
+
+@dataclass(frozen=True)
+class Document:
+    """All figures of one run.
+
+    Attributes:
+        kind: what measured them.
+        machine: what of, with versions, commit and date.
+        rows: the figures.
+    """
+
+    kind: str
+    machine: Mapping[str, Any]
+    rows: Sequence[Row]
+
+    def write(self, file: Path) -> None:
+        """As JSON."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, asdict(self))
+
+    @staticmethod
+    def read(file: Path) -> Document:
+        """What `write` wrote.
+
+        Raises:
+            DataError: there is no such file, or it is none of these.
+        """
+        try:
+            content = json.loads(file.read_text())
+            return Document(content["kind"], content["machine"], [Row(**row) for row in content["rows"]])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file} is no document of a benchmark ({error}): write one with --json {file}") from error
+
+
+def machine(repository: Path = Path()) -> dict[str, Any]:
+    """Where and with what the figures were measured."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": _commit(repository),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _commit(repository: Path) -> str:
+    """The short hash, with a `+` after it if files differ; empty outside a repository."""
+    asked = ("git", "-C", str(repository), "describe", "--always", "--dirty=+", "--exclude=*")
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def compare(old: Document, new: Document) -> Table:
+    """The figures that both have, and their ratios: above 1 is better than before, whatever the unit. A ratio whose
+    spreads overlap says nothing and is in brackets.
+
+    Raises:
+        DataError: they have no figure in common.
+    """
+    before = {row.name: row for row in old.rows}
+    rows = [(before[row.name], row) for row in new.rows if row.name in before]
+    if not rows:
+        raise DataError(
+            f"a document of {old.kind} and one of {new.kind} have no figure in common: compare two of a kind"
+        )
+    names = [f"{document.machine['commit']} {document.machine['date']}".strip() for document in (old, new)]
+    cells = tuple((b.name, b.unit, b.shown, a.shown, _ratio(b, a)) for b, a in rows)
+    return Table("comparison", ("figure", "unit", *names, "ratio"), cells)
+
+
+def _ratio(before: Row, after: Row) -> str:
+    if not before.median or not after.median:
+        return ""
+    ratio = after.median / before.median
+    shown = f"{ratio if before.unit.endswith('/s') else 1.0 / ratio:.2f}"
+    overlap = before.least <= after.most and after.least <= before.most
+    return f"({shown})" if overlap else shown

@@ -1,0 +1,172 @@
+"""d2v.models.ops: the same values and gradients as torch's own operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2v.models.ops import (
+    Dropout,
+    GeluLinear,
+    LayerNormGelu,
+    StridedConv1d,
+    TokenConv1d,
+    TokenConv2d,
+    attention,
+    dropout,
+    norm_gelu,
+)
+
+DOUBLE = {"rtol": 1e-10, "atol": 1e-10}
+BF16 = {"rtol": 2e-2, "atol": 2e-2}
+
+
+def _random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def _values_and_gradients(call: Callable[[], Tensor], *leaves: Tensor) -> list[Tensor]:
+    for leaf in leaves:
+        leaf.requires_grad_()
+        leaf.grad = None
+    y = call()
+    grads = torch.autograd.grad((y * _random(*y.shape, dtype=y.dtype, seed=9)).sum(), leaves)
+    return [y, *grads]
+
+
+def _check_same(ours: Callable[[], Tensor], theirs: Callable[[], Tensor], *leaves: Tensor, **close: float) -> None:
+    for own, other in zip(_values_and_gradients(ours, *leaves), _values_and_gradients(theirs, *leaves), strict=True):
+        assert own.dtype == other.dtype
+        torch.testing.assert_close(own, other, **close)
+
+
+@pytest.mark.parametrize(("kernel", "groups"), [(3, 1), (7, 4), (4, 2)])
+def test_token_convolutions_are_convolutions(kernel: int, groups: int) -> None:
+    conv = TokenConv1d(8, 12, kernel, groups).double()
+    x = _random(3, 11, 8)
+    reference = nn.Conv1d.forward
+    _check_same(
+        lambda: conv(x), lambda: reference(conv, x.transpose(1, 2)).transpose(1, 2), x, *conv.parameters(), **DOUBLE
+    )
+    plane = TokenConv2d(8, 12, kernel, groups).double()
+    grid = _random(3, 5, 6, 8)
+    _check_same(
+        lambda: plane(grid),
+        lambda: nn.Conv2d.forward(plane, grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1),
+        grid,
+        *plane.parameters(),
+        **DOUBLE,
+    )
+
+
+@pytest.mark.parametrize("positions", [10, 11, 12, 13, 31])
+@pytest.mark.parametrize(("kernel", "stride"), [(10, 5), (3, 2), (2, 2), (5, 3), (7, 1), (8, 3)])
+def test_strided_convolutions_are_convolutions(kernel: int, stride: int, positions: int) -> None:
+    conv = StridedConv1d(4, 6, kernel, stride).double()
+    x = _random(2, positions, 4)
+    _check_same(
+        lambda: conv(x),
+        lambda: nn.Conv1d.forward(conv, x.transpose(1, 2)).transpose(1, 2),
+        x,
+        *conv.parameters(),
+        **DOUBLE,
+    )
+
+
+def test_norm_and_gelu() -> None:
+    x = _random(3, 5, 8)
+    norm = LayerNormGelu(8, eps=1e-5).double()
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.copy_(_random(8, seed=3))
+    _check_same(lambda: norm(x), lambda: F.gelu(nn.LayerNorm.forward(norm, x)), x, *norm.parameters(), **DOUBLE)
+    _check_same(lambda: norm_gelu(x), lambda: F.gelu(F.layer_norm(x, (8,))), x, **DOUBLE)
+    narrow = _random(3, 5, 8, dtype=torch.bfloat16)
+    _check_same(lambda: norm_gelu(narrow), lambda: F.gelu(F.layer_norm(narrow.float(), (8,))), narrow, **BF16)
+
+
+@pytest.mark.parametrize("frozen", [(), ("weight",), ("weight", "bias")])
+def test_gelu_and_a_linear_layer(frozen: tuple[str, ...]) -> None:
+    layer = GeluLinear(8, 6).double()
+    for name in frozen:
+        layer.get_parameter(name).requires_grad_(False)
+    x = _random(3, 5, 8)
+    leaves = [p for name, p in layer.named_parameters() if name not in frozen]
+    _check_same(lambda: layer(x), lambda: nn.Linear.forward(layer, F.gelu(x)), x, *leaves, **DOUBLE)
+
+
+def test_gelu_and_a_linear_layer_under_autocast() -> None:
+    layer, before = GeluLinear(32, 16), nn.Linear(32, 32)
+    x = _random(4, 7, 32, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        _check_same(
+            lambda: layer(before(x)),
+            lambda: nn.Linear.forward(layer, F.gelu(before(x))),
+            x,
+            *layer.parameters(),
+            *before.parameters(),
+            **BF16,
+        )
+
+
+def _torch_attention(qkv: Tensor, heads: int, bias: Tensor | None) -> Tensor:
+    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("shape", [None, (2, 3, 5, 5), (3, 5, 5), (2, 1, 1, 5)])
+def test_attention(shape: tuple[int, ...] | None) -> None:
+    qkv = _random(2, 5, 3 * 12)
+    bias = None if shape is None else _random(*shape, seed=4)
+    leaves = [qkv] if bias is None else [qkv, bias]
+    _check_same(lambda: attention(qkv, 3, bias), lambda: _torch_attention(qkv, 3, bias), *leaves, **DOUBLE)
+
+
+def test_attention_in_bf16() -> None:
+    qkv = _random(2, 9, 3 * 16, dtype=torch.bfloat16)
+    _check_same(lambda: attention(qkv, 2), lambda: _torch_attention(qkv, 2, None), qkv, **BF16)
+
+
+def test_attention_that_drops_weights_is_that_of_the_weights_it_kept() -> None:
+    qkv = _random(2, 6, 3 * 8).requires_grad_()
+    torch.manual_seed(5)
+    y = attention(qkv, 2, dropout=0.4)
+    ours = torch.autograd.grad(y.square().sum(), qkv)[0]
+    torch.manual_seed(5)
+    q, k, v = qkv.unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+    weights = (q @ k.transpose(-1, -2) / 2.0).softmax(-1).flatten(0, 1)
+    expected = (dropout(weights, 0.4) @ v.flatten(0, 1)).unflatten(0, (2, 2)).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(y, expected, **DOUBLE)
+    torch.testing.assert_close(ours, torch.autograd.grad(expected.square().sum(), qkv)[0], **DOUBLE)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 0.999])
+def test_dropout_drops_as_many_as_it_should_and_keeps_the_mean(rate: float) -> None:
+    n = 1_000_001
+    x = torch.ones(n, dtype=torch.float64).requires_grad_()
+    torch.manual_seed(0)
+    y = dropout(x, rate)
+    dropped = float((y == 0.0).double().mean())
+    assert abs(dropped - rate) < 5.0 * (rate * (1.0 - rate) / n) ** 0.5 + 2.0**-16
+    values = y[y != 0.0].detach().unique()
+    assert values.tolist() == [pytest.approx(1.0 / (1.0 - rate), rel=2.0**-15 / (1.0 - rate))]
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(gradient, y.detach())
+    neighbours = (y[:-1] == 0.0) & (y[1:] == 0.0)
+    assert abs(float(neighbours.double().mean()) - rate**2) < 5.0 * rate / n**0.5
+
+
+def test_dropout_follows_the_generator_and_rests_in_evaluation() -> None:
+    x = torch.ones(1000)
+    layer = Dropout(0.3)
+    torch.manual_seed(1)
+    first = layer(x)
+    torch.manual_seed(1)
+    assert torch.equal(layer(x), first)
+    assert not torch.equal(layer(x), first)
+    assert layer.eval()(x) is x
+    assert not dropout(x, 1.0).any()

@@ -1,0 +1,67 @@
+"""Which library multiplies float32 matrices, and when."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from d2v.training import products
+from d2v.training.products import choose_library, freed_memory_kept, keep_library, multiplied_by
+
+CPU = torch.device("cpu")
+
+
+def test_the_setting_ends_with_its_block() -> None:
+    before = torch.get_float32_matmul_precision()
+    with multiplied_by("onednn"):
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_gpu_is_left_alone() -> None:
+    assert choose_library(torch.device("cuda"))[0] == "blas"
+
+
+@pytest.mark.parametrize(("ratio", "choice"), [(2.0, "onednn"), (1.1, "blas"), (0.5, "blas")])
+def test_only_what_is_much_faster_is_taken(monkeypatch: pytest.MonkeyPatch, ratio: float, choice: str) -> None:
+    monkeypatch.setattr(products, "_fastest_s", lambda *_: {"blas": ratio, "onednn": 1.0})
+    monkeypatch.setattr(products, "_errors", lambda *_: (4e-7, 8e-7))
+    library, reason = choose_library(CPU)
+    assert library == choice
+    assert f"{ratio:.1f} times" in reason
+
+
+def test_what_is_less_exact_is_not_taken_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_fastest_s", lambda *_: {"blas": 3.0, "onednn": 1.0})
+    monkeypatch.setattr(products, "_errors", lambda *_: (4e-7, 4e-3))
+    assert choose_library(CPU)[0] == "blas"
+    assert "less exact" in choose_library(CPU)[1]
+    assert keep_library("onednn") == "blas"
+
+
+def test_this_processors_choice_is_as_exact_as_torchs_own() -> None:
+    library, reason = choose_library(CPU)
+    x, weight = torch.randn(300, 400), torch.randn(500, 400)
+    exact = x.double() @ weight.double().t()
+    with multiplied_by(library):
+        error = float((x @ weight.t() - exact).abs().max() / exact.abs().max())
+    assert error < 5e-6, reason
+    assert keep_library("blas") == "blas"
+
+
+def test_memory_is_kept_inside_and_given_back_after() -> None:
+    libc = products._glibc()
+    if libc is None:
+        pytest.skip("no glibc")
+
+    def resident() -> float:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * 4096 / 2**20
+
+    with freed_memory_kept(CPU):
+        large = torch.ones(40 * 2**18)
+        full = resident()
+        del large
+        kept = resident()
+    assert kept > full - 10.0
+    assert resident() < full - 30.0
