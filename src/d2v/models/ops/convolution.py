@@ -5,7 +5,8 @@ Shape legend: R rows, S and T positions before and after, C and E channels befor
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,11 +38,60 @@ class TokenConv2d(nn.Conv2d):
         return super().forward(x_RhwC.movedim(-1, 1)).movedim(1, -1)
 
 
+class _StridedConv(torch.autograd.Function):
+    """One product of matrices for every `stride` taps and each row: the inputs under so many taps lie side by side, so
+    nothing is copied, and nothing but input and weight is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x_RSC: Tensor, weight_ECK: Tensor, stride: int) -> Tensor:
+        x_RSC = x_RSC.contiguous()
+        ctx.save_for_backward(x_RSC, weight_ECK)
+        ctx.stride = stride
+        outputs = (x_RSC.shape[1] - weight_ECK.shape[-1]) // stride + 1
+        y_RTE = x_RSC.new_empty(len(x_RSC), outputs, len(weight_ECK))
+        for number, (first, taps_LE) in enumerate(_taps(weight_ECK.to(x_RSC.dtype), stride)):
+            for x_SC, y_TE in zip(x_RSC, y_RTE, strict=True):
+                under_TL = _under(x_SC, first, len(taps_LE), stride, outputs)
+                torch.addmm(y_TE, under_TL, taps_LE, beta=float(number > 0), out=y_TE)
+        return y_RTE
+
+    @staticmethod
+    def backward(ctx: Any, grad_RTE: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x_RSC, weight_ECK = ctx.saved_tensors
+        stride, outputs = ctx.stride, grad_RTE.shape[1]
+        grad_RTE = grad_RTE.contiguous()
+        dx_RSC = torch.zeros_like(x_RSC) if ctx.needs_input_grad[0] else None
+        dtaps = []
+        for first, taps_LE in _taps(weight_ECK.to(x_RSC.dtype), stride):
+            dtaps_LE = torch.zeros_like(taps_LE)
+            for row, grad_TE in enumerate(grad_RTE):
+                under_TL = _under(x_RSC[row], first, len(taps_LE), stride, outputs)
+                dtaps_LE.addmm_(under_TL.t(), grad_TE)
+                if dx_RSC is not None:
+                    _under(dx_RSC[row], first, len(taps_LE), stride, outputs).addmm_(grad_TE, taps_LE.t())
+            dtaps.append(dtaps_LE)
+        channels = weight_ECK.shape[1]
+        dweight_ECK = torch.cat(dtaps).unflatten(0, (-1, channels)).permute(2, 1, 0).to(weight_ECK.dtype)
+        return dx_RSC, dweight_ECK, None
+
+
+def _taps(weight_ECK: Tensor, stride: int) -> Iterator[tuple[int, Tensor]]:
+    """The first of every `stride` taps, and their weights: (L, E), L = taps * C."""
+    taps_KCE = weight_ECK.permute(2, 1, 0).contiguous()
+    for first in range(0, len(taps_KCE), stride):
+        yield first, taps_KCE[first : first + stride].flatten(0, 1)
+
+
+def _under(x_SC: Tensor, first: int, length: int, stride: int, outputs: int) -> Tensor:
+    """(T, L) what lies under taps `first` and following of every output: a view, whose rows do not overlap."""
+    channels = x_SC.shape[1]
+    return x_SC.as_strided((outputs, length), (stride * channels, 1), x_SC.storage_offset() + first * channels)
+
+
 class StridedConv1d(nn.Conv1d):
     """A convolution without padding and bias: (R, S, C) -> (R, T, E).
 
-    On a CPU as products of matrices, one for every `stride` taps: the inputs under so many taps lie side by side, so
-    that little need be copied to multiply them. With its backward that is 1.6 times as fast as torch's convolution.
+    On a CPU as products of matrices. With its backward that is 1.6 times as fast as torch's convolution.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int) -> None:
@@ -50,19 +100,7 @@ class StridedConv1d(nn.Conv1d):
     def forward(self, x_RSC: Tensor) -> Tensor:
         if x_RSC.device.type != "cpu":
             return super().forward(x_RSC.transpose(1, 2)).transpose(1, 2)
-        (kernel,), (stride,) = self.kernel_size, self.stride
-        outputs = (x_RSC.shape[1] - kernel) // stride + 1
-        taps_EKC = self.weight.transpose(1, 2)
-        products = [
-            F.linear(_under(x_RSC, first, taps.shape[1], stride, outputs), taps.flatten(1))
-            for first, taps in zip(range(0, kernel, stride), taps_EKC.split(stride, dim=1), strict=True)
-        ]
-        return functools.reduce(torch.add, products)
-
-
-def _under(x_RSC: Tensor, first: int, taps: int, stride: int, outputs: int) -> Tensor:
-    """(R, T, taps * C) the inputs under taps `first` to `first + taps` of every output."""
-    if taps == stride:
-        return x_RSC[:, first : first + stride * outputs].reshape(len(x_RSC), outputs, -1)
-    end = stride * (outputs - 1) + 1
-    return torch.cat([x_RSC[:, tap : tap + end : stride] for tap in range(first, first + taps)], dim=-1)
+        if torch.is_autocast_enabled("cpu"):
+            x_RSC = x_RSC.to(torch.get_autocast_dtype("cpu"))
+        y_RTE: Tensor = _StridedConv.apply(x_RSC, self.weight, *self.stride)
+        return y_RTE

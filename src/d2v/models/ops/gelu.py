@@ -12,25 +12,50 @@ _GELU_BACKWARD = torch.ops.aten.gelu_backward
 _NORM = torch.ops.aten.native_layer_norm
 _NORM_BACKWARD = torch.ops.aten.native_layer_norm_backward
 
+_PART_ROWS = 1024
+"""At 512 channels a part is 2 MB in float32."""
+
 
 class _NormGelu(torch.autograd.Function):
+    """Goes through the tokens in parts that stay in the processor's cache."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        normal, mean, rstd = _NORM(wide, x.shape[-1:], weight, bias, eps)
-        ctx.save_for_backward(x, weight, bias, mean, rstd)
-        ctx.eps = eps
-        return F.gelu(normal)
+        rows = x.reshape(-1, x.shape[-1])
+        y = torch.empty(rows.shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        statistics = []
+        for part, out in zip(_parts(rows), _parts(y), strict=True):
+            normal, *of_part = _NORM(part.to(y.dtype), part.shape[-1:], weight, bias, eps)
+            torch.ops.aten.gelu.out(normal, out=out)
+            statistics.append(of_part)
+        ctx.save_for_backward(rows, weight, bias, *(torch.cat(some) for some in zip(*statistics, strict=True)))
+        ctx.eps, ctx.shape = eps, x.shape
+        return y.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, rstd = ctx.saved_tensors
-        wide, shape = x.to(mean.dtype), x.shape[-1:]
-        normal, _, _ = _NORM(wide, shape, weight, bias, ctx.eps)
-        wanted = list(ctx.needs_input_grad[:3])
-        grads = _NORM_BACKWARD(_GELU_BACKWARD(grad, normal), wide, shape, mean, rstd, weight, bias, wanted)
-        dx, dweight, dbias = (one if want else None for one, want in zip(grads, wanted, strict=True))
-        return None if dx is None else dx.to(x.dtype), dweight, dbias, None
+        rows, weight, bias, mean, rstd = ctx.saved_tensors
+        dx = torch.empty_like(rows)
+        wanted, shape = [True, *ctx.needs_input_grad[1:3]], rows.shape[-1:]
+        of_parts = []
+        tensors = (rows, grad.reshape(rows.shape), mean, rstd, dx)
+        for part, dy, of_mean, of_rstd, out in zip(*map(_parts, tensors), strict=True):
+            wide = part.to(mean.dtype)
+            normal, _, _ = _NORM(wide, shape, weight, bias, ctx.eps)
+            dnormal = _GELU_BACKWARD(dy.to(mean.dtype), normal)
+            narrow, *of_part = _NORM_BACKWARD(dnormal, wide, shape, of_mean, of_rstd, weight, bias, wanted)
+            out.copy_(narrow)
+            of_parts.append(of_part)
+        dweight, dbias = (
+            torch.stack(some).sum(0) if want else None
+            for some, want in zip(zip(*of_parts, strict=True), wanted[1:], strict=True)
+        )
+        return dx.view(ctx.shape), dweight, dbias, None
+
+
+def _parts(rows: Tensor) -> tuple[Tensor, ...]:
+    """(N, ...) in parts; on a GPU there is one."""
+    return rows.split(_PART_ROWS) if rows.device.type == "cpu" else (rows,)
 
 
 def norm_gelu(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
