@@ -1,12 +1,15 @@
 RUN ?= python3 bootstrap.py
 MODALITIES ?= vision speech text
 CONF ?= base
+SIZES ?= small
+PRECISIONS ?= fp32,bf16
+NEW ?= .bench/step.json
 CORPORA = $(foreach modality,$(MODALITIES),ingest@$(modality))
 
-.PHONY: help setup fmt check test test-slow retrain pull push bench bench-scale lock
+.PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-growth bench-compare bench-scale lock
 
 help:       ## list these targets
-	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 16
 
 setup:      ## make .venv with the locked packages
 	@$(RUN)
@@ -38,8 +41,20 @@ push:       ## record the corpora of MODALITIES in dvc.lock, and copy them to DV
 	@$(RUN) dvc commit --force $(CORPORA)
 	@$(RUN) dvc push $(if $(DVC_REMOTE),--remote $(DVC_REMOTE)) $(CORPORA)
 
-bench:      ## speed of a training step on this machine
-	@$(RUN) d2v bench
+bench:      ## speed, memory and breakdown of training steps, into .bench/step.json (SIZES=all PRECISIONS=fp32)
+	@mkdir -p .bench
+	@$(RUN) d2v bench --sizes $(SIZES) --precisions $(PRECISIONS) --json .bench/step.json
+
+bench-input: ## ingest, prepare and loading beside their peers, into .bench/input.json
+	@mkdir -p .bench
+	@$(RUN) d2v bench-input --json .bench/input.json
+
+bench-growth: ## cost of a step as images, recordings, texts, masks, batches and ranks grow, into .bench/
+	@mkdir -p .bench
+	@$(RUN) d2v bench-growth --json .bench/growth.json --picture .bench/growth.png
+
+bench-compare: ## ratios between two of these files (OLD=before.json NEW=.bench/step.json)
+	@$(RUN) d2v bench-compare $(OLD) $(NEW)
 
 bench-scale: ## memory, traffic and time of every ZeRO stage on two ranks, into docs/scale.md
 	@$(RUN) d2v bench-scale --write docs/scale.md

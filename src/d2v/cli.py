@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from d2v.errors import D2vError
+from d2v.errors import ConfigError, D2vError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -53,7 +53,31 @@ def bench(
     document = suite.time_suite(names_of(sizes), precisions.split(","), repeats, seconds, conf)
     if json is not None:
         document.write(json)
-    typer.echo(f"{suite.speed_table(document).to_markdown()}\n\n{suite.breakdown_table(document).to_markdown()}")
+    tables = (suite.speed_table, suite.reference_table, suite.breakdown_table)
+    typer.echo("\n\n".join(table(document).to_markdown() for table in tables))
+
+
+@app.command("bench-growth", epilog="Example: d2v bench-growth --axes 'text, tokens' --picture growth.png")
+def bench_growth(
+    axes: Annotated[list[str] | None, typer.Option(help="What grows; give it again for others. All of them.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    seconds: Annotated[float, typer.Option(help="Of updates in each process; at least three are done.")] = 4.0,
+    conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
+    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG of the curves.", dir_okay=False)] = None,
+) -> None:
+    """Time an update as images, recordings, texts, masks, batches or ranks grow."""
+    from d2v.bench import growth
+
+    unknown = [name for name in axes or [] if name not in growth.AXES]
+    if unknown:
+        raise ConfigError(f"nothing grows by the name {unknown[0]!r}: say --axes with one of {list(growth.AXES)}")
+    document = growth.measure_growth(axes or list(growth.AXES), precision, seconds, conf)
+    if json is not None:
+        document.write(json)
+    if picture is not None:
+        growth.growth_picture(document, picture)
+    typer.echo(growth.growth_table(document).to_markdown())
 
 
 @app.command("bench-compare", epilog="Example: d2v bench-compare before.json after.json")
@@ -193,8 +217,8 @@ def rollback(
 def bench_input(
     cases: Annotated[str, typer.Option(help="Names with commas between, or all.")] = "all",
     repeats: Annotated[int, typer.Option(help="Fresh processes of each.", min=1)] = 3,
-    items: Annotated[int, typer.Option(help="Files to make for a case, times a share of its own.", min=40)] = 400,
-    seconds: Annotated[float, typer.Option(help="How long batches are loaded each time.")] = 1.5,
+    items: Annotated[int, typer.Option(help="Files to make for a case, times a share of its own.", min=40)] = 300,
+    seconds: Annotated[float, typer.Option(help="How long batches are loaded each time.")] = 1.0,
     source: Annotated[
         list[str] | None, typer.Option(help="CASE=FOLDER of files to take instead; of speech mono at 16 kHz.")
     ] = None,

@@ -82,7 +82,7 @@ def test_the_parts_of_an_update_add_up_and_leave_nothing_behind() -> None:
         objective = build_objective(registry.get("vision"), size.recipe).train()
         with open_engine(objective, size.recipe, ranks, "fp32") as engine:
             updates = Updates(size.recipe, objective, engine)
-            batch = noise_batch(size, 0).to(ranks.place.device)
+            batch = noise_batch(size).to(ranks.place.device)
             updates.do(0, [batch])
             before = [dict(vars(one)) for one in (objective, objective.student, engine)]
             sections = Sections(objective, engine)

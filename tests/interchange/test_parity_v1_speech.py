@@ -57,10 +57,10 @@ def test_features(golden, objective, local):
 
 
 def test_convolutions_make_the_references_frames(golden, objective):
-    x_BCS = golden.inputs().unsqueeze(1)
+    x_BSC = golden.inputs().unsqueeze(-1)
     for layer in objective.student.stem.local.layers:
-        x_BCS = layer(x_BCS)
-    golden.close(x_BCS, "conv")
+        x_BSC = layer(x_BSC)
+    golden.close(x_BSC.transpose(1, 2), "conv")
 
 
 def test_hidden_frames_become_the_mask_vector_before_positions_are_added(golden, objective, local, masks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,14 @@ def names_of(asked: str) -> list[str]:
     return [name for name in names if not name.endswith("_base")] if asked == "small" else asked.split(",")
 
 
-def read_size(name: str, conf: Path, precision: str) -> Size:
+def read_size(name: str, conf: Path, precision: str, changes: Mapping[str, Any] | None = None) -> Size:
     """A size from the papers' recipes.
 
     Args:
         name: in the file.
         conf: folder of the recipes.
         precision: fp32 or bf16.
+        changes: of the train block, beside the size's own.
 
     Raises:
         ConfigError: no such size, or its recipe is missing.
@@ -62,16 +64,16 @@ def read_size(name: str, conf: Path, precision: str) -> Size:
         raise ConfigError(f"there is no recipe {file}: call this in the project's folder, or say --conf")
     modality = registry.get(size["modality"])
     block = parse(modality.train_config, yaml.safe_load(file.read_text())[modality.name]["train"], at=f"{file}")
-    changes: dict[str, Any] = size["changes"] | {"precision": precision, "data_workers": 0}
-    return Size(name, modality.name, changed(block, changes, at=f"{_FILE.name}:{name}"))
+    fixed = {"precision": precision, "data_workers": 0}
+    return Size(name, modality.name, changed(block, size["changes"], fixed, changes or {}, at=f"{_FILE.name}:{name}"))
 
 
-def noise_batch(size: Size, update: int) -> Batch:
-    """Inputs of the shape and type that the size trains on; their values do not matter for speed."""
-    samples = size.recipe.batch_unit
-    ids = torch.arange(samples)
-    generator = torch.Generator().manual_seed(update)
-    return Batch(_INPUTS[size.modality](size.recipe, samples, generator), ids, torch.zeros_like(ids), update)
+def noise_batch(size: Size, rank: int = 0) -> Batch:
+    """A rank's inputs, of the shape and type that the size trains on; their values do not matter for speed."""
+    samples = size.recipe.batch_unit // size.recipe.distributed.ranks
+    ids = torch.arange(rank * samples, (rank + 1) * samples)
+    generator = torch.Generator().manual_seed(rank)
+    return Batch(_INPUTS[size.modality](size.recipe, samples, generator), ids, torch.zeros_like(ids), update=0)
 
 
 def _images(recipe: Any, samples: int, generator: torch.Generator) -> Tensor:

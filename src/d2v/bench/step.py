@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -23,6 +25,7 @@ from d2v.training.ranks import meet
 from d2v.training.update import Updates
 
 WARM_UP = 2
+_FEWEST_UPDATES = 3
 _MOST_UPDATES = 30
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -33,7 +36,7 @@ class Timed:
 
     Attributes:
         samples_per_s: original samples, not their masked copies.
-        step_s: median of an update.
+        steps_s: of each update.
         shares: part -> share of an update.
         peak_bytes: the most memory that the process held.
         flops: of an update, with masks, teacher and decoder.
@@ -41,7 +44,7 @@ class Timed:
     """
 
     samples_per_s: float
-    step_s: float
+    steps_s: tuple[float, ...]
     shares: dict[str, float]
     peak_bytes: int
     flops: float
@@ -50,10 +53,17 @@ class Timed:
     @property
     def share_of_peak(self) -> float:
         """What of the machine's matmul peak the training uses (MFU)."""
-        return self.flops / self.step_s / self.peak_flops
+        return self.flops / median(self.steps_s) / self.peak_flops
 
 
-def time_size(name: str, conf: Path, precision: str, seconds: float) -> Timed:
+def time_size(
+    name: str,
+    conf: Path,
+    precision: str,
+    seconds: float,
+    changes: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+) -> Timed:
     """Build, warm up, and do updates for so many seconds, at least three.
 
     Args:
@@ -61,8 +71,12 @@ def time_size(name: str, conf: Path, precision: str, seconds: float) -> Timed:
         conf: folder of the recipes.
         precision: fp32 or bf16.
         seconds: to spend on updates.
+        changes: of its train block.
+        threads: of this rank; None leaves them as they are.
     """
-    size = read_size(name, conf, precision)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    size = read_size(name, conf, precision, changes)
     place = find_place()
     chosen, _ = choose_precision(precision, place.device)
     with meet(place, size.recipe.distributed.timeout_s) as ranks:
@@ -81,12 +95,12 @@ def time_size(name: str, conf: Path, precision: str, seconds: float) -> Timed:
             with sections.timed():
                 run.steps(seconds / 3)
             peak_bytes = peak_memory_bytes(place.device)
-            tokens = objective.student.stem.num_tokens(noise_batch(size, 0).inputs)
+            tokens = objective.student.stem.num_tokens(noise_batch(size).inputs)
             samples = size.recipe.batch_unit
             total = sum(sections.seconds.values())
             return Timed(
                 samples_per_s=samples / median(steps),
-                step_s=median(steps),
+                steps_s=tuple(steps),
                 shares={part: seconds / total for part, seconds in sections.seconds.items()},
                 peak_bytes=peak_bytes,
                 flops=samples * objective.flops_per_sample(tokens)["total"],
@@ -100,7 +114,7 @@ class _Run:
     def __init__(self, size: Size, updates: Updates) -> None:
         self._updates, self._done = updates, 0
         self._device = updates.engine.place.device
-        self._batch = noise_batch(size, 0).to(self._device)
+        self._batch = noise_batch(size, updates.engine.place.rank).to(self._device)
 
     def timed_update(self) -> float:
         """Seconds of one."""
@@ -113,7 +127,7 @@ class _Run:
 
     def steps(self, seconds: float) -> list[float]:
         """Seconds of each of as many as fit, three to thirty."""
-        times = [self.timed_update() for _ in range(3)]
-        while sum(times) < seconds and len(times) < _MOST_UPDATES:
-            times.append(self.timed_update())
-        return times
+        first = [self.timed_update() for _ in range(_FEWEST_UPDATES)]
+        all_ranks = self._updates.engine.ranks.from_lead(seconds / min(first))
+        more = range(_FEWEST_UPDATES, min(int(all_ranks), _MOST_UPDATES))
+        return first + [self.timed_update() for _ in more]

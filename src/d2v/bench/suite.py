@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from d2v.bench.document import Document, Row, machine
 from d2v.bench.sections import PARTS
 from d2v.bench.sizes import read_size
@@ -15,6 +17,9 @@ from d2v.progress import say
 from d2v.reporting.tables import Table
 from d2v.training.supervisor import Supervisor
 
+REFERENCE_PEAK = 440.0
+"""GFLOP/s of the machine of reference.csv."""
+_REFERENCE = Path(__file__).with_name("reference.csv")
 SPEED, MEMORY, OF_PEAK, PEAK, SHARE = "speed", "peak_memory", "of_matmul_peak", "matmul_peak", "part"
 
 
@@ -76,6 +81,26 @@ def speed_table(document: Document) -> Table:
         for at in _kinds(document)
     )
     return Table("speed", columns, cells)
+
+
+def reference_table(document: Document) -> Table:
+    """Beside the reference's figures of reference.csv: how many times as fast, as measured and with each machine's
+    float32 matmul peak taken out, and the share of its memory."""
+    rows = {row.name: row for row in document.rows}
+    known = pd.read_csv(_REFERENCE, comment="#", index_col="size")
+    cells = []
+    for at in _kinds(document):
+        size, precision = at.split("/")
+        if size not in known.index:
+            continue
+        theirs, speed = known.loc[size], rows[f"{at}/{SPEED}"].median
+        peak = rows.get(f"{size}/fp32/{PEAK}")
+        faster = (speed / theirs["shipped"], speed / theirs["tuned"])
+        evened = "" if peak is None else f"{faster[1] * REFERENCE_PEAK / peak.median:.2f}"
+        memory = rows[f"{at}/{MEMORY}"].median / theirs["peak_memory_mb"]
+        cells.append((size, precision, f"{faster[0]:.2f}", f"{faster[1]:.2f}", evened, f"{memory:.2f}"))
+    columns = ("size", "precision", "times the reference", "times it tuned", "machines evened", "of its memory")
+    return Table("reference", columns, tuple(cells))
 
 
 def breakdown_table(document: Document) -> Table:

@@ -36,10 +36,10 @@ _PREFETCHED = 50_000_000  # `stage3_prefetch_bucket_size`
 _KEPT = 500_000_000  # half of `stage3_max_reuse_distance`: elements on the way forward, and on the way back again
 _RESERVE = 0.1  # for CUDA, NCCL and fragmentation
 
-_BLOCK = 36  # bytes a token and channel, see `activation_bytes`
+_BLOCK = 28  # bytes a token and channel, see `activation_bytes`
 _BLOCK_INPUT = 4
 _DROPOUT_MASKS = 2
-_CONV = 10
+_CONV = 4
 _FILLED = 12
 _COMPARED = 14
 
@@ -123,13 +123,13 @@ def activation_bytes(objective: Data2Vec2, tokens: int, recomputed: bool = False
 
     After Korthikanti et al. 2022 ("Reducing Activation Recomputation", section 4), whose block has 34 bytes a token and
     channel. Here attention leaves only its output, and the residual stream is fp32: input of attention 2, queries, keys
-    and values 6, attention's output 2, input of the first norm 4, input of the MLP 2, its hidden layer before and after
-    GELU 8 + 8, input of the second norm 4: 36, and 2 more for the masks of dropout. A bias on attention costs 2 bytes a
-    head and pair of tokens. Recomputed blocks leave their input, 4.
+    and values 6, attention's output 2, input of the first norm 4, input of the MLP 2, its hidden layer before GELU 8,
+    input of the second norm 4: 28, and 2 more for the masks of dropout. A bias on attention costs 2 bytes a head and
+    pair of tokens. Recomputed blocks leave their input, 4.
 
-    A convolution leaves 10 bytes an output: its input in bf16, and the inputs of norm and GELU in fp32. The decoder's
-    input is made of 12, and its outputs at hidden tokens are compared in 14. The teacher leaves nothing for backward,
-    but each block's output in bf16, and the chosen ones in fp32, wait for the average.
+    A convolution leaves 4 bytes an output: its input and the norm's, both in bf16. The decoder's input is made of 12,
+    and its outputs at hidden tokens are compared in 14. The teacher leaves nothing for backward, but each block's
+    output in bf16, and the chosen ones in fp32, wait for the average.
 
     Args:
         objective: built, on any device.

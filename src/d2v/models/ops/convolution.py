@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.models.ops.mode import trains_eagerly
+
 
 class TokenConv1d(nn.Conv1d):
     """A convolution of stride 1 with K // 2 zeros at both ends: (R, S, C) -> (R, T, E).
@@ -91,15 +93,17 @@ def _under(x_SC: Tensor, first: int, length: int, stride: int, outputs: int) -> 
 class StridedConv1d(nn.Conv1d):
     """A convolution without padding and bias: (R, S, C) -> (R, T, E).
 
-    On a CPU as products of matrices. With its backward that is 1.6 times as fast as torch's convolution.
+    Where a CPU trains, as products of matrices: with backward they are 1.6 times as fast as torch's convolution.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int) -> None:
         super().__init__(channels_in, channels_out, kernel, stride, bias=False)
 
     def forward(self, x_RSC: Tensor) -> Tensor:
-        if x_RSC.device.type != "cpu":
-            return super().forward(x_RSC.transpose(1, 2)).transpose(1, 2)
+        if x_RSC.device.type != "cpu" or not trains_eagerly():
+            plane = x_RSC.transpose(1, 2).unsqueeze(2)
+            y_REoT = F.conv2d(plane, self.weight.unsqueeze(2), stride=(1, *self.stride))
+            return y_REoT.squeeze(2).transpose(1, 2)
         if torch.is_autocast_enabled("cpu"):
             x_RSC = x_RSC.to(torch.get_autocast_dtype("cpu"))
         y_RTE: Tensor = _StridedConv.apply(x_RSC, self.weight, *self.stride)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.models.ops.mode import trains_eagerly
+
 _GELU_BACKWARD = torch.ops.aten.gelu_backward
 _NORM = torch.ops.aten.native_layer_norm
 _NORM_BACKWARD = torch.ops.aten.native_layer_norm_backward
@@ -41,7 +43,9 @@ class _NormGelu(torch.autograd.Function):
         tensors = (rows, grad.reshape(rows.shape), mean, rstd, dx)
         for part, dy, of_mean, of_rstd, out in zip(*map(_parts, tensors), strict=True):
             wide = part.to(mean.dtype)
-            normal, _, _ = _NORM(wide, shape, weight, bias, ctx.eps)
+            normal = torch.sub(wide, of_mean).mul_(of_rstd)
+            if weight is not None:
+                normal = torch.addcmul(bias, normal, weight)
             dnormal = _GELU_BACKWARD(dy.to(mean.dtype), normal)
             narrow, *of_part = _NORM_BACKWARD(dnormal, wide, shape, of_mean, of_rstd, weight, bias, wanted)
             out.copy_(narrow)
@@ -59,7 +63,11 @@ def _parts(rows: Tensor) -> tuple[Tensor, ...]:
 
 
 def norm_gelu(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """GELU of the LayerNorm of the last axis, in at least float32, as under autocast. Keeps `x` alone."""
+    """GELU of the LayerNorm of the last axis, in at least float32, as under autocast. Keeps `x` alone. With a weight
+    goes a bias."""
+    if not trains_eagerly():
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return F.gelu(F.layer_norm(wide, wide.shape[-1:], weight, bias, eps))
     result: Tensor = _NormGelu.apply(x, weight, bias, eps)
     return result
 
@@ -92,5 +100,7 @@ class GeluLinear(nn.Linear):
     """GELU, then a linear layer. Keeps the input alone."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if not trains_eagerly():
+            return super().forward(F.gelu(x))
         result: Tensor = _GeluLinear.apply(x, self.weight, self.bias)
         return result
