@@ -78,6 +78,7 @@ class ShardReader:
     def _open(self) -> None:
         self._batches = [_read_batch(path) for path in sorted(self.folder.glob("part-*.arrow"))]
         self._starts = np.cumsum([0] + [batch.num_rows for batch in self._batches])
+        self._last_part = -1
         self._views: dict[str, list[np.ndarray]] = {}
         self._large: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 
@@ -112,8 +113,11 @@ class ShardReader:
         return np.concatenate([np.zeros(0, np.float32), *columns]).astype(np.float32)
 
     def binary(self, name: str, row: int) -> bytes:
-        """One value of a binary column."""
+        """One value of a binary column. Reading all of them in order holds one shard in memory at a time."""
         part, offset = self._locate(row)
+        if part == self._last_part + 1 > 0:  # pages that were read count as this process's as long as they are mapped
+            self._batches[part - 1] = _read_batch(part_path(self.folder, part - 1))
+        self._last_part = part
         return bytes(self._batches[part].column(name)[offset].as_py())
 
     def view(self, name: str, row: int) -> np.ndarray:

@@ -132,9 +132,8 @@ class _Preparation:
         """Seconds of speech written."""
         writer = ShardWriter(self.folder / name, SCHEMA, SHARD_BYTES)
         total = 0
-        for item, samples in zip(items, ordered_map(sixteen_bit, self.corpus.data(items)), strict=True):
-            exact = samples.astype(np.float64) / FULL_SCALE
-            row = {"label": int(self.labels[item]), "samples": len(samples), "mean": exact.mean(), "std": exact.std()}
+        for item, (samples, mean, std) in zip(items, ordered_map(_prepared, self.corpus.data(items)), strict=True):
+            row = {"label": int(self.labels[item]), "samples": len(samples), "mean": mean, "std": std}
             texts = {column: values[item] for column, values in self.texts.items()}
             writer.append(row | texts | {"data": samples.tobytes()})
             total += len(samples)
@@ -145,6 +144,13 @@ class _Preparation:
     def _probe_rows(self, train: np.ndarray, test: np.ndarray) -> dict[str, list[int]]:
         counts = {"train": self.config.probe_train_items, "test": self.config.probe_test_items}
         return probe_rows({"train": self.labels[train], "test": self.labels[test]}, counts, self.config.seed)
+
+
+def _prepared(data: bytes) -> tuple[np.ndarray, float, float]:
+    """Samples of a stored recording, their mean and standard deviation."""
+    samples = sixteen_bit(data)
+    exact = samples.astype(np.float64) / FULL_SCALE
+    return samples, exact.mean(), exact.std()
 
 
 def sixteen_bit(data: bytes) -> np.ndarray:

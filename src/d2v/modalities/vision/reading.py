@@ -47,7 +47,7 @@ def read_image(data: bytes | np.ndarray, config: VisionIngestConfig) -> Record:
 def decode(data: bytes) -> np.ndarray:
     """A stored image as (H, W, 3) uint8."""
     with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
+        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _from_file(data: bytes, config: VisionIngestConfig, notes: list[str]) -> tuple[Image.Image, bool]:

@@ -1,0 +1,88 @@
+"""The figures of `d2v bench-input` as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from d2v.bench.document import Document, Row
+from d2v.bench.input.cases import CASES
+from d2v.bench.input.measure import OURS, What
+from d2v.bench.input.peers import PEERS, TOKENISERS, has_datasets
+from d2v.bench.input.suite import WORKERS
+from d2v.reporting.tables import Table
+
+_STEPS = (What("ingest"), What("prepare"), *(What("tokenise", by) for by in TOKENISERS))
+
+
+def to_markdown(document: Document, consumed: Mapping[str, float]) -> str:
+    """All tables, and whether a peer was missing.
+
+    Args:
+        document: of `measure_input`.
+        consumed: case -> items that a training step takes in a second.
+    """
+    tables = [store_table(document), load_table(document, consumed), memory_table(document)]
+    notes = [] if has_datasets() else ["Hugging Face's `datasets` is not installed, and so not measured."]
+    return "\n\n".join([*(table.to_markdown() for table in tables), *notes])
+
+
+def store_table(document: Document) -> Table:
+    """From files to a store."""
+    rows, cells = _by_name(document), []
+    for case in CASES:
+        for what in _STEPS:
+            name = f"{case}/{what}"
+            if name in rows:
+                shown = (_spread(rows[name]), _spread(rows[f"{name}/bytes"]), _number(rows[f"{name}/core"].median))
+                cells.append((case, f"{what.step} by {what.by}", *shown))
+    return Table("store", ("files to store", "step", "items/s", "MB/s", "items/s of a core"), tuple(cells))
+
+
+def load_table(document: Document, consumed: Mapping[str, float]) -> Table:
+    """From a store, or a peer's files, to batches."""
+    columns = ("batches", "workers", "d2v, items/s", "peer, items/s", "ratio", "peer")
+    cells = tuple(_load_cells(_by_name(document), consumed))
+    return Table("load", (*columns, *(["times what a step takes"] if consumed else [])), cells)
+
+
+def _load_cells(rows: Mapping[str, Row], consumed: Mapping[str, float]) -> Iterator[tuple[str, ...]]:
+    for case, about in CASES.items():
+        peer = PEERS[about.modality].name
+        for workers in WORKERS:
+            ours = f"{case}/{What('load', OURS, workers)}"
+            if ours in rows:
+                theirs, ratio = rows[f"{case}/{What('load', peer, workers)}"], rows[f"{ours}/ratio"]
+                cells = (case, f"{workers}", _spread(rows[ours]), _spread(theirs), _spread(ratio), peer)
+                yield (*cells, *([_covered(rows, ours, consumed.get(case))] if consumed else []))
+
+
+def _covered(rows: Mapping[str, Row], name: str, consumed: float | None) -> str:
+    """How often what one core loads covers what a step takes."""
+    return _number(rows[f"{name}/core"].median / consumed) if consumed and f"{name}/core" in rows else ""
+
+
+def memory_table(document: Document) -> Table:
+    """Peaks by the size of the data."""
+    peaks: dict[str, list[tuple[str, str]]] = {}
+    for row in document.rows:
+        process, _, items = row.name.partition("/peak/")
+        if items:
+            peaks.setdefault(process, []).append((items, _number(row.median)))
+    columns = ("peak memory", "step", "items", "MB")
+    cells = tuple(
+        (*process.split("/"), *(" / ".join(some) for some in zip(*found, strict=True)))
+        for process, found in peaks.items()
+    )
+    return Table("memory", columns, cells)
+
+
+def _spread(row: Row) -> str:
+    return f"{_number(row.median)} ({_number(row.least)} to {_number(row.most)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _by_name(document: Document) -> dict[str, Row]:
+    return {row.name: row for row in document.rows}
