@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from d2v.benchmark import pretraining
 from d2v.benchmark.comparison import Comparison
 from d2v.benchmark.outcome import Outcome, read_outcome
 from d2v.benchmark.run import benchmark, combine
@@ -101,6 +102,19 @@ def test_a_changed_recipe_reruns_what_it_changes(copy: Comparison) -> None:
     assert again == {f"pretrainings/mae-seed-{seed}" for seed in (0, 1)} | {
         f"runs/mae-share-{share}-seed-{seed}" for share in ("0.1", "1") for seed in (0, 1)
     }
+
+
+def test_pretrainings_start_from_the_folder_that_the_block_names(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Path | None] = []
+    monkeypatch.setattr(pretraining, "pretrain", lambda start, **_: given.append(start))
+    recipe = comparison.train.model_copy(update={"start": "elsewhere"})
+    for changes in ({}, {"start": "books/encoder"}):
+        config = parse(BenchmarkConfig, BENCHMARK | {"pretraining": changes})
+        one = dataclasses.replace(comparison, train=recipe, config=config, out=tmp_path)
+        pretraining.run_pretraining(one, one.pretrainings[0])
+    assert given == [None, Path("books/encoder")]
 
 
 def test_one_report_of_several(comparison: Comparison, whole: tuple[Outcome, Tree], tmp_path: Path) -> None:

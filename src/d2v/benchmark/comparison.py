@@ -78,7 +78,7 @@ class Comparison:
     @cached_property
     def pretrainings(self) -> list[Pretraining]:
         """Seed by seed, so that a benchmark that is stopped has something of everything. All start from random
-        weights, whatever the recipe starts from."""
+        weights, whatever the recipe starts from, unless a block of the benchmark names a model folder."""
         return [
             Pretraining(name, seed, self._recipe(name, seed), self.out / "pretrainings" / f"{name}-seed-{seed}")
             for seed in range(self.config.pretraining_seeds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from d2v.benchmark.comparison import Comparison, Pretraining
@@ -81,6 +82,7 @@ def run_pretraining(comparison: Comparison, one: Pretraining) -> None:
         "prepared": comparison.prepared,
         "out": one.folder,
         "evaluation": comparison.evaluate,
+        "start": Path(recipe.start) if recipe.start else None,
     }
     distributed = recipe.distributed
     if distributed.ranks > 1 or distributed.hostfile is not None:

@@ -12,7 +12,6 @@ from d2v.data.batch import Inputs, SampleKeys
 from d2v.data.random import STREAM_AUGMENT, mix
 from d2v.data.store import ShardReader
 from d2v.modalities.base import LabelledPart
-from d2v.modalities.vision.augmentation import erase, rand_augment
 from d2v.modalities.vision.config import VisionFinetuneConfig, VisionTrainConfig
 from d2v.modalities.vision.data import VisionData
 
@@ -62,6 +61,8 @@ class LabelledImages:
 
     def augmented(self, keys: SampleKeys) -> Inputs:
         """Crops, RandAugment and erased boxes; a pure function of (the recipe's seed, epoch, sample id)."""
+        from d2v.modalities.vision.augmentation import erase, rand_augment  # with torchvision: 3 s and 150 MB
+
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
         draw = mix(self.config.seed, STREAM_AUGMENT, epochs, ids)
         augment = self.config.augment
