@@ -18,7 +18,7 @@ def findings(project: Path) -> dict[str, doctor.Finding]:
 
 def test_every_check_reports(tmp_path: Path) -> None:
     found = findings(tmp_path)
-    assert list(found) == ["packages", "GPU", "bf16", "cores", "ranks", "memory", "compiler", "disk", "MLflow"]
+    assert list(found) == ["packages", "GPU", "bf16", "fp32", "cores", "ranks", "memory", "compiler", "disk", "MLflow"]
     assert all(finding.detail for finding in found.values())
 
 

@@ -85,10 +85,13 @@ def bench_compare(
     old: Annotated[Path, typer.Argument(help="What --json of a benchmark wrote.", dir_okay=False)],
     new: Annotated[Path, typer.Argument(help="Another one of its kind.", dir_okay=False)],
 ) -> None:
-    """Ratios between two benchmarks of a kind; those that their spreads explain are in brackets."""
-    from d2v.bench.document import Document, compare
+    """Ratios between two benchmarks of a kind; in brackets those that the spread explains, or that have none."""
+    from d2v.bench.document import Document, compare, differences
 
-    typer.echo(compare(Document.read(old), Document.read(new)).to_markdown())
+    before, after = Document.read(old), Document.read(new)
+    typer.echo(compare(before, after).to_markdown())
+    for line in differences(before, after):
+        typer.echo(f"note: {line}")
 
 
 @app.command("bench-recipe", epilog="Example: d2v bench-recipe --updates 50")

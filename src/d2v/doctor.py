@@ -102,8 +102,8 @@ def _products() -> Finding:
     from d2v.training.products import choose_library
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    library, reason = choose_library(device)
-    return Finding("fp32", "ok", f"{'oneDNN' if library == 'onednn' else 'torch'} multiplies: {reason}")
+    library, reason = choose_library("auto", "fp32", device)
+    return Finding("fp32", "ok", f"{library} multiplies: {reason}" if reason else "the GPU multiplies")
 
 
 def _cores() -> Finding:

@@ -34,7 +34,7 @@ def _document() -> Document:
     for value, ms in ((1, 10.0), (2, 15.0), (4, 25.0)):
         for what, figure in ((COST, ms), (MEMORY, 100.0), (FLOPS, 2.0 * value)):
             rows.append(Row.of(f"masks of a sample/{value}/{what}", what, [figure]))
-    return Document("growth", machine(CONF), rows)
+    return Document("growth", machine(), rows)
 
 
 def test_a_table_says_how_costs_follow(tmp_path: Path) -> None:

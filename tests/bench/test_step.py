@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from d2v import cli
-from d2v.bench.document import Document, Row, compare, machine
+from d2v.bench.document import Document, Row, compare, differences, machine
 from d2v.bench.peak import matmul_peak
 from d2v.bench.sections import PARTS, Sections
 from d2v.bench.sizes import Size, names_of, noise_batch, read_size
@@ -101,20 +101,31 @@ def test_a_peak_is_more_than_nothing() -> None:
     assert matmul_peak(device, torch.float32) > 1e9
 
 
+UNITS = {"speed": "samples/s", "peak": "% of the peak", "ms": "ms"}
+
+
 def _document(**medians: float) -> Document:
     rows = [
-        Row(name, "samples/s" if name.startswith("speed") else "MB", value, 0.9 * value, 1.1 * value)
+        Row(name, UNITS.get(name.partition("_")[0], "MB"), value, 0.9 * value, 1.1 * value)
         for name, value in medians.items()
     ]
-    return Document("step", machine(CONF), rows)
+    return Document("step", machine(), rows)
 
 
 def test_a_ratio_above_one_is_better_and_one_within_the_spread_is_bracketed(tmp_path: Path) -> None:
-    old = _document(speed_a=10.0, memory=100.0, speed_b=10.0, gone=1.0)
+    old = _document(speed_a=10.0, memory=100.0, speed_b=10.0, peak=30.0, ms=2.0, gone=1.0)
     old.write(tmp_path / "old.json")
-    new = _document(speed_a=15.0, memory=50.0, speed_b=10.5, come=1.0)
-    table = compare(Document.read(tmp_path / "old.json"), new)
-    assert [(row[0], row[-1]) for row in table.rows] == [("speed_a", "1.50"), ("memory", "2.00"), ("speed_b", "(1.05)")]
+    new = _document(speed_a=15.0, memory=50.0, speed_b=10.5, peak=60.0, ms=4.0, come=1.0)
+    ratios = {row[0]: row[-1] for row in compare(Document.read(tmp_path / "old.json"), new).rows}
+    assert ratios == {"speed_a": "1.50", "memory": "2.00", "speed_b": "(1.05)", "peak": "2.00", "ms": "0.50"}
+
+
+def test_one_measurement_proves_nothing_and_another_machine_is_told() -> None:
+    old, new = (Document("step", machine(), [Row.of("a", "ms", [ms])]) for ms in (2.0, 1.0))
+    assert compare(old, new).rows[0][-1] == "(2.00)"
+    assert differences(old, new) == []
+    moved = dataclasses.replace(new, machine={**new.machine, "threads": 64})
+    assert differences(old, moved) == [f"threads was {old.machine['threads']} and is 64"]
 
 
 def test_documents_without_anything_in_common_and_other_files_are_refused(tmp_path: Path) -> None:
@@ -144,7 +155,8 @@ def test_the_command_compares_files(
 def test_a_size_is_timed_in_a_process_of_its_own() -> None:
     document = time_suite(["v1_image_32"], ["fp32"], 1, 0.1, CONF)
     figures = {row.name: row.median for row in document.rows}
-    assert sum(figures[f"v1_image_32/fp32/part/{part}"] for part in PARTS) == pytest.approx(100.0)
+    ms = sum(figures[f"v1_image_32/fp32/part/{part}"] for part in PARTS)
+    assert ms == pytest.approx(64e3 / figures["v1_image_32/fp32/speed"], rel=0.5)
     assert figures["v1_image_32/fp32/speed"] > 0.0
     assert 1.0 < figures["v1_image_32/fp32/of_matmul_peak"] < 100.0
     assert speed_table(document).rows[0][:2] == ("v1_image_32", "fp32")

@@ -77,6 +77,23 @@ def test_strided_convolutions_are_convolutions(kernel: int, stride: int, positio
     )
 
 
+def test_gradients_of_a_strided_convolution_in_bf16_do_not_get_worse_with_the_batch() -> None:
+    conv = StridedConv1d(16, 16, 3, 2)
+    x = _random(256, 41, 16, dtype=torch.float32)
+    errors = []
+    for rows in (8, 256):
+        (exact,) = torch.autograd.grad(conv(x[:rows]).square().sum(), conv.weight)
+        with torch.autocast("cpu", torch.bfloat16):
+            (rounded,) = torch.autograd.grad(conv(x[:rows]).float().square().sum(), conv.weight)
+        errors.append(float((rounded - exact).norm() / exact.norm()))
+    assert errors[1] < 1.5 * errors[0] < 0.03
+
+
+def test_a_waveform_shorter_than_a_filter_is_refused_in_training_too() -> None:
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        StridedConv1d(1, 4, 10, 5)(torch.zeros(2, 9, 1))
+
+
 def test_norm_and_gelu() -> None:
     x = _random(3, 5, 8)
     norm = LayerNormGelu(8, eps=1e-5).double()
@@ -86,7 +103,12 @@ def test_norm_and_gelu() -> None:
     _check_same(lambda: norm(x), lambda: F.gelu(nn.LayerNorm.forward(norm, x)), x, *norm.parameters(), **DOUBLE)
     _check_same(lambda: norm_gelu(x), lambda: F.gelu(F.layer_norm(x, (8,))), x, **DOUBLE)
     narrow = _random(3, 5, 8, dtype=torch.bfloat16)
-    _check_same(lambda: norm_gelu(narrow), lambda: F.gelu(F.layer_norm(narrow.float(), (8,))), narrow, **BF16)
+    _check_same(lambda: norm_gelu(narrow), lambda: F.gelu(F.layer_norm(narrow, (8,))), narrow, **BF16)
+    low, leaves = LayerNormGelu(8).bfloat16(), [narrow]
+    for kind in (low, LayerNormGelu(8)):  # a narrow model, and autocast with weights in float32
+        _check_same(lambda k=kind: k(narrow), lambda k=kind: F.gelu(nn.LayerNorm.forward(k, narrow)), *leaves, **BF16)
+    assert low(narrow).dtype == torch.bfloat16
+    assert norm_gelu(x[:0]).shape == (0, 5, 8)
 
 
 @pytest.mark.parametrize("frozen", [(), ("weight",), ("weight", "bias")])
@@ -124,6 +146,10 @@ def test_attention(shape: tuple[int, ...] | None) -> None:
     bias = None if shape is None else _random(*shape, seed=4)
     leaves = [qkv] if bias is None else [qkv, bias]
     _check_same(lambda: attention(qkv, 3, bias), lambda: _torch_attention(qkv, 3, bias), *leaves, **DOUBLE)
+
+
+def test_attention_of_nothing() -> None:
+    assert attention(torch.zeros(0, 5, 24), 2).shape == (0, 5, 8)
 
 
 def test_attention_in_bf16() -> None:

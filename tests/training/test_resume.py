@@ -1,5 +1,7 @@
 """A run that was killed goes on as if nothing had happened."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +42,18 @@ def assert_same_run(one: Path, two: Path) -> None:
     a, b = (stored(out / newest) for out in (one, two))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_checkpoint_of_before_a_field_was_known_has_its_default(whole: Path, tmp_path: Path) -> None:
+    old = tmp_path / "checkpoints"
+    shutil.copytree(whole / "checkpoints", old)
+    for state in old.glob("*/state.json"):
+        content = json.loads(state.read_text())
+        del content["library"]
+        state.write_text(json.dumps(content))
+    found = checkpoint.newest(old)
+    assert found is not None
+    assert (found.state.update, found.state.library) == (12, "blas")
 
 
 @pytest.mark.parametrize("kill_at", [8])

@@ -26,8 +26,8 @@ class Row:
 
     Attributes:
         name: what was measured, parts with `/` between.
-        unit: of the figure; of units with `/s` more is better.
-        median, least, most: over fresh processes.
+        unit: of the figure; of those that end in `/s` or begin with `%`, more is better, of others less.
+        median, least, most: over fresh processes, or over the updates of one.
     """
 
     name: str
@@ -41,6 +41,11 @@ class Row:
         """Median and spread of repeated measurements."""
         values = sorted(figures)
         return Row(name, unit, median(values), values[0], values[-1])
+
+    @property
+    def more_is_better(self) -> bool:
+        """By its unit."""
+        return self.unit.endswith("/s") or self.unit.startswith("%")
 
     @property
     def shown(self) -> str:
@@ -81,12 +86,13 @@ class Document:
             raise DataError(f"{file} is no document of a benchmark ({error}): write one with --json {file}") from error
 
 
-def machine(repository: Path = Path()) -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """Where and with what the figures were measured."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _commit(repository),
+        "commit": _commit(Path(__file__).parent),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
@@ -111,8 +117,8 @@ def _processor() -> str:
 
 
 def compare(old: Document, new: Document) -> Table:
-    """The figures that both have, and their ratios: above 1 is better than before, whatever the unit. A ratio whose
-    spreads overlap says nothing and is in brackets.
+    """The figures that both have, and their ratios: above 1 is better than before, whatever the unit. A ratio says
+    nothing and is in brackets where the spreads overlap, or where one of the figures has none.
 
     Raises:
         DataError: they have no figure in common.
@@ -132,6 +138,14 @@ def _ratio(before: Row, after: Row) -> str:
     if not before.median or not after.median:
         return ""
     ratio = after.median / before.median
-    shown = f"{ratio if before.unit.endswith('/s') else 1.0 / ratio:.2f}"
+    shown = f"{ratio if before.more_is_better else 1.0 / ratio:.2f}"
     overlap = before.least <= after.most and after.least <= before.most
-    return f"({shown})" if overlap else shown
+    alone = any(row.least == row.most for row in (before, after))
+    return f"({shown})" if overlap or alone else shown
+
+
+def differences(old: Document, new: Document) -> list[str]:
+    """What else than the code differs between two documents: another machine gives other figures."""
+    told = ("device", "threads", "cores", "torch", "library")
+    pairs = ((name, old.machine.get(name), new.machine.get(name)) for name in told)
+    return [f"{name} was {before} and is {after}" for name, before, after in pairs if before != after]

@@ -1,4 +1,5 @@
-"""`d2v bench-growth`: what an update costs as one thing grows, in fresh processes."""
+"""`d2v bench-growth`: what an update costs as one thing grows, each value in a fresh process. Spreads are over updates,
+memory and FLOPs those of rank 0."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from d2v.reporting.tables import Table
 from d2v.training.supervisor import Supervisor
 
 COST, MEMORY, FLOPS = "ms", "MB", "GFLOP"
+RANKS = "ranks, one thread each"
 _PANELS = 3
 
 
@@ -53,7 +55,7 @@ AXES = {
     "text, tokens": Axis("v2_text_128", (32, 64, 128, 256, 512), lambda n: {"encoder": {"max_tokens": n}}),
     "masks of a sample": Axis("v2_image_32", (1, 2, 4, 8, 16), lambda m: {"objective": {"masks_per_sample": m}}),
     "samples of an update": Axis("v2_image_32", (4, 8, 16, 32, 64), lambda n: {"batch_size": n}),
-    "ranks, one thread each": Axis("v2_image_32", (1, 2), lambda ranks: {"distributed": {"ranks": ranks}}),
+    RANKS: Axis("v2_image_32", (1, 2), lambda ranks: {"distributed": {"ranks": ranks}}),
 }
 
 
@@ -124,7 +126,8 @@ def growth_picture(document: Document, file: Path) -> None:
         panels = figure.subplots(rows, _PANELS, squeeze=False).flatten()
         for panel, (name, values) in zip(panels, axes.items(), strict=False):
             ms, flops = ([figures[f"{name}/{value}/{what}"] for value in values] for what in (COST, FLOPS))
-            _draw(panel, values, ms, flops)
+            shares = [1.0 / value for value in values] if name == RANKS else values
+            _draw(panel, values, ms, {"as the FLOPs": flops, "as the value": shares})
             panel.set_title(name)
         for panel in panels[len(axes) :]:
             panel.set_visible(False)
@@ -132,12 +135,12 @@ def growth_picture(document: Document, file: Path) -> None:
         figure.savefig(file)
 
 
-def _draw(panel: Panel, values: Sequence[int], ms: Sequence[float], flops: Sequence[float]) -> None:
-    """Measured times, and what they would be if the last one were to shrink with the FLOPs or the value."""
-    by_flops, by_value = ([ms[-1] * one / of[-1] for one in of] for of in (flops, values))
+def _draw(panel: Panel, values: Sequence[int], ms: Sequence[float], like: Mapping[str, Sequence[float]]) -> None:
+    """Measured times, and what the others would be if they were to the last one as other figures are."""
     panel.loglog(values, ms, color=BLUE, marker="o", markersize=3, label="ms an update")
-    panel.loglog(values, by_flops, color=BLUE, linestyle=":", label="as the FLOPs")
-    panel.loglog(values, by_value, color=GREY, linestyle="--", label="as the value")
+    for (label, figures), (colour, style) in zip(like.items(), ((BLUE, ":"), (GREY, "--")), strict=True):
+        ideal_ms = [ms[-1] * figure / figures[-1] for figure in figures]
+        panel.loglog(values, ideal_ms, color=colour, linestyle=style, label=label)
     panel.set_xticks(values, [str(value) for value in values])
     panel.minorticks_off()
 

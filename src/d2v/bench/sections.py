@@ -14,7 +14,8 @@ from d2v.training.engine import Engine
 
 PARTS = ("masks", "teacher", "student", "decoder", "backward", "optimizer", "ema", "other")
 """In the order of an update. `student` is its forward pass, with the stem; `decoder` is forward, with the projection;
-`backward` is of both; `other` is loss, noise, statistics and what is between the parts."""
+`backward` is of both. Of an objective without a teacher, `teacher` is what makes its targets; `other` is the loss,
+noise, data2vec 1.0's head, statistics and what is between the parts."""
 
 
 class Sections:

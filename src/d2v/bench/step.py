@@ -18,9 +18,10 @@ from d2v.modalities import registry
 from d2v.objectives.build import build_objective
 from d2v.training.engine import open_engine
 from d2v.training.launch import find_place
+from d2v.training.memory import freed_memory_kept
 from d2v.training.performance import peak_memory_bytes
 from d2v.training.precision import choose_precision
-from d2v.training.products import choose_library, freed_memory_kept, multiplied_by
+from d2v.training.products import choose_library, multiplied_by
 from d2v.training.ranks import meet
 from d2v.training.update import Updates
 
@@ -37,18 +38,22 @@ class Timed:
     Attributes:
         samples_per_s: original samples, not their masked copies.
         steps_s: of each update.
-        shares: part -> share of an update.
+        part_s: part -> seconds of an update.
         peak_bytes: the most memory that the process held.
-        flops: of an update, with masks, teacher and decoder.
+        flops: of this rank's part of an update, with masks, teacher and decoder.
         peak_flops: of the machine per second, measured in the same process at the same precision.
+        library: what multiplied float32 matrices.
+        threads: of the process.
     """
 
     samples_per_s: float
     steps_s: tuple[float, ...]
-    shares: dict[str, float]
+    part_s: dict[str, float]
     peak_bytes: int
     flops: float
     peak_flops: float
+    library: str
+    threads: int
 
     @property
     def share_of_peak(self) -> float:
@@ -81,7 +86,7 @@ def time_size(
     chosen, _ = choose_precision(precision, place.device)
     with meet(place, size.recipe.distributed.timeout_s) as ranks:
         objective = build_objective(registry.get(size.modality), size.recipe).train()
-        library, _ = choose_library(place.device)
+        library, _ = ranks.from_lead(choose_library(size.recipe.float32_products, chosen, place.device))
         with (
             multiplied_by(library),
             freed_memory_kept(place.device),
@@ -93,18 +98,20 @@ def time_size(
             steps = run.steps(seconds)
             sections = Sections(objective, engine)
             with sections.timed():
-                run.steps(seconds / 3)
+                watched = len(run.steps(seconds / 3))
             peak_bytes = peak_memory_bytes(place.device)
             tokens = objective.student.stem.num_tokens(noise_batch(size).inputs)
             samples = size.recipe.batch_unit
-            total = sum(sections.seconds.values())
+            own = samples // place.ranks
             return Timed(
                 samples_per_s=samples / median(steps),
                 steps_s=tuple(steps),
-                shares={part: seconds / total for part, seconds in sections.seconds.items()},
+                part_s={part: total / watched for part, total in sections.seconds.items()},
                 peak_bytes=peak_bytes,
-                flops=samples * objective.flops_per_sample(tokens)["total"],
+                flops=own * objective.flops_per_sample(tokens)["total"],
                 peak_flops=matmul_peak(place.device, _DTYPES[chosen]),
+                library=library,
+                threads=torch.get_num_threads(),
             )
 
 

@@ -20,7 +20,7 @@ from d2v.training.supervisor import Supervisor
 REFERENCE_PEAK = 440.0
 """GFLOP/s of the machine of reference.csv."""
 _REFERENCE = Path(__file__).with_name("reference.csv")
-SPEED, MEMORY, OF_PEAK, PEAK, SHARE = "speed", "peak_memory", "of_matmul_peak", "matmul_peak", "part"
+SPEED, MEMORY, OF_PEAK, PEAK, PART = "speed", "peak_memory", "of_matmul_peak", "matmul_peak", "part"
 
 
 def time_suite(sizes: Sequence[str], precisions: Sequence[str], repeats: int, seconds: float, conf: Path) -> Document:
@@ -49,7 +49,13 @@ def time_suite(sizes: Sequence[str], precisions: Sequence[str], repeats: int, se
                 timed[size, precision].append(one)
                 place = f"round {repeat + 1} of {repeats}, {number} of {len(kinds)}"
                 say(f"bench: {place}: {size} {precision} {one.samples_per_s:.4g} samples/s")
-    return Document("step", machine(), [row for (size, kind), some in timed.items() for row in _rows(size, kind, some)])
+    measured = [one for some in timed.values() for one in some]
+    used = {
+        "threads": ", ".join(sorted({str(one.threads) for one in measured})),
+        "library": ", ".join(sorted({one.library for one in measured})),
+    }
+    rows = [row for (size, kind), some in timed.items() for row in _rows(size, kind, some)]
+    return Document("step", machine() | used, rows)
 
 
 def _in_fresh_process(size: str, precision: str, seconds: float, conf: Path, logs: Path) -> Timed:
@@ -62,10 +68,10 @@ def _rows(size: str, precision: str, timed: Sequence[Timed]) -> Iterable[Row]:
     at = f"{size}/{precision}"
     yield Row.of(f"{at}/{SPEED}", "samples/s", [one.samples_per_s for one in timed])
     yield Row.of(f"{at}/{MEMORY}", "MB", [one.peak_bytes / 1e6 for one in timed])
-    yield Row.of(f"{at}/{OF_PEAK}", "%", [100.0 * one.share_of_peak for one in timed])
+    yield Row.of(f"{at}/{OF_PEAK}", "% of the peak", [100.0 * one.share_of_peak for one in timed])
     yield Row.of(f"{at}/{PEAK}", "GFLOP/s", [one.peak_flops / 1e9 for one in timed])
     for part in PARTS:
-        yield Row.of(f"{at}/{SHARE}/{part}", "% of the step", [100.0 * one.shares[part] for one in timed])
+        yield Row.of(f"{at}/{PART}/{part}", "ms", [1e3 * one.part_s[part] for one in timed])
 
 
 def speed_table(document: Document) -> Table:
@@ -84,12 +90,13 @@ def speed_table(document: Document) -> Table:
 
 
 def reference_table(document: Document) -> Table:
-    """Beside the reference's figures of reference.csv: how many times as fast, as measured and with each machine's
-    float32 matmul peak taken out, and the share of its memory."""
+    """Beside the reference's figures of reference.csv, which are of float32 on a CPU, bf16 here too: how many times as
+    fast, as measured and with each machine's float32 matmul peak taken out, and the share of the memory that it has as
+    it ships. Of a GPU nothing is comparable."""
     rows = {row.name: row for row in document.rows}
     known = pd.read_csv(_REFERENCE, comment="#", index_col="size")
     cells = []
-    for at in _kinds(document):
+    for at in _kinds(document) if document.machine["accelerator"] == "cpu" else ():
         size, precision = at.split("/")
         if size not in known.index:
             continue
@@ -99,17 +106,18 @@ def reference_table(document: Document) -> Table:
         evened = "" if peak is None else f"{faster[1] * REFERENCE_PEAK / peak.median:.2f}"
         memory = rows[f"{at}/{MEMORY}"].median / theirs["peak_memory_mb"]
         cells.append((size, precision, f"{faster[0]:.2f}", f"{faster[1]:.2f}", evened, f"{memory:.2f}"))
-    columns = ("size", "precision", "times the reference", "times it tuned", "machines evened", "of its memory")
+    columns = ("size", "precision", "times as it ships", "times as tuned", "tuned, machines evened", "of its memory")
     return Table("reference", columns, tuple(cells))
 
 
 def breakdown_table(document: Document) -> Table:
     """Which part of an update takes how much of it, in percent."""
-    rows = {row.name: row for row in document.rows}
-    cells = tuple(
-        (*at.split("/"), *(f"{rows[f'{at}/{SHARE}/{part}'].median:.1f}" for part in PARTS)) for at in _kinds(document)
-    )
-    return Table("breakdown", ("% of an update", "precision", *PARTS), cells)
+    rows = {row.name: row.median for row in document.rows}
+    cells = []
+    for at in _kinds(document):
+        ms = [rows[f"{at}/{PART}/{part}"] for part in PARTS]
+        cells.append((*at.split("/"), *(f"{100.0 * one / sum(ms):.1f}" for one in ms)))
+    return Table("breakdown", ("% of an update", "precision", *PARTS), tuple(cells))
 
 
 def _kinds(document: Document) -> list[str]:

@@ -104,6 +104,9 @@ class RunConfig(Block):
     max_updates: PositiveInt
     seed: NonNegativeInt = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    float32_products: Literal["auto", "blas", "onednn"] = Field(
+        "auto", description="what multiplies float32 matrices on a CPU; auto takes the much faster one, if as exact"
+    )
     log_every_updates: PositiveInt = 50
     probe_every_updates: NonNegativeInt = Field(0, description="online probe interval; 0 probes only at the ends")
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -144,6 +147,7 @@ class TrainConfig(RunConfig):
 RESULT_NEUTRAL = (
     "distributed",
     "accumulation_steps",
+    "float32_products",
     "data_workers",
     "resume",
     "checkpoint",

@@ -308,7 +308,8 @@ def _wrong_content(file: Path, facts: dict[str, Any]) -> str:
 def _verified_state(path: Path) -> RunState:
     content = _read_state(path)
     _check_files(path, content["files"], _wrong_content)
-    return RunState(**{name: content[name] for name in RunState.__dataclass_fields__})
+    known = {name: content[name] for name in RunState.__dataclass_fields__ if name in content}
+    return RunState(**known)  # what an earlier version did not know has its default
 
 
 def _looks_whole(path: Path) -> bool:

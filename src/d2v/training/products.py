@@ -1,15 +1,14 @@
-"""How a CPU is made to multiply float32 matrices fast: which library does it, and what becomes of freed memory.
+"""Which library multiplies float32 matrices on a CPU.
 
-torch gives float32 products to its BLAS, which on some processors reaches half of what oneDNN does with the same
-error. The switch that lets oneDNN have them, `torch.set_float32_matmul_precision`, allows bf16 inside where the
-processor has units for it, so its error is measured and not assumed.
+torch gives them to its BLAS, which on some processors reaches half of what oneDNN does with the same error. The switch
+that lets oneDNN have them, `torch.set_float32_matmul_precision`, allows bf16 inside where the processor has units for
+it, so its error is measured and not assumed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -28,33 +27,72 @@ _WORTH = 1.2
 makes the same choice as an idle one."""
 _SAME_ERROR = 4.0
 
-_KEEP = {-4: 0, -1: -1, -2: 2**26}
-"""Parameters of glibc's mallopt: no memory of its own from the system for large blocks (M_MMAP_MAX), none given back
-(M_TRIM_THRESHOLD), and 64 MiB at a time when there is too little (M_TOP_PAD)."""
-_DEFAULTS = {-4: 65_536, -1: 131_072, -2: 131_072}
 
+def choose_library(wanted: str, precision: str, device: torch.device) -> tuple[Library, str]:
+    """What should multiply float32 matrices, and why; the reason is empty where training has none to multiply.
 
-def choose_library(device: torch.device) -> tuple[Library, str]:
-    """What should multiply float32 matrices, and why: oneDNN on a CPU where it is much faster and no less exact.
-
-    Takes a tenth of a second.
+    Args:
+        wanted: blas, onednn, or auto: oneDNN on a CPU where it is much faster and no less exact, which takes a tenth of
+            a second to find out.
+        precision: of the training's products.
+        device: that computes.
     """
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return "blas", "torch's choice"
+    if precision != "fp32" or device.type != "cpu":
+        return "blas", ""
+    if wanted != "auto":
+        return ("onednn" if wanted == "onednn" else "blas"), f"{wanted} multiplies, as the recipe says"
+    if not _can_switch():
+        return "blas", "torch's own library multiplies"
     x, weight = _example()
     seconds = _fastest_s(x, weight)
     blas, onednn = _errors(x, weight)
     ratio = seconds["blas"] / seconds["onednn"]
-    compared = f"{ratio:.1f} times as fast as torch's own, error {onednn:.0e} against {blas:.0e}"
+    compared = f"{ratio:.1f} times as fast as torch's own library, error {onednn:.0e} against {blas:.0e}"
     if onednn > _SAME_ERROR * blas:
         return "blas", f"oneDNN is less exact: {compared}"
     return ("onednn" if ratio >= _WORTH else "blas"), f"oneDNN is {compared}"
 
 
-def keep_library(library: Library) -> Library:
-    """What a run that began with `library` goes on with: the same, unless oneDNN is less exact on this processor."""
-    blas, onednn = _errors(*_example())
-    return library if onednn <= _SAME_ERROR * blas else "blas"
+def keep_library(library: Library, device: torch.device) -> tuple[Library, str]:
+    """What a run that began with `library` goes on with, and why: the same, unless this is another kind of device or
+    oneDNN is less exact on this processor."""
+    if device.type != "cpu":
+        return "blas", ""
+    if library == "onednn":
+        blas, onednn = _errors(*_example()) if _can_switch() else (0.0, 1.0)
+        if onednn > _SAME_ERROR * blas:
+            return "blas", "oneDNN, which the run began with, is less exact here: torch's own library multiplies"
+    return library, f"{library} multiplies, as in the checkpoint"
+
+
+@contextmanager
+def multiplied_by(library: Library) -> Iterator[None]:
+    """Inside, oneDNN multiplies float32 matrices on the CPU if it should; what was set before comes back."""
+    if library == "blas":
+        yield
+        return
+    with _switched(library):
+        yield
+
+
+@contextmanager
+def _switched(library: Library) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(_SWITCH[library])
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _can_switch() -> bool:
+    """False without oneDNN, and where the program has set torch's newer switches, which this one must not be mixed
+    with."""
+    try:
+        torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return False
+    return torch.backends.mkldnn.is_available()
 
 
 def _example() -> tuple[Tensor, Tensor]:
@@ -69,11 +107,20 @@ def _fastest_s(x: Tensor, weight: Tensor) -> dict[Library, float]:
     seconds = dict.fromkeys(_SWITCH, float("inf"))
     for _ in range(_REPEATS):
         for library in _SWITCH:
-            with multiplied_by(library):
+            with _switched(library):
                 began = time.perf_counter()
                 F.linear(x, weight)
                 seconds[library] = min(seconds[library], time.perf_counter() - began)
     return seconds
+
+
+_FORMS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    F.linear,
+    lambda x, weight: (weight @ x.t()).t(),
+    lambda x, weight: torch.bmm(x.unflatten(0, (4, -1)), weight.t().expand(4, -1, -1)).flatten(0, 1),
+    lambda x, weight: torch.zeros(len(x), len(weight), dtype=x.dtype).addmm_(x, weight.t()),
+)
+"""Ways to the same product: each may go through other code."""
 
 
 def _errors(x: Tensor, weight: Tensor) -> tuple[float, float]:
@@ -81,49 +128,7 @@ def _errors(x: Tensor, weight: Tensor) -> tuple[float, float]:
     exact = F.linear(x.double(), weight.double())
     errors = []
     for library in _SWITCH:
-        with multiplied_by(library):
-            errors.append(float((F.linear(x, weight) - exact).abs().max() / exact.abs().max()))
-    return errors[0], errors[1]
-
-
-@contextmanager
-def multiplied_by(library: Library) -> Iterator[None]:
-    """Inside, this library multiplies float32 matrices on the CPU; what was set before comes back."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(_SWITCH[library])
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
-def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """Inside, this process keeps the memory that it frees, if it computes on the CPU with glibc.
-
-    By default every large tensor's memory goes back to the system when it is freed, and the next one's comes back page
-    by page, each of them zeroed first: a tenth of a training step.
-    """
-    libc = _glibc() if device.type == "cpu" else None
-    if libc is None:
-        yield
-        return
-    _set(libc, _KEEP)
-    try:
-        yield
-    finally:
-        _set(libc, _DEFAULTS)
-        libc.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    try:
-        libc = ctypes.CDLL(None)
-    except (OSError, TypeError):
-        return None
-    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
-
-
-def _set(libc: ctypes.CDLL, parameters: dict[int, int]) -> None:
-    for key, value in parameters.items():
-        libc.mallopt(key, value)
+        with _switched(library):
+            errors.append(max(float((form(x, weight) - exact).abs().max()) for form in _FORMS))
+    largest = float(exact.abs().max())
+    return errors[0] / largest, errors[1] / largest

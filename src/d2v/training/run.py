@@ -26,9 +26,10 @@ from d2v.training.history import History
 from d2v.training.interrupts import Interrupts
 from d2v.training.launch import Place, check_distributed, find_place
 from d2v.training.loop import Loop, Probe
+from d2v.training.memory import freed_memory_kept
 from d2v.training.performance import PEAK_MEMORY_MB, TRAINED_S, duration, total_flops
 from d2v.training.precision import Precision, choose_precision
-from d2v.training.products import Library, choose_library, freed_memory_kept, keep_library, multiplied_by
+from d2v.training.products import Library, choose_library, keep_library, multiplied_by
 from d2v.training.ranks import Ranks, meet
 from d2v.training.states import whole_weights
 from d2v.training.summary import summarise
@@ -214,7 +215,8 @@ class _Run:
         precision, reason = self._precision(found)
         library, why = self._library(found, precision)
         objective = self.build(self.modality, self.recipe)
-        state = found.state if found else checkpoint.RunState(0, *identity, precision, library=library)
+        state = found.state if found else checkpoint.RunState(0, *identity, precision)
+        state.library = library
         start = state.update
         if found:
             checkpoint.load_weights(found, objective)
@@ -225,7 +227,7 @@ class _Run:
             open_engine(objective, self.recipe, self.ranks, precision) as engine,
         ):
             history = checkpoint.load_rest(found, objective, engine) if found else History()
-            self._announce(objective, engine, state, f"{reason}{why}")
+            self._announce(objective, engine, state, "; ".join(filter(None, (reason, why))))
             self._loop(objective, engine, state, history).run()
             self._export(objective, engine)
             flops = total_flops(objective, self.order, state.update)
@@ -243,14 +245,11 @@ class _Run:
         return self.ranks.from_lead(choose_precision(self.recipe.precision, self.ranks.place.device))
 
     def _library(self, found: checkpoint.Checkpoint | None, precision: Precision) -> tuple[Library, str]:
-        """What multiplies float32 matrices; a resumed run keeps it."""
-        if precision != "fp32":
-            return "blas", ""
-        if found is not None:
-            library = keep_library(found.state.library)
-            return library, f"; {library} multiplies, as in the checkpoint"
-        library, why = self.ranks.from_lead(choose_library(self.ranks.place.device))
-        return library, f"; {why}"
+        """What multiplies float32 matrices, the same on all ranks; a resumed run keeps it."""
+        wanted, device = self.recipe.float32_products, self.ranks.place.device
+        if found is not None and precision == "fp32" and wanted == "auto":
+            return self.ranks.from_lead(keep_library(found.state.library, device))
+        return self.ranks.from_lead(choose_library(wanted, precision, device))
 
     def _announce(self, objective: Objective, engine: Engine, state: checkpoint.RunState, reason: str) -> None:
         for line in summarise(self.recipe, objective, engine, self.order, state.update, reason):

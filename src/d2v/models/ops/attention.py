@@ -12,7 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from d2v.models.ops.dropout import draw_kept
 
@@ -24,7 +26,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, qkv_BTE: Tensor, heads: int, bias: Tensor | None, rate: float) -> Tensor:
         rows, tokens, width = qkv_BTE.shape[0], qkv_BTE.shape[1], qkv_BTE.shape[2] // 3
         ctx.sizes, ctx.scale = (rows, tokens, heads, width // heads), (width // heads) ** -0.5
-        parts = qkv_BTE.view(rows, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
+        parts = qkv_BTE.view(rows, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
         q, k, v = parts.unbind(0)
         logits = torch.empty(rows * heads, tokens, tokens, dtype=q.dtype)
         torch.baddbmm(logits, q, k.transpose(1, 2), beta=0.0, alpha=ctx.scale, out=logits)
@@ -37,11 +39,12 @@ class _Attention(torch.autograd.Function):
         return _merged(_dropped(weights, kept, ctx.factor).to(v.dtype) @ v, rows)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor | None, ...]:
         parts, weights, kept = ctx.saved_tensors
-        rows, tokens, heads, _ = ctx.sizes
+        rows, tokens, heads, channels = ctx.sizes
         q, k, v = parts.unbind(0)
-        grad = grad_BTD.view(rows, tokens, heads, -1).transpose(1, 2).flatten(0, 1)
+        grad = grad_BTD.reshape(rows, tokens, heads, channels).transpose(1, 2).flatten(0, 1)
         grads = torch.empty_like(parts)
         torch.bmm(_dropped(weights, kept, ctx.factor).to(v.dtype).transpose(1, 2), grad, out=grads[2])
         dweights = _dropped((grad @ v.transpose(1, 2)).to(weights.dtype), kept, ctx.factor)
@@ -49,7 +52,7 @@ class _Attention(torch.autograd.Function):
         narrow = dlogits.to(q.dtype)
         torch.baddbmm(grads[0], narrow, k, beta=0.0, alpha=ctx.scale, out=grads[0])
         torch.baddbmm(grads[1], narrow.transpose(1, 2), q, beta=0.0, alpha=ctx.scale, out=grads[1])
-        dqkv = grads.view(3, rows, heads, tokens, -1).permute(1, 3, 0, 2, 4).reshape(rows, tokens, -1)
+        dqkv = grads.unflatten(1, (rows, heads)).permute(1, 3, 0, 2, 4).flatten(2)
         dbias = None
         if ctx.needs_input_grad[2]:
             shape, dtype = ctx.bias
@@ -63,7 +66,15 @@ def _dropped(weights: Tensor, kept: Tensor | None, factor: float) -> Tensor:
 
 def _merged(y: Tensor, rows: int) -> Tensor:
     """(B * H, T, d) -> (B, T, D)."""
-    return y.unflatten(0, (rows, -1)).transpose(1, 2).flatten(2)
+    return y.view(rows, -1, *y.shape[1:]).transpose(1, 2).flatten(2)
+
+
+def _plain(qkv_BTE: Tensor, heads: int, bias: Tensor | None, rate: float) -> Tensor:
+    """The same from operators that every exporter knows."""
+    q, k, v = qkv_BTE.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    weights = (logits if bias is None else logits + bias).softmax(dim=-1)
+    return (F.dropout(weights, rate).to(v.dtype) @ v).transpose(1, 2).flatten(2)
 
 
 def attention(qkv_BTE: Tensor, heads: int, bias: Tensor | None = None, dropout: float = 0.0) -> Tensor:
@@ -78,5 +89,7 @@ def attention(qkv_BTE: Tensor, heads: int, bias: Tensor | None = None, dropout: 
     Returns:
         (B, T, D).
     """
+    if torch.compiler.is_compiling() or not qkv_BTE.numel():
+        return _plain(qkv_BTE, heads, bias, dropout)
     result: Tensor = _Attention.apply(qkv_BTE, heads, bias, dropout)
     return result

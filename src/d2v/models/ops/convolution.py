@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from d2v.models.ops.mode import trains_eagerly
 
@@ -58,23 +59,24 @@ class _StridedConv(torch.autograd.Function):
         return y_RTE
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_RTE: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_RSC, weight_ECK = ctx.saved_tensors
         stride, outputs = ctx.stride, grad_RTE.shape[1]
         grad_RTE = grad_RTE.contiguous()
         dx_RSC = torch.zeros_like(x_RSC) if ctx.needs_input_grad[0] else None
-        dtaps = []
+        dtaps, wide = [], torch.promote_types(x_RSC.dtype, torch.float32)
         for first, taps_LE in _taps(weight_ECK.to(x_RSC.dtype), stride):
-            dtaps_LE = torch.zeros_like(taps_LE)
+            dtaps_LE = torch.zeros_like(taps_LE, dtype=wide)  # a sum in bf16 would lose more with every row
             for row, grad_TE in enumerate(grad_RTE):
                 under_TL = _under(x_RSC[row], first, len(taps_LE), stride, outputs)
-                dtaps_LE.addmm_(under_TL.t(), grad_TE)
+                if ctx.needs_input_grad[1]:
+                    dtaps_LE += under_TL.t() @ grad_TE
                 if dx_RSC is not None:
                     _under(dx_RSC[row], first, len(taps_LE), stride, outputs).addmm_(grad_TE, taps_LE.t())
             dtaps.append(dtaps_LE)
-        channels = weight_ECK.shape[1]
-        dweight_ECK = torch.cat(dtaps).unflatten(0, (-1, channels)).permute(2, 1, 0).to(weight_ECK.dtype)
-        return dx_RSC, dweight_ECK, None
+        dweight_ECK = torch.cat(dtaps).unflatten(0, (-1, weight_ECK.shape[1])).permute(2, 1, 0).to(weight_ECK.dtype)
+        return dx_RSC, dweight_ECK if ctx.needs_input_grad[1] else None, None
 
 
 def _taps(weight_ECK: Tensor, stride: int) -> Iterator[tuple[int, Tensor]]:
@@ -100,7 +102,8 @@ class StridedConv1d(nn.Conv1d):
         super().__init__(channels_in, channels_out, kernel, stride, bias=False)
 
     def forward(self, x_RSC: Tensor) -> Tensor:
-        if x_RSC.device.type != "cpu" or not trains_eagerly():
+        too_short = x_RSC.shape[1] < self.kernel_size[0]  # torch says so
+        if x_RSC.device.type != "cpu" or not trains_eagerly() or too_short:
             plane = x_RSC.transpose(1, 2).unsqueeze(2)
             y_REoT = F.conv2d(plane, self.weight.unsqueeze(2), stride=(1, *self.stride))
             return y_REoT.squeeze(2).transpose(1, 2)

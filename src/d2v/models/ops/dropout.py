@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _LEVELS = 2**16
 
@@ -30,6 +31,7 @@ class _Dropout(torch.autograd.Function):
         return (x * kept).mul_(ctx.factor)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
         return (grad * kept).mul_(ctx.factor), None
@@ -40,7 +42,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 
     On a CPU `rate` is rounded to a multiple of 2^-16, and so is the factor, so the mean stays.
     """
-    if x.device.type != "cpu" or not 0.0 < rate < 1.0:
+    if x.device.type != "cpu" or not 0.0 < rate < 1.0 or torch.compiler.is_compiling():
         return F.dropout(x, rate)
     dropped: Tensor = _Dropout.apply(x, rate)
     return dropped

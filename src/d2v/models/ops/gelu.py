@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from d2v.models.ops.mode import trains_eagerly
 
@@ -14,29 +15,35 @@ _GELU_BACKWARD = torch.ops.aten.gelu_backward
 _NORM = torch.ops.aten.native_layer_norm
 _NORM_BACKWARD = torch.ops.aten.native_layer_norm_backward
 
-_PART_ROWS = 1024
-"""At 512 channels a part is 2 MB in float32."""
+_PART_ROWS = {"cpu": 2**10, "cuda": 2**15}
+"""At 512 channels a part is 2 MB in float32 on a CPU, which fits its cache, and 64 MB on a GPU, so that backward holds
+little more for a moment."""
 
 
 class _NormGelu(torch.autograd.Function):
-    """Goes through the tokens in parts that stay in the processor's cache."""
+    """Goes through the tokens in parts, and computes in at least float32."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        y = torch.empty(rows.shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, dtype: torch.dtype
+    ) -> Tensor:
+        rows, wide = x.reshape(-1, x.shape[-1]), torch.promote_types(x.dtype, torch.float32)
+        y = torch.empty(rows.shape, dtype=dtype, device=x.device)
+        affine = _widened(weight, bias, wide)
         statistics = []
         for part, out in zip(_parts(rows), _parts(y), strict=True):
-            normal, *of_part = _NORM(part.to(y.dtype), part.shape[-1:], weight, bias, eps)
-            torch.ops.aten.gelu.out(normal, out=out)
+            normal, *of_part = _NORM(part.to(wide), part.shape[-1:], *affine, eps)
+            out.copy_(F.gelu(normal))
             statistics.append(of_part)
         ctx.save_for_backward(rows, weight, bias, *(torch.cat(some) for some in zip(*statistics, strict=True)))
-        ctx.eps, ctx.shape = eps, x.shape
+        ctx.shape = x.shape
         return y.view(x.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, bias, mean, rstd = ctx.saved_tensors
+        affine = _widened(weight, bias, mean.dtype)
         dx = torch.empty_like(rows)
         wanted, shape = [True, *ctx.needs_input_grad[1:3]], rows.shape[-1:]
         of_parts = []
@@ -44,31 +51,37 @@ class _NormGelu(torch.autograd.Function):
         for part, dy, of_mean, of_rstd, out in zip(*map(_parts, tensors), strict=True):
             wide = part.to(mean.dtype)
             normal = torch.sub(wide, of_mean).mul_(of_rstd)
-            if weight is not None:
-                normal = torch.addcmul(bias, normal, weight)
+            if affine[0] is not None and affine[1] is not None:
+                normal = torch.addcmul(affine[1], normal, affine[0])
             dnormal = _GELU_BACKWARD(dy.to(mean.dtype), normal)
-            narrow, *of_part = _NORM_BACKWARD(dnormal, wide, shape, of_mean, of_rstd, weight, bias, wanted)
+            narrow, *of_part = _NORM_BACKWARD(dnormal, wide, shape, of_mean, of_rstd, *affine, wanted)
             out.copy_(narrow)
             of_parts.append(of_part)
         dweight, dbias = (
-            torch.stack(some).sum(0) if want else None
-            for some, want in zip(zip(*of_parts, strict=True), wanted[1:], strict=True)
+            torch.stack(some).sum(0).to(own.dtype) if want else None
+            for some, own, want in zip(zip(*of_parts, strict=True), (weight, bias), wanted[1:], strict=True)
         )
-        return dx.view(ctx.shape), dweight, dbias, None
+        return dx.view(ctx.shape), dweight, dbias, None, None
 
 
 def _parts(rows: Tensor) -> tuple[Tensor, ...]:
-    """(N, ...) in parts; on a GPU there is one."""
-    return rows.split(_PART_ROWS) if rows.device.type == "cpu" else (rows,)
+    """(N, ...) in parts."""
+    return rows.split(_PART_ROWS.get(rows.device.type, 2**15))
+
+
+def _widened(weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if weight is None or bias is None else (weight.to(dtype), bias.to(dtype))
 
 
 def norm_gelu(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """GELU of the LayerNorm of the last axis, in at least float32, as under autocast. Keeps `x` alone. With a weight
-    goes a bias."""
-    if not trains_eagerly():
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return F.gelu(F.layer_norm(wide, wide.shape[-1:], weight, bias, eps))
-    result: Tensor = _NormGelu.apply(x, weight, bias, eps)
+    """GELU of the LayerNorm of the last axis. Keeps `x` alone. A weight comes with a bias.
+
+    The result has the type of `x`, but float32 under autocast on a GPU, as with torch's own operators.
+    """
+    if not trains_eagerly() or not x.numel():
+        return F.gelu(F.layer_norm(x, x.shape[-1:], weight, bias, eps))
+    widens = x.is_cuda and torch.is_autocast_enabled("cuda")
+    result: Tensor = _NormGelu.apply(x, weight, bias, eps, torch.float32 if widens else x.dtype)
     return result
 
 
@@ -86,6 +99,7 @@ class _GeluLinear(torch.autograd.Function):
         return F.linear(F.gelu(x), weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         rows = grad.flatten(0, -2)
