@@ -104,7 +104,7 @@ def _pretrain_rank(
         probe,
         export,
         build=partial(build_from, start) if start else build_objective,
-        origin=_digest(start, modality.name) if start else "",
+        origin=digest_of(start, modality.name) if start else "",
     )
 
 
@@ -145,8 +145,12 @@ def _is_rest(name: str) -> bool:
     return not name.startswith(("student.", "teacher."))
 
 
-def _digest(start: Path, modality: str) -> str:
-    """Of all weights that a training can start from."""
+def digest_of(start: Path, modality: str) -> str:
+    """Of all weights that a training can start from.
+
+    Raises:
+        CheckpointError: the folder holds no model, or one of another modality.
+    """
     of = read_config(start).get("modality")
     if of != modality:
         raise CheckpointError(f"{start} is a model for {of}, not for {modality}: set {modality}.train.start to another")

@@ -117,6 +117,18 @@ def test_pretrainings_start_from_the_folder_that_the_block_names(
     assert given == [None, Path("books/encoder")]
 
 
+def test_a_pretraining_from_given_weights_is_known_when_it_is_done(
+    comparison: Comparison, whole: tuple[Outcome, Tree], tmp_path: Path
+) -> None:
+    begin = {"start": str(comparison.pretrainings[0].encoder)}
+    config = parse(BenchmarkConfig, BENCHMARK | {"pretraining": begin})
+    again = dataclasses.replace(comparison, config=config, out=tmp_path)
+    one = again.pretrainings[0]
+    assert not pretraining.is_pretrained(again, one)
+    pretraining.run_pretraining(again, one)
+    assert pretraining.is_pretrained(again, one)
+
+
 def test_one_report_of_several(comparison: Comparison, whole: tuple[Outcome, Tree], tmp_path: Path) -> None:
     tracker = Tree()
     assert read_outcome(comparison.out) == whole[0]

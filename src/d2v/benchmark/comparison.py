@@ -39,6 +39,11 @@ class Pretraining:
         """Model folder of the finished encoder."""
         return self.folder / "encoder"
 
+    @property
+    def start(self) -> Path | None:
+        """Model folder that it starts from; None for random weights."""
+        return None if self.recipe.start is None else Path(self.recipe.start)
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from d2v.benchmark.comparison import Comparison, Pretraining
-from d2v.pretrain import pretrain
+from d2v.pretrain import digest_of, pretrain
 from d2v.training import resume
 from d2v.training.history import History
 from d2v.training.performance import TRAINED_S
@@ -61,8 +60,8 @@ class Curve:
 
 
 def is_pretrained(comparison: Comparison, one: Pretraining) -> bool:
-    """Whether it is done: the same recipe on the same data."""
-    return is_finished(one.recipe, comparison.modality.open(comparison.prepared).fingerprint, one.folder)
+    """Whether it is done: the same recipe on the same data, from the same weights."""
+    return is_finished(one.recipe, _fingerprint(comparison, one), one.folder)
 
 
 def run_pretraining(comparison: Comparison, one: Pretraining) -> None:
@@ -74,21 +73,26 @@ def run_pretraining(comparison: Comparison, one: Pretraining) -> None:
     Raises:
         D2vError: see `d2v.pretrain.pretrain`.
     """
-    fingerprint = comparison.modality.open(comparison.prepared).fingerprint
-    recipe = restarting_others(one.recipe, lambda: fingerprint, one.folder)
+    recipe = restarting_others(one.recipe, lambda: _fingerprint(comparison, one), one.folder)
     arguments: dict[str, Any] = {
         "modality": comparison.modality,
         "recipe": recipe,
         "prepared": comparison.prepared,
         "out": one.folder,
         "evaluation": comparison.evaluate,
-        "start": Path(recipe.start) if recipe.start else None,
+        "start": one.start,
     }
     distributed = recipe.distributed
     if distributed.ranks > 1 or distributed.hostfile is not None:
         pretrain(**arguments)
     else:
         Supervisor(distributed, one.folder).run(pretrain, arguments)
+
+
+def _fingerprint(comparison: Comparison, one: Pretraining) -> str:
+    """Of all that its weights depend on beside the recipe."""
+    data: str = comparison.modality.open(comparison.prepared).fingerprint
+    return data if one.start is None else f"{data}+{digest_of(one.start, comparison.modality.name)}"
 
 
 def read_cost(one: Pretraining) -> Cost:
