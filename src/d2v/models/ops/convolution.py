@@ -52,44 +52,45 @@ class _StridedConv(torch.autograd.Function):
         ctx.stride = stride
         outputs = (x_RSC.shape[1] - weight_ECK.shape[-1]) // stride + 1
         y_RTE = x_RSC.new_empty(len(x_RSC), outputs, len(weight_ECK))
-        for number, (first, taps_LE) in enumerate(_taps(weight_ECK.to(x_RSC.dtype), stride)):
-            for x_SC, y_TE in zip(x_RSC, y_RTE, strict=True):
-                under_TL = _under(x_SC, first, len(taps_LE), stride, outputs)
-                torch.addmm(y_TE, under_TL, taps_LE, beta=float(number > 0), out=y_TE)
+        for first, taps_RLE in _taps(weight_ECK.to(x_RSC.dtype), stride, len(x_RSC)):
+            under_RTL = _under(x_RSC, first, taps_RLE.shape[1], stride, outputs)
+            torch.baddbmm(y_RTE, under_RTL, taps_RLE, beta=float(first > 0), out=y_RTE)
         return y_RTE
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_RTE: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_RSC, weight_ECK = ctx.saved_tensors
-        stride, outputs = ctx.stride, grad_RTE.shape[1]
+        outputs = grad_RTE.shape[1]
         grad_RTE = grad_RTE.contiguous()
-        dx_RSC = torch.zeros_like(x_RSC) if ctx.needs_input_grad[0] else None
+        wants_x, wants_weight, _ = ctx.needs_input_grad
+        dx_RSC = torch.zeros_like(x_RSC) if wants_x else None
         dtaps, wide = [], torch.promote_types(x_RSC.dtype, torch.float32)
-        for first, taps_LE in _taps(weight_ECK.to(x_RSC.dtype), stride):
-            dtaps_LE = torch.zeros_like(taps_LE, dtype=wide)  # a sum in bf16 would lose more with every row
-            for row, grad_TE in enumerate(grad_RTE):
-                under_TL = _under(x_RSC[row], first, len(taps_LE), stride, outputs)
-                if ctx.needs_input_grad[1]:
-                    dtaps_LE += under_TL.t() @ grad_TE
-                if dx_RSC is not None:
-                    _under(dx_RSC[row], first, len(taps_LE), stride, outputs).addmm_(grad_TE, taps_LE.t())
-            dtaps.append(dtaps_LE)
-        dweight_ECK = torch.cat(dtaps).unflatten(0, (-1, weight_ECK.shape[1])).permute(2, 1, 0).to(weight_ECK.dtype)
-        return dx_RSC, dweight_ECK if ctx.needs_input_grad[1] else None, None
+        for first, taps_RLE in _taps(weight_ECK.to(x_RSC.dtype), ctx.stride, len(x_RSC)):
+            under = (first, taps_RLE.shape[1], ctx.stride, outputs)
+            if wants_weight:  # a sum over rows in bf16 would lose more with every row
+                dtaps.append((_under(x_RSC, *under).transpose(1, 2) @ grad_RTE).sum(0, dtype=wide))
+            if dx_RSC is not None:
+                part_RTL = _under(dx_RSC, *under)
+                torch.baddbmm(part_RTL, grad_RTE, taps_RLE.transpose(1, 2), out=part_RTL)
+        if not wants_weight:
+            return dx_RSC, None, None
+        dweight_ECK = torch.cat(dtaps).unflatten(0, (-1, weight_ECK.shape[1])).permute(2, 1, 0)
+        return dx_RSC, dweight_ECK.to(weight_ECK.dtype), None
 
 
-def _taps(weight_ECK: Tensor, stride: int) -> Iterator[tuple[int, Tensor]]:
-    """The first of every `stride` taps, and their weights: (L, E), L = taps * C."""
+def _taps(weight_ECK: Tensor, stride: int, rows: int) -> Iterator[tuple[int, Tensor]]:
+    """The first of every `stride` taps, and their weights: (R, L, E), L = taps * C, the same for every row."""
     taps_KCE = weight_ECK.permute(2, 1, 0).contiguous()
     for first in range(0, len(taps_KCE), stride):
-        yield first, taps_KCE[first : first + stride].flatten(0, 1)
+        yield first, taps_KCE[first : first + stride].flatten(0, 1).expand(rows, -1, -1)
 
 
-def _under(x_SC: Tensor, first: int, length: int, stride: int, outputs: int) -> Tensor:
-    """(T, L) what lies under taps `first` and following of every output: a view, whose rows do not overlap."""
-    channels = x_SC.shape[1]
-    return x_SC.as_strided((outputs, length), (stride * channels, 1), x_SC.storage_offset() + first * channels)
+def _under(x_RSC: Tensor, first: int, length: int, stride: int, outputs: int) -> Tensor:
+    """(R, T, L) what lies under taps `first` and following of every output: a view, without overlaps."""
+    rows, samples, channels = x_RSC.shape
+    size, strides = (rows, outputs, length), (samples * channels, stride * channels, 1)
+    return x_RSC.as_strided(size, strides, x_RSC.storage_offset() + first * channels)
 
 
 class StridedConv1d(nn.Conv1d):

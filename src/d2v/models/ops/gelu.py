@@ -15,9 +15,9 @@ _GELU_BACKWARD = torch.ops.aten.gelu_backward
 _NORM = torch.ops.aten.native_layer_norm
 _NORM_BACKWARD = torch.ops.aten.native_layer_norm_backward
 
-_PART_ROWS = {"cpu": 2**10, "cuda": 2**15}
-"""At 512 channels a part is 2 MB in float32 on a CPU, which fits its cache, and 64 MB on a GPU, so that backward holds
-little more for a moment."""
+_PART_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}
+"""In float32 a part has 2 MB on a CPU, which fits its cache, and 64 MB on a GPU, so that backward holds little more for
+a moment."""
 
 
 class _NormGelu(torch.autograd.Function):
@@ -31,9 +31,9 @@ class _NormGelu(torch.autograd.Function):
         y = torch.empty(rows.shape, dtype=dtype, device=x.device)
         affine = _widened(weight, bias, wide)
         statistics = []
-        for part, out in zip(_parts(rows), _parts(y), strict=True):
-            normal, *of_part = _NORM(part.to(wide), part.shape[-1:], *affine, eps)
-            out.copy_(F.gelu(normal))
+        for part in _parts(*rows.shape, x.device):
+            normal, *of_part = _NORM(rows[part].to(wide), rows.shape[-1:], *affine, eps)
+            y[part] = F.gelu(normal)
             statistics.append(of_part)
         ctx.save_for_backward(rows, weight, bias, *(torch.cat(some) for some in zip(*statistics, strict=True)))
         ctx.shape = x.shape
@@ -47,15 +47,15 @@ class _NormGelu(torch.autograd.Function):
         dx = torch.empty_like(rows)
         wanted, shape = [True, *ctx.needs_input_grad[1:3]], rows.shape[-1:]
         of_parts = []
-        tensors = (rows, grad.reshape(rows.shape), mean, rstd, dx)
-        for part, dy, of_mean, of_rstd, out in zip(*map(_parts, tensors), strict=True):
-            wide = part.to(mean.dtype)
-            normal = torch.sub(wide, of_mean).mul_(of_rstd)
+        grad = grad.reshape(rows.shape)
+        for part in _parts(*rows.shape, rows.device):
+            wide, dy = rows[part].to(mean.dtype), grad[part].to(mean.dtype)
+            normal = torch.sub(wide, mean[part]).mul_(rstd[part])
             if affine[0] is not None and affine[1] is not None:
                 normal = torch.addcmul(affine[1], normal, affine[0])
-            dnormal = _GELU_BACKWARD(dy.to(mean.dtype), normal)
-            narrow, *of_part = _NORM_BACKWARD(dnormal, wide, shape, of_mean, of_rstd, *affine, wanted)
-            out.copy_(narrow)
+            dnormal = _GELU_BACKWARD(dy, normal)
+            narrow, *of_part = _NORM_BACKWARD(dnormal, wide, shape, mean[part], rstd[part], *affine, wanted)
+            dx[part] = narrow
             of_parts.append(of_part)
         dweight, dbias = (
             torch.stack(some).sum(0).to(own.dtype) if want else None
@@ -64,9 +64,10 @@ class _NormGelu(torch.autograd.Function):
         return dx.view(ctx.shape), dweight, dbias, None, None
 
 
-def _parts(rows: Tensor) -> tuple[Tensor, ...]:
-    """(N, ...) in parts."""
-    return rows.split(_PART_ROWS.get(rows.device.type, 2**15))
+def _parts(rows: int, channels: int, device: torch.device) -> list[slice]:
+    """Of so many rows."""
+    size = max(1, _PART_ELEMENTS.get(device.type, 2**24) // channels)
+    return [slice(first, first + size) for first in range(0, rows, size)]
 
 
 def _widened(weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
