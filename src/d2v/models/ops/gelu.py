@@ -31,7 +31,7 @@ class _NormGelu(torch.autograd.Function):
         y = torch.empty(rows.shape, dtype=dtype, device=x.device)
         affine = _widened(weight, bias, wide)
         statistics = []
-        for part in _parts(*rows.shape, x.device):
+        for part in _parts(rows):
             normal, *of_part = _NORM(rows[part].to(wide), rows.shape[-1:], *affine, eps)
             y[part] = F.gelu(normal)
             statistics.append(of_part)
@@ -48,7 +48,7 @@ class _NormGelu(torch.autograd.Function):
         wanted, shape = [True, *ctx.needs_input_grad[1:3]], rows.shape[-1:]
         of_parts = []
         grad = grad.reshape(rows.shape)
-        for part in _parts(*rows.shape, rows.device):
+        for part in _parts(rows):
             wide, dy = rows[part].to(mean.dtype), grad[part].to(mean.dtype)
             normal = torch.sub(wide, mean[part]).mul_(rstd[part])
             if affine[0] is not None and affine[1] is not None:
@@ -64,10 +64,10 @@ class _NormGelu(torch.autograd.Function):
         return dx.view(ctx.shape), dweight, dbias, None, None
 
 
-def _parts(rows: int, channels: int, device: torch.device) -> list[slice]:
-    """Of so many rows."""
-    size = max(1, _PART_ELEMENTS.get(device.type, 2**24) // channels)
-    return [slice(first, first + size) for first in range(0, rows, size)]
+def _parts(rows_NC: Tensor) -> list[slice]:
+    """Of the rows."""
+    size = max(1, _PART_ELEMENTS.get(rows_NC.device.type, 2**24) // rows_NC.shape[1])
+    return [slice(first, first + size) for first in range(0, len(rows_NC), size)]
 
 
 def _widened(weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
