@@ -17,6 +17,7 @@ from d2v.models.ops import (
     TokenConv1d,
     TokenConv2d,
     attention,
+    convolution,
     dropout,
     norm_gelu,
 )
@@ -63,9 +64,13 @@ def test_token_convolutions_are_convolutions(kernel: int, groups: int) -> None:
     )
 
 
+@pytest.mark.parametrize("large", [1, 2**24])
 @pytest.mark.parametrize("positions", [10, 11, 12, 13, 31])
 @pytest.mark.parametrize(("kernel", "stride"), [(10, 5), (3, 2), (2, 2), (5, 3), (7, 1), (8, 3)])
-def test_strided_convolutions_are_convolutions(kernel: int, stride: int, positions: int) -> None:
+def test_strided_convolutions_are_convolutions(
+    kernel: int, stride: int, positions: int, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "_LARGE", large)
     conv = StridedConv1d(4, 6, kernel, stride).double()
     x = _random(2, positions, 4)
     _check_same(

@@ -41,6 +41,10 @@ class TokenConv2d(nn.Conv2d):
         return super().forward(x_RhwC.movedim(-1, 1)).movedim(1, -1)
 
 
+_LARGE = 2**24
+"""Multiplications of a product from which on a call of its own costs nothing."""
+
+
 class _StridedConv(torch.autograd.Function):
     """One product of matrices for every `stride` taps and each row: the inputs under so many taps lie side by side, so
     nothing is copied, and nothing but input and weight is kept."""
@@ -54,7 +58,7 @@ class _StridedConv(torch.autograd.Function):
         y_RTE = x_RSC.new_empty(len(x_RSC), outputs, len(weight_ECK))
         for first, taps_RLE in _taps(weight_ECK.to(x_RSC.dtype), stride, len(x_RSC)):
             under_RTL = _under(x_RSC, first, taps_RLE.shape[1], stride, outputs)
-            torch.baddbmm(y_RTE, under_RTL, taps_RLE, beta=float(first > 0), out=y_RTE)
+            _multiply(under_RTL, taps_RLE, y_RTE, beta=float(first > 0))
         return y_RTE
 
     @staticmethod
@@ -69,14 +73,25 @@ class _StridedConv(torch.autograd.Function):
         for first, taps_RLE in _taps(weight_ECK.to(x_RSC.dtype), ctx.stride, len(x_RSC)):
             under = (first, taps_RLE.shape[1], ctx.stride, outputs)
             if wants_weight:  # a sum over rows in bf16 would lose more with every row
-                dtaps.append((_under(x_RSC, *under).transpose(1, 2) @ grad_RTE).sum(0, dtype=wide))
+                dtaps_RLE = torch.empty_like(taps_RLE, memory_format=torch.contiguous_format)
+                _multiply(_under(x_RSC, *under).transpose(1, 2), grad_RTE, dtaps_RLE, beta=0.0)
+                dtaps.append(dtaps_RLE.sum(0, dtype=wide))
             if dx_RSC is not None:
-                part_RTL = _under(dx_RSC, *under)
-                torch.baddbmm(part_RTL, grad_RTE, taps_RLE.transpose(1, 2), out=part_RTL)
+                _multiply(grad_RTE, taps_RLE.transpose(1, 2), _under(dx_RSC, *under), beta=1.0)
         if not wants_weight:
             return dx_RSC, None, None
         dweight_ECK = torch.cat(dtaps).unflatten(0, (-1, weight_ECK.shape[1])).permute(2, 1, 0)
         return dx_RSC, dweight_ECK.to(weight_ECK.dtype), None
+
+
+def _multiply(a: Tensor, b: Tensor, out: Tensor, beta: float) -> None:
+    """out = beta * out + a @ b for every row: small products in one call, and large ones one by one, as a call for many
+    does not go through the fastest library."""
+    if a[0].numel() * b.shape[-1] < _LARGE:
+        torch.baddbmm(out, a, b, beta=beta, out=out)
+        return
+    for a_row, b_row, out_row in zip(a, b, out, strict=True):
+        torch.addmm(out_row, a_row, b_row, beta=beta, out=out_row)
 
 
 def _taps(weight_ECK: Tensor, stride: int, rows: int) -> Iterator[tuple[int, Tensor]]:
