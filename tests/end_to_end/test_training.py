@@ -16,7 +16,7 @@ from tests.end_to_end.runs import RECIPES, make_prepared, train_tiny
 KINDS = pytest.mark.parametrize("kind", list(RECIPES))
 GOLDEN_LOSSES = {
     "data2vec2": [9.690747, 9.554993, 9.596145, 9.444209, 9.434105, 9.354966, 9.325009, 9.217472],
-    "data2vec1": [0.362944, 0.313763, 0.312251, 0.287238, 0.25701, 0.228768, 0.233094, 0.228675],
+    "data2vec1": [0.361853, 0.313869, 0.311647, 0.286761, 0.256183, 0.228176, 0.231087, 0.228352],
 }
 """Loss of the first updates in float32. They change when the algorithm, the data, the order, the augmentation, the
 masks or the initialisation change: renew them only for a change that means to, and say so in the lab log."""
