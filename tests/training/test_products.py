@@ -30,6 +30,8 @@ def test_bf16_has_nothing_to_choose_and_a_recipe_can_choose(monkeypatch: pytest.
     monkeypatch.setattr(products, "_fastest_s", lambda *_: pytest.fail("nothing is timed"))
     assert choose_library("auto", "bf16", CPU) == ("blas", "")
     assert [choose_library(name, "fp32", CPU)[0] for name in ("blas", "onednn")] == ["blas", "onednn"]
+    monkeypatch.setattr(products, "_can_switch", lambda: False)
+    assert choose_library("onednn", "fp32", CPU)[0] == "blas"
 
 
 def test_blas_leaves_what_the_program_has_set() -> None:

@@ -39,10 +39,10 @@ def choose_library(wanted: str, precision: str, device: torch.device) -> tuple[L
     """
     if precision != "fp32" or device.type != "cpu":
         return "blas", ""
-    if wanted != "auto":
-        return ("onednn" if wanted == "onednn" else "blas"), f"{wanted} multiplies, as the recipe says"
-    if not _can_switch():
+    if wanted == "blas" or not _can_switch():
         return "blas", "torch's own library multiplies"
+    if wanted == "onednn":
+        return "onednn", "oneDNN multiplies, as the recipe says"
     x, weight = _example()
     seconds = _fastest_s(x, weight)
     blas, onednn = _errors(x, weight)
