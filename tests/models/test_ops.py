@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from d2v.models.ops import (
     Dropout,
     GeluLinear,
+    LayerNorm,
     LayerNormGelu,
     StridedConv1d,
     TokenConv1d,
@@ -114,6 +115,30 @@ def test_norm_and_gelu() -> None:
         _check_same(lambda k=kind: k(narrow), lambda k=kind: F.gelu(nn.LayerNorm.forward(k, narrow)), *leaves, **BF16)
     assert low(narrow).dtype == torch.bfloat16
     assert norm_gelu(x[:0]).shape == (0, 5, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_norm(dtype: torch.dtype) -> None:
+    norm, x = LayerNorm(8, eps=1e-6).to(dtype), _random(3, 5, 8, dtype=dtype)
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.copy_(_random(8, seed=3))
+    close = DOUBLE if dtype == torch.float64 else BF16
+    _check_same(lambda: norm(x), lambda: nn.LayerNorm.forward(norm, x), x, *norm.parameters(), **close)
+    assert norm(x[:0]).shape == (0, 5, 8)
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, LayerNormGelu])
+def test_gradients_of_a_norms_weights_in_bf16_are_summed_in_float32(kind: type[nn.LayerNorm]) -> None:
+    """Inputs and gradients that bfloat16 holds exactly, so that only the sums over 4,096 rows can be wrong."""
+    x, grad = _random(4096, 32, dtype=torch.bfloat16), _random(4096, 32, dtype=torch.bfloat16, seed=1)
+    narrow, exact = kind(32), kind(32).double()
+    for norm, dtype in ((narrow, torch.bfloat16), (exact, torch.float64)):
+        norm(x.to(dtype)).backward(grad.to(dtype))
+    for own, true in zip(narrow.parameters(), exact.parameters(), strict=True):
+        assert own.grad is not None
+        assert true.grad is not None
+        assert (own.grad - true.grad).norm() < 1e-5 * true.grad.norm()
 
 
 @pytest.mark.parametrize("frozen", [(), ("weight",), ("weight", "bias")])

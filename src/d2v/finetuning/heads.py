@@ -12,7 +12,7 @@ from d2v.config import HeadConfig
 from d2v.errors import ConfigError
 from d2v.models.encoder import Encoded
 from d2v.models.masking import is_padding
-from d2v.models.ops import Dropout
+from d2v.models.ops import Dropout, LayerNorm
 
 NORM_EPS = 1e-6
 
@@ -46,7 +46,7 @@ class AttentionPool(nn.Module):
             )
         self.query = nn.Parameter(torch.zeros(1, 1, width))
         nn.init.trunc_normal_(self.query, std=0.02)
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm = LayerNorm(width, eps=NORM_EPS)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
 
     def forward(self, tokens_BTD: Tensor, lengths: Tensor | None) -> Tensor:
@@ -75,7 +75,7 @@ class PooledHead(nn.Module):
         super().__init__()
         self.pool = config.pool
         self.attention = AttentionPool(width, heads) if config.pool == "attention" else None
-        self.norm = nn.LayerNorm(width, eps=config.norm_eps) if config.norm else nn.Identity()
+        self.norm = LayerNorm(width, eps=config.norm_eps) if config.norm else nn.Identity()
         self.hidden = nn.Linear(width, width) if config.hidden else None
         self.dropout = Dropout(config.dropout)
         self.classify = nn.Linear(width, outputs)

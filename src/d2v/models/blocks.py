@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2v.models.ops import Dropout, GeluLinear, attention
+from d2v.models.ops import Dropout, GeluLinear, LayerNorm, attention
 
-PLAIN_ATTENTION_TOKENS = 128
+PLAIN_ATTENTION_TOKENS = 256
 """Longest sequence for which a CPU takes `d2v.models.ops.attention`; beyond, the fused kernel's savings in memory begin
 to matter."""
 
@@ -114,9 +114,9 @@ class _Block(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm1 = LayerNorm(width, eps=norm_eps)
         self.attn = Attention(width, heads, attention_dropout, dropout, self.key_bias)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm2 = LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.dropout = Dropout(dropout)
         self.drop_path = DropPath(drop_path)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from d2v.config import MaeDecoderConfig
 from d2v.models.blocks import PreNormBlock
+from d2v.models.ops import LayerNorm
 from d2v.models.shards import count_in_products
 
 NORM_EPS = 1e-6
@@ -40,7 +41,7 @@ class MaeDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(1, 1, config.width).normal_(std=0.02))
         self.positions = nn.Parameter(positions, requires_grad=False)
         self.blocks = nn.ModuleList(VitBlock(*sizes) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.norm = LayerNorm(config.width, eps=NORM_EPS)
         self.projection = nn.Linear(config.width, values)
         self.apply(_xavier_init)
 

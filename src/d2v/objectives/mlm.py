@@ -19,6 +19,7 @@ from d2v.modalities.base import Modality, Vocabulary
 from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
+from d2v.models.ops import LayerNorm
 from d2v.models.shards import count_in_products
 from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, hidden_tokens, mask_keys, ragged_masks
 
@@ -54,7 +55,7 @@ class Mlm(Pretraining):
         self.config, self.vocabulary = config, vocabulary
         self._hidden, self._draw, self._seed = hidden, draw, seed
         width = student.width
-        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=NORM_EPS))
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), LayerNorm(width, eps=NORM_EPS))
         self.head.apply(bert_init)
         self.bias = nn.Parameter(torch.zeros(vocabulary.size))
 

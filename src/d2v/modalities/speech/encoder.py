@@ -14,7 +14,7 @@ from d2v.modalities.speech.config import ConvLayer, SpeechEncoderConfig, SpeechT
 from d2v.models.blocks import PostNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens, is_padding
-from d2v.models.ops import LayerNormGelu, StridedConv1d, TokenConv1d, norm_gelu
+from d2v.models.ops import LayerNorm, LayerNormGelu, StridedConv1d, TokenConv1d, norm_gelu
 from d2v.models.shards import count_in_products
 
 NORM_EPS = 1e-5
@@ -61,7 +61,7 @@ class ConvFeatures(nn.Module):
         for convolution in convolutions[1:]:
             _pull_taps_together(convolution.conv, tap_spread)
         self.layers = nn.ModuleList(convolutions)
-        self.norm = nn.LayerNorm(channels[-1], eps=NORM_EPS)
+        self.norm = LayerNorm(channels[-1], eps=NORM_EPS)
         self.projection = nn.Linear(channels[-1], width)
 
     @property
@@ -214,7 +214,7 @@ def build_encoder(recipe: SpeechTrainConfig) -> Encoder:
         nn.ModuleList(blocks[c.prenet_depth :]),
         c.width,
         prenet=nn.ModuleList(blocks[: c.prenet_depth]),
-        context_norm=nn.LayerNorm(c.width, eps=c.norm_eps),
+        context_norm=LayerNorm(c.width, eps=c.norm_eps),
         context_dropout=c.prenet_dropout if c.layout == "data2vec2" else c.dropout,
         layer_drop=(c.prenet_layer_drop, c.layer_drop),
     )

@@ -13,7 +13,7 @@ from d2v.modalities.text.tokenizer import PAD
 from d2v.models.blocks import PostNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens
-from d2v.models.ops import Dropout
+from d2v.models.ops import Dropout, LayerNorm
 
 
 class Placing(nn.Module):
@@ -26,7 +26,7 @@ class Placing(nn.Module):
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
         self.positions = nn.Embedding(config.max_tokens + PAD + 1, config.width, padding_idx=PAD)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.dropout = Dropout(config.embedding_dropout)
 
     def forward(self, words_BTD: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
 from d2v.models.blocks import PostNormBlock, PreNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens
+from d2v.models.ops import LayerNorm
 
 CHANNELS = 3
 
@@ -162,7 +163,7 @@ def _build_data2vec2(config: VisionEncoderConfig) -> Encoder:
         c.width,
         prenet=nn.ModuleList(blocks[: c.prenet_depth]),
         extra_tokens=1,
-        context_norm=nn.LayerNorm(c.width, eps=c.norm_eps),
+        context_norm=LayerNorm(c.width, eps=c.norm_eps),
     )
     return encoder.apply(bert_init)
 
@@ -183,7 +184,7 @@ def _build_beit(config: VisionEncoderConfig) -> Encoder:
         )
         for rate in _drop_path_rates(c)
     ]
-    stem, final_norm = RelativeStem(c), nn.LayerNorm(c.width, eps=c.norm_eps) if c.final_norm else None
+    stem, final_norm = RelativeStem(c), LayerNorm(c.width, eps=c.norm_eps) if c.final_norm else None
     encoder = Encoder(stem, nn.ModuleList(blocks), c.width, extra_tokens=1, final_norm=final_norm).apply(bert_init)
     with torch.no_grad():
         for tensor in (encoder.extra_tokens, stem.local.proj.weight):
