@@ -65,7 +65,7 @@ class Attention(nn.Module):
         """`bias` is added to the logits and broadcasts to (B, H, T, T)."""
         rows, tokens, width = x_BTD.shape
         qkv = F.linear(x_BTD, self.qkv.weight, self._qkv_bias())
-        mask = None if bias is None else bias.to(qkv.dtype)
+        mask = None if bias is None else bias.to(qkv.dtype).contiguous()
         dropout = self.dropout if self.training else 0.0
         if qkv.is_cpu and tokens <= PLAIN_ATTENTION_TOKENS:
             y_BTD = attention(qkv, self.heads, mask, dropout)

@@ -16,12 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from d2v.models.ops.dropout import draw_kept
+from d2v.models.ops.dropout import draw_kept, keep
 
 _SOFTMAX_BACKWARD = torch.ops.aten._softmax_backward_data
 
 
 class _Attention(torch.autograd.Function):
+    """Softmax and its backward compute in float32 and round to the inputs' type, as the products around them do."""
+
     @staticmethod
     def forward(ctx: Any, qkv_BTE: Tensor, heads: int, bias: Tensor | None, rate: float) -> Tensor:
         rows, tokens, width = qkv_BTE.shape[0], qkv_BTE.shape[1], qkv_BTE.shape[2] // 3
@@ -29,14 +31,14 @@ class _Attention(torch.autograd.Function):
         parts = qkv_BTE.view(rows, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
         q, k, v = parts.unbind(0)
         logits = torch.empty(rows * heads, tokens, tokens, dtype=q.dtype)
-        torch.baddbmm(logits, q, k.transpose(1, 2), beta=0.0, alpha=ctx.scale, out=logits)
         if bias is not None:
-            logits.view(rows, heads, tokens, tokens).add_(bias)
-        weights = logits.softmax(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
+            logits.view(rows, heads, tokens, tokens).copy_(bias)
+        torch.baddbmm(logits, q, k.transpose(1, 2), beta=float(bias is not None), alpha=ctx.scale, out=logits)
+        weights = logits.softmax(dim=-1)
         kept, ctx.factor = draw_kept(weights, rate) if rate else (None, 1.0)
         ctx.save_for_backward(parts, weights, kept)
         ctx.bias = None if bias is None else (bias.shape, bias.dtype)
-        return _merged(_dropped(weights, kept, ctx.factor).to(v.dtype) @ v, rows)
+        return _merged(_product(_kept(weights, kept), v, ctx.factor), rows)
 
     @staticmethod
     @once_differentiable
@@ -46,12 +48,11 @@ class _Attention(torch.autograd.Function):
         q, k, v = parts.unbind(0)
         grad = grad_BTD.reshape(rows, tokens, heads, channels).transpose(1, 2).flatten(0, 1)
         grads = torch.empty_like(parts)
-        torch.bmm(_dropped(weights, kept, ctx.factor).to(v.dtype).transpose(1, 2), grad, out=grads[2])
-        dweights = _dropped((grad @ v.transpose(1, 2)).to(weights.dtype), kept, ctx.factor)
+        _product(_kept(weights, kept).transpose(1, 2), grad, ctx.factor, grads[2])
+        dweights = _kept(_product(grad, v.transpose(1, 2), ctx.factor), kept)
         dlogits = _SOFTMAX_BACKWARD(dweights, weights, -1, weights.dtype)
-        narrow = dlogits.to(q.dtype)
-        torch.baddbmm(grads[0], narrow, k, beta=0.0, alpha=ctx.scale, out=grads[0])
-        torch.baddbmm(grads[1], narrow.transpose(1, 2), q, beta=0.0, alpha=ctx.scale, out=grads[1])
+        _product(dlogits, k, ctx.scale, grads[0])
+        _product(dlogits.transpose(1, 2), q, ctx.scale, grads[1])
         dqkv = grads.unflatten(1, (rows, heads)).permute(1, 3, 0, 2, 4).flatten(2)
         dbias = None
         if ctx.needs_input_grad[2]:
@@ -60,8 +61,15 @@ class _Attention(torch.autograd.Function):
         return dqkv, None, dbias, None
 
 
-def _dropped(weights: Tensor, kept: Tensor | None, factor: float) -> Tensor:
-    return weights if kept is None else (weights * kept).mul_(factor)
+def _product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
+    """Of each head's matrices, times the factor."""
+    if out is None:
+        out = left.new_empty(*left.shape[:2], right.shape[-1])
+    return torch.baddbmm(out, left, right, beta=0.0, alpha=factor, out=out)
+
+
+def _kept(weights: Tensor, kept: Tensor | None) -> Tensor:
+    return weights if kept is None else keep(weights, kept)
 
 
 def _merged(y: Tensor, rows: int) -> Tensor:
@@ -78,7 +86,7 @@ def _plain(qkv_BTE: Tensor, heads: int, bias: Tensor | None, rate: float) -> Ten
 
 
 def attention(qkv_BTE: Tensor, heads: int, bias: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """Scaled dot-product attention on a CPU, with the softmax in at least float32.
+    """Scaled dot-product attention on a CPU.
 
     Args:
         qkv_BTE: (B, T, 3 D) queries, keys and values.
