@@ -88,7 +88,7 @@ def stored_bytes(depth: int, samples: int) -> tuple[float, float]:
 
 
 def test_a_block_keeps_what_the_formula_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "PLAIN_ATTENTION_TOKENS", 0)
+    monkeypatch.setattr(blocks, "PLAIN_ATTENTION_TOKENS", 0)  # the formula is of fused attention, as on a GPU
     shallow, deep = stored_bytes(2, samples=4), stored_bytes(6, samples=4)
     kept, expected = (more - less for less, more in zip(shallow, deep, strict=True))
     assert kept == pytest.approx(expected, rel=0.1)

@@ -22,6 +22,7 @@ from d2v.models.ops import (
     dropout,
     norm_gelu,
 )
+from d2v.models.ops import norm as norm_module
 
 DOUBLE = {"rtol": 1e-10, "atol": 1e-10}
 BF16 = {"rtol": 2e-2, "atol": 2e-2}
@@ -117,20 +118,34 @@ def test_norm_and_gelu() -> None:
     assert norm_gelu(x[:0]).shape == (0, 5, 8)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_norm(dtype: torch.dtype) -> None:
-    norm, x = LayerNorm(8, eps=1e-6).to(dtype), _random(3, 5, 8, dtype=dtype)
-    with torch.no_grad():
-        for parameter in norm.parameters():
-            parameter.copy_(_random(8, seed=3))
-    close = DOUBLE if dtype == torch.float64 else BF16
-    _check_same(lambda: norm(x), lambda: nn.LayerNorm.forward(norm, x), x, *norm.parameters(), **close)
-    assert norm(x[:0]).shape == (0, 5, 8)
+@pytest.mark.parametrize("frozen", [(), ("weight",), ("bias",), ("weight", "bias")])
+@pytest.mark.parametrize("kind", [LayerNorm, LayerNormGelu])
+def test_norms_of_narrow_inputs(kind: type[nn.LayerNorm], frozen: tuple[str, ...]) -> None:
+    """With weights in float32, as under autocast, and without a bias or any."""
+    narrow = _random(3, 5, 8, dtype=torch.bfloat16)
+    for norm in (kind(8), kind(8, bias=False), kind(8, elementwise_affine=False), kind(8).bfloat16()):
+        leaves = [p for name, p in norm.named_parameters() if name not in frozen]
+        for name, parameter in norm.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+            parameter.data.copy_(_random(8, seed=3))
+        after = F.gelu if kind is LayerNormGelu else nn.Identity()
+        _check_same(
+            lambda n=norm: n(narrow),
+            lambda n=norm, a=after: a(nn.LayerNorm.forward(n, narrow)),
+            narrow,
+            *leaves,
+            **BF16,
+        )  # type: ignore[misc]
+        assert norm(narrow[:0]).shape == (0, 5, 8)
 
 
 @pytest.mark.parametrize("kind", [LayerNorm, LayerNormGelu])
-def test_gradients_of_a_norms_weights_in_bf16_are_summed_in_float32(kind: type[nn.LayerNorm]) -> None:
-    """Inputs and gradients that bfloat16 holds exactly, so that only the sums over 4,096 rows can be wrong."""
+def test_gradients_of_a_norms_weights_in_bf16_are_summed_in_float32(
+    kind: type[nn.LayerNorm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs and gradients that bfloat16 holds exactly, so that only the sums over 4,096 rows, in three parts, can be
+    wrong."""
+    monkeypatch.setitem(norm_module._PART_ELEMENTS, "cpu", 1800 * 32)
     x, grad = _random(4096, 32, dtype=torch.bfloat16), _random(4096, 32, dtype=torch.bfloat16, seed=1)
     narrow, exact = kind(32), kind(32).double()
     for norm, dtype in ((narrow, torch.bfloat16), (exact, torch.float64)):
@@ -182,9 +197,35 @@ def test_attention_of_nothing() -> None:
     assert attention(torch.zeros(0, 5, 24), 2).shape == (0, 5, 8)
 
 
-def test_attention_in_bf16() -> None:
-    qkv = _random(2, 9, 3 * 16, dtype=torch.bfloat16)
-    _check_same(lambda: attention(qkv, 2), lambda: _torch_attention(qkv, 2, None), qkv, **BF16)
+def test_attention_of_rows_with_padding() -> None:
+    qkv, bias = _random(2, 5, 3 * 12), _random(2, 3, 5, 5, seed=4)
+    bias[1, :, :, 3:] = -torch.inf
+    _check_same(lambda: attention(qkv, 3, bias), lambda: _torch_attention(qkv, 3, bias), qkv, **DOUBLE)
+
+
+def test_attention_drops_all() -> None:
+    qkv = _random(2, 5, 24)
+    (gradient,) = _values_and_gradients(lambda: attention(qkv, 2, dropout=1.0), qkv)[1:]
+    assert not attention(qkv, 2, dropout=1.0).any()
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("tokens", [9, 200])
+def test_attention_in_bf16(tokens: int, biased: bool) -> None:
+    """No further from float64 than a few roundings of bfloat16, which the fused kernel has fewer of."""
+    narrow = [_random(2, tokens, 3 * 16, dtype=torch.bfloat16)]
+    if biased:
+        narrow.append(_random(1, 2, tokens, tokens, dtype=torch.bfloat16, seed=4))
+    wide, grad = [leaf.double() for leaf in narrow], _random(2, tokens, 16, dtype=torch.bfloat16, seed=9)
+
+    def of(call: Callable[..., Tensor], leaves: list[Tensor]) -> list[Tensor]:
+        y = call(leaves[0].requires_grad_(), 2, leaves[1].requires_grad_() if biased else None)
+        return [y, *torch.autograd.grad(y, leaves, grad.to(y.dtype))]
+
+    for own, true in zip(of(attention, narrow), of(_torch_attention, wide), strict=True):
+        assert own.dtype == torch.bfloat16
+        assert (own - true).norm() < 0.015 * true.norm()
 
 
 def test_attention_that_drops_weights_is_that_of_the_weights_it_kept() -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from d2v.models.ops import Dropout, GeluLinear, LayerNorm, attention
 
 PLAIN_ATTENTION_TOKENS = 256
-"""Longest sequence for which a CPU takes `d2v.models.ops.attention`; beyond, the fused kernel's savings in memory begin
-to matter."""
+"""Longest sequence for which a CPU takes `d2v.models.ops.attention` in any case; beyond, the fused kernel's savings in
+memory begin to matter. That kernel knows no dropout: with it torch, too, keeps weights of (T, T), and takes longer."""
 
 
 class DropPath(nn.Module):
@@ -65,9 +65,9 @@ class Attention(nn.Module):
         """`bias` is added to the logits and broadcasts to (B, H, T, T)."""
         rows, tokens, width = x_BTD.shape
         qkv = F.linear(x_BTD, self.qkv.weight, self._qkv_bias())
-        mask = None if bias is None else bias.to(qkv.dtype).contiguous()
+        mask = None if bias is None else bias.to(qkv.dtype)
         dropout = self.dropout if self.training else 0.0
-        if qkv.is_cpu and tokens <= PLAIN_ATTENTION_TOKENS:
+        if qkv.is_cpu and (tokens <= PLAIN_ATTENTION_TOKENS or dropout > 0.0):
             y_BTD = attention(qkv, self.heads, mask, dropout)
         else:
             q, k, v = qkv.view(rows, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)

@@ -185,10 +185,11 @@ class Encoder(nn.Module):
         return drawn(self.prenet, self.layer_drop[0]), drawn(self.blocks, self.layer_drop[1])
 
     def _without_padding(self, bias: Tensor | None, lengths: Tensor | None, tokens: int) -> Tensor | None:
-        """The bias with minus infinity for keys that are padding."""
+        """The bias with minus infinity for keys that are padding. Of a row without tokens the first key stays, as a
+        softmax over none is NaN."""
         if lengths is None:
             return bias
-        hidden_R11T = is_padding(lengths + self.num_extra, tokens)[:, None, None]
+        hidden_R11T = is_padding((lengths + self.num_extra).clamp(min=1), tokens)[:, None, None]
         if bias is None:
             bias = torch.zeros(1, 1, 1, tokens, device=lengths.device)
         return bias.masked_fill(hidden_R11T, -torch.inf)

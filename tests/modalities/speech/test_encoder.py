@@ -213,6 +213,13 @@ def test_features_do_not_depend_on_padding(layout):
 
 
 @LAYOUTS
+def test_a_recording_shorter_than_a_frame_does_not_poison_its_batch(layout):
+    encoder = build_small(layout).train()
+    encoder(*side_by_side(waves(4_000, 200)))[0].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
+
+
+@LAYOUTS
 def test_the_references_features_do(layout):
     """data2vec 2.0's positions see all that the convolutions made of padding, 1.0's what its first unit spread."""
     items = waves(9_000, 4_000)

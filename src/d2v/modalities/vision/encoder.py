@@ -100,7 +100,12 @@ class RelativeStem(_PatchStem):
         """All patches with the (H, 1+T, 1+T) bias; this encoder never drops tokens."""
         if masks is not None:
             raise ConfigError("the beit encoder sees full sequences: use encoder.layout=data2vec2 to drop tokens")
-        return local_BTD, None if self.relative_bias is None else self.relative_bias[self.index].permute(2, 0, 1)
+        return local_BTD, None if self.relative_bias is None else _laid_out(self.relative_bias[self.index])
+
+
+def _laid_out(bias_TTH: Tensor) -> Tensor:
+    """(H, T, T), contiguous: attention adds strided values fourteen times more slowly."""
+    return bias_TTH.permute(2, 0, 1).contiguous()
 
 
 class RelativeBlock(PreNormBlock):
@@ -120,7 +125,7 @@ class RelativeBlock(PreNormBlock):
         self.register_buffer("index", relative_index(config.grid), persistent=False)
 
     def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return super().forward(x_BTD, self.relative_bias[self.index].permute(2, 0, 1))
+        return super().forward(x_BTD, _laid_out(self.relative_bias[self.index]))
 
 
 def _relative_table(config: VisionEncoderConfig) -> Tensor:

@@ -22,7 +22,7 @@ _SOFTMAX_BACKWARD = torch.ops.aten._softmax_backward_data
 
 
 class _Attention(torch.autograd.Function):
-    """Softmax and its backward compute in float32 and round to the inputs' type, as the products around them do."""
+    """Softmax and its backward compute in at least float32 and round to the inputs' type, as the products do."""
 
     @staticmethod
     def forward(ctx: Any, qkv_BTE: Tensor, heads: int, bias: Tensor | None, rate: float) -> Tensor:
@@ -97,7 +97,7 @@ def attention(qkv_BTE: Tensor, heads: int, bias: Tensor | None = None, dropout: 
     Returns:
         (B, T, D).
     """
-    if torch.compiler.is_compiling() or not qkv_BTE.numel():
+    if torch.compiler.is_compiling() or not qkv_BTE.numel() or dropout == 1.0:
         return _plain(qkv_BTE, heads, bias, dropout)
     result: Tensor = _Attention.apply(qkv_BTE, heads, bias, dropout)
     return result

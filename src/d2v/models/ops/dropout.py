@@ -49,7 +49,7 @@ class _Dropout(torch.autograd.Function):
 def dropout(x: Tensor, rate: float) -> Tensor:
     """Each element is 0 with probability `rate` and otherwise divided by 1 - `rate`.
 
-    On a CPU `rate` is rounded to a multiple of 2^-16, and so is the factor, so the mean stays.
+    On a CPU `rate` is rounded to a multiple of 2^-16, at least one, and so is the factor, so the mean stays.
     """
     if x.device.type != "cpu" or not 0.0 < rate < 1.0 or torch.compiler.is_compiling():
         return F.dropout(x, rate)

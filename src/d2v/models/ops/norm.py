@@ -1,7 +1,7 @@
 """LayerNorm whose weights' gradients are summed in float32, alone and before GELU.
 
-torch's own sums them in bfloat16 where a CPU gives it bfloat16: errors of 15 % and more (docs/lab-log.md). The one
-before GELU keeps one tensor for backward in place of two: the other is computed again.
+torch's own sums them in bfloat16 where a CPU gives it bfloat16: errors of 15 to 68 % in a speech encoder
+(docs/lab-log.md). The one before GELU keeps one tensor for backward in place of two: the other is computed again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class _Norm(torch.autograd.Function):
 
 def _normal(x_NC: Tensor, mean_N1: Tensor, rstd_N1: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     normal = torch.sub(x_NC, mean_N1).mul_(rstd_N1)
-    return normal if weight is None or bias is None else torch.addcmul(bias, normal, weight)
+    if weight is not None:
+        normal.mul_(weight)
+    return normal if bias is None else normal.add_(bias)
 
 
 def _parts(rows_NC: Tensor) -> list[slice]:
@@ -84,11 +86,11 @@ def _parts(rows_NC: Tensor) -> list[slice]:
 
 
 def _widened(weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-    return (None, None) if weight is None or bias is None else (weight.to(dtype), bias.to(dtype))
+    return None if weight is None else weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def norm_gelu(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """GELU of the LayerNorm of the last axis. Keeps `x` alone. A weight comes with a bias.
+    """GELU of the LayerNorm of the last axis. Keeps `x` alone.
 
     The result has the type of `x`, but float32 under autocast on a GPU, as with torch's own operators.
     """
