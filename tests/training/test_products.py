@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from d2v.training import memory, products
-from d2v.training.memory import freed_memory_kept
+from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 from d2v.training.products import choose_library, keep_library, multiplied_by
 
 CPU = torch.device("cpu")
@@ -94,3 +97,17 @@ def test_memory_is_kept_inside_and_given_back_after(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(memory, "_set", lambda *_: pytest.fail("a user's own settings stay"))
     with freed_memory_kept(CPU):
         pass
+
+
+def test_old_objects_are_not_collected_and_new_ones_are() -> None:
+    class Loop:
+        def __init__(self) -> None:
+            self.itself = self
+
+    before = gc.get_freeze_count()
+    with old_objects_uncollected():
+        assert gc.get_freeze_count() > before + 10_000
+        gone = weakref.ref(Loop())
+        gc.collect()
+        assert gone() is None
+    assert gc.get_freeze_count() == 0

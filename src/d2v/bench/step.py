@@ -18,7 +18,7 @@ from d2v.modalities import registry
 from d2v.objectives.build import build_objective
 from d2v.training.engine import open_engine
 from d2v.training.launch import find_place
-from d2v.training.memory import freed_memory_kept
+from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 from d2v.training.performance import peak_memory_bytes
 from d2v.training.precision import choose_precision
 from d2v.training.products import choose_library, multiplied_by
@@ -90,6 +90,7 @@ def time_size(
         with (
             multiplied_by(library),
             freed_memory_kept(place.device),
+            old_objects_uncollected(),
             open_engine(objective, size.recipe, ranks, chosen) as engine,
         ):
             run = _Run(size, Updates(size.recipe, objective, engine))

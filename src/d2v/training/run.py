@@ -26,7 +26,7 @@ from d2v.training.history import History
 from d2v.training.interrupts import Interrupts
 from d2v.training.launch import Place, check_distributed, find_place
 from d2v.training.loop import Loop, Probe
-from d2v.training.memory import freed_memory_kept
+from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 from d2v.training.performance import PEAK_MEMORY_MB, TRAINED_S, duration, total_flops
 from d2v.training.precision import Precision, choose_precision
 from d2v.training.products import Library, choose_library, keep_library, multiplied_by
@@ -224,6 +224,7 @@ class _Run:
         with (
             multiplied_by(library),
             freed_memory_kept(device),
+            old_objects_uncollected(),
             open_engine(objective, self.recipe, self.ranks, precision) as engine,
         ):
             history = checkpoint.load_rest(found, objective, engine) if found else History()
