@@ -45,9 +45,9 @@ bench:      ## speed, memory and breakdown of training steps, into .bench/step.j
 	@mkdir -p .bench
 	@$(RUN) d2v bench --sizes $(SIZES) --precisions $(PRECISIONS) --json .bench/step.json
 
-bench-input: ## ingest, prepare and loading beside their peers, into .bench/input.json
+bench-input: ## ingest, prepare and loading beside their peers and as the data grows, into .bench/input.json and input.png
 	@mkdir -p .bench
-	@$(RUN) d2v bench-input --json .bench/input.json
+	@$(RUN) d2v bench-input --json .bench/input.json --picture .bench/input.png
 
 bench-growth: ## cost of a step as images, recordings, texts, masks, batches and ranks grow, into .bench/
 	@mkdir -p .bench

@@ -229,15 +229,20 @@ def bench_input(
         list[str] | None, typer.Option(help="CASE=NUMBER of items that a training step takes in a second.")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG of costs as the data grows.", dir_okay=False)] = None,
 ) -> None:
-    """Time the way from files to a store and from there to batches, beside torchvision, soundfile and tokenizers."""
+    """Time the way from files to a store and from there to batches, beside torchvision, soundfile and tokenizers, and
+    as the data grows."""
     from d2v.bench.input import CASES, Options, by_case, measure_input, to_markdown
+    from d2v.bench.input.picture import growth_picture
 
     names = tuple(CASES) if cases == "all" else tuple(cases.split(","))
     folders, taken = by_case(source or [], Path), by_case(consumed or [], float)
     document = measure_input(Options(names, repeats, items, seconds, folders))
     if json is not None:
         document.write(json)
+    if picture is not None:
+        growth_picture(document, picture)
     typer.echo(to_markdown(document, taken))
 
 

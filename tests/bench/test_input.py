@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.image
 import pytest
 import torch
 
 from d2v import cli
 from d2v.bench.document import Document, Row
-from d2v.bench.input import CASES, Options, by_case, to_markdown
+from d2v.bench.input import CASES, Options, by_case, measure_input, to_markdown
 from d2v.bench.input.job import Job, given, made
-from d2v.bench.input.measure import OURS, Taken, What, our_batches, peak_bytes, run_jobs
+from d2v.bench.input.measure import OURS, STEPS, Taken, What, our_batches, run_jobs, run_step
 from d2v.bench.input.peers import PEERS
-from d2v.bench.input.suite import rows_of
+from d2v.bench.input.picture import growth_figure, growth_picture
+from d2v.bench.input.suite import growth_rows_of, rows_of
+from d2v.bench.input.tables import by_items, growth_table
 from d2v.errors import ConfigError, DataError
 
 ITEMS = {"vision_32": 60, "vision_224": 24, "speech_4s": 16, "text_128": 20}
@@ -58,10 +62,23 @@ def test_a_peer_makes_batches_like_ours(job: Job) -> None:
         assert 0.5 < theirs.std() < 2.0
 
 
-def test_memory_of_both_steps_is_told_in_bytes(tmp_path: Path) -> None:
-    job = made("vision_32", 40, tmp_path).job(40, "job")
-    assert 50e6 < peak_bytes(job, "ingest") <= peak_bytes(job, "prepare") < 50e9
-    assert len(list((job.corpus / "shards").iterdir())) == 1
+def test_steps_tell_their_seconds_and_peaks_in_small_shards(tmp_path: Path) -> None:
+    material = made("vision_224", 60, tmp_path)
+    jobs = material.job(4, "few"), material.job(60, "many")
+    taken = {step: run_step(jobs, step, 0.01) for step in STEPS}
+    assert all(50e6 < peak < 50e9 for _, peak in taken.values())
+    assert [taken[step][0].items for step in ("ingest", "prepare")] == [60, 60]
+    assert taken["load"][0].items % jobs[1].train_block().batch_unit == 0
+    assert all(one.wall_s > 0 and one.cpu_s > 0 for one, _ in taken.values())
+    for folder in (jobs[1].corpus / "shards", jobs[1].prepared / "train"):
+        assert len(list(folder.iterdir())) > 1
+
+
+def test_batches_are_no_larger_than_the_data(tmp_path: Path) -> None:
+    job = made("text_128", 1, tmp_path).job(1, "job")
+    for step in ("ingest", "prepare"):
+        run_step([job], step, 0.0)
+    assert 0 < len(next(our_batches(job, 0))) < job.train_block().batch_unit
 
 
 def test_a_job_takes_files_from_all_over_the_folder(tmp_path: Path) -> None:
@@ -75,6 +92,12 @@ def test_a_folder_without_such_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(DataError, match=r"no file for vision_32.*\.png"):
         given("vision_32", tmp_path, tmp_path / "scratch").job(1, "job")
+
+
+def test_a_folder_with_too_few_files_is_named(tmp_path: Path) -> None:
+    CASES["text_128"].write(tmp_path / "texts", 9, 0)
+    with pytest.raises(DataError, match=r"texts holds 9 file\(s\) for text_128: give at least 10"):
+        measure_input(Options(["text_128"], sources={"text_128": tmp_path / "texts"}))
 
 
 def test_pictures_without_classes_are_nothing_for_torchvision(tmp_path: Path) -> None:
@@ -120,8 +143,13 @@ def document() -> Document:
             What("load", peer, 0): Taken(100, 0, 1.0, 1.0),
         }
     ]
-    peaks = [Row.of(f"vision_224/prepare/peak/{items}", "MB", [300.0]) for items in (40, 120, 400)]
-    return Document("input", {}, [*rows_of("vision_224", rounds), *peaks])
+    growth = [
+        row
+        for items, seconds in ((40, 0.1), (120, 0.3), (400, 2.0))
+        for step in STEPS
+        for row in growth_rows_of("vision_224", step, items, [(Taken(items, 0, seconds, 0.1), 300_000_000 + items)])
+    ]
+    return Document("input", {}, [*rows_of("vision_224", rounds), *growth])
 
 
 def test_tables_show_what_there_is(document: Document) -> None:
@@ -130,8 +158,43 @@ def test_tables_show_what_there_is(document: Document) -> None:
     assert (
         "| vision_224 | 0 | 300 (300 to 300) | 100 (100 to 100) | 3 (3 to 3) | torchvision ImageFolder | 50 |" in text
     )
-    assert "| vision_224 | prepare | 40 / 120 / 400 | 300 / 300 / 300 |" in text
+    assert "| vision_224 | prepare | 40 / 120 / 400 | 300 / 300 / 300 | 2.5 / 2.5 / 5 | 2.00 |" in text
     assert "times what a step takes" not in to_markdown(document, {})
+
+
+def test_growth_is_told_by_step_and_items(document: Document) -> None:
+    assert growth_table(document).rows == (
+        ("vision_224", "ingest", "40 / 120 / 400", "300 / 300 / 300", "2.5 / 2.5 / 5", "2.00"),
+        ("vision_224", "prepare", "40 / 120 / 400", "300 / 300 / 300", "2.5 / 2.5 / 5", "2.00"),
+        ("vision_224", "load", "40 / 120 / 400", "", "2.5 / 2.5 / 5", "2.00"),
+    )
+    assert by_items(document, "peak")["vision_224", "ingest"] == {40: 300.00004, 120: 300.00012, 400: 300.0004}
+
+
+def test_rows_of_growth_are_costs_and_of_what_stores_peaks() -> None:
+    taken = [(Taken(100, 0, wall_s, 0.1), 2 * 10**8) for wall_s in (0.4, 0.1, 0.2)]
+    assert list(growth_rows_of("text_128", "ingest", 100, taken)) == [
+        Row("text_128/ingest/growth/100", "ms an item", 2.0, 1.0, 4.0),
+        Row("text_128/ingest/growth/100/core", "ms an item", 1.0, 1.0, 1.0),
+        Row("text_128/ingest/peak/100", "MB", 200.0, 200.0, 200.0),
+    ]
+    assert not [row for row in growth_rows_of("text_128", "load", 100, taken) if "/peak/" in row.name]
+
+
+def test_the_picture_has_panels_for_each_case_that_was_measured(document: Document, tmp_path: Path) -> None:
+    other = [replace(row, name=row.name.replace("vision_224", "text_128")) for row in document.rows]
+    both = Document("input", {}, [*document.rows, *other])
+    panels = growth_figure(both).axes
+    assert [panel.get_title(loc="left") for panel in panels] == ["vision_224", "text_128", "", "", "", ""]
+    seconds, memory, loading = panels[::2]
+    drawn = {line.get_label(): line.get_ydata() for line in seconds.lines}
+    assert drawn["prepare"] == pytest.approx([0.1, 0.3, 2.0])
+    assert drawn["in proportion"] == pytest.approx([0.2, 0.6, 2.0])
+    assert loading.lines[0].get_ydata() == pytest.approx([2500, 2500, 5000])
+    assert memory.get_ylim()[0] == loading.get_ylim()[0] == 0
+    growth_picture(both, tmp_path / "new" / "input.png")
+    height, width, _ = matplotlib.image.imread(tmp_path / "new" / "input.png").shape
+    assert width > height > 300
 
 
 # ------------------------------------------------------------------------------------------- options
@@ -155,8 +218,8 @@ def test_the_command_writes_its_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "input.json"
-    arguments = "bench-input --cases text_128 --repeats 1 --items 40 --seconds 0.1 --json"
-    monkeypatch.setattr("sys.argv", ["d2v", *arguments.split(), str(out)])
+    arguments = f"bench-input --cases text_128 --repeats 1 --items 40 --seconds 0.1 --json {out} --picture"
+    monkeypatch.setattr("sys.argv", ["d2v", *arguments.split(), str(out.with_suffix(".png"))])
     with pytest.raises(SystemExit) as ended:
         cli.run()
     assert ended.value.code == 0
@@ -164,4 +227,8 @@ def test_the_command_writes_its_document(
     shown = capsys.readouterr().out
     assert "| text_128 | tokenise by tokenizers |" in shown
     assert "| text_128 | ingest | 40 / 120 / 400 |" in shown
-    assert {row.name for row in Document.read(out).rows} >= {f"text_128/load/d2v/{n} workers" for n in (0, 2)}
+    names = {row.name for row in Document.read(out).rows}
+    assert names >= {f"text_128/load/d2v/{n} workers" for n in (0, 2)}
+    assert names >= {f"text_128/{step}/growth/{items}" for step in STEPS for items in (40, 120, 400)}
+    assert names >= {f"text_128/{step}/peak/{items}" for step in ("ingest", "prepare") for items in (40, 120, 400)}
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -21,6 +22,8 @@ from d2v.training.performance import peak_memory_bytes
 OURS = "d2v"
 WARM_UP_BATCHES = 12  # more than workers make ahead, so that none of those is counted
 SMALL_SHARD_BYTES = 2**20
+STEPS = ("ingest", "prepare", "load")
+"""From files to batches, each after the one before."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,28 @@ def run_jobs(jobs: Sequence[Job], workers: Sequence[int], seconds: float) -> dic
     return taken
 
 
-def peak_bytes(job: Job, step: str) -> int:
-    """The most memory that this process holds after `ingest` or `prepare`.
+def run_step(jobs: Sequence[Job], step: str, seconds: float) -> tuple[Taken, int]:
+    """One step on what those before it left, and the most memory that this process has held then.
 
     Shards are small here: a writer holds one of them, and with large ones only gigabytes of data would tell whether
     memory grows.
+
+    Args:
+        jobs: the last is measured. Those before it warm up, or the first items would look dear; they have no more
+            items, so the peak is not theirs.
+        step: one of STEPS.
+        seconds: how long batches are loaded.
     """
-    if step == "ingest":
-        _ingest(job, shard_bytes=SMALL_SHARD_BYTES)
+    works: dict[str, Callable[[Job], None]] = {
+        "ingest": partial(_ingest, shard_bytes=SMALL_SHARD_BYTES),
+        "prepare": _prepare,
+    }
+    if step in works:
+        with mock.patch(f"d2v.modalities.{jobs[-1].case.modality}.preparation.SHARD_BYTES", SMALL_SHARD_BYTES):
+            taken = [_timed(job, works[step]) for job in jobs][-1]
     else:
-        with mock.patch(f"d2v.modalities.{job.case.modality}.preparation.SHARD_BYTES", SMALL_SHARD_BYTES):
-            _prepare(job)
-    return peak_memory_bytes(torch.device("cpu"))
+        taken = _rate(our_batches(jobs[-1], 0), seconds)
+    return taken, peak_memory_bytes(torch.device("cpu"))
 
 
 def _ingest(job: Job, **changes: Any) -> None:
@@ -115,8 +128,9 @@ def _timed(job: Job, work: Callable[[Job], Any]) -> Taken:
 
 
 def our_batches(job: Job, workers: int) -> Iterator[Sized]:
-    """Inputs of batches as training gets them, without end."""
+    """Inputs of batches as training gets them, without end; smaller ones where the data are fewer than a batch."""
     data, recipe = job.modality.open(job.prepared), job.train_block(workers)
+    recipe = recipe.model_copy(update={"batch_size": min(recipe.batch_unit, data.num_train) or 1})
     order = open_order(recipe, data.num_train, data.train_lengths(recipe))
     feed = Feed(data, order, recipe, Place(0, 1, torch.device("cpu")))
     return (batch.inputs for micro_batches in feed.updates() for batch in micro_batches)

@@ -7,17 +7,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, TypeVar
 
 from d2v.bench.document import Document, Row, machine
 from d2v.bench.input.cases import CASES
-from d2v.bench.input.job import Material, given, made
-from d2v.bench.input.measure import OURS, Taken, What, alone, peak_bytes, run_jobs
-from d2v.errors import ConfigError, LaunchError
+from d2v.bench.input.job import Job, Material, given, made
+from d2v.bench.input.measure import OURS, STEPS, Taken, What, alone, run_jobs, run_step
+from d2v.errors import ConfigError, DataError, LaunchError
 from d2v.modalities.registry import MODALITIES
 from d2v.progress import say
 
@@ -27,8 +29,8 @@ WARM_UP_ITEMS = 16
 PRELOADED = ("pandas", *(f"d2v.modalities.{name}.modality" for name in MODALITIES))
 """Beside the code that measures. pyarrow imports pandas when it makes its first array."""
 SIZES = (1, 3, 10)
-"""Of the data on which memory is measured, as multiples of the smallest."""
-RATE, BYTES, MEMORY, RATIO = "items/s", "MB/s", "MB", "of the peer's items/s"
+"""Of the data that grows, as multiples of the smallest."""
+RATE, BYTES, COST, MEMORY, RATIO = "items/s", "MB/s", "ms an item", "MB", "of the peer's items/s"
 """Units."""
 
 Value = TypeVar("Value")
@@ -97,7 +99,7 @@ def measure_input(options: Options) -> Document:
     with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
         say("bench-input: making files")
         suite = _Suite(options, Path(scratch))
-        rows = [*suite.speed_rows(), *suite.memory_rows()]
+        rows = [*suite.speed_rows(), *suite.growth_rows()]
     return Document("input", machine() | {name: version(name) for name in LIBRARIES}, rows)
 
 
@@ -113,13 +115,17 @@ class _Suite:
     def _material(self, name: str) -> Material:
         folder = self._scratch / name
         if name in self._options.sources:
-            return given(name, self._options.sources[name], folder)
+            material = given(name, self._options.sources[name], folder)
+            if len(material.files) < SIZES[-1]:
+                found = f"{material.folder} holds {len(material.files)} file(s) for {name}"
+                raise DataError(f"{found}: give at least {SIZES[-1]}, as a tenth of the data is measured, too")
+            return material
         return made(name, SIZES[-1] * self._items(name), folder)
 
     def _items(self, name: str) -> int:
         """The smallest size of a case's data."""
         if name in self._options.sources:
-            return max(len(self._materials[name].files) // SIZES[-1], 1)
+            return len(self._materials[name].files) // SIZES[-1]
         return max(round(self._options.items * CASES[name].share), 1)
 
     def speed_rows(self) -> Iterator[Row]:
@@ -129,25 +135,25 @@ class _Suite:
             for name, material in self._materials.items():
                 say(f"bench-input: {name}, round {repeat + 1} of {self._options.repeats}")
                 items = len(material.files) if name in self._options.sources else self._items(name)
-                jobs = material.job(min(items, WARM_UP_ITEMS), "warm_up"), material.job(items, "speed")
-                arguments = {"jobs": jobs, "workers": WORKERS, "seconds": self._options.seconds}
-                taken[name].append(self._in_fresh_process(run_jobs, **arguments))
-                for job in jobs:
-                    rmtree(job.scratch)
+                with _jobs(material, items) as jobs:
+                    arguments = {"jobs": jobs, "workers": WORKERS, "seconds": self._options.seconds}
+                    taken[name].append(self._in_fresh_process(run_jobs, **arguments))
         for name, some in taken.items():
             yield from rows_of(name, some)
 
-    def memory_rows(self) -> Iterator[Row]:
-        """Peaks of the processes that ingest and prepare more and more data."""
-        for name, material in self._materials.items():
-            for size in SIZES:
-                items = size * self._items(name)
-                say(f"bench-input: {name}, memory with {items:,} items")
-                job = material.job(items, "memory")
-                for step in ("ingest", "prepare"):
-                    peak = self._in_fresh_process(peak_bytes, job=job, step=step)
-                    yield Row.of(f"{name}/{step}/peak/{items}", MEMORY, [peak / 1e6])
-                rmtree(job.scratch)
+    def growth_rows(self) -> Iterator[Row]:
+        """Costs and peaks of the processes that ingest, prepare and load more and more data."""
+        taken: dict[tuple[str, str, int], list[tuple[Taken, int]]] = {}
+        for repeat, (name, material), size in product(range(self._options.repeats), self._materials.items(), SIZES):
+            items = size * self._items(name)
+            say(f"bench-input: {name} with {items:,} items, round {repeat + 1} of {self._options.repeats}")
+            with _jobs(material, items) as jobs:
+                for step in STEPS:
+                    arguments = {"jobs": jobs, "step": step, "seconds": self._options.seconds}
+                    one = self._in_fresh_process(run_step, **arguments)
+                    taken.setdefault((name, step, items), []).append(one)
+        for (name, step, items), some in taken.items():
+            yield from growth_rows_of(name, step, items, some)
 
     def _in_fresh_process(self, work: Any, **arguments: Any) -> Any:
         """What `work` gives, in a process forked from one that has imported all code and done nothing."""
@@ -158,6 +164,15 @@ class _Suite:
                 raise LaunchError(
                     "A process that measured was killed, as the system does when memory runs out: lower --items"
                 ) from error
+
+
+@contextmanager
+def _jobs(material: Material, items: int) -> Iterator[tuple[Job, Job]]:
+    """A small job that warms up and one with so many items, gone afterwards."""
+    jobs = material.job(min(items, WARM_UP_ITEMS), "warm_up"), material.job(items, "measured")
+    yield jobs
+    for job in jobs:
+        rmtree(job.scratch)
 
 
 def rows_of(name: str, taken: Sequence[Mapping[What, Taken]]) -> Iterator[Row]:
@@ -176,3 +191,12 @@ def rows_of(name: str, taken: Sequence[Mapping[What, Taken]]) -> Iterator[Row]:
             ours = What("load", OURS, what.workers)
             ratios = [one[ours].items / one[ours].wall_s * one[what].wall_s / one[what].items for one in taken]
             yield Row.of(f"{name}/{ours}/ratio", RATIO, ratios)
+
+
+def growth_rows_of(name: str, step: str, items: int, taken: Sequence[tuple[Taken, int]]) -> Iterator[Row]:
+    """What a step of a case costs with so many items, and its peak. That of loading says nothing: pages of the mapped
+    store count, which the system takes back when it wants them."""
+    yield Row.of(f"{name}/{step}/growth/{items}", COST, [1e3 * one.wall_s / one.items for one, _ in taken])
+    yield Row.of(f"{name}/{step}/growth/{items}/core", COST, [1e3 * one.cpu_s / one.items for one, _ in taken])
+    if step != "load":
+        yield Row.of(f"{name}/{step}/peak/{items}", MEMORY, [peak / 1e6 for _, peak in taken])

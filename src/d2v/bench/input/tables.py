@@ -21,7 +21,7 @@ def to_markdown(document: Document, consumed: Mapping[str, float]) -> str:
         document: of `measure_input`.
         consumed: case -> items that a training step takes in a second.
     """
-    tables = [store_table(document), load_table(document, consumed), memory_table(document)]
+    tables = [store_table(document), load_table(document, consumed), growth_table(document)]
     notes = [] if has_datasets() else ["Hugging Face's `datasets` is not installed, and so not measured."]
     return "\n\n".join([*(table.to_markdown() for table in tables), *notes])
 
@@ -61,19 +61,35 @@ def _covered(rows: Mapping[str, Row], name: str, consumed: float | None) -> str:
     return _number(rows[f"{name}/core"].median / consumed) if consumed and f"{name}/core" in rows else ""
 
 
-def memory_table(document: Document) -> Table:
-    """Peaks by the size of the data."""
-    peaks: dict[str, list[tuple[str, str]]] = {}
+def growth_table(document: Document) -> Table:
+    """Peaks and costs by the size of the data, and how many times the first cost the last one is."""
+    peaks, cells = by_items(document, "peak"), []
+    for (case, step), ms in by_items(document, "growth").items():
+        first, *_, last = ms.values()
+        figures = (peaks.get((case, step), {}), ms)
+        shown = (" / ".join(map(_number, some.values())) for some in figures)
+        cells.append((case, step, " / ".join(map(str, ms)), *shown, f"{last / first:.2f}"))
+    columns = ("as the data grows", "step", "items", "peak memory, MB", "ms an item", "last to first")
+    return Table("growth", columns, tuple(cells))
+
+
+def by_items(document: Document, quantity: str) -> dict[tuple[str, str], dict[int, float]]:
+    """What was measured as the data grows.
+
+    Args:
+        document: of `measure_input`.
+        quantity: "growth", in ms an item, or "peak", in MB.
+
+    Returns:
+        case and step -> items -> median.
+    """
+    found: dict[tuple[str, str], dict[int, float]] = {}
     for row in document.rows:
-        process, _, items = row.name.partition("/peak/")
-        if items:
-            peaks.setdefault(process, []).append((items, _number(row.median)))
-    columns = ("peak memory", "step", "items", "MB")
-    cells = tuple(
-        (*process.split("/"), *(" / ".join(some) for some in zip(*found, strict=True)))
-        for process, found in peaks.items()
-    )
-    return Table("memory", columns, cells)
+        process, _, items = row.name.partition(f"/{quantity}/")
+        if items.isdecimal():
+            case, step = process.split("/")
+            found.setdefault((case, step), {})[int(items)] = row.median
+    return found
 
 
 def _spread(row: Row) -> str:
