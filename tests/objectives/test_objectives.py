@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from d2v.modalities import registry
 from d2v.models.masking import Masks
 from d2v.objectives.build import build_objective
-from tests.objectives.helpers import SMALL, SMALL_V1, batch, recipe, select, targets_of
+from tests.objectives.helpers import SMALL, SMALL_V1, batch, give_targets, recipe, select, targets_of
 
 BOTH = pytest.mark.parametrize("values", [SMALL, SMALL_V1], ids=["data2vec2", "data2vec1"])
 VISION = registry.get("vision")
@@ -75,12 +76,24 @@ def test_only_hidden_positions_enter_the_loss(values):
     whole = batch(2)
     masks = objective.draw_masks(whole, 0, "cpu")
     targets = targets_of(objective, whole)
+    give_targets(objective, targets)
     visible_everywhere = ~masks.is_masked.view(2, -1, 16).any(dim=1)
     changed = targets + 100.0 * visible_everywhere.unsqueeze(-1)
     objective.config = objective.config.model_copy(update={"cls_loss": 0.0})
     first = objective(whole, masks).loss_sum
-    objective.targets = lambda local, lengths: changed
+    give_targets(objective, changed)
     torch.testing.assert_close(objective(whole, masks).loss_sum, first)
+
+
+@BOTH
+def test_operations_are_those_that_run(values):
+    objective, whole = build(values).train(), batch(64)
+    masks = objective.draw_masks(whole, 0, "cpu")
+    objective._mean_hidden = lambda tokens: int(masks.count) / 64  # data2vec 1.0 counts with the mean of others
+    with FlopCounterMode(display=False) as counter:
+        objective(whole, masks).loss_sum.backward()
+    expected = objective.flops_per_sample(16)["total"] - objective.student.stem.local_flops(16)  # no pixels' gradient
+    assert counter.get_total_flops() / 64 == pytest.approx(expected, rel=1e-6)
 
 
 def test_student_never_sees_hidden_pixels():
@@ -127,8 +140,7 @@ def test_mask_token_stands_where_patches_are_hidden():
     whole = batch(2)
     masks = objective.draw_masks(whole, 0, "cpu")
     with torch.no_grad():
-        targets = targets_of(objective, whole)
-        objective.targets = lambda local, lengths: targets
+        give_targets(objective, targets_of(objective, whole))
         before = objective(whole, masks).loss_sum
         hidden = masks.is_masked.view(2, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
         whole.inputs = whole.inputs + 5.0 * hidden

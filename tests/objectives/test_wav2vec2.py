@@ -136,9 +136,13 @@ def test_the_encoder_does_not_see_hidden_frames(layout: str) -> None:
     masks = objective.draw_masks(whole, 0, "cpu")
     local = objective.student.stem(whole.inputs)
     hidden = masks.is_masked.unsqueeze(-1)
-    before = objective.context(local, masks, None)
-    assert torch.equal(objective.context(torch.where(hidden, 3.0 * local + 1.0, local), masks, None), before)
-    assert not torch.equal(objective.context(torch.where(hidden, local, 3.0 * local + 1.0), masks, None), before)
+
+    def context(local_BTD: Tensor) -> Tensor:
+        return objective.context(local_BTD, masks, None, hidden_frames(masks.is_masked)[0])
+
+    before = context(local)
+    assert torch.equal(context(torch.where(hidden, 3.0 * local + 1.0, local)), before)
+    assert not torch.equal(context(torch.where(hidden, local, 3.0 * local + 1.0)), before)
 
 
 def test_frames_are_the_stems_own() -> None:
@@ -190,7 +194,9 @@ def test_convolutions_get_a_tenth_of_the_gradient() -> None:
 def test_frames_are_found_among_others_once_they_can_be_seen() -> None:
     """With an encoder from which nothing is hidden, the comparison alone is left to learn."""
     objective = build(distractors=20).train()
-    objective.context = lambda local, masks, lengths: objective.student.encode(local, lengths).tokens
+    seen = objective.context
+    nothing = torch.zeros(1, 1, dtype=torch.bool)
+    objective.context = lambda local, masks, *rest: seen(local, replace(masks, is_masked=nothing), *rest)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     accuracies = []
     for update in range(80):

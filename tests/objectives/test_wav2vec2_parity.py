@@ -73,7 +73,8 @@ def test_loss_and_gradients_are_those_of_transformers(monkeypatch: pytest.Monkey
     masks = objective.draw_masks(whole, 0, "cpu")
     with torch.no_grad():
         local = objective.frames.make(objective.student, whole.inputs, 1.0)
-        context_BTD = objective.context(local.projected_BTD, masks, None)
+        every_BT = torch.arange(masks.is_masked.shape[1]).expand_as(masks.is_masked)
+        context_BTD = objective.context(local.projected_BTD, masks, None, every_BT)
     theirs = theirs_like(objective, context_BTD, local.normal_BTC)
     frame_BN, is_hidden_BN = hidden_frames(masks.is_masked)
     drawn_BNK = objective.distractors(whole, frame_BN, is_hidden_BN)

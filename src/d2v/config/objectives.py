@@ -21,6 +21,11 @@ class TargetConfig(Block):
     layer_norms: tuple[Literal["batch", "instance", "layer"], ...] = ("instance",)
     average_norms: tuple[Literal["layer", "instance"], ...] = ()
 
+    @property
+    def by_token(self) -> bool:
+        """Whether a token's target depends on no other token's activations."""
+        return {*self.layer_norms, *self.average_norms} <= {"layer"}
+
 
 class EmaConfig(Block):
     """Teacher decay tau: linear from `decay_start` to `decay_end` over `anneal_updates`, then constant."""

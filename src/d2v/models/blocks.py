@@ -1,6 +1,6 @@
 """Transformer blocks: the post-norm block of data2vec 2.0 and BEiT's pre-norm block of data2vec 1.0 vision.
 
-Shape legend: B batch (rows), T tokens, D width, H heads.
+Shape legend: B batch (rows), T tokens, D width, H heads, N tokens that are picked.
 Parameter names follow the reference's, so that its checkpoints map without renaming.
 """
 
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d2v.models.masking import Picked
 from d2v.models.ops import Dropout, GeluLinear, LayerNorm, attention
 
 PLAIN_ATTENTION_TOKENS = 256
@@ -26,12 +27,16 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x: Tensor, picked: Picked | None = None) -> Tensor:
+        """(B, T, D), or the (N, D) of it that are picked."""
         if not self.training or self.rate == 0.0:
-            return x_BTD
+            return x
         keep = 1.0 - self.rate
-        scale_B11 = torch.empty(x_BTD.shape[0], 1, 1, device=x_BTD.device).bernoulli_(keep) / keep
-        return x_BTD * scale_B11.to(x_BTD.dtype)
+        rows = len(x) if picked is None else picked.rows
+        scale = torch.empty(rows, 1, 1, device=x.device).bernoulli_(keep) / keep
+        if picked is not None:
+            scale = scale[picked.row_of(), 0]
+        return x * scale.to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -61,8 +66,8 @@ class Attention(nn.Module):
             return self.qkv.bias
         return torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> Tensor:
-        """`bias` is added to the logits and broadcasts to (B, H, T, T)."""
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, picked: Picked | None = None) -> Tensor:
+        """(B, T, D), or the (N, D) that are picked; `bias` is added to the logits and broadcasts to (B, H, T, T)."""
         rows, tokens, width = x_BTD.shape
         qkv = F.linear(x_BTD, self.qkv.weight, self._qkv_bias())
         mask = None if bias is None else bias.to(qkv.dtype)
@@ -73,7 +78,11 @@ class Attention(nn.Module):
             q, k, v = qkv.view(rows, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
             y_BTD = y.transpose(1, 2).reshape(rows, tokens, width)
-        return self.proj_dropout(self.proj(y_BTD))
+        return self.proj_dropout(self.proj(_of(picked, y_BTD)))
+
+
+def _of(picked: Picked | None, x_BTD: Tensor) -> Tensor:
+    return x_BTD if picked is None else picked.of(x_BTD)
 
 
 class Mlp(nn.Module):
@@ -90,6 +99,9 @@ class Mlp(nn.Module):
 
 class _Block(nn.Module):
     """The parts that both kinds of block have.
+
+    A block returns (x, ffn), its output and the FFN's output before dropout and residual: (B, T, D), or the (N, D) that
+    are picked. All tokens are keys and values in any case.
 
     Args:
         width: D.
@@ -123,16 +135,17 @@ class _Block(nn.Module):
 
 
 class PostNormBlock(_Block):
-    """data2vec 2.0's block. Returns (x, ffn): the output and the FFN output before dropout and residual."""
+    """data2vec 2.0's block."""
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x_BTD = self.norm1(x_BTD + self.drop_path(self.attn(x_BTD, bias)))
-        ffn_BTD = self.mlp(x_BTD)
-        return self.norm2(x_BTD + self.drop_path(self.dropout(ffn_BTD))), ffn_BTD
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, picked: Picked | None = None) -> tuple[Tensor, Tensor]:
+        branch = self.attn(x_BTD, bias, picked)
+        x = self.norm1(_of(picked, x_BTD) + self.drop_path(branch, picked))
+        ffn = self.mlp(x)
+        return self.norm2(x + self.drop_path(self.dropout(ffn), picked)), ffn
 
 
 class PreNormBlock(_Block):
-    """BEiT's block, with LayerScale if `layer_scale_init` is given. Returns (x, ffn) like PostNormBlock."""
+    """BEiT's block, with LayerScale if `layer_scale_init` is given."""
 
     key_bias = False
 
@@ -143,12 +156,12 @@ class PreNormBlock(_Block):
             self.gamma_1 = nn.Parameter(torch.full((width,), layer_scale_init))
             self.gamma_2 = nn.Parameter(torch.full((width,), layer_scale_init))
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        branch = self.attn(self.norm1(x_BTD), bias)
-        x_BTD = x_BTD + self.drop_path(branch if self.gamma_1 is None else self.gamma_1 * branch)
-        ffn_BTD = self.mlp(self.norm2(x_BTD))
-        branch = self.dropout(ffn_BTD)
-        return x_BTD + self.drop_path(branch if self.gamma_2 is None else self.gamma_2 * branch), ffn_BTD
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, picked: Picked | None = None) -> tuple[Tensor, Tensor]:
+        branch = self.attn(self.norm1(x_BTD), bias, picked)
+        x = _of(picked, x_BTD) + self.drop_path(branch if self.gamma_1 is None else self.gamma_1 * branch, picked)
+        ffn = self.mlp(self.norm2(x))
+        branch = self.dropout(ffn)
+        return x + self.drop_path(branch if self.gamma_2 is None else self.gamma_2 * branch, picked), ffn
 
 
 def bert_init(module: nn.Module) -> None:

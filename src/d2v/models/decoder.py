@@ -81,6 +81,7 @@ class ConvDecoder(nn.Module):
         """(R, T, D) -> (R, T, D) predictions at every position."""
         return self.projection(self.fill_in(x_RTD))
 
-    def flops(self, tokens: int) -> float:
-        """Multiply-adds times two of one row's forward pass."""
-        return 2.0 * tokens * count_in_products(self.parameters())
+    def flops(self, tokens: int, predicted: int) -> float:
+        """Multiply-adds times two of one row's forward pass, the projection of as many tokens as are `predicted`."""
+        convolutions = tokens * count_in_products(self.layers.parameters())
+        return 2.0 * (convolutions + predicted * count_in_products(self.projection.parameters()))

@@ -1,20 +1,21 @@
 """The encoder that student and teacher share: a modality's stem, extra tokens, context norm, prenet, trunk.
 
-Shape legend: B samples, M masks per sample, R rows (B, or B*M with masks), T tokens, V visible, E extra tokens,
-D width.
+Shape legend: B samples, M masks per sample, R rows (B, or B*M with masks), T tokens, V visible, N picked, E extra
+tokens, D width.
 Lengths are tokens of a row that are not padding.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from d2v.models.masking import Masks, is_padding
+from d2v.models.masking import Masks, Picked, is_padding
 from d2v.models.ops import Dropout
 from d2v.models.shards import count_in_products
 
@@ -89,7 +90,7 @@ class Encoder(nn.Module):
 
     Args:
         stem: from inputs to tokens.
-        blocks: trunk blocks, each (x, bias) -> (x, ffn).
+        blocks: trunk blocks, each (x, bias) -> (x, ffn), or of picked tokens alone (x, bias, picked) -> (x, ffn).
         width: D.
         prenet: blocks before the trunk whose outputs are never targets.
         extra_tokens: E learned tokens in front (a CLS token is E = 1).
@@ -147,6 +148,41 @@ class Encoder(nn.Module):
             masks: keep their visible tokens, M rows per sample; None keeps all, one row per sample.
             activation: "ffn" or "end_of_block" to collect every trunk block's activation.
         """
+        x, bias, trunk = self._enter(local_BTD, lengths, masks)
+        x, activations = self._through(trunk, x, bias, activation)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        return Encoded(
+            x[:, self.num_extra :], x[:, : self.num_extra], [one[:, self.num_extra :] for one in activations]
+        )
+
+    def encode_some(
+        self, local_BTD: Tensor, some: Picked, lengths: Tensor | None = None, activation: str | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run the trunk over whole sequences where only some tokens' results are wanted: the last block computes them
+        alone.
+
+        Args:
+            local_BTD: what the stem made.
+            some: the tokens, without extra ones.
+            lengths: (B,) tokens that are not padding; None without padding.
+            activation: "ffn" or "end_of_block" to collect every trunk block's activation.
+
+        Returns:
+            ((N, D) final features, (N, D) activations of every trunk block); of the latter none unless asked for.
+        """
+        x, bias, trunk = self._enter(local_BTD, lengths, None)
+        some = some.behind(self.num_extra)
+        x, before = self._through(trunk[:-1], x, bias, activation)
+        x, last = self._through(trunk[-1:], x, bias, activation, some) if trunk else (some.of(x), [])
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        return x, [*(some.of(one) for one in before), *last]
+
+    def _enter(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None, list[nn.Module]]:
+        """What enters the trunk, its attention bias, and the blocks of the trunk that this pass runs."""
         x, bias = self.stem.place(local_BTD, lengths, masks)
         if self.extra_tokens is not None:
             x = torch.cat((self.extra_tokens.to(x.dtype).expand(x.shape[0], -1, -1), x), dim=1)
@@ -155,22 +191,25 @@ class Encoder(nn.Module):
             x = self.context_norm(x)
         x = self.context_dropout(x)
         prenet, trunk = self._kept()
-        for block in prenet:
-            x, _ = self._run(block, x, bias)
-        activations: list[Tensor] = []
-        for block in trunk:
-            x, ffn = self._run(block, x, bias)
-            if activation is not None:
-                activations.append((ffn if activation == "ffn" else x)[:, self.num_extra :])
-        if self.final_norm is not None:
-            x = self.final_norm(x)
-        return Encoded(x[:, self.num_extra :], x[:, : self.num_extra], activations)
+        x, _ = self._through(prenet, x, bias, None)
+        return x, bias, trunk
 
-    def _run(self, block: nn.Module, x_RTD: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _through(
+        self, blocks: Sequence[nn.Module], x: Tensor, bias: Tensor | None, activation: str | None, *some: Picked
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What comes out of these blocks, and the activation of each if one is named."""
+        activations = []
+        for block in blocks:
+            x, ffn = self._run(block, x, bias, *some)
+            if activation is not None:
+                activations.append(ffn if activation == "ffn" else x)
+        return x, activations
+
+    def _run(self, block: nn.Module, x_RTD: Tensor, bias: Tensor | None, *some: Picked) -> tuple[Tensor, Tensor]:
         if self.activation_checkpointing and torch.is_grad_enabled():
-            output: tuple[Tensor, Tensor] = checkpoint(block, x_RTD, bias, use_reentrant=False)
+            output: tuple[Tensor, Tensor] = checkpoint(block, x_RTD, bias, *some, use_reentrant=False)
             return output
-        return block(x_RTD, bias)
+        return block(x_RTD, bias, *some)
 
     def _kept(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """The blocks of prenet and trunk that this pass runs (LayerDrop, Fan et al. 2020); all in evaluation."""
@@ -216,8 +255,17 @@ class Encoder(nn.Module):
         padding_BT1 = is_padding(token_lengths, tokens_BTD.shape[1]).unsqueeze(-1)
         return tokens_BTD.masked_fill(padding_BT1, 0.0).sum(dim=1) / token_lengths[:, None]
 
-    def flops(self, tokens: int) -> float:
-        """Multiply-adds times two of one forward pass of prenet and trunk over `tokens` tokens of one row."""
+    def flops(self, tokens: int, some: float | None = None) -> float:
+        """Multiply-adds times two of one forward pass of prenet and trunk over one row.
+
+        Args:
+            tokens: of the row.
+            some: tokens whose results are wanted; None: all.
+        """
         n = tokens + self.num_extra
         linear = count_in_products((*self.prenet.parameters(), *self.blocks.parameters()))
-        return 2.0 * n * linear + 4.0 * n * n * self.width * (len(self.prenet) + len(self.blocks))
+        total = 2.0 * n * linear + 4.0 * n * n * self.width * (len(self.prenet) + len(self.blocks))
+        if some is None:
+            return total
+        own = (p for name, p in self.blocks[-1].named_parameters() if name.startswith(("attn.proj.", "mlp.")))
+        return total - 2.0 * (n - some) * count_in_products(own)

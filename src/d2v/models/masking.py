@@ -75,6 +75,52 @@ class Masks:
         return Masks(is_masked, None, None, is_masked.sum())
 
 
+@dataclass(frozen=True)
+class Picked:
+    """Some tokens of a batch, in any order.
+
+    Attributes:
+        index: (N,) int64 row * T + token.
+        rows: B.
+        tokens: T.
+    """
+
+    index: Tensor
+    rows: int
+    tokens: int
+
+    @staticmethod
+    def hidden(masks: Masks) -> Picked:
+        """The hidden tokens under one mask per sample.
+
+        Where all rows hide as many, their number is known and nothing waits for the device.
+        """
+        rows, tokens = masks.is_masked.shape
+        if masks.masked_idx is None:
+            return Picked(masks.is_masked.flatten().nonzero().squeeze(1), rows, tokens)
+        return Picked.at(masks.masked_idx[:, 0], tokens)
+
+    @staticmethod
+    def at(index_BN: Tensor, tokens: int) -> Picked:
+        """As many tokens of each row, row by row."""
+        rows = len(index_BN)
+        first_B1 = tokens * torch.arange(rows, device=index_BN.device)[:, None]
+        return Picked((first_B1 + index_BN).flatten(), rows, tokens)
+
+    def behind(self, extra: int) -> Picked:
+        """The same tokens where so many others stand in front of each row."""
+        index = self.index + (self.row_of() + 1) * extra if extra else self.index
+        return Picked(index, self.rows, self.tokens + extra)
+
+    def row_of(self) -> Tensor:
+        """(N,) the row of each."""
+        return self.index // self.tokens
+
+    def of(self, x: Tensor) -> Tensor:
+        """(B, T, ...) -> (N, ...)."""
+        return x.flatten(0, 1).index_select(0, self.index)
+
+
 def floor_share(tokens: Count, share: float) -> Count:
     """floor(tokens x share), in float64 for both kinds: float32 would give another count for some tokens."""
     return (tokens.double() * share).long() if isinstance(tokens, Tensor) else int(tokens * share)

@@ -23,6 +23,7 @@ from d2v.models.teacher import Teacher
 
 DrawMasks = Callable[[Tensor, int, Tensor | None], Tensor]
 """Keys (R,), T, lengths (R,) or None -> is_masked (R, T)."""
+MASKS_FOR_THE_MEAN = 256
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,6 @@ def ragged_masks(student: Encoder, draw: DrawMasks, batch: Batch, seed: int, dev
     return Masks.ragged(draw(mask_keys(batch, seed, device), student.stem.num_tokens(batch.inputs), lengths))
 
 
-def hidden_tokens(x: Tensor, masks: Masks) -> Tensor:
-    """(B, T, ...) -> (N, ...) at hidden tokens, under one mask per sample.
-
-    Where all rows hide as many, their number is known and nothing waits for the device.
-    """
-    if masks.masked_idx is None:
-        return x[masks.is_masked]
-    rows = torch.arange(len(x), device=x.device)[:, None]
-    return x[rows, masks.masked_idx[:, 0]].flatten(0, 1)
+def mean_hidden(draw: DrawMasks, tokens: int) -> float:
+    """Tokens that masks hide of `tokens`, the mean of some."""
+    return float(draw(mix(torch.arange(MASKS_FOR_THE_MEAN)), tokens, None).sum(dim=1).float().mean())

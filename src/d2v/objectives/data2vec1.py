@@ -6,7 +6,7 @@ Shape legend: B samples, T tokens, D width, N hidden tokens of all samples.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,10 @@ from d2v.data.batch import Batch
 from d2v.modalities.base import Modality
 from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks, gather_tokens
+from d2v.models.masking import Masks, Picked, gather_tokens
+from d2v.models.shards import count_in_products
 from d2v.models.targets import mean_std, regression_loss
-from d2v.objectives.base import DrawMasks, LossOutput, ragged_masks
+from d2v.objectives.base import DrawMasks, LossOutput, mean_hidden, ragged_masks
 from d2v.objectives.self_distillation import SelfDistillation
 
 
@@ -34,7 +35,7 @@ class Data2Vec1(SelfDistillation):
 
     def __init__(self, config: Data2Vec1Config, student: Encoder, longest: int, draw: DrawMasks) -> None:
         super().__init__(config, student, longest)
-        self.config, self._draw = config, draw
+        self.config, self._draw, self._mean_hidden = config, draw, cache(partial(mean_hidden, draw))
         self.mask_token = nn.Parameter(student.stem.mask_vector())
         self.head = _make_head(config.head, student.width)
 
@@ -50,15 +51,14 @@ class Data2Vec1(SelfDistillation):
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """One masked view of each sample against the teacher's view of the whole."""
         lengths = self.student.token_lengths(batch.lengths)
-        local_BTD = self.student.stem(batch.inputs)
+        local_BTD, hidden = self.student.stem(batch.inputs), Picked.hidden(masks)
         teacher_BTD = self.teacher_local(batch.inputs, local_BTD)
         if self.config.teacher_view == "hidden":
-            target_BTD = self._targets_of_hidden(teacher_BTD, masks.is_masked)
+            target_ND = hidden.of(self._targets_of_hidden(teacher_BTD, masks.is_masked))
         else:
-            target_BTD = self.targets(teacher_BTD, lengths)
-        target_ND = target_BTD[masks.is_masked]
+            target_ND = self.targets_of(hidden, teacher_BTD, lengths)
         masked_BTD = torch.where(masks.is_masked.unsqueeze(-1), self.mask_token.to(local_BTD.dtype), local_BTD)
-        prediction_ND = self.head(self.student.encode(masked_BTD, lengths).tokens[masks.is_masked])
+        prediction_ND = self.head(self.student.encode_some(masked_BTD, hidden, lengths)[0])
         loss = regression_loss(prediction_ND, target_ND, self.config.loss)
         statistics = {
             "regression_loss": loss.detach() / masks.count,
@@ -74,14 +74,16 @@ class Data2Vec1(SelfDistillation):
         return torch.zeros_like(closed_BTD).scatter(1, order_B1T[:, 0, :, None].expand_as(closed_BTD), closed_BTD)
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
-        """Teacher forward and student forward and backward (two forwards) on all T tokens."""
-        stem, forward = self.student.stem, self.student.flops(tokens)
+        """Teacher forward and student forward and backward (two forwards) on all T tokens, but for the last block's MLP
+        and the head (called the decoder here), which see hidden ones, as many as masks hide in the mean."""
+        stem, hidden = self.student.stem, self._mean_hidden(tokens)
+        some = hidden if self._targets.by_token and self.config.teacher_view == "whole" else None
         placing = stem.place_flops(tokens)
         parts = {
             "stem": (3.0 if self._ema.shared_local else 4.0) * stem.local_flops(tokens),
-            "teacher": forward + placing,
-            "student": 3.0 * (forward + placing),
-            "decoder": 0.0,
+            "teacher": self.student.flops(tokens, some) + placing,
+            "student": 3.0 * (self.student.flops(tokens, hidden) + placing),
+            "decoder": 3.0 * 2.0 * hidden * count_in_products(self.head.parameters()),
         }
         return parts | {"total": sum(parts.values())}
 

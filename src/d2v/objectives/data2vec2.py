@@ -156,11 +156,16 @@ class Data2Vec2(SelfDistillation):
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Teacher forward on T tokens; M student and decoder passes, backward counted as two forwards."""
-        masks, student, stem = self.config.masks_per_sample, self.student, self.student.stem
+        masks, student, stem, hidden = (
+            self.config.masks_per_sample,
+            self.student,
+            self.student.stem,
+            self.hidden(tokens),
+        )
         parts = {
             "stem": (3.0 if self._ema.shared_local else 4.0) * stem.local_flops(tokens),
             "teacher": student.flops(tokens) + stem.place_flops(tokens),
-            "student": 3.0 * masks * (student.flops(tokens - self.hidden(tokens)) + stem.place_flops(tokens)),
-            "decoder": 3.0 * masks * self.decoder.flops(tokens),
+            "student": 3.0 * masks * (student.flops(tokens - hidden) + stem.place_flops(tokens)),
+            "decoder": 3.0 * masks * self.decoder.flops(tokens, hidden),
         }
         return parts | {"total": sum(parts.values())}

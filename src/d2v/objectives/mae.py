@@ -17,9 +17,9 @@ from d2v.data.batch import Batch
 from d2v.modalities.base import Modality, Patches
 from d2v.models.encoder import Encoder
 from d2v.models.mae_decoder import MaeDecoder
-from d2v.models.masking import Masks
+from d2v.models.masking import Masks, Picked
 from d2v.models.targets import mean_std
-from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, hidden_tokens, mask_keys
+from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, mask_keys
 
 VARIANCE_EPS = 1e-6
 
@@ -81,8 +81,8 @@ class Mae(Pretraining):
         """The mean squared error of each hidden patch (section 3, "Reconstruction target"), summed over them."""
         encoded = self.student.encode(self.student.stem(batch.inputs), None, masks)
         filled_BTC = self.decoder(encoded.tokens, encoded.extra, masks.visible().flatten(0, 1))
-        prediction_NP = self.predict(hidden_tokens(filled_BTC, masks))
-        target_NP = hidden_tokens(self.targets(batch.inputs), masks)
+        hidden = Picked.hidden(masks)
+        prediction_NP, target_NP = self.predict(hidden.of(filled_BTC)), hidden.of(self.targets(batch.inputs))
         loss = F.mse_loss(prediction_NP, target_NP, reduction="sum") / self.patches.values
         statistics = {
             "reconstruction_loss": loss.detach() / masks.count,

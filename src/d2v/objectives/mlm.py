@@ -18,10 +18,10 @@ from d2v.data.random import STREAM_REPLACE, integers, mix, uniform
 from d2v.modalities.base import Modality, Vocabulary
 from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks
+from d2v.models.masking import Masks, Picked
 from d2v.models.ops import LayerNorm
 from d2v.models.shards import count_in_products
-from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, hidden_tokens, mask_keys, ragged_masks
+from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, mask_keys, ragged_masks
 
 NORM_EPS = 1e-5
 
@@ -92,10 +92,11 @@ class Mlm(Pretraining):
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """The cross-entropy of the words at hidden tokens."""
         local_BTD = self.student.stem(self.replaced(batch, masks.is_masked))
-        encoded_BTD = self.student.encode(local_BTD, self.student.token_lengths(batch.lengths)).tokens
-        features_ND = self.head(hidden_tokens(encoded_BTD, masks))
+        hidden = Picked.hidden(masks)
+        encoded_ND, _ = self.student.encode_some(local_BTD, hidden, self.student.token_lengths(batch.lengths))
+        features_ND = self.head(encoded_ND)
         logits_NW = F.linear(features_ND, self.vocabulary.table(self.student), self.bias)
-        words_N = hidden_tokens(batch.inputs, masks)
+        words_N = hidden.of(batch.inputs)
         wide = torch.promote_types(logits_NW.dtype, torch.float32)
         loss = F.cross_entropy(logits_NW.to(wide), words_N, reduction="sum")
         statistics = {
@@ -105,13 +106,14 @@ class Mlm(Pretraining):
         return LossOutput(loss, statistics)
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
-        """Student on all T tokens and head on hidden ones, backward counted as two forwards; no teacher."""
-        student, stem = self.student, self.student.stem
+        """Student on all T tokens, its last block's MLP and the head on hidden ones; backward counted as two forwards,
+        no teacher."""
+        student, stem, hidden = self.student, self.student.stem, self._hidden(tokens)
         head = count_in_products(self.head.parameters()) + self.vocabulary.size * student.width
         parts = {
             "stem": 3.0 * stem.local_flops(tokens),
             "teacher": 0.0,
-            "student": 3.0 * (student.flops(tokens) + stem.place_flops(tokens)),
-            "decoder": 3.0 * 2.0 * self._hidden(tokens) * head,
+            "student": 3.0 * (student.flops(tokens, hidden) + stem.place_flops(tokens)),
+            "decoder": 3.0 * 2.0 * hidden * head,
         }
         return parts | {"total": sum(parts.values())}

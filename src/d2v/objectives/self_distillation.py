@@ -1,6 +1,6 @@
 """What objectives have in common whose targets are a teacher's features: both versions of data2vec.
 
-Shape legend: B samples, T tokens, D width.
+Shape legend: B samples, T tokens, D width, N tokens that are picked.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from d2v.config import EmaConfig, TargetConfig
 from d2v.models.encoder import Encoder
+from d2v.models.masking import Picked
 from d2v.models.targets import make_targets
 from d2v.models.teacher import Teacher
 from d2v.objectives.base import Pretraining
@@ -66,3 +67,11 @@ class SelfDistillation(Pretraining):
         """
         encoded = self.teacher.encoder.encode(local_BTD, lengths, activation=self._targets.activation)
         return make_targets(encoded.activations, self._targets, lengths)
+
+    @torch.no_grad()
+    def targets_of(self, some: Picked, local_BTD: Tensor, lengths: Tensor | None) -> Tensor:
+        """(N, D) the targets of some tokens. Where no norm looks at other tokens, others' are not computed."""
+        if not self._targets.by_token:
+            return some.of(self.targets(local_BTD, lengths))
+        _, activations = self.teacher.encoder.encode_some(local_BTD, some, lengths, self._targets.activation)
+        return make_targets(activations, self._targets)

@@ -6,7 +6,7 @@ C channels of local features, D width, F width of what is compared, G groups, V 
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +17,12 @@ from d2v.data.batch import Batch
 from d2v.data.random import STREAM_DISTRACTOR, STREAM_GUMBEL, integers, mix, uniform
 from d2v.modalities.base import Frames, Modality
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks, is_padding
+from d2v.models.masking import Masks, Picked, is_padding
 from d2v.models.ops import Dropout
 from d2v.models.quantizer import GumbelQuantizer, Quantized, perplexity
 from d2v.models.shards import count_in_products
 from d2v.models.targets import mean_std
-from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, ragged_masks
+from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, mean_hidden, ragged_masks
 
 
 class Wav2Vec2(Pretraining):
@@ -45,6 +45,7 @@ class Wav2Vec2(Pretraining):
     ) -> None:
         super().__init__(student, longest)
         self.config, self.frames, self._draw, self._seed = config, frames, draw, seed
+        self._mean_hidden = cache(partial(mean_hidden, draw))
         self.mask_token = nn.Parameter(student.stem.mask_vector())
         self.quantizer = GumbelQuantizer(frames.channels, config.quantizer)
         self.target_projection = nn.Linear(config.quantizer.width, config.projection_width)
@@ -66,7 +67,7 @@ class Wav2Vec2(Pretraining):
         c, lengths = self.config, self.student.token_lengths(batch.lengths)
         local = self.frames.make(self.student, batch.inputs, c.feature_gradient)
         frame_BN, is_hidden_BN = hidden_frames(masks.is_masked)
-        context_BND = _take(self.context(self.dropout(local.projected_BTD), masks, lengths), frame_BN)
+        context_BND = self.context(self.dropout(local.projected_BTD), masks, lengths, frame_BN)
         quantized = self.quantise(batch, _take(self.dropout(local.normal_BTC), frame_BN), frame_BN)
         context_BNF = self.context_projection(context_BND)
         target_BNF = self.target_projection(quantized.vectors)
@@ -91,10 +92,12 @@ class Wav2Vec2(Pretraining):
         loss = contrastive + c.diversity_weight * masks.count * diversity + c.penalty_weight * penalty
         return LossOutput(loss, statistics)
 
-    def context(self, local_BTD: Tensor, masks: Masks, lengths: Tensor | None) -> Tensor:
-        """(B, T, D) what the encoder makes of local features that it sees only where they are not hidden."""
+    def context(self, local_BTD: Tensor, masks: Masks, lengths: Tensor | None, frame_BN: Tensor) -> Tensor:
+        """(B, N, D) what the encoder makes at these frames of local features that it sees only where they are not
+        hidden."""
         masked_BTD = torch.where(masks.is_masked.unsqueeze(-1), self.mask_token.to(local_BTD.dtype), local_BTD)
-        return self.student.encode(masked_BTD, lengths).tokens
+        features, _ = self.student.encode_some(masked_BTD, Picked.at(frame_BN, local_BTD.shape[1]), lengths)
+        return features.unflatten(0, frame_BN.shape)
 
     def quantise(self, batch: Batch, normal_BNC: Tensor, frame_BN: Tensor) -> Quantized:
         """Codebook entries for frames; in training with noise, a function of (seed, update, sample id, frame)."""
@@ -132,14 +135,15 @@ class Wav2Vec2(Pretraining):
         return torch.cat((similarity_BNN.diagonal(dim1=1, dim2=2).unsqueeze(-1), others_BNK), dim=-1)
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
-        """Student on all T frames, backward counted as two forwards; no teacher. How many frames are hidden varies, so
-        the small quantiser and projections are counted at all of them."""
-        stem, heads = self.student.stem, (self.target_projection, self.context_projection, self.quantizer.scores)
+        """Student on all T frames, its last block's MLP on hidden ones, backward counted as two forwards; no teacher.
+        Quantiser and projections see the hidden frames alone, too."""
+        stem, hidden = self.student.stem, self._mean_hidden(tokens)
+        heads = (self.target_projection, self.context_projection, self.quantizer.scores)
         parts = {
             "stem": 3.0 * stem.local_flops(tokens),
             "teacher": 0.0,
-            "student": 3.0 * (self.student.flops(tokens) + stem.place_flops(tokens)),
-            "decoder": 3.0 * 2.0 * tokens * count_in_products(p for head in heads for p in head.parameters()),
+            "student": 3.0 * (self.student.flops(tokens, hidden) + stem.place_flops(tokens)),
+            "decoder": 3.0 * 2.0 * hidden * count_in_products(p for head in heads for p in head.parameters()),
         }
         return parts | {"total": sum(parts.values())}
 

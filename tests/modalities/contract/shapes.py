@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from d2v.models.masking import Picked
 from d2v.objectives.data2vec2 import Data2Vec2
 from d2v.objectives.self_distillation import SelfDistillation
 from tests.modalities.contract.subject import Subject
@@ -26,6 +27,9 @@ def shapes_agree(subject: Subject) -> None:
     encoded = encoder.encode(local_BTD, lengths, activation="ffn")
     assert [one.shape for one in encoded.activations] == [local_BTD.shape] * len(encoder.blocks)
     assert encoded.tokens.shape == encoder(batch.inputs, batch.lengths).shape == local_BTD.shape
+    some = Picked(torch.tensor([0, samples * tokens - tokens]), samples, tokens)
+    alone, activations = encoder.encode_some(local_BTD, some, lengths, activation="ffn")
+    torch.testing.assert_close([alone, *activations], [some.of(one) for one in (encoded.tokens, *encoded.activations)])
     features_BD = encoder.features(batch.inputs, batch.lengths)
     assert features_BD.shape == (samples, encoder.width)
     assert torch.isfinite(features_BD).all()

@@ -17,7 +17,7 @@ from d2v.errors import ConfigError
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
 from d2v.models.blocks import PostNormBlock, PreNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
-from d2v.models.masking import Masks, gather_tokens
+from d2v.models.masking import Masks, Picked, gather_tokens
 from d2v.models.ops import LayerNorm
 
 CHANNELS = 3
@@ -124,8 +124,8 @@ class RelativeBlock(PreNormBlock):
         self.relative_bias = nn.Parameter(_relative_table(config))
         self.register_buffer("index", relative_index(config.grid), persistent=False)
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return super().forward(x_BTD, _laid_out(self.relative_bias[self.index]))
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, picked: Picked | None = None) -> tuple[Tensor, Tensor]:
+        return super().forward(x_BTD, _laid_out(self.relative_bias[self.index]), picked)
 
 
 def _relative_table(config: VisionEncoderConfig) -> Tensor:

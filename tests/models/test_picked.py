@@ -1,0 +1,134 @@
+"""Where only some tokens' results are wanted, the last block computes no others, and these are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from d2v.modalities import registry
+from d2v.models.blocks import DropPath, PostNormBlock, PreNormBlock
+from d2v.models.encoder import Encoder
+from d2v.models.masking import Masks, Picked
+from d2v.objectives.build import build_objective
+from d2v.objectives.data2vec1 import Data2Vec1
+from tests.objectives.helpers import SMALL, SMALL_V1, batch, recipe
+
+IS_MASKED = torch.tensor([[0, 1, 0, 0, 1], [1, 0, 0, 1, 1]]).bool()
+SAME_COUNTS = torch.tensor([[0, 1, 0, 0, 1], [1, 0, 0, 1, 0]]).bool()
+VISION = registry.get("vision")
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("masks", "is_masked"),
+    [(Masks.ragged(IS_MASKED), IS_MASKED), (Masks.with_equal_counts(SAME_COUNTS, 2, 2), SAME_COUNTS)],
+    ids=["ragged", "equal counts"],
+)
+def test_hidden_tokens_are_picked(masks: Masks, is_masked: Tensor) -> None:
+    picked, x = Picked.hidden(masks), normal(2, 5, 3)
+    assert torch.equal(picked.of(x), x[is_masked])
+    assert torch.equal(picked.row_of(), is_masked.nonzero()[:, 0])
+    in_front = torch.cat((torch.zeros(2, 2, 3), x), dim=1)
+    assert torch.equal(picked.behind(2).of(in_front), x[is_masked])
+    assert torch.equal(picked.behind(2).row_of(), picked.row_of())
+
+
+def test_places_may_repeat_and_come_in_any_order() -> None:
+    places, x = torch.tensor([[4, 0, 0], [1, 3, 2]]), normal(2, 5, 3)
+    picked = Picked.at(places, 5).of(x).unflatten(0, (2, 3))
+    assert torch.equal(picked, torch.stack((x[0, places[0]], x[1, places[1]])))
+
+
+@pytest.mark.parametrize("kind", [PostNormBlock, PreNormBlock])
+def test_a_block_computes_picked_tokens_as_it_computes_all(kind: Callable[..., nn.Module]) -> None:
+    torch.manual_seed(0)
+    block = kind(16, 4, 4.0, 1e-6, 0.0, 0.0, 0.5).double().train()
+    x, bias, picked = normal(2, 5, 16), normal(4, 5, 5), Picked.hidden(Masks.ragged(IS_MASKED))
+    results = []
+    for some in (None, picked):
+        torch.manual_seed(3)  # of stochastic depth
+        block.zero_grad()
+        outputs = [y if some is not None else picked.of(y) for y in block(x, bias, some)]
+        sum((y * y).sum() for y in outputs).backward()
+        results.append([*outputs, *(p.grad for p in block.parameters())])
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_stochastic_depth_drops_picked_tokens_by_their_row() -> None:
+    torch.manual_seed(0)
+    picked = Picked(torch.arange(0, 8000, 2), 4000, 2)
+    twice = Picked.at(torch.tensor([[0, 1]]).expand(4000, 2), 2)
+    drop = DropPath(0.25).train()
+    for some, times in ((picked, 1), (twice, 2)):
+        y = drop(torch.ones(len(some.index), 3), some).unflatten(0, (4000, times)).flatten(1)
+        assert torch.equal(y.amin(1), y.amax(1))
+        assert float(y.mean()) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.fixture(params=[SMALL, SMALL_V1], ids=["post-norm", "pre-norm with a class token"])
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    """A small one."""
+    return VISION.build_encoder(recipe(request.param)).double()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("activation", ["ffn", "end_of_block"])
+def test_an_encoder_gives_some_tokens_what_it_gives_all(encoder: Encoder, activation: str, checkpointing: bool) -> None:
+    encoder.activation_checkpointing = checkpointing
+    local, picked = normal(3, 16, 32), Picked(torch.tensor([0, 3, 20, 31, 33, 47]), 3, 16)
+    whole = encoder.encode(local, activation=activation)
+    expected = [picked.of(one) for one in (whole.tokens, *whole.activations)]
+    tokens, activations = encoder.encode_some(local, picked, activation=activation)
+    torch.testing.assert_close([tokens, *activations], expected)
+    gradients = []
+    for one in (expected[0], tokens):
+        encoder.zero_grad()
+        (one * one * one).sum().backward(retain_graph=True)
+        gradients.append([p.grad for p in encoder.blocks.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_where_layer_drop_leaves_no_block_tokens_pass(encoder: Encoder) -> None:
+    encoder.layer_drop = (0.0, 1.0)
+    local, picked = normal(1, 16, 32), Picked(torch.tensor([2, 5]), 1, 16)
+    tokens, activations = encoder.train().encode_some(local, picked, activation="ffn")
+    torch.testing.assert_close(tokens, picked.of(encoder.encode(local).tokens))
+    assert activations == []
+
+
+# ------------------------------------------------------------------------------------------- data2vec 1.0
+
+
+def data2vec1(**targets: Any) -> Data2Vec1:
+    block = SMALL_V1["objective"] | {"targets": SMALL_V1["objective"]["targets"] | targets}
+    objective = build_objective(VISION, recipe(SMALL_V1 | {"objective": block}))
+    assert isinstance(objective, Data2Vec1)
+    return objective
+
+
+@pytest.mark.parametrize(
+    ("norms", "alone"), [({}, True), ({"average_norms": ["instance"]}, False), ({"layer_norms": ["batch"]}, False)]
+)
+def test_targets_of_some_are_those_of_all(norms: dict[str, Any], alone: bool) -> None:
+    objective = data2vec1(**norms).double()
+    local, picked = normal(2, 16, 32), Picked(torch.tensor([1, 2, 20]), 2, 16)
+    expected = picked.of(objective.targets(local, None))
+    with FlopCounterMode(display=False) as all_of_them:
+        objective.targets(local, None)
+    with FlopCounterMode(display=False) as some:
+        torch.testing.assert_close(objective.targets_of(picked, local, None), expected)
+    assert (some.get_total_flops() < all_of_them.get_total_flops()) == alone
+
+
+def test_masks_hide_in_the_mean_what_is_said() -> None:
+    objective = data2vec1()
+    drawn = [int(objective.draw_masks(batch(64, 64 * part), 0, "cpu").count) / 64 for part in range(8)]
+    assert objective._mean_hidden(16) == pytest.approx(sum(drawn) / 8, rel=0.03)
