@@ -13,6 +13,10 @@ __version__ = "0.1.0"
 # measurable on an idle machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
+# Read at the first product. oneDNN keeps compiled kernels, by default 1,024 of them. Where lengths differ from batch to
+# batch, so do shapes, and it keeps half a gigabyte that no one asks for again. A training of one shape takes about 100.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+
 
 def __getattr__(name: str) -> Any:
     """`d2v.load` and `d2v.Model` are imported when they are first used: with them come torch and seconds. By its name,

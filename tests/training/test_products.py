@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -111,3 +114,24 @@ def test_old_objects_are_not_collected_and_new_ones_are() -> None:
         gc.collect()
         assert gone() is None
     assert gc.get_freeze_count() == 0
+
+
+MANY_SHAPES = """
+import d2v
+import torch
+
+with torch.no_grad():
+    for tokens in [*range(1, 301), 1]:
+        torch.nn.functional.conv2d(torch.zeros(2, 16, 16, 4 + tokens), torch.zeros(16, 16, 3, 3))
+"""
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+@pytest.mark.parametrize(("given", "compiled"), [(None, 301), ("1024", 300)])
+def test_few_compiled_kernels_are_kept_where_shapes_differ(given: str | None, compiled: int) -> None:
+    """With 256 kept, the first of 300 shapes is compiled again."""
+    chosen = {} if given is None else {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": given}
+    rest = {name: value for name, value in os.environ.items() if name != "ONEDNN_PRIMITIVE_CACHE_CAPACITY"}
+    told = rest | chosen | {"ONEDNN_VERBOSE": "profile_create"}
+    done = subprocess.run([sys.executable, "-c", MANY_SHAPES], env=told, capture_output=True, text=True, check=True)
+    assert done.stdout.count("create:cache_miss,cpu,convolution") == compiled
