@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from d2v.modalities import registry
 from d2v.models.blocks import DropPath, PostNormBlock, PreNormBlock
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks, Picked
+from d2v.models.masking import Masks, Picked, rounded_up
 from d2v.objectives.build import build_objective
 from d2v.objectives.data2vec1 import Data2Vec1
 from tests.objectives.helpers import SMALL, SMALL_V1, batch, recipe
@@ -34,11 +34,29 @@ def normal(*shape: int) -> Tensor:
 )
 def test_hidden_tokens_are_picked(masks: Masks, is_masked: Tensor) -> None:
     picked, x = Picked.hidden(masks), normal(2, 5, 3)
+    assert picked.fill == 0
     assert torch.equal(picked.of(x), x[is_masked])
     assert torch.equal(picked.row_of(), is_masked.nonzero()[:, 0])
     in_front = torch.cat((torch.zeros(2, 2, 3), x), dim=1)
     assert torch.equal(picked.behind(2).of(in_front), x[is_masked])
     assert torch.equal(picked.behind(2).row_of(), picked.row_of())
+
+
+@pytest.mark.parametrize("number", [1, 2, 31, 32, 33, 100, 1000, 1023, 123_457])
+def test_numbers_are_rounded_up_to_few(number: int) -> None:
+    rounded = rounded_up(number)
+    assert number <= rounded <= number * 17 / 16
+    assert len({rounded_up(one) for one in range(number, 2 * number)}) <= 17
+
+
+def test_a_ragged_number_is_filled_up() -> None:
+    is_masked = torch.ones(3, 67).bool()
+    is_masked[0, :2] = False
+    picked, x = Picked.hidden(Masks.ragged(is_masked)), normal(3, 67, 2)
+    assert (len(picked.index), picked.fill) == (200, 1)
+    assert torch.equal(picked.without_fill(picked.of(x)), x[is_masked])
+    assert torch.equal(picked.of(x)[-1], x[0, 0])
+    assert torch.equal(picked.behind(1).without_fill(picked.of(x)), x[is_masked])
 
 
 def test_places_may_repeat_and_come_in_any_order() -> None:

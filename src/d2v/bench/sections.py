@@ -31,14 +31,16 @@ class Sections:
 
     def __init__(self, objective: Objective, engine: Engine) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-        self._device = engine.place.device
+        self._device, self._is_within = engine.place.device, False
         decoder = getattr(objective, "decoder", None)
         found = (
             (objective, "draw_masks", "masks"),
             (objective, "teacher_local", "teacher"),
             (objective, "targets", "teacher"),
+            (objective, "targets_of", "teacher"),
             (objective.student.stem, "forward", "student"),
             (objective.student, "encode", "student"),
+            (objective.student, "encode_some", "student"),
             (decoder, "fill_in", "decoder"),
             (decoder, "forward", "decoder"),
             (getattr(decoder, "projection", None), "forward", "decoder"),
@@ -63,11 +65,14 @@ class Sections:
 
     def _timing(self, call: Any, part: str) -> Any:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began = self._now()
+            if self._is_within:  # a part calls another
+                return call(*args, **kwargs)
+            self._is_within, began = True, self._now()
             try:
                 return call(*args, **kwargs)
             finally:
                 self.seconds[part] += self._now() - began
+                self._is_within = False
 
         return timed
 

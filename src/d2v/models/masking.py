@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from d2v.data.random import mix, uniform
@@ -75,6 +76,14 @@ class Masks:
         return Masks(is_masked, None, None, is_masked.sum())
 
 
+def rounded_up(number: int) -> int:
+    """The next number that has nothing but zeros behind its first five binary digits: at most a sixteenth more.
+
+    A size that differs from update to update costs libraries a new kernel, and the allocator a new place, each time."""
+    step = 1 << max(number.bit_length() - 5, 0)
+    return -(-number // step) * step
+
+
 @dataclass(frozen=True)
 class Picked:
     """Some tokens of a batch, in any order.
@@ -83,22 +92,27 @@ class Picked:
         index: (N,) int64 row * T + token.
         rows: B.
         tokens: T.
+        fill: how many of the last are there to fill up N alone.
     """
 
     index: Tensor
     rows: int
     tokens: int
+    fill: int = 0
 
     @staticmethod
     def hidden(masks: Masks) -> Picked:
-        """The hidden tokens under one mask per sample.
+        """The hidden tokens under one mask per sample, row by row.
 
-        Where all rows hide as many, their number is known and nothing waits for the device.
+        Where all rows hide as many, their number is known and nothing waits for the device; where not, it is rounded
+        up, and the batch's first token fills it up.
         """
         rows, tokens = masks.is_masked.shape
-        if masks.masked_idx is None:
-            return Picked(masks.is_masked.flatten().nonzero().squeeze(1), rows, tokens)
-        return Picked.at(masks.masked_idx[:, 0], tokens)
+        if masks.masked_idx is not None:
+            return Picked.at(masks.masked_idx[:, 0], tokens)
+        index = masks.is_masked.flatten().nonzero().squeeze(1)
+        fill = rounded_up(len(index)) - len(index)
+        return Picked(F.pad(index, (0, fill)), rows, tokens, fill)
 
     @staticmethod
     def at(index_BN: Tensor, tokens: int) -> Picked:
@@ -110,7 +124,7 @@ class Picked:
     def behind(self, extra: int) -> Picked:
         """The same tokens where so many others stand in front of each row."""
         index = self.index + (self.row_of() + 1) * extra if extra else self.index
-        return Picked(index, self.rows, self.tokens + extra)
+        return Picked(index, self.rows, self.tokens + extra, self.fill)
 
     def row_of(self) -> Tensor:
         """(N,) the row of each."""
@@ -119,6 +133,10 @@ class Picked:
     def of(self, x: Tensor) -> Tensor:
         """(B, T, ...) -> (N, ...)."""
         return x.flatten(0, 1).index_select(0, self.index)
+
+    def without_fill(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (N - fill, ...)."""
+        return x[: len(x) - self.fill]
 
 
 def floor_share(tokens: Count, share: float) -> Count:

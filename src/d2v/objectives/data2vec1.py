@@ -59,6 +59,7 @@ class Data2Vec1(SelfDistillation):
             target_ND = self.targets_of(hidden, teacher_BTD, lengths)
         masked_BTD = torch.where(masks.is_masked.unsqueeze(-1), self.mask_token.to(local_BTD.dtype), local_BTD)
         prediction_ND = self.head(self.student.encode_some(masked_BTD, hidden, lengths)[0])
+        prediction_ND, target_ND = hidden.without_fill(prediction_ND), hidden.without_fill(target_ND)
         loss = regression_loss(prediction_ND, target_ND, self.config.loss)
         statistics = {
             "regression_loss": loss.detach() / masks.count,

@@ -95,8 +95,8 @@ class Mlm(Pretraining):
         hidden = Picked.hidden(masks)
         encoded_ND, _ = self.student.encode_some(local_BTD, hidden, self.student.token_lengths(batch.lengths))
         features_ND = self.head(encoded_ND)
-        logits_NW = F.linear(features_ND, self.vocabulary.table(self.student), self.bias)
-        words_N = hidden.of(batch.inputs)
+        logits_NW = hidden.without_fill(F.linear(features_ND, self.vocabulary.table(self.student), self.bias))
+        words_N = hidden.without_fill(hidden.of(batch.inputs))
         wide = torch.promote_types(logits_NW.dtype, torch.float32)
         loss = F.cross_entropy(logits_NW.to(wide), words_N, reduction="sum")
         statistics = {

@@ -17,7 +17,7 @@ from d2v.data.batch import Batch
 from d2v.data.random import STREAM_DISTRACTOR, STREAM_GUMBEL, integers, mix, uniform
 from d2v.modalities.base import Frames, Modality
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks, Picked, is_padding
+from d2v.models.masking import Masks, Picked, is_padding, rounded_up
 from d2v.models.ops import Dropout
 from d2v.models.quantizer import GumbelQuantizer, Quantized, perplexity
 from d2v.models.shards import count_in_products
@@ -149,9 +149,10 @@ class Wav2Vec2(Pretraining):
 
 
 def hidden_frames(is_masked: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, N) numbers of each row's hidden frames, ascending, then others; (B, N) bool, True at hidden ones."""
+    """(B, N) numbers of each row's hidden frames, ascending, then others; (B, N) bool, True at hidden ones. N is what a
+    row hides at most, rounded up."""
     count_B = is_masked.sum(dim=1)
-    most = int(count_B.max())
+    most = min(rounded_up(int(count_B.max())), is_masked.shape[1])
     frame_BN = torch.argsort((~is_masked).to(torch.uint8), dim=1, stable=True)[:, :most]
     return frame_BN, ~is_padding(count_B, most)
 
