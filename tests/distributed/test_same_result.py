@@ -33,7 +33,7 @@ MOST = {
 KINDS = {
     ("vision", "data2vec2"): MOST,
     ("speech", "data2vec2"): {"stage-0": {}, "stage-3": {"zero_stage": 3}},
-    ("text", "data2vec1"): {"stage-0": {}, "stage-3": {"zero_stage": 3}},
+    ("text", "data2vec1"): {way: MOST[way] for way in ("stage-0", "stage-3", "recomputed-3", "offloaded-3")},
 }
 ALL_STAGES = {f"stage-{stage}": {"zero_stage": stage} for stage in range(4)}
 TrainingOf = Callable[[str, str], Training]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from d2v.data.batch import Batch
 from d2v.modalities import registry
+from d2v.models import masking
 from d2v.models.blocks import DropPath, PostNormBlock, PreNormBlock
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, Picked, rounded_up
+from d2v.objectives import wav2vec2
+from d2v.objectives.base import Objective, mean_hidden
 from d2v.objectives.build import build_objective
 from d2v.objectives.data2vec1 import Data2Vec1
+from tests.objectives import test_mlm, test_wav2vec2
 from tests.objectives.helpers import SMALL, SMALL_V1, batch, recipe
 
 IS_MASKED = torch.tensor([[0, 1, 0, 0, 1], [1, 0, 0, 1, 1]]).bool()
@@ -146,7 +152,32 @@ def test_targets_of_some_are_those_of_all(norms: dict[str, Any], alone: bool) ->
     assert (some.get_total_flops() < all_of_them.get_total_flops()) == alone
 
 
+def assert_fill_changes_nothing(objective: Objective, whole: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever numbers of hidden tokens are rounded up to."""
+    masks, results = objective.draw_masks(whole, 0, "cpu"), []
+    for fill in (0, 5):
+        for module in (masking, wav2vec2):
+            monkeypatch.setattr(module, "rounded_up", lambda number, fill=fill: number + fill)
+        objective.zero_grad()
+        output = objective(whole, masks)
+        output.loss_sum.backward()
+        results.append([output.loss_sum, *output.statistics.values(), *(p.grad for p in objective.parameters())])
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_what_fills_up_is_no_part_of_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_fill_changes_nothing(data2vec1().double(), double(batch(3)), monkeypatch)
+    words = test_mlm.batch(3, lengths=torch.tensor([40, 21, 33]))
+    assert_fill_changes_nothing(test_mlm.build().double().eval(), words, monkeypatch)
+    waves = test_wav2vec2.batch(3, lengths=torch.tensor([8000, 6100, 7000]))
+    assert_fill_changes_nothing(test_wav2vec2.build().double(), double(waves), monkeypatch)
+
+
+def double(whole: Batch) -> Batch:
+    return replace(whole, inputs=whole.inputs.double())
+
+
 def test_masks_hide_in_the_mean_what_is_said() -> None:
     objective = data2vec1()
     drawn = [int(objective.draw_masks(batch(64, 64 * part), 0, "cpu").count) / 64 for part in range(8)]
-    assert objective._mean_hidden(16) == pytest.approx(sum(drawn) / 8, rel=0.03)
+    assert mean_hidden(objective._draw, 16) == pytest.approx(sum(drawn) / 8, rel=0.03)

@@ -127,7 +127,7 @@ with torch.no_grad():
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
-@pytest.mark.parametrize(("given", "compiled"), [(None, 301), ("1024", 300)])
+@pytest.mark.parametrize(("given", "compiled"), [(None, 301), ("4096", 300)])
 def test_few_compiled_kernels_are_kept_where_shapes_differ(given: str | None, compiled: int) -> None:
     """With 256 kept, the first of 300 shapes is compiled again."""
     chosen = {} if given is None else {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": given}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -124,6 +125,7 @@ def ragged_masks(student: Encoder, draw: DrawMasks, batch: Batch, seed: int, dev
     return Masks.ragged(draw(mask_keys(batch, seed, device), student.stem.num_tokens(batch.inputs), lengths))
 
 
+@cache
 def mean_hidden(draw: DrawMasks, tokens: int) -> float:
     """Tokens that masks hide of `tokens`, the mean of some."""
     return float(draw(mix(torch.arange(MASKS_FOR_THE_MEAN)), tokens, None).sum(dim=1).float().mean())

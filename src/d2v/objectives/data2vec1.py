@@ -6,7 +6,7 @@ Shape legend: B samples, T tokens, D width, N hidden tokens of all samples.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class Data2Vec1(SelfDistillation):
 
     def __init__(self, config: Data2Vec1Config, student: Encoder, longest: int, draw: DrawMasks) -> None:
         super().__init__(config, student, longest)
-        self.config, self._draw, self._mean_hidden = config, draw, cache(partial(mean_hidden, draw))
+        self.config, self._draw = config, draw
         self.mask_token = nn.Parameter(student.stem.mask_vector())
         self.head = _make_head(config.head, student.width)
 
@@ -75,16 +75,16 @@ class Data2Vec1(SelfDistillation):
         return torch.zeros_like(closed_BTD).scatter(1, order_B1T[:, 0, :, None].expand_as(closed_BTD), closed_BTD)
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
-        """Teacher forward and student forward and backward (two forwards) on all T tokens, but for the last block's MLP
-        and the head (called the decoder here), which see hidden ones, as many as masks hide in the mean."""
-        stem, hidden = self.student.stem, self._mean_hidden(tokens)
+        """Teacher forward and student forward and backward (two forwards) on all T tokens, but for the last block's
+        projection and MLP and the head, which see hidden ones, as many as masks hide in the mean."""
+        stem, hidden = self.student.stem, mean_hidden(self._draw, tokens)
         some = hidden if self._targets.by_token and self.config.teacher_view == "whole" else None
-        placing = stem.place_flops(tokens)
+        placing, head = stem.place_flops(tokens), 2.0 * hidden * count_in_products(self.head.parameters())
         parts = {
             "stem": (3.0 if self._ema.shared_local else 4.0) * stem.local_flops(tokens),
             "teacher": self.student.flops(tokens, some) + placing,
-            "student": 3.0 * (self.student.flops(tokens, hidden) + placing),
-            "decoder": 3.0 * 2.0 * hidden * count_in_products(self.head.parameters()),
+            "student": 3.0 * (self.student.flops(tokens, hidden) + placing + head),
+            "decoder": 0.0,
         }
         return parts | {"total": sum(parts.values())}
 

@@ -156,12 +156,8 @@ class Data2Vec2(SelfDistillation):
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Teacher forward on T tokens; M student and decoder passes, backward counted as two forwards."""
-        masks, student, stem, hidden = (
-            self.config.masks_per_sample,
-            self.student,
-            self.student.stem,
-            self.hidden(tokens),
-        )
+        student, stem = self.student, self.student.stem
+        masks, hidden = self.config.masks_per_sample, self.hidden(tokens)
         parts = {
             "stem": (3.0 if self._ema.shared_local else 4.0) * stem.local_flops(tokens),
             "teacher": student.flops(tokens) + stem.place_flops(tokens),

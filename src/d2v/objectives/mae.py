@@ -82,7 +82,8 @@ class Mae(Pretraining):
         encoded = self.student.encode(self.student.stem(batch.inputs), None, masks)
         filled_BTC = self.decoder(encoded.tokens, encoded.extra, masks.visible().flatten(0, 1))
         hidden = Picked.hidden(masks)
-        prediction_NP, target_NP = self.predict(hidden.of(filled_BTC)), hidden.of(self.targets(batch.inputs))
+        prediction_NP = hidden.without_fill(self.predict(hidden.of(filled_BTC)))
+        target_NP = hidden.without_fill(hidden.of(self.targets(batch.inputs)))
         loss = F.mse_loss(prediction_NP, target_NP, reduction="sum") / self.patches.values
         statistics = {
             "reconstruction_loss": loss.detach() / masks.count,

@@ -106,8 +106,8 @@ class Mlm(Pretraining):
         return LossOutput(loss, statistics)
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
-        """Student on all T tokens, its last block's MLP and the head on hidden ones; backward counted as two forwards,
-        no teacher."""
+        """Student on all T tokens, its last block's projection and MLP and the head on hidden ones; backward counted as
+        two forwards, no teacher."""
         student, stem, hidden = self.student, self.student.stem, self._hidden(tokens)
         head = count_in_products(self.head.parameters()) + self.vocabulary.size * student.width
         parts = {

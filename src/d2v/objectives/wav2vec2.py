@@ -6,7 +6,7 @@ C channels of local features, D width, F width of what is compared, G groups, V 
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,6 @@ class Wav2Vec2(Pretraining):
     ) -> None:
         super().__init__(student, longest)
         self.config, self.frames, self._draw, self._seed = config, frames, draw, seed
-        self._mean_hidden = cache(partial(mean_hidden, draw))
         self.mask_token = nn.Parameter(student.stem.mask_vector())
         self.quantizer = GumbelQuantizer(frames.channels, config.quantizer)
         self.target_projection = nn.Linear(config.quantizer.width, config.projection_width)
@@ -135,9 +134,9 @@ class Wav2Vec2(Pretraining):
         return torch.cat((similarity_BNN.diagonal(dim1=1, dim2=2).unsqueeze(-1), others_BNK), dim=-1)
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
-        """Student on all T frames, its last block's MLP on hidden ones, backward counted as two forwards; no teacher.
-        Quantiser and projections see the hidden frames alone, too."""
-        stem, hidden = self.student.stem, self._mean_hidden(tokens)
+        """Student on all T frames; its last block's projection and MLP, quantiser and projections on hidden ones.
+        Backward counted as two forwards, no teacher."""
+        stem, hidden = self.student.stem, mean_hidden(self._draw, tokens)
         heads = (self.target_projection, self.context_projection, self.quantizer.scores)
         parts = {
             "stem": 3.0 * stem.local_flops(tokens),
