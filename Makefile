@@ -43,21 +43,21 @@ push:       ## record the corpora of MODALITIES in dvc.lock, and copy them to DV
 
 bench:      ## speed, memory and breakdown of training steps, into .bench/step.json (SIZES=all PRECISIONS=fp32)
 	@mkdir -p .bench
-	@$(RUN) d2v bench --sizes $(SIZES) --precisions $(PRECISIONS) --json .bench/step.json
+	@$(RUN) python -m benchmarks step --sizes $(SIZES) --precisions $(PRECISIONS) --json .bench/step.json
 
 bench-input: ## ingest, prepare and loading beside their peers and as the data grows, into .bench/input.json and input.png
 	@mkdir -p .bench
-	@$(RUN) d2v bench-input --json .bench/input.json --picture .bench/input.png
+	@$(RUN) python -m benchmarks input --json .bench/input.json --picture .bench/input.png
 
 bench-growth: ## cost of a step as images, recordings, texts, masks, batches and ranks grow, into .bench/
 	@mkdir -p .bench
-	@$(RUN) d2v bench-growth --json .bench/growth.json --picture .bench/growth.png
+	@$(RUN) python -m benchmarks growth --json .bench/growth.json --picture .bench/growth.png
 
 bench-compare: ## ratios between two of these files (OLD=before.json NEW=.bench/step.json)
-	@$(RUN) d2v bench-compare $(OLD) $(NEW)
+	@$(RUN) python -m benchmarks compare $(OLD) $(NEW)
 
 bench-scale: ## memory, traffic and time of every ZeRO stage on two ranks, into docs/scale.md
-	@$(RUN) d2v bench-scale --write docs/scale.md
+	@$(RUN) python -m benchmarks scale --write docs/scale.md
 
 lock:       ## renew requirements.lock from pyproject.toml
 	@$(RUN) uv pip compile pyproject.toml --universal --generate-hashes --extra dev --python-version 3.11 \

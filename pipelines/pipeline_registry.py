@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Pipeline
 
+from d2v.distributed.environment import find_seat
 from d2v.modalities import registry
-from d2v.training.environment import find_seat
 from pipelines import benchmark, evaluate, finetune, ingest, prepare, promote, retrain, train
 
 STEPS = {

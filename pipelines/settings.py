@@ -2,7 +2,7 @@
 
 from omegaconf.resolvers import oc
 
-from d2v.training.environment import find_seat
+from d2v.distributed.environment import find_seat
 from pipelines.hooks import FollowerHook, RecipeHook, StepHook
 from pipelines.tracking import TrackingHook
 

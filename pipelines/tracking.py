@@ -25,8 +25,8 @@ from mlflow.tracking import MlflowClient
 
 from d2v.data.prepared import PREPARED
 from d2v.errors import Interrupted
+from d2v.tracker import NullTracker, Tracker
 from d2v.tracking.mlflow_tracker import MlflowTracker
-from d2v.training.tracker import NullTracker, Tracker
 from pipelines.recipes import parse_all
 
 with warnings.catch_warnings(record=True):  # at its import MLflow asks kedro-mlflow's author for type hints

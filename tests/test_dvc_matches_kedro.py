@@ -15,8 +15,8 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 
 from d2v.config import RESULT_NEUTRAL
-from d2v.evaluation.measured import METRICS
-from d2v.evaluation.run import WRITTEN
+from d2v.evaluation.evaluate import WRITTEN
+from d2v.evaluation.metrics_file import METRICS
 from d2v.modalities.registry import MODALITIES
 from pipelines.pipeline_registry import register_pipelines
 from pipelines.watched import watched

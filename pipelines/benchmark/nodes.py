@@ -17,8 +17,8 @@ def benchmark(
     place: Path,
 ) -> Path:
     """Pretrain, probe and tune with every objective under `place`: what is done there is not done again."""
-    from d2v.benchmark.comparison import Comparison
-    from d2v.benchmark.run import benchmark as run_benchmark
+    from d2v.comparison.compare import benchmark as run_benchmark
+    from d2v.comparison.comparison import Comparison
     from d2v.modalities import registry
 
     comparison = Comparison(
@@ -36,7 +36,7 @@ def benchmark(
 
 def report(place: Path, *folders: Path) -> Path:
     """One report of all modalities under `place`."""
-    from d2v.benchmark.run import combine
+    from d2v.comparison.compare import combine
 
     combine(folders, place, active_tracker())
     return place

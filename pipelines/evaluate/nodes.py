@@ -17,7 +17,7 @@ def evaluate(
 ) -> Path:
     """Probe the frozen encoder beside the random-initialised one and plain features; metrics, pictures and report
     go under `place`."""
-    from d2v.evaluation.run import evaluate as run_evaluation
+    from d2v.evaluation.evaluate import evaluate as run_evaluation
     from d2v.modalities import registry
 
     recipe, config = step(modality, "train", train_values), step(modality, "evaluate", values)

@@ -11,7 +11,7 @@ def finetune(
     modality: str, values: dict[str, Any], train_values: dict[str, Any], prepared: Path, run_place: Path, place: Path
 ) -> Path:
     """Tune the encoder that `finetune.start` names under `place`: an unfinished run of this recipe is resumed."""
-    from d2v.finetuning.run import finetune as run_finetuning
+    from d2v.finetuning.finetune import finetune as run_finetuning
     from d2v.modalities import registry
     from d2v.tracking.models import find_model
 

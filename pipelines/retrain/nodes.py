@@ -20,10 +20,10 @@ def retrain(
 ) -> Path:
     """Train on what is new, and promote what is better; a page about it goes under `place`. Kedro has no conditional
     nodes, so the steps that may have nothing to do are one node's."""
+    from d2v.distributed.environment import find_seat
     from d2v.lifecycle.retraining import Places, Plan
     from d2v.lifecycle.retraining import retrain as run_retraining
     from d2v.modalities import registry
-    from d2v.training.environment import find_seat
 
     if find_seat().ranks > 1:
         raise LaunchError(

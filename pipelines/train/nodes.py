@@ -10,7 +10,7 @@ from pipelines.tracking import active_tracker
 def train(modality: str, values: dict[str, Any], probe_values: dict[str, Any], prepared: Path, place: Path) -> Path:
     """Pretrain under `place`: an unfinished run of this recipe is resumed, a finished one says so."""
     from d2v.modalities import registry
-    from d2v.pretrain import pretrain
+    from d2v.pretraining.pretrain import pretrain
     from d2v.tracking.models import find_start
 
     recipe, probes = step(modality, "train", values), step(modality, "evaluate", probe_values)

@@ -20,7 +20,7 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 def __getattr__(name: str) -> Any:
     """`d2v.load` and `d2v.Model` are imported when they are first used: with them come torch and seconds. By its name,
-    as this module lies below all layers, and the one of `d2v.loading` above most."""
+    as this module lies below all layers and `d2v.interchange` above most."""
     if name not in ("Model", "load"):
         raise AttributeError(f"module 'd2v' has no attribute {name!r}")
-    return getattr(importlib.import_module("d2v.loading.model"), name)
+    return getattr(importlib.import_module("d2v.interchange.load"), name)

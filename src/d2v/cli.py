@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -35,82 +36,6 @@ def doctor(
     raise typer.Exit(1 if problems else 0)
 
 
-@app.command(epilog="Example: d2v bench --sizes v2_image_32,v2_text_128 --json before.json")
-def bench(
-    sizes: Annotated[
-        str, typer.Option(help="Names with commas between, small for all but the papers', or all.")
-    ] = "small",
-    precisions: Annotated[str, typer.Option(help="fp32, bf16, or both with a comma between.")] = "fp32,bf16",
-    repeats: Annotated[int, typer.Option(help="Fresh processes of each.", min=1)] = 3,
-    seconds: Annotated[float, typer.Option(help="Of updates in each process; at least three are done.")] = 8.0,
-    conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
-    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
-) -> None:
-    """Time training steps on noise: samples/s, memory, share of the machine's matmul peak, and where the time goes."""
-    from d2v.bench import suite
-    from d2v.bench.sizes import names_of
-
-    document = suite.time_suite(names_of(sizes), precisions.split(","), repeats, seconds, conf)
-    if json is not None:
-        document.write(json)
-    tables = (suite.speed_table, suite.reference_table, suite.breakdown_table)
-    typer.echo("\n\n".join(table(document).to_markdown() for table in tables))
-
-
-@app.command("bench-growth", epilog="Example: d2v bench-growth --axes 'text, tokens' --picture growth.png")
-def bench_growth(
-    axes: Annotated[list[str] | None, typer.Option(help="What grows; give it again for others. All of them.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    seconds: Annotated[float, typer.Option(help="Of updates in each process; at least three are done.")] = 4.0,
-    conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
-    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
-    picture: Annotated[Path | None, typer.Option(help="A PNG of the curves.", dir_okay=False)] = None,
-) -> None:
-    """Time an update as images, recordings, texts, masks, batches or ranks grow."""
-    from d2v.bench import growth
-
-    unknown = [name for name in axes or [] if name not in growth.AXES]
-    if unknown:
-        raise ConfigError(f"nothing grows by the name {unknown[0]!r}: say --axes with one of {list(growth.AXES)}")
-    document = growth.measure_growth(axes or list(growth.AXES), precision, seconds, conf)
-    if json is not None:
-        document.write(json)
-    if picture is not None:
-        growth.growth_picture(document, picture)
-    typer.echo(growth.growth_table(document).to_markdown())
-
-
-@app.command("bench-compare", epilog="Example: d2v bench-compare before.json after.json")
-def bench_compare(
-    old: Annotated[Path, typer.Argument(help="What --json of a benchmark wrote.", dir_okay=False)],
-    new: Annotated[Path, typer.Argument(help="Another one of its kind.", dir_okay=False)],
-) -> None:
-    """Ratios between two benchmarks of a kind; in brackets those that the spread explains, or that have none."""
-    from d2v.bench.document import Document, compare, differences
-
-    before, after = Document.read(old), Document.read(new)
-    typer.echo(compare(before, after).to_markdown())
-    for line in differences(before, after):
-        typer.echo(f"note: {line}")
-
-
-@app.command("bench-recipe", epilog="Example: d2v bench-recipe --updates 50")
-def bench_recipe(
-    recipe: Annotated[Path, typer.Option(help="A recipe file of conf/.")] = Path("conf/base/parameters_vision.yml"),
-    prepared: Annotated[Path, typer.Option(help="The folder that its prepare step left.")] = Path(
-        "data/05_model_input/vision/glyphs"
-    ),
-    updates: Annotated[int, typer.Option(help="Updates to time; the first are a warm-up.", min=20)] = 100,
-) -> None:
-    """Time training updates of a recipe on prepared data, loading included, and keep nothing."""
-    from d2v.bench import time_updates
-
-    with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
-        figures = time_updates(recipe, prepared, updates, Path(scratch))
-    for name, value in figures.items():
-        typer.echo(f"{name:<22} {value:10.2f}")
-
-
 @app.command("import", epilog="Example: d2v import base_imagenet.pt data/06_models/vision/base_imagenet/encoder")
 def import_encoder(
     source: Annotated[Path, typer.Argument(help="A checkpoint of the reference, or a folder of transformers.")],
@@ -127,7 +52,7 @@ def import_encoder(
 ) -> None:
     """Make a model folder of a model from elsewhere: fairseq, the BEiT repository, transformers. A head becomes a
     fine-tuned model's where that has such a head."""
-    from d2v.loading.importing import import_model
+    from d2v.interchange.importing import import_model
 
     model = import_model(source, folder, tokenizer, labels)
     imported = model.source
@@ -150,24 +75,12 @@ def export(
 ) -> None:
     """Write a model for other programs: transformers, ONNX runtimes, torch.export, timm. Of a fine-tuned model with its
     head."""
-    from d2v.loading.exporting import export_model as write
+    from d2v.interchange.exporting import export_model as write
 
     notes = write(folder, target, form, teacher)
     typer.echo(f"{target}: {', '.join(sorted(file.name for file in target.iterdir()))}")
     for note in notes:
         typer.echo(f"note: {note}")
-
-
-@app.command("bench-scale", epilog="Example: d2v bench-scale --updates 20 --write docs/scale.md")
-def bench_scale(
-    updates: Annotated[int, typer.Option(help="Updates to time on each number of ranks and each stage.", min=10)] = 20,
-    conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
-    write: Annotated[Path | None, typer.Option(help="A document whose tables to renew.", dir_okay=False)] = None,
-) -> None:
-    """Measure memory, traffic and time of every ZeRO stage on one and two ranks; calculate the papers' models."""
-    from d2v.bench.scale_tables import bench_scale as measure
-
-    typer.echo(measure(updates, conf, write))
 
 
 @app.command(epilog="Example: d2v encode photos/ --model data/06_models/vision/glyphs/encoder --out photos.parquet")
@@ -183,8 +96,8 @@ def encode(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:
     """Write the features of files to a Parquet file. What cannot be read is a row with its reason."""
-    from d2v.loading.model import load
-    from d2v.loading.parquet import check_pool, encode_files
+    from d2v.interchange.encode_files import check_pool, encode_files
+    from d2v.interchange.load import load
 
     loaded = load(model, device=device, dtype=dtype)
     loaded.batch_size = batch_size
@@ -216,34 +129,35 @@ def rollback(
     typer.echo(roll_back(model, to))
 
 
-@app.command("bench-input", epilog="Example: d2v bench-input --cases vision_224 --source vision_224=photos")
-def bench_input(
-    cases: Annotated[str, typer.Option(help="Names with commas between, or all.")] = "all",
-    repeats: Annotated[int, typer.Option(help="Fresh processes of each.", min=1)] = 3,
-    items: Annotated[int, typer.Option(help="Files to make for a case, times a share of its own.", min=40)] = 300,
-    seconds: Annotated[float, typer.Option(help="How long batches are loaded each time.")] = 1.0,
-    source: Annotated[
-        list[str] | None, typer.Option(help="CASE=FOLDER of files to take instead; of speech mono at 16 kHz.")
-    ] = None,
-    consumed: Annotated[
-        list[str] | None, typer.Option(help="CASE=NUMBER of items that a training step takes in a second.")
-    ] = None,
-    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
-    picture: Annotated[Path | None, typer.Option(help="A PNG of costs as the data grows.", dir_okay=False)] = None,
-) -> None:
-    """Time the way from files to a store and from there to batches, beside torchvision, soundfile and tokenizers, and
-    as the data grows."""
-    from d2v.bench.input import CASES, Options, by_case, measure_input, to_markdown
-    from d2v.bench.input.picture import growth_picture
+MOVED = {
+    "bench": "step",
+    "bench-growth": "growth",
+    "bench-input": "input",
+    "bench-compare": "compare",
+    "bench-recipe": "recipe",
+    "bench-scale": "scale",
+}
+"""Verbs of before, and their names under `python -m benchmarks`."""
 
-    names = tuple(CASES) if cases == "all" else tuple(cases.split(","))
-    folders, taken = by_case(source or [], Path), by_case(consumed or [], float)
-    document = measure_input(Options(names, repeats, items, seconds, folders))
-    if json is not None:
-        document.write(json)
-    if picture is not None:
-        growth_picture(document, picture)
-    typer.echo(to_markdown(document, taken))
+
+def _forward_to_benchmarks(context: typer.Context) -> None:
+    """A verb of before. The benchmarks live in the checkout's folder `benchmarks/`, outside the installed package."""
+    verb = MOVED[str(context.info_name)]
+    if importlib.util.find_spec("benchmarks") is None:
+        raise ConfigError(
+            f"benchmarks are not part of the installed package: in a checkout run `python -m benchmarks {verb}`"
+        )
+    typer.echo(f"note: `d2v {context.info_name}` is now `python -m benchmarks {verb}`", err=True)
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "benchmarks", verb, *context.args], check=False).returncode)
+
+
+for _verb in MOVED:
+    app.command(
+        _verb,
+        hidden=True,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(_forward_to_benchmarks)
 
 
 def run() -> None:

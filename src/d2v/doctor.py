@@ -99,7 +99,7 @@ def _precision() -> Finding:
 def _products() -> Finding:
     import torch
 
-    from d2v.training.products import choose_library
+    from d2v.training.matmul import choose_library
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     library, reason = choose_library("auto", "fp32", device)
@@ -124,8 +124,8 @@ def _ranks() -> Finding:
     """How many processes can train together on this machine, and whether they can speak to one another."""
     import torch
 
+    from d2v.distributed.environment import find_seat
     from d2v.errors import ConfigError
-    from d2v.training.environment import find_seat
 
     try:
         seat = find_seat()

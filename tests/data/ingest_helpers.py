@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from d2v.data.ingest import IngestReport, Record, Rejected, ingest
-from d2v.data.items import Item, Source
+from d2v.data.sources.source import Item, Source
 
 
 def make_items(count: int) -> list[Item]:

@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from d2v.data.archives import tar_source, zip_source
-from d2v.data.items import Item, Source
-from d2v.data.layout import Annotation, Annotator, Lookup, Wanted
-from d2v.data.places import find_format, folder_source, guarded, open_place, reading
-from d2v.data.tables import Columns, parquet_source
+from d2v.data.sources.archives import tar_source, zip_source
+from d2v.data.sources.layout import Annotation, Annotator, Lookup, Wanted
+from d2v.data.sources.locations import find_format, folder_source, guarded, open_place, reading
+from d2v.data.sources.source import Item, Source
+from d2v.data.sources.tables import Columns, parquet_source
 
 DRAWINGS = Wanted(
     modality="drawing",

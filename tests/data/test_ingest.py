@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2v.data import fingerprint, ingest
-from d2v.data.items import Item
+from d2v.data.sources.source import Item
 from d2v.data.store import ShardReader, ShardWriter
 from d2v.errors import DataError
 from tests.data.ingest_helpers import make_items, run

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from d2v.data.ingest import Record, ingest
-from d2v.data.items import Item, Source
 from d2v.data.prepared import (
     UNLABELLED,
     Corpus,
@@ -11,6 +10,7 @@ from d2v.data.prepared import (
     bring_up_to_date,
     probe_rows,
 )
+from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
 

@@ -23,7 +23,7 @@ STARTING_S = 6.0
 def workers() -> list[psutil.Process]:
     """The ranks that live, in the order of their start, without what they started."""
     children = psutil.Process().children()
-    return [child for child in children if "d2v.training.worker" in child.cmdline()]
+    return [child for child in children if "d2v.distributed.worker" in child.cmdline()]
 
 
 class Killer(threading.Thread):

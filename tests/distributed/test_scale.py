@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from d2v.bench.scale import TINY, Measured, measure, scaled
+from benchmarks.scale import TINY, Measured, measure, scaled
 from d2v.config import DistributedConfig
 from d2v.data.batch import Batch
+from d2v.distributed.launch import launch
 from d2v.modalities import registry
 from d2v.models import blocks
 from d2v.objectives.build import build_objective
-from d2v.training.launch import launch
 from d2v.training.scale import activation_bytes, choose_stage, memory_bytes, state_parts, traffic_bytes
 
 RANKS = 2

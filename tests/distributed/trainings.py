@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from d2v.config import DistributedConfig, TrainConfig, parse
+from d2v.distributed.launch import launch
 from d2v.errors import Interrupted
-from d2v.interchange.folder import save_encoder
 from d2v.modalities import registry
+from d2v.model_folder import save_encoder
+from d2v.tracker import NullTracker
 from d2v.training.history import History
-from d2v.training.launch import launch
-from d2v.training.run import train
-from d2v.training.tracker import NullTracker
+from d2v.training.train import train
 from tests.checkpoints import stored
 from tests.modalities.contract.case import RUN, find_case
 

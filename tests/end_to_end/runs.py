@@ -12,8 +12,8 @@ import torch
 from d2v.config import parse
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
-from d2v.training.run import TrainResult, train
-from d2v.training.tracker import NullTracker
+from d2v.tracker import NullTracker
+from d2v.training.train import TrainResult, train
 from tests.objectives.helpers import SMALL, SMALL_V1
 
 RUN = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from d2v.interchange import folder
+from d2v import model_folder as folder
 from tests.evaluation import fakes
 
 

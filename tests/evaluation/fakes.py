@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from d2v import model_folder as folder
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.data.batch import Inputs
-from d2v.interchange import folder
 from d2v.modalities.base import Modality, ProbeSet
 from d2v.modalities.vision.modality import VISION
 from d2v.objectives.build import build_objective
+from d2v.tracker import NullTracker
 from d2v.training import resume
 from d2v.training.history import History
-from d2v.training.tracker import NullTracker
 from tests.objectives.helpers import recipe as small_recipe
 
 SIDE_PX = 16

@@ -11,10 +11,10 @@ import soundfile
 
 from d2v.config import parse
 from d2v.errors import Interrupted
-from d2v.finetuning.run import finetune
+from d2v.finetuning.finetune import finetune
 from d2v.modalities import registry
 from d2v.modalities.speech.config import SpeechFinetuneConfig, SpeechTrainConfig
-from d2v.training.tracker import NullTracker
+from d2v.tracker import NullTracker
 from tests.checkpoints import stored
 from tests.distributed.trainings import StopsItself
 from tests.modalities.contract.case import RUN

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 from d2v.config import ClassificationTask, HeadConfig, parse
 from d2v.data.batch import Batch
+from d2v.distributed.launch import Place
+from d2v.distributed.process_group import meet
 from d2v.errors import ConfigError
 from d2v.finetuning.heads import PooledHead, mean_over_tokens
 from d2v.finetuning.objective import FineTuning
@@ -18,8 +20,6 @@ from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionFinetuneConfig, VisionTrainConfig
 from d2v.models.encoder import Encoded
 from d2v.training.engine import open_engine, parameter_groups
-from d2v.training.launch import Place
-from d2v.training.ranks import meet
 from tests.objectives.helpers import SMALL, SMALL_V1
 
 CPU = Place(rank=0, ranks=1, device=torch.device("cpu"))

@@ -18,12 +18,12 @@ from d2v.config import RegressionTask, parse
 from d2v.errors import ConfigError, DataError
 from d2v.finetuning.data import labelled_parts
 from d2v.finetuning.evaluation import evaluate_tuned
+from d2v.finetuning.finetune import finetune
 from d2v.finetuning.model import load_tuned
-from d2v.finetuning.run import finetune
 from d2v.finetuning.tasks.regression import Regression
 from d2v.modalities import registry
 from d2v.modalities.text.config import TextFinetuneConfig, TextIngestConfig, TextPrepareConfig, TextTrainConfig
-from d2v.training.tracker import NullTracker
+from d2v.tracker import NullTracker
 from tests.modalities.text.test_preparation import TRAIN
 
 TEXT = registry.get("text")

@@ -17,20 +17,20 @@ from torch import Tensor
 
 from d2v.config import DistributedConfig, TranscriptionTask
 from d2v.data.batch import Batch, SampleKeys
+from d2v.distributed.launch import launch
 from d2v.errors import DataError
 from d2v.finetuning import metrics
+from d2v.finetuning.ctc_vocabulary import BLANK, UNKNOWN, Alphabet
 from d2v.finetuning.data import chosen_rows, labelled_parts
 from d2v.finetuning.decoding.language import LANGUAGE_MODEL, Heard, search_decoder
 from d2v.finetuning.decoding.ngram import load_arpa
 from d2v.finetuning.evaluation import evaluate_tuned, predict
-from d2v.finetuning.letters import BLANK, UNKNOWN, Alphabet
+from d2v.finetuning.finetune import Setting
 from d2v.finetuning.model import load_tuned
 from d2v.finetuning.objective import FineTuning
-from d2v.finetuning.run import Setting
 from d2v.finetuning.tasks.transcription import Transcription
-from d2v.training.launch import launch
+from d2v.tracker import NullTracker
 from d2v.training.schedule import learning_rate
-from d2v.training.tracker import NullTracker
 from tests.checkpoints import stored
 from tests.distributed.trainings import furthest
 from tests.finetuning.spelling import SPEECH, Tuning, finetune_recipe, prepare_spelling, train_recipe

@@ -13,7 +13,7 @@ from d2v.config import MultilabelTask
 from d2v.finetuning import metrics
 from d2v.finetuning.evaluation import evaluate_tuned
 from d2v.finetuning.tasks.classification import Multilabel, pooled_logits
-from d2v.training.tracker import NullTracker
+from d2v.tracker import NullTracker
 from tests.finetuning.spelling import SPEECH, Tuning, prepare_spelling
 from tests.finetuning.test_transcription import Texts
 from tests.modalities.contract.case import make_prepared

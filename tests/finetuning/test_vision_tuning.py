@@ -17,14 +17,14 @@ from d2v.data.batch import SampleKeys
 from d2v.errors import Interrupted
 from d2v.finetuning.data import chosen_rows
 from d2v.finetuning.evaluation import evaluate_tuned
+from d2v.finetuning.finetune import MODEL, finetune
 from d2v.finetuning.model import load_tuned
-from d2v.finetuning.run import MODEL, finetune
-from d2v.finetuning.tasks.build import build_task
+from d2v.finetuning.tasks.build_task import build_task
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionFinetuneConfig, VisionRecipe
-from d2v.pretrain import pretrain
+from d2v.pretraining.pretrain import pretrain
+from d2v.tracker import NullTracker
 from d2v.training.history import History
-from d2v.training.tracker import NullTracker
 from pipelines.recipes import parse_all
 from tests.checkpoints import stored
 from tests.distributed.trainings import StopsItself, Training, furthest

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from d2v.config import parse
-from d2v.finetuning.tasks.build import restore_task
-from d2v.interchange.folder import load_encoder
+from d2v.finetuning.tasks.build_task import restore_task
 from d2v.interchange.imported import Imported, TunedHead, save_imported
-from d2v.loading.importing import ImportedModel
-from d2v.loading.model import _TaskBlock, from_imported
+from d2v.interchange.importing import ImportedModel
+from d2v.interchange.load import _TaskBlock, from_imported
 from d2v.modalities import registry
+from d2v.model_folder import load_encoder
 from d2v.models.encoder import Encoder
 
 SIZES = {"width": 32, "depth": 2, "heads": 4, "mlp_ratio": 2.0}

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from d2v.data.batch import Batch
 from d2v.interchange.fairseq import load_reference
-from d2v.interchange.folder import load_state
 from d2v.modalities import registry
+from d2v.model_folder import load_state
 from d2v.models.masking import Masks
 from d2v.objectives.base import LossOutput, Objective
 from d2v.objectives.build import build_objective

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from d2v.interchange.export import export
+from d2v.interchange.encoder_export import export
 from d2v.interchange.fairseq import import_fairseq
-from d2v.interchange.folder import load_encoder
 from d2v.interchange.huggingface import import_huggingface
 from d2v.interchange.imported import load_head, save_imported
+from d2v.model_folder import load_encoder
 from d2v.models.encoder import Encoder
 from tests.interchange import encoders
 from tests.interchange.encoders import differences

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from d2v.errors import ConfigError
-from d2v.interchange import export as export_module
-from d2v.interchange.export import NAMES, export
+from d2v.interchange import encoder_export as export_module
+from d2v.interchange.encoder_export import NAMES, export
 from d2v.models import blocks
 from tests.interchange import encoders
 from tests.interchange.encoders import ALL, differences

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from d2v.data.batch import Inputs
 from d2v.errors import DataError
-from d2v.finetuning.letters import FAIRSEQ_LETTERS
+from d2v.finetuning.ctc_vocabulary import FAIRSEQ_LETTERS
 from d2v.finetuning.model import TunedModel, load_tuned
 from d2v.interchange.imported import load_head
-from d2v.loading.importing import ImportedModel, import_model
-from d2v.loading.labels import NEVER, in_our_order, read_names, symbols_of
-from d2v.loading.model import load
+from d2v.interchange.importing import ImportedModel, import_model
+from d2v.interchange.labels import NEVER, in_our_order, read_names, symbols_of
+from d2v.interchange.load import load
 from tests.interchange.parity import assert_close
 from tests.interchange.test_finetuned import NORM, linear, named, pretrained
 

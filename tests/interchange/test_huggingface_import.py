@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2v.errors import CheckpointError
-from d2v.interchange.folder import load_encoder
 from d2v.interchange.huggingface import import_huggingface
 from d2v.interchange.huggingface_names import NAMES, join_attention, renamed, split_attention
 from d2v.interchange.imported import load_head, save_imported
+from d2v.model_folder import load_encoder
 from d2v.models.encoder import Encoder
 from tests.interchange import encoders
 from tests.interchange.parity import assert_close

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from d2v.cli import app
 from d2v.errors import CheckpointError, ConfigError, DataError
-from d2v.interchange.folder import load_encoder
-from d2v.interchange.importing import import_into
+from d2v.interchange.readers import import_into
 from d2v.modalities import registry
 from d2v.modalities.requests import Limits
 from d2v.modalities.text.tokenizer import train_tokenizer
+from d2v.model_folder import load_encoder
 from tests.interchange import encoders
 
 RUNNER = CliRunner()

@@ -14,8 +14,8 @@ from d2v.data.batch import Inputs
 from d2v.errors import ConfigError
 from d2v.finetuning.model import load_tuned
 from d2v.finetuning.tasks.classification import pooled_logits
-from d2v.loading.exporting import export_model
-from d2v.loading.importing import import_model
+from d2v.interchange.exporting import export_model
+from d2v.interchange.importing import import_model
 from d2v.modalities.text.tokenizer import train_tokenizer
 from tests.interchange import encoders
 from tests.interchange.encoders import differences

@@ -12,7 +12,7 @@ from d2v.config import parse
 from d2v.lifecycle.retraining import Places, Plan, retrain
 from d2v.lifecycle.retraining_report import Night
 from d2v.modalities import registry
-from d2v.training.tracker import NullTracker, Tracker
+from d2v.tracker import NullTracker, Tracker
 
 SIDE_PX = 16
 CLASSES = ("bars", "dots", "rings", "waves")

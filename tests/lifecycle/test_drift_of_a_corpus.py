@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from d2v.config import parse
-from d2v.interchange.folder import load_encoder, save_encoder
+from d2v.lifecycle.corpus_items import items_of, new_content
 from d2v.lifecycle.drift import Drift, of_new_items
 from d2v.lifecycle.embeddings import embed_some, save_reference
-from d2v.lifecycle.items import items_of, new_content
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
+from d2v.model_folder import load_encoder, save_encoder
 from d2v.objectives.build import build_objective
 from d2v.tracking.versions import Fetched
 from tests.lifecycle.nights import RECIPE, add_pictures

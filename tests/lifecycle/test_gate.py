@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from d2v.config import PromoteConfig
-from d2v.evaluation.statistics import Interval, Score
 from d2v.lifecycle.gate import Figure, Measured, judge
-from d2v.lifecycle.measuring import accuracy_score, recalls
+from d2v.lifecycle.measure import accuracy_score, recalls
+from d2v.statistics import Interval, Score
 
 ITEMS = 400
 

@@ -10,9 +10,9 @@ import pytest
 from d2v.config import parse
 from d2v.data.disk import write_json
 from d2v.errors import CheckpointError
-from d2v.lifecycle.items import Items, items_of, leaked, new_content, new_rows, read_items
+from d2v.lifecycle.corpus_items import Items, items_of, leaked, new_content, new_rows, read_items
 from d2v.lifecycle.lineage import lineage_of, was_made_of
-from d2v.lifecycle.views import as_known_by, some_items
+from d2v.lifecycle.symlink_views import as_known_by, some_items
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
 from tests.lifecycle.nights import CLASSES, RECIPE, add_pictures

@@ -22,13 +22,13 @@ from d2v.finetuning.model import TunedModel
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.lifecycle.gate import Verdict
 from d2v.lifecycle.lineage import register_encoder_of
-from d2v.lifecycle.measuring import in_terms_of
+from d2v.lifecycle.measure import in_terms_of
 from d2v.lifecycle.promotion import Contest, decide_encoder, promote
 from d2v.lifecycle.retraining import Plan
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
+from d2v.tracker import NullTracker
 from d2v.tracking import versions
-from d2v.training.tracker import NullTracker
 from tests.lifecycle.nights import CLASSES, RECIPE, add_pictures, one_night, picture
 
 VISION = registry.get("vision")

@@ -16,7 +16,7 @@ from d2v.errors import CheckpointError, ConfigError
 from d2v.lifecycle.retraining import continued
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionTrainConfig
-from d2v.pretrain import build_from, pretrain
+from d2v.pretraining.pretrain import build_from, pretrain
 from d2v.tracking.models import find_start
 from d2v.tracking.versions import Version
 from tests.end_to_end.runs import make_prepared

@@ -19,8 +19,8 @@ from mlflow.tracking import MlflowClient
 from d2v.errors import CheckpointError, Interrupted
 from d2v.lifecycle.retraining_report import Night
 from d2v.lifecycle.rollback import roll_back, versions_table
+from d2v.tracker import NullTracker
 from d2v.tracking import versions
-from d2v.training.tracker import NullTracker
 from tests.conftest import ROOT, environment_in
 from tests.lifecycle.nights import RECIPE, add_pictures, one_night
 

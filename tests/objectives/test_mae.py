@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from d2v.config import MaeConfig
 from d2v.data.batch import Batch
-from d2v.interchange.folder import load_state
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionEncoderConfig
 from d2v.modalities.vision.encoder import SincosStem, sincos_positions
 from d2v.modalities.vision.patches import cut
+from d2v.model_folder import load_state
 from d2v.models.encoder import Encoder
 from d2v.models.mae_decoder import NORM_EPS, VitBlock
 from d2v.objectives.build import build_objective

@@ -19,8 +19,8 @@ from d2v.data.random import STREAM_MASK, mix, uniform
 from d2v.models.masking import Masks
 from d2v.models.targets import mean_std
 from d2v.objectives.base import LossOutput
-from d2v.training import run
-from d2v.training.tracker import NullTracker
+from d2v.tracker import NullTracker
+from d2v.training import train as run
 
 TOKENS, WIDTH = 6, 8
 

@@ -13,10 +13,10 @@ import torch
 import torch.distributed as dist
 
 from d2v.config import DistributedConfig
+from d2v.distributed.interrupts import Interrupts
+from d2v.distributed.launch import find_place, launch, rendezvous
+from d2v.distributed.watchdog import Watchdog
 from d2v.errors import CollapseError, Interrupted
-from d2v.training.interrupts import Interrupts
-from d2v.training.launch import find_place, launch, rendezvous
-from d2v.training.watchdog import Watchdog
 
 
 class OddError(CollapseError):

@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from d2v.config import OptimizerConfig
-from d2v.data.order import BatchOrder
+from d2v.data.batch_sampler import BatchOrder
+from d2v.distributed.launch import Place
+from d2v.distributed.process_group import meet
 from d2v.errors import ConfigError
 from d2v.training.engine import open_engine, parameter_groups
-from d2v.training.launch import Place
 from d2v.training.precision import choose_precision
-from d2v.training.ranks import meet
 from tests.training.fakes import FakeData, build_fake_objective, make_recipe
 
 CPU = Place(rank=0, ranks=1, device=torch.device("cpu"))

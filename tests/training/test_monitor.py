@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from d2v.models.rank import effective_rank
+from d2v.models.effective_rank import effective_rank
 from d2v.training.monitor import Window
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from d2v.errors import CheckpointError, CollapseError, ConfigError, DataError, Interrupted
 from d2v.models.shards import WeightsOf
 from d2v.training.history import History
-from d2v.training.update import seed_dropout
+from d2v.training.step import seed_dropout
 from tests.training.fakes import FakeData, FakeObjective, Recorder, build_fake_objective, make_recipe, train_fake
 
 
@@ -46,7 +46,7 @@ def test_the_run_equals_a_plain_loop(tmp_path: Path) -> None:
 
 def _plain_loop(objective: FakeObjective, data: FakeData, recipe) -> None:
     """Adam, clipping and the EMA written out: the teacher follows after the step, with the decay of its number."""
-    from d2v.data.order import BatchOrder
+    from d2v.data.batch_sampler import BatchOrder
 
     vectors = [p for p in objective.parameters() if p.requires_grad and p.ndim == 1]
     matrices = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]
@@ -106,7 +106,7 @@ def test_probe_is_logged_at_its_interval_and_at_the_end(tmp_path: Path) -> None:
 
 
 def test_a_nan_stops_before_the_step(tmp_path: Path) -> None:
-    from d2v.data.order import BatchOrder
+    from d2v.data.batch_sampler import BatchOrder
 
     recipe = make_recipe()
     bad_sample = int(BatchOrder(40, 8, recipe.seed).at(3).indices[0])
@@ -115,7 +115,7 @@ def test_a_nan_stops_before_the_step(tmp_path: Path) -> None:
 
 
 def test_a_nan_after_a_checkpoint_names_it(tmp_path: Path) -> None:
-    from d2v.data.order import BatchOrder
+    from d2v.data.batch_sampler import BatchOrder
 
     recipe = make_recipe(checkpoint={"every_updates": 2, "keep": 2})
     sample = int(BatchOrder(40, 8, recipe.seed).at(3).indices[0])
@@ -191,7 +191,7 @@ def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
 
 
 def test_more_ranks_are_refused_with_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"d2v.training.launch"):
+    with pytest.raises(ConfigError, match=r"d2v.distributed.launch"):
         train_fake(tmp_path, make_recipe(distributed={"ranks": 2}))
 
 

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from d2v.data import fingerprint
 from d2v.data.disk import full_disk_named, swap_in, write_json
-from d2v.data.items import Item, Source
 from d2v.data.parallel import ordered_map
+from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader, ShardWriter, part_path
 from d2v.errors import DataError
 from d2v.progress import Progress, say

@@ -11,8 +11,8 @@ from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import labelled, smaller, why_not_probed, within_train
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
+from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
-from d2v.models.rank import effective_rank
 from d2v.objectives.build import build_objective
 
 TRAIN_ITEMS, TEST_ITEMS = 1000, 500
@@ -21,7 +21,7 @@ TRAIN_ITEMS, TEST_ITEMS = 1000, 500
 class OnlineProbe:
     """Nearest neighbours, linear probe and RankMe on at most 1000 and 500 of the probe set's train items.
 
-    Its figures show a trend; `d2v.evaluation.run.evaluate` measures on the whole probe set, with intervals.
+    Its figures show a trend; `d2v.evaluation.evaluate.evaluate` measures on the whole probe set, with intervals.
     Items are read at the first call.
 
     Args:

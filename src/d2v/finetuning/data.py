@@ -12,7 +12,7 @@ from d2v.config import FinetuneConfig
 from d2v.data.batch import Batch, SampleKeys
 from d2v.data.prepared import UNLABELLED, balanced_subset
 from d2v.errors import ConfigError, DataError
-from d2v.finetuning.mixing import mixed
+from d2v.finetuning.mixup import mixed
 from d2v.finetuning.tasks.base import Task
 from d2v.modalities.base import LabelledPart, Modality
 

@@ -14,24 +14,24 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask
+from d2v.distributed.launch import local_place
 from d2v.errors import CheckpointError, DataError
-from d2v.evaluation.measured import METRICS, measured_before, write_measured
-from d2v.evaluation.statistics import Interval
+from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
 from d2v.finetuning import metrics
 from d2v.finetuning.data import chosen_rows, labelled_parts
 from d2v.finetuning.decoding.language import Heard, search_decoder
+from d2v.finetuning.finetune import MODEL
 from d2v.finetuning.model import HEAD, TunedModel, load_tuned
-from d2v.finetuning.run import MODEL
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.transcription import Transcription
-from d2v.interchange.folder import ENCODER
 from d2v.modalities.base import LabelledPart, Modality
+from d2v.model_folder import ENCODER
 from d2v.progress import Progress, say
 from d2v.reporting.report import write_report
 from d2v.reporting.tables import Table
+from d2v.statistics import Interval
+from d2v.tracker import Tracker
 from d2v.training import resume
-from d2v.training.launch import local_place
-from d2v.training.tracker import Tracker
 
 PREDICTIONS = "predictions.parquet"
 

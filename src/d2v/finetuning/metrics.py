@@ -19,7 +19,7 @@ from scipy import sparse, stats
 from sklearn import metrics as sklearn_metrics
 
 from d2v.errors import ConfigError, DataError
-from d2v.evaluation.statistics import LEVEL, Interval, Score, score_difference_interval, score_interval
+from d2v.statistics import LEVEL, Interval, Score, score_difference_interval, score_interval
 
 Given = np.ndarray | Sequence[Any]
 """Predictions or references, one an item: class numbers, numbers, texts, or rows (N, C) of scores and labels."""

@@ -20,10 +20,10 @@ from d2v.data.batch import Inputs
 from d2v.errors import CheckpointError
 from d2v.finetuning.objective import FineTuning
 from d2v.finetuning.tasks.base import Task
-from d2v.finetuning.tasks.build import restore_task
-from d2v.interchange.folder import CONFIG, ENCODER, TEACHER, load_state, own_weights, read_config
+from d2v.finetuning.tasks.build_task import restore_task
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
+from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, own_weights, read_config
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 

@@ -18,10 +18,10 @@ from d2v.errors import CheckpointError
 from d2v.interchange import fairseq_speech, fairseq_text, fairseq_vision
 from d2v.interchange.fairseq_finetuned import PRETRAINING, split
 from d2v.interchange.fairseq_names import Converted, Reference
-from d2v.interchange.folder import load_state
 from d2v.interchange.imported import Imported
 from d2v.interchange.pickled import unpickle
 from d2v.modalities import registry
+from d2v.model_folder import load_state
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 

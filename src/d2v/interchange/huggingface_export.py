@@ -20,12 +20,12 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from d2v.errors import ConfigError
-from d2v.interchange.folder import load_encoder
 from d2v.interchange.huggingface import OWN_TYPES
 from d2v.interchange.huggingface_names import NAMES, renamed, split_attention
 from d2v.interchange.imported import load_head, plain
 from d2v.modalities.speech.config import RATE_HZ
 from d2v.modalities.text.tokenizer import BOS, EOS, MASK, PAD, SPECIALS
+from d2v.model_folder import load_encoder
 
 TEMPLATES = ("configuration_d2v.py", "modeling_d2v.py")
 STEM_EPS = 1e-5

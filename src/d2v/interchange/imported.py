@@ -13,8 +13,8 @@ from torch import Tensor
 
 from d2v.config import TrainConfig
 from d2v.errors import CheckpointError
-from d2v.interchange.folder import CONFIG, ENCODER, TEACHER, load_state, read_config
 from d2v.modalities import registry
+from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, read_config
 
 HEAD = "head.safetensors"
 """Beside an imported encoder: what its file holds beyond the encoder, under the names it has there. Of a fine-tuned

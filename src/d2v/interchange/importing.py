@@ -1,78 +1,81 @@
-"""From a checkpoint or a folder of others to a model folder of ours."""
+"""From a checkpoint or a folder of others to a model folder of ours, with its head where ours can express it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from d2v.errors import CheckpointError, ConfigError, DataError
-from d2v.interchange.fairseq import import_fairseq
-from d2v.interchange.huggingface import IMAGENET, import_huggingface
-from d2v.interchange.imported import Imported, save_imported
-from d2v.modalities.speech.config import RATE_HZ
-from d2v.modalities.text.tokenizer_files import FAIRSEQ_FILES, GPT2_FILES, TOKENIZER, load_tokenizer
+from d2v.errors import DataError
+from d2v.interchange.heads import Names, make_head
+from d2v.interchange.huggingface import read_json
+from d2v.interchange.imported import Imported, TunedHead, save_imported
+from d2v.interchange.labels import read_names
+from d2v.interchange.readers import read_source
+
+LETTERS = ("vocab.json", "dict.ltr.txt")
+"""What the letters of a CTC head are in, beside its weights."""
 
 
-def import_into(source: Path, folder: Path, tokenizer: Path | None = None) -> Imported:
-    """Read an encoder and write it as a model folder; what its source holds beside it goes into `head.safetensors`
-    as it is. `d2v.loading.importing` makes fine-tuned models of those that have a head.
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model from elsewhere.
+
+    Attributes:
+        source: the encoder, and all else that the source holds under its own names.
+        head: what makes it a fine-tuned model; None if it has no head, or one that has no counterpart here.
+    """
+
+    source: Imported
+    head: TunedHead | None
+
+
+def import_model(
+    source: Path, folder: Path, tokenizer: Path | None = None, labels: Path | None = None
+) -> ImportedModel:
+    """Read a model and write it as a model folder: an encoder, or a fine-tuned model.
 
     Args:
         source: a file of the reference (fairseq, BEiT, DeepSpeed), or a folder of transformers.
         folder: of the model, new.
         tokenizer: of a text encoder: what `text.prepare.tokenizer` takes. Without it the source's own.
+        labels: a file of the head's letters or class names, see `d2v.interchange.labels.read_names`. Without it what
+            stands beside the weights.
 
     Raises:
         CheckpointError: the source cannot be read, or its weights do not fit (all keys named).
         ConfigError: a tokenizer for a model of another modality.
-        DataError: the tokenizer given cannot be read or is larger than the token table.
+        DataError: tokenizer or labels cannot be read, or do not belong to the model.
     """
+    model = read_model(source, tokenizer, labels)
+    save_imported(folder, model.source, str(source), model.head)
+    return model
+
+
+def read_model(source: Path, tokenizer: Path | None = None, labels: Path | None = None) -> ImportedModel:
+    """As `import_model`, and nothing is written."""
     imported = read_source(source, tokenizer)
-    save_imported(folder, imported, str(source))
-    return imported
-
-
-def read_source(source: Path, tokenizer: Path | None = None) -> Imported:
-    """An encoder with all that feeds it; see `import_into`.
-
-    Raises:
-        CheckpointError: the source cannot be read.
-        ConfigError: a tokenizer for a model of another modality.
-        DataError: the tokenizer given cannot be read or is larger than the token table.
-    """
-    if not source.exists():
-        raise CheckpointError(f"{source} is not there: give a checkpoint file or a folder of transformers")
-    imported = import_huggingface(source) if source.is_dir() else import_fairseq(source)
-    if tokenizer is not None and imported.modality != "text":
-        raise ConfigError(f"{source} is a {imported.modality} encoder and takes no tokenizer: leave --tokenizer out")
-    about, notes = _about(imported, source, tokenizer)
-    return replace(imported, about=about | imported.about, notes=imported.notes + notes)
-
-
-def _about(imported: Imported, source: Path, tokenizer: Path | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(what feeds the encoder as far as the source does not say it, notes)."""
-    if imported.modality == "vision":
-        return dict(IMAGENET), ()
-    if imported.modality == "speech":
-        return {"rate_hz": RATE_HZ}, ()
-    rows = imported.recipe.encoder.vocab_size  # type: ignore[attr-defined]
-    if tokenizer is not None:
-        return _tokenizer(tokenizer, rows), ()
-    files = {file.name for file in source.iterdir()} if source.is_dir() else set()
-    if not any(set(names) <= files for names in ((TOKENIZER,), GPT2_FILES, FAIRSEQ_FILES)):
-        return {}, ("the source holds no tokenizer: give --tokenizer to feed the encoder with text",)
-    try:
-        return _tokenizer(source, rows), ()
-    except DataError as error:
-        return {}, (f"the source's tokenizer is left out: {error}",)
-
-
-def _tokenizer(path: Path, rows: int) -> dict[str, Any]:
-    tokenizer = load_tokenizer(path)
-    if tokenizer.vocab_size > rows:
+    head, notes = make_head(imported, _names(imported, source, labels))
+    if labels is not None and head is None:
         raise DataError(
-            f"The tokenizer {path} has {tokenizer.vocab_size} ids, and the encoder's table {rows} rows: give the "
-            "tokenizer that the encoder was trained with"
+            f"{source} has no head that --labels could name"
+            + "".join(f" ({note})" for note in notes)
+            + ": leave --labels out"
         )
-    return {"tokenizer": tokenizer.to_json(), "vocab_size": tokenizer.vocab_size}
+    return ImportedModel(replace(imported, notes=imported.notes + notes), head)
+
+
+def _names(imported: Imported, source: Path, labels: Path | None) -> Names:
+    beside = source if source.is_dir() else source.parent
+    boundary = "|"
+    if (settings := beside / "tokenizer_config.json").is_file() and source.is_dir():
+        boundary = read_json(settings).get("word_delimiter_token") or boundary
+    if labels is not None:
+        return Names(read_names(labels), boundary)
+    found = [beside / name for name in LETTERS if (beside / name).is_file()]
+    if imported.modality == "speech" and found and _writes_letters(imported):
+        return Names(read_names(found[0]), boundary)
+    return Names(None, boundary)
+
+
+def _writes_letters(imported: Imported) -> bool:
+    return "w2v_encoder.proj.weight" in imported.head or "lm_head.weight" in imported.head

@@ -20,10 +20,10 @@ from torch import Tensor
 from d2v.config import DriftConfig, parse
 from d2v.errors import DataError
 from d2v.evaluation.probe_set import some_rows
-from d2v.interchange.folder import load_encoder
 from d2v.lifecycle.embeddings import embed_some, read_reference
-from d2v.lifecycle.views import as_known_by, some_items
+from d2v.lifecycle.symlink_views import as_known_by, some_items
 from d2v.modalities.base import Modality
+from d2v.model_folder import load_encoder
 from d2v.tracking.versions import Fetched
 
 

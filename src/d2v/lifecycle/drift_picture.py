@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from d2v.lifecycle.drift import Drift
-from d2v.reporting.pictures import BLUE, DPI, GREY, ORANGE, RED, STYLE, WIDTH_IN
+from d2v.reporting.figures import BLUE, DPI, GREY, ORANGE, RED, STYLE, WIDTH_IN
 
 
 def draw_drift(drift: Drift, path: Path) -> Path:

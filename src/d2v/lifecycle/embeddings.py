@@ -13,11 +13,11 @@ from torch import Tensor
 
 from d2v.config import TrainConfig
 from d2v.data.batch import Inputs, SampleKeys
+from d2v.distributed.launch import local_place
 from d2v.errors import CheckpointError
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import some_rows
 from d2v.models.encoder import Encoder
-from d2v.training.launch import local_place
 
 REFERENCE = "reference.safetensors"
 REFERENCE_ITEMS = 1000

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from d2v.config import PromoteConfig
-from d2v.evaluation.statistics import Interval, Score, score_difference_interval
+from d2v.statistics import Interval, Score, score_difference_interval
 
 Outcome = Literal["promoted", "kept", "nothing"]
 

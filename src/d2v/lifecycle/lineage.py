@@ -10,11 +10,11 @@ from typing import Any
 
 from d2v.config import FinetuneConfig, parse
 from d2v.data.prepared import Corpus
-from d2v.evaluation.measured import METRICS
-from d2v.interchange.folder import load_encoder, read_config
+from d2v.evaluation.metrics_file import METRICS
+from d2v.lifecycle.corpus_items import Items, items_of, read_items
 from d2v.lifecycle.embeddings import REFERENCE_ITEMS, embed_some, save_reference
-from d2v.lifecycle.items import Items, items_of, read_items
 from d2v.modalities.base import Modality
+from d2v.model_folder import load_encoder, read_config
 from d2v.progress import say
 from d2v.reporting.model_card import write_tuned_card
 from d2v.tracking import registry, versions

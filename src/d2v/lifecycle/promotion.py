@@ -9,16 +9,16 @@ from pathlib import Path
 
 from d2v.data.disk import write_json
 from d2v.errors import CheckpointError
+from d2v.lifecycle.corpus_items import Items, items_of, leaked, read_items
 from d2v.lifecycle.gate import Decision, Measured, judge
-from d2v.lifecycle.items import Items, items_of, leaked, read_items
-from d2v.lifecycle.measuring import HeldOut, measure_encoders, measure_tuned
+from d2v.lifecycle.measure import HeldOut, measure_encoders, measure_tuned
 from d2v.progress import say
 from d2v.reporting.report import Heading, Part, write_report
 from d2v.reporting.tables import Table
+from d2v.tracker import Tracker
 from d2v.tracking import versions
 from d2v.tracking.registry import encoder_name, tuned_name
 from d2v.tracking.versions import CHALLENGER, CHAMPION, PREVIOUS, Fetched, Version
-from d2v.training.tracker import Tracker
 
 DECISION = "decision.json"
 TAG = "promotion"

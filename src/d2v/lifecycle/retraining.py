@@ -13,14 +13,14 @@ from typing import Any
 from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainConfig, TrainConfig
 from d2v.config.changes import changed
 from d2v.data import fingerprint
-from d2v.evaluation.run import evaluate
+from d2v.evaluation.evaluate import evaluate
 from d2v.finetuning.evaluation import evaluate_tuned
-from d2v.finetuning.run import finetune
+from d2v.finetuning.finetune import finetune
 from d2v.lifecycle import drift, lineage
+from d2v.lifecycle.corpus_items import items_of, new_content, new_rows
 from d2v.lifecycle.gate import Decision
-from d2v.lifecycle.items import items_of, new_content, new_rows
-from d2v.lifecycle.measuring import HeldOut
-from d2v.lifecycle.news import News, find_news
+from d2v.lifecycle.measure import HeldOut
+from d2v.lifecycle.new_items import News, find_news
 from d2v.lifecycle.promotion import Contest, decide_encoder, decide_tuned, write_decisions
 from d2v.lifecycle.retraining_report import (
     NO_DRIFT,
@@ -32,15 +32,15 @@ from d2v.lifecycle.retraining_report import (
     write_night,
 )
 from d2v.modalities.base import Modality
-from d2v.pretrain import pretrain
+from d2v.pretraining.pretrain import pretrain
 from d2v.progress import say
+from d2v.tracker import Tracker
 from d2v.tracking import versions
 from d2v.tracking.models import find_model, find_start
 from d2v.tracking.registry import encoder_name, tuned_name
 from d2v.tracking.versions import CHALLENGER, CHAMPION, Version
 from d2v.training import resume
-from d2v.training.run import TrainResult
-from d2v.training.tracker import Tracker
+from d2v.training.train import TrainResult
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from d2v.data.disk import write_json
+from d2v.lifecycle.corpus_items import Items
 from d2v.lifecycle.drift import Drift
 from d2v.lifecycle.drift_picture import draw_drift
 from d2v.lifecycle.gate import Decision
-from d2v.lifecycle.items import Items
-from d2v.lifecycle.news import News
+from d2v.lifecycle.new_items import News
 from d2v.lifecycle.promotion import parts_of
 from d2v.reporting.report import Heading, Part, Picture, write_report
 from d2v.reporting.tables import Table
-from d2v.training.tracker import Tracker
+from d2v.tracker import Tracker
 
 NIGHT = "retraining.json"
 NOTHING_NEW, TOO_FEW, NO_DRIFT, UNKNOWN_DRIFT, TRAINED = (

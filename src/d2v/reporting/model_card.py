@@ -44,7 +44,7 @@ def write_model_card(
         modality: registry name.
         recipe: its train block.
         prepared: plain facts about the data, such as `source`, `fingerprint` and `licence`; nested ones are left out.
-        metrics: what `d2v.evaluation.run.evaluate` measured.
+        metrics: what `d2v.evaluation.evaluate.evaluate` measured.
         result: what training wrote into `result.json`.
         baseline: name of the plain features that the encoder was compared with.
     """

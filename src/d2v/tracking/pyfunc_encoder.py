@@ -17,9 +17,9 @@ class EncoderModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Rebuild the encoder from its config.json and safetensors."""
-        from d2v.interchange.folder import load_encoder
         from d2v.modalities import registry
         from d2v.modalities.requests import Limits
+        from d2v.model_folder import load_encoder
         from d2v.tracking.requests import Requests
 
         self.encoder, config = load_encoder(Path(context.artifacts["encoder"]))

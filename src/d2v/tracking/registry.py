@@ -19,9 +19,9 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from d2v.data import fingerprint
 from d2v.errors import DataError
 from d2v.finetuning.model import HEAD, load_tuned
-from d2v.interchange.folder import CONFIG, ENCODER, read_config
 from d2v.modalities import registry
 from d2v.modalities.requests import Request
+from d2v.model_folder import CONFIG, ENCODER, read_config
 from d2v.tracking.schema import schema_of
 from d2v.tracking.versions import LINEAGE
 

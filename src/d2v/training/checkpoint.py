@@ -41,7 +41,7 @@ from d2v.progress import say
 from d2v.training import generators
 from d2v.training.engine import MOMENTS, Engine
 from d2v.training.history import History
-from d2v.training.products import Library
+from d2v.training.matmul import Library
 from d2v.training.states import take_moments_over, trained, whole_moments, whole_weights
 
 FORMAT = 2

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from d2v.config import OptimizerConfig, RunConfig
 from d2v.data.batch import Batch
+from d2v.distributed.process_group import Ranks
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
 from d2v.objectives.base import LossOutput, Objective
 from d2v.training.precision import Precision
-from d2v.training.ranks import Ranks
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's first and second moment."""

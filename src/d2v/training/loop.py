@@ -12,23 +12,23 @@ import torch
 
 from d2v.config import RunConfig
 from d2v.data.batch import Batch
-from d2v.data.order import Order
+from d2v.data.batch_sampler import Order
+from d2v.distributed.interrupts import Interrupts
+from d2v.distributed.watchdog import Watchdog
 from d2v.errors import Interrupted
 from d2v.models.encoder import Encoder
 from d2v.objectives.base import Objective
 from d2v.progress import Progress
+from d2v.tracker import Tracker
 from d2v.training import checkpoint
+from d2v.training.data_loader import Feed
 from d2v.training.engine import Engine
-from d2v.training.feed import Feed
 from d2v.training.history import History
-from d2v.training.interrupts import Interrupts
 from d2v.training.monitor import CollapseGuard, Window, non_finite_error, watch
 from d2v.training.performance import TRAINED_S, Stopwatch, progress_line
 from d2v.training.schedule import learning_rate
 from d2v.training.states import norms, whole_student
-from d2v.training.tracker import Tracker
-from d2v.training.update import Updates
-from d2v.training.watchdog import Watchdog
+from d2v.training.step import Updates
 
 Probe = Callable[[Encoder], dict[str, float]]
 

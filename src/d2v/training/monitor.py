@@ -14,9 +14,9 @@ from torch import Tensor
 from d2v.config import MonitorConfig
 from d2v.data.batch import Batch
 from d2v.errors import CollapseError
+from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
 from d2v.models.masking import is_padding
-from d2v.models.rank import effective_rank
 from d2v.models.targets import mean_std
 
 _WATCHED_SAMPLES = 64

@@ -12,7 +12,7 @@ import torch
 
 from d2v.config import RunConfig
 from d2v.data.batch import Batch
-from d2v.data.order import Order
+from d2v.data.batch_sampler import Order
 from d2v.objectives.base import Objective
 from d2v.training.engine import Engine
 

@@ -11,9 +11,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from d2v.config import RESULT_NEUTRAL, RunConfig
+from d2v.distributed.environment import LOGS
 from d2v.errors import CheckpointError
 from d2v.progress import say
-from d2v.training.environment import LOGS
 
 RESULT = "result.json"
 _PREVIOUS = "previous"

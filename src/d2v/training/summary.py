@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from d2v.config import RunConfig
-from d2v.data.order import Order
+from d2v.data.batch_sampler import Order
 from d2v.models.shards import count
 from d2v.objectives.base import Objective
 from d2v.training.engine import Engine

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from d2v.errors import CollapseError, ConfigError, DataError
+from d2v.finetuning.ctc_vocabulary import BLANK, BOUNDARY, FAIRSEQ_LETTERS, Alphabet
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.greedy import GreedyDecoder
 from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.lexicon import Lexicon
 from d2v.finetuning.decoding.ngram import NGramModel
-from d2v.finetuning.letters import BLANK, BOUNDARY, FAIRSEQ_LETTERS, Alphabet
 
 AB = Alphabet(("A", "B"))
 WRITTEN = (BLANK, BOUNDARY, 5, 6)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from d2v.errors import ConfigError, DataError
+from d2v.finetuning.ctc_vocabulary import BLANK, Alphabet
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.compiled import FlashlightDecoder, KenlmModel, load_language_model
 from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.lexicon import Lexicon
 from d2v.finetuning.decoding.ngram import NGramModel
-from d2v.finetuning.letters import BLANK, Alphabet
 
 SENTENCES = ["THE CAT SAT", "THE COT STOOD", "THE CAT RAN", "A CAT STOOD"]
 ALPHABET = Alphabet.fairseq()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from d2v.finetuning.ctc_vocabulary import BLANK, Alphabet
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.tuning import tuned
-from d2v.finetuning.letters import BLANK, Alphabet
 
 
 def test_the_weight_with_the_fewest_errors_wins() -> None:

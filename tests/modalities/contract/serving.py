@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from d2v.errors import CheckpointError, DataError
-from d2v.interchange.folder import TEACHER, load_encoder, read_config, save_encoder, teacher_weights
 from d2v.modalities.requests import Limits
+from d2v.model_folder import TEACHER, load_encoder, read_config, save_encoder, teacher_weights
 from d2v.objectives.base import Objective
 from tests.modalities.contract.subject import Subject, differing, train_step
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from d2v.config import TrainConfig, parse
 from d2v.data.batch import Batch, Inputs
-from d2v.data.order import Order, open_order
+from d2v.data.batch_sampler import Order, open_order
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.training.engine import parameter_groups
-from d2v.training.run import TrainResult, train
+from d2v.training.train import TrainResult, train
 from tests.modalities.contract.case import RUN, Prepared
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from d2v.data.layout import Annotation
+from d2v.data.sources.layout import Annotation
 from d2v.errors import DataError
 from d2v.modalities.speech.annotations import SIDE_NAMES, annotate
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from d2v.data.ingest import ingest
-from d2v.data.items import Item, Source
+from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader
 from d2v.errors import DataError
 from d2v.modalities.speech import preparation

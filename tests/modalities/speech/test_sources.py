@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torchaudio
 
-from d2v.data.items import Item
+from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.speech.config import SpeechIngestConfig
 from d2v.modalities.speech.named import _read_by_soundfile

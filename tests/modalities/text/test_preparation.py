@@ -15,7 +15,7 @@ import torch
 from d2v.config import parse
 from d2v.data.batch import Inputs, SampleKeys
 from d2v.data.ingest import ingest
-from d2v.data.items import Item, Source
+from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text import preparation
 from d2v.modalities.text.config import TextIngestConfig, TextPrepareConfig, TextTrainConfig

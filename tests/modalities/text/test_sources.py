@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from d2v.data.items import Item, Source
+from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text.config import TextIngestConfig
 from d2v.modalities.text.ingestion import ingest

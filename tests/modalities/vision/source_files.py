@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from d2v.data.items import Item, Source
+from d2v.data.sources.source import Item, Source
 from d2v.modalities.vision.config import VisionIngestConfig
 from d2v.modalities.vision.sources import open_source
 

@@ -10,7 +10,7 @@ from PIL import Image
 from d2v.config import parse
 from d2v.data.batch import SampleKeys
 from d2v.data.ingest import ingest
-from d2v.data.items import Item, Source
+from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.vision.config import VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 from d2v.modalities.vision.data import VisionData, baseline_features, describe, to_pictures

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2v.data.items import Item
+from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
 from tests.data.source_files import TREE, expected, places, write_parquet, write_tar, write_tree, write_zip
 from tests.modalities.vision.source_files import PICTURES, read, source_of, write_idx, write_npz

@@ -11,13 +11,13 @@ import numpy as np
 
 from d2v.config import Block, NonNegativeInt, PositiveInt, parse
 from d2v.data import fingerprint
-from d2v.data.archives import tar_source, zip_source
 from d2v.data.ingest import IngestReport, Record, Rejected
 from d2v.data.ingest import ingest as run_ingest
-from d2v.data.items import Item, Source
-from d2v.data.layout import Wanted
-from d2v.data.places import find_format, folder_source, guarded, open_place, reading
-from d2v.data.rows import Part, parts_source
+from d2v.data.sources.archives import tar_source, zip_source
+from d2v.data.sources.layout import Wanted
+from d2v.data.sources.locations import find_format, folder_source, guarded, open_place, reading
+from d2v.data.sources.row_sources import Part, parts_source
+from d2v.data.sources.source import Item, Source
 from d2v.modalities.series.config import SeriesIngestConfig
 
 FACTS = ("steps", "channels")

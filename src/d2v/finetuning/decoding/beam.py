@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from d2v.errors import ConfigError
+from d2v.finetuning.ctc_vocabulary import BLANK, BOUNDARY, Alphabet
 from d2v.finetuning.decoding.interface import Lengths, WordModel, checked_lengths
 from d2v.finetuning.decoding.lexicon import NOWHERE, ROOT, Lexicon
-from d2v.finetuning.letters import BLANK, BOUNDARY, Alphabet
 
 LEAST_LOG_P = -1e4
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from d2v.errors import ConfigError, DataError
+from d2v.finetuning.ctc_vocabulary import Alphabet
 from d2v.finetuning.decoding.beam import BeamSettings
 from d2v.finetuning.decoding.greedy import written
 from d2v.finetuning.decoding.interface import Lengths, WordModel, checked_lengths
 from d2v.finetuning.decoding.ngram import LN_10, load_arpa
-from d2v.finetuning.letters import Alphabet
 
 INSTALL = "pip install 'd2v[decoding]'"
 KENLM_SUFFIXES = (".bin", ".binary", ".klm", ".trie")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from d2v.finetuning.ctc_vocabulary import BLANK, BOUNDARY, Alphabet
 from d2v.finetuning.decoding.interface import Lengths, checked_lengths
-from d2v.finetuning.letters import BLANK, BOUNDARY, Alphabet
 
 
 class GreedyDecoder:

@@ -13,15 +13,15 @@ from pathlib import Path
 from torch import Tensor
 
 from d2v.config import DecodingConfig
+from d2v.finetuning.ctc_vocabulary import Alphabet
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
-from d2v.finetuning.decoding.build import build_decoder
+from d2v.finetuning.decoding.build_decoder import build_decoder
 from d2v.finetuning.decoding.compiled import load_language_model
 from d2v.finetuning.decoding.interface import Decoder, Lengths, WordModel
 from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.lexicon import Lexicon
 from d2v.finetuning.decoding.ngram import NGramModel
 from d2v.finetuning.decoding.tuning import tuned
-from d2v.finetuning.letters import Alphabet
 from d2v.progress import say
 
 LANGUAGE_MODEL = "language_model.arpa"

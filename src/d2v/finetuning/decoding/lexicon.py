@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from d2v.errors import DataError
-from d2v.finetuning.letters import BOUNDARY, UNKNOWN, Alphabet
+from d2v.finetuning.ctc_vocabulary import BOUNDARY, UNKNOWN, Alphabet
 
 ROOT = 0
 NOWHERE = -1

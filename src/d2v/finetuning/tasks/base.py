@@ -66,4 +66,4 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Plain values that travel with a model, and from which `d2v.finetuning.tasks.build.restore` makes the task."""
+        """Plain values that travel with a model, and from which `build_task.restore_task` makes the task."""

@@ -17,10 +17,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from d2v.config import TranscriptionTask
 from d2v.errors import DataError
+from d2v.finetuning.ctc_vocabulary import BLANK, Alphabet, dropped_characters, frames_needed, normalised
 from d2v.finetuning.decoding.greedy import GreedyDecoder
 from d2v.finetuning.decoding.interface import Decoder
 from d2v.finetuning.heads import TokenHead
-from d2v.finetuning.letters import BLANK, Alphabet, dropped_characters, frames_needed, normalised
 from d2v.finetuning.tasks.base import Task
 from d2v.modalities.base import LabelledPart
 from d2v.models.encoder import Encoder

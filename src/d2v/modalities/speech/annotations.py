@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from d2v.data.layout import Annotation, Folders, Lookup, split_path
-from d2v.data.rows import LABEL_NAMES, split_in
+from d2v.data.sources.layout import Annotation, Folders, Lookup, split_path
+from d2v.data.sources.row_sources import LABEL_NAMES, split_in
 from d2v.errors import DataError
 
 AUDIO_SUFFIXES = frozenset(

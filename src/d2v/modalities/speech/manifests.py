@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from d2v.data.items import Item, Source
-from d2v.data.layout import Wanted, too_large
-from d2v.data.places import Found, Place, read_file
-from d2v.data.rows import Part, parts_source, split_in
+from d2v.data.sources.layout import Wanted, too_large
+from d2v.data.sources.locations import Found, Place, read_file
+from d2v.data.sources.row_sources import Part, parts_source, split_in
+from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 from d2v.modalities.speech.annotations import of_librispeech, without_suffix
 

@@ -12,12 +12,21 @@ from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
-from d2v.data.archives import tar_source, zip_source
-from d2v.data.items import Source
-from d2v.data.layout import Wanted
-from d2v.data.places import Place, find_file, find_format, folder_source, guarded, open_place, packed_as, reading
-from d2v.data.rows import LABEL_NAMES
-from d2v.data.tables import Columns, parquet_source
+from d2v.data.sources.archives import tar_source, zip_source
+from d2v.data.sources.layout import Wanted
+from d2v.data.sources.locations import (
+    Place,
+    find_file,
+    find_format,
+    folder_source,
+    guarded,
+    open_place,
+    packed_as,
+    reading,
+)
+from d2v.data.sources.row_sources import LABEL_NAMES
+from d2v.data.sources.source import Source
+from d2v.data.sources.tables import Columns, parquet_source
 from d2v.modalities.speech.annotations import (
     AUDIO_SUFFIXES,
     SIDE_NAMES,

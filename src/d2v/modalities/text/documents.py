@@ -12,9 +12,9 @@ from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 
-from d2v.data.archives import DAMAGE
-from d2v.data.layout import Wanted, too_large
-from d2v.data.rows import LABEL_NAMES
+from d2v.data.sources.archives import DAMAGE
+from d2v.data.sources.layout import Wanted, too_large
+from d2v.data.sources.row_sources import LABEL_NAMES
 from d2v.modalities.text.config import TextIngestConfig
 from d2v.modalities.text.reading import encoding_of
 

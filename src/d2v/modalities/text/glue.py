@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import PurePosixPath
 from typing import IO
 
-from d2v.data.archives import DAMAGE
-from d2v.data.items import Item, Source
-from d2v.data.layout import Wanted, too_large
-from d2v.data.places import Place
+from d2v.data.sources.archives import DAMAGE
+from d2v.data.sources.layout import Wanted, too_large
+from d2v.data.sources.locations import Place
+from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
 SPLITS = {

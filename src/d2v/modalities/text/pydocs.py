@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from d2v.data.items import Item, Source
+from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
 OTHER_FOLDERS = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "pydoc_data"})

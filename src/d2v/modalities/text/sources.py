@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from d2v.data.archives import tar_source, zip_source
-from d2v.data.items import Item, Source
-from d2v.data.layout import SPLITS, Annotation, Role, Wanted, find_layout
-from d2v.data.places import Found, Place, find_format, guarded, open_place, packed_as, reading
-from d2v.data.tables import Columns, parquet_source
+from d2v.data.sources.archives import tar_source, zip_source
+from d2v.data.sources.layout import SPLITS, Annotation, Role, Wanted, find_layout
+from d2v.data.sources.locations import Found, Place, find_format, guarded, open_place, packed_as, reading
+from d2v.data.sources.source import Item, Source
+from d2v.data.sources.tables import Columns, parquet_source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text.config import TextIngestConfig
 from d2v.modalities.text.documents import (

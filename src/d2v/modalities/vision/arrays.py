@@ -18,11 +18,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2v.data.archives import DAMAGE, decompressed
-from d2v.data.items import Item, Source
-from d2v.data.layout import SPLITS, Wanted, too_large
-from d2v.data.places import Found, Place
-from d2v.data.rows import LABEL_NAMES, Part, in_order, parts_source, split_in
+from d2v.data.sources.archives import DAMAGE, decompressed
+from d2v.data.sources.layout import SPLITS, Wanted, too_large
+from d2v.data.sources.locations import Found, Place
+from d2v.data.sources.row_sources import LABEL_NAMES, Part, in_order, parts_source, split_in
+from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
 IDX_NAME = re.compile(r"(?P<set>.*?)images[-._]idx[34][-._]ubyte(\.gz)?$", re.IGNORECASE)

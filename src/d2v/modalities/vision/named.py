@@ -10,10 +10,10 @@ import numpy as np
 
 from d2v.config import parse
 from d2v.data import fingerprint
-from d2v.data.items import Item, Source
-from d2v.data.layout import Wanted
-from d2v.data.named import dataset_source
-from d2v.data.rows import Part, parts_source
+from d2v.data.sources.layout import Wanted
+from d2v.data.sources.named_datasets import dataset_source
+from d2v.data.sources.row_sources import Part, parts_source
+from d2v.data.sources.source import Item, Source
 from d2v.modalities.vision import glyphs
 
 

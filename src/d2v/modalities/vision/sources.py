@@ -11,11 +11,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from d2v.data.archives import tar_source, zip_source
-from d2v.data.items import Source
-from d2v.data.layout import Wanted
-from d2v.data.places import Place, find_file, find_format, folder_source, guarded, open_place, packed_as, reading
-from d2v.data.tables import parquet_source
+from d2v.data.sources.archives import tar_source, zip_source
+from d2v.data.sources.layout import Wanted
+from d2v.data.sources.locations import (
+    Place,
+    find_file,
+    find_format,
+    folder_source,
+    guarded,
+    open_place,
+    packed_as,
+    reading,
+)
+from d2v.data.sources.source import Source
+from d2v.data.sources.tables import parquet_source
 from d2v.modalities.vision.arrays import IDX_NAME, IMAGE_NAMES, idx_label_paths, idx_source, npz_source
 from d2v.modalities.vision.config import VisionIngestConfig
 from d2v.modalities.vision.named import embedded_source, torchvision_source

@@ -1,0 +1,310 @@
+"""What pretraining is worth in labels: one task with few and with many labels, from pretrained encoders and from
+random weights, with several seeds. Every run has its own folder, so an interrupted study goes on with what is missing.
+
+Shapes: N test items, R resamples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from d2v.comparison.label_efficiency_report import Findings, Gain, Measured, write_efficiency_report
+from d2v.config import FinetuneConfig, TrainConfig, changed
+from d2v.config.efficiency import EfficiencyConfig, Way
+from d2v.data.disk import write_json
+from d2v.distributed.environment import LOGS
+from d2v.evaluation.metrics_file import METRICS
+from d2v.finetuning.evaluation import PREDICTIONS, evaluate_tuned
+from d2v.finetuning.finetune import Setting, finetune
+from d2v.finetuning.metrics import metric
+from d2v.modalities.base import Modality
+from d2v.progress import say
+from d2v.statistics import Interval, Score, score_difference_interval, score_interval
+from d2v.tracker import NullTracker, Tracker
+from d2v.training.rerun import is_finished, restarting_others
+
+PRETRAINED: Way = "pretrained"
+CHANGES: dict[Way, dict[str, Any]] = {
+    "pretrained": {},
+    "scratch": {"start": "scratch"},
+    "frozen": {"trained": "head"},
+    "random_frozen": {"start": "scratch", "trained": "head"},
+}
+"""What a way changes of the finetune block."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """An amount of labels: a share of them, or minutes."""
+
+    amount: float
+    in_minutes: bool
+
+    @property
+    def key(self) -> str:
+        """For folders and figures."""
+        return f"minutes-{self.amount:g}" if self.in_minutes else f"share-{self.amount:g}"
+
+    @property
+    def labels(self) -> dict[str, float]:
+        """The entry of the block `labels`."""
+        return {"minutes": self.amount} if self.in_minutes else {"share": self.amount}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What takes part: a way to train, from encoders of one kind or from random weights.
+
+    Attributes:
+        way: what is trained.
+        objective: what the encoders were pretrained with; empty for random weights.
+        encoders: model folders. Run s starts from number s modulo their count; with none, from random weights.
+    """
+
+    way: Way
+    objective: str = ""
+    encoders: tuple[Path, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """For folders and figures."""
+        return "_".join(filter(None, (self.objective, "" if self.way == PRETRAINED else self.way)))
+
+    def start(self, seed: int) -> Path | None:
+        """The encoder of a run; None for random weights."""
+        return self.encoders[seed % len(self.encoders)] if self.encoders else None
+
+
+def contenders(ways: Sequence[Way], encoders: Mapping[str, Sequence[Path]]) -> tuple[Contender, ...]:
+    """Every way from every objective's encoders, and once from random weights where a way begins with those.
+
+    Args:
+        ways: in order.
+        encoders: objective -> model folders, one a pretraining seed; the first objective is compared with all others.
+    """
+    found: list[Contender] = []
+    for way in ways:
+        if "start" in CHANGES[way]:
+            found.append(Contender(way))
+        else:
+            found += [Contender(way, name, tuple(folders)) for name, folders in encoders.items()]
+    return tuple(sorted(found, key=lambda one: one.way != PRETRAINED))
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One training of the task."""
+
+    contender: Contender
+    point: Point
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Name of its folder."""
+        return f"{self.contender.key}-{self.point.key}-seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, on what.
+
+    Attributes:
+        modality: from `d2v.modalities.registry`.
+        config: its finetune block: the task and how it is trained.
+        efficiency: amounts of labels, ways and seeds.
+        pretraining: its train block: the encoder's sizes where the weights are random.
+        prepared: folder that prepare left, with labels.
+        contenders: see the function of this name; the first is what the others are compared with.
+        out: folder of the study.
+    """
+
+    modality: Modality
+    config: FinetuneConfig
+    efficiency: EfficiencyConfig
+    pretraining: TrainConfig
+    prepared: Path
+    contenders: tuple[Contender, ...]
+    out: Path
+
+    @property
+    def metric(self) -> str:
+        """The task's first metric."""
+        return self.config.task.metrics[0]
+
+    @property
+    def points(self) -> list[Point]:
+        """Ascending amounts of labels."""
+        efficiency = self.efficiency
+        return [Point(amount, bool(efficiency.minutes)) for amount in efficiency.minutes or efficiency.shares]
+
+    def runs(self) -> list[TaskRun]:
+        """Seed by seed, so that a study that is stopped has something of everything."""
+        return [
+            TaskRun(contender, point, seed)
+            for seed in range(self.efficiency.seeds)
+            for point in self.points
+            for contender in self.contenders
+        ]
+
+    def config_of(self, run: TaskRun) -> FinetuneConfig:
+        """The finetune block of one run.
+
+        Raises:
+            ConfigError: the study's changes do not fit the block.
+        """
+        way, seeds = run.contender.way, {"seed": self.config.seed + run.seed}
+        labels = {"share": 1.0, "minutes": None, **run.point.labels, "seed": self.config.labels.seed + run.seed}
+        changes = (CHANGES[way], self.efficiency.changes.get(way, {}), seeds | {"labels": labels})
+        return changed(self.config, *changes, at=f"{self.modality.name}.efficiency.changes.{way}")
+
+    def check(self) -> None:
+        """Raises ConfigError if the changes of a way do not fit: before hours of training."""
+        for run in self.runs():
+            self.config_of(run)
+
+    def folder_of(self, run: TaskRun) -> Path:
+        """Where a run lives."""
+        return self.out / "runs" / run.key
+
+    def setting_of(self, run: TaskRun) -> Setting:
+        """What it is tuned from, on what."""
+        return Setting(
+            self.modality, self.config_of(run), self.pretraining, self.prepared, run.contender.start(run.seed)
+        )
+
+    def items_at(self, point: Point) -> int:
+        """Training items that an amount of labels is."""
+        random = Contender("scratch")
+        return self.setting_of(TaskRun(random, point, 0)).open(self.prepared).num_train
+
+    def finished_runs(self, encoders: Collection[Path]) -> list[TaskRun]:
+        """Those that need not be trained again: from random weights, or from one of these encoders."""
+        starts = {run.contender.start(run.seed): run for run in self.runs()}
+        fingerprints = {
+            start: self.setting_of(run).open(self.prepared).fingerprint
+            for start, run in starts.items()
+            if start is None or start in encoders
+        }
+        return [run for run in self.runs() if self._is_finished(run, fingerprints.get(run.contender.start(run.seed)))]
+
+    def _is_finished(self, run: TaskRun, fingerprint: str | None) -> bool:
+        return fingerprint is not None and is_finished(self.config_of(run), fingerprint, self.folder_of(run))
+
+
+def label_efficiency(study: Study, tracker: Tracker | None = None) -> dict[str, float]:
+    """Train and measure all runs of a study, or those that are missing, and leave `metrics.json` and a report.
+
+    Args:
+        study: what is compared.
+        tracker: gets the figures and the files.
+
+    Returns:
+        See `Findings.figures`.
+
+    Raises:
+        ConfigError: the changes of a way do not fit the finetune block.
+        D2vError: see `d2v.finetuning.finetune.finetune` and `d2v.finetuning.evaluation.evaluate_tuned`.
+        Interrupted: Ctrl-C or SIGTERM; the same call goes on.
+    """
+    study.check()
+    scores: dict[TaskRun, Score] = {}
+    runs = study.runs()
+    for number, run in enumerate(runs, start=1):
+        say(f"efficiency: run {number} of {len(runs)}: {run.key}")
+        scores[run] = run_task(study, run)
+    findings = compare(study, scores)
+    figures = findings.figures()
+    write_efficiency_report(study.out, study.modality.name, findings)
+    write_json(study.out / METRICS, figures)
+    if tracker is not None:
+        tracker.log_metrics(figures, study.config.max_updates)
+        for path in sorted(path for path in study.out.iterdir() if path.is_file() and not path.name.startswith(".")):
+            tracker.log_artifact(path, "efficiency")
+    return figures
+
+
+def run_task(study: Study, run: TaskRun) -> Score:
+    """Train and measure one model, unless that is done. What is said meanwhile goes to `logs/task.log` of its folder.
+    Its checkpoints go: a study has dozens of runs, and nothing reads them again."""
+    config, out, setting = study.config_of(run), study.folder_of(run), study.setting_of(run)
+    with _said_to(out / LOGS / "task.log"):
+        config = restarting_others(config, lambda: setting.open(study.prepared).fingerprint, out)
+        finetune(study.modality, config, study.pretraining, study.prepared, setting.start, out)
+        evaluate_tuned(study.modality, config, study.prepared, out, out / "report", NullTracker())
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    table = pd.read_parquet(out / "report" / PREDICTIONS)
+    return metric(study.metric).score(_values(table["predicted"]), _values(table["right"]))
+
+
+@contextlib.contextmanager
+def _said_to(log: Path) -> Iterator[None]:
+    """Dozens of small runs would bury the lines that tell how far a study is."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
+
+
+def _values(column: pd.Series) -> Any:
+    """A column as metrics take it: numbers (N,), rows (N, C) or texts."""
+    values = column.tolist()
+    return np.stack(values) if values and isinstance(values[0], np.ndarray) else _plain(values)
+
+
+def _plain(values: list[Any]) -> Any:
+    return values if values and isinstance(values[0], str) else np.array(values)
+
+
+def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
+    """What the runs of a study say together.
+
+    Args:
+        study: what is compared.
+        scores: of all its runs.
+    """
+    first, resamples = study.contenders[0], study.config.bootstrap_resamples
+
+    def seeds(contender: Contender, point: Point) -> list[Score]:
+        return [scores[TaskRun(contender, point, seed)] for seed in range(study.efficiency.seeds)]
+
+    pairs = [(contender, point) for point in study.points for contender in study.contenders]
+    return Findings(
+        metric=study.metric,
+        in_minutes=study.points[0].in_minutes,
+        items={point.key: study.items_at(point) for point in study.points},
+        measured=[
+            Measured(
+                contender.way,
+                contender.objective,
+                contender.key,
+                point.key,
+                score_interval(_mean(seeds(contender, point)), resamples),
+                [one.value for one in seeds(contender, point)],
+            )
+            for contender, point in pairs
+        ],
+        gains=[
+            Gain(contender.key, point.key, _gain(study.metric, seeds(first, point), seeds(contender, point), resamples))
+            for contender, point in pairs
+            if contender != first
+        ],
+    )
+
+
+def _mean(of_seeds: list[Score]) -> Score:
+    """The mean of the seeds' figures, all taken of the same resamples."""
+    return Score(of_seeds[0].items, lambda counts_RN: np.mean([one.of_counts(counts_RN) for one in of_seeds], axis=0))
+
+
+def _gain(name: str, ours: list[Score], theirs: list[Score], resamples: int) -> Interval:
+    """How much the first are better, for error rates with its sign turned."""
+    pair = (_mean(ours), _mean(theirs)) if metric(name).higher_is_better else (_mean(theirs), _mean(ours))
+    return score_difference_interval(*pair, resamples)

@@ -1,0 +1,121 @@
+"""One pretraining of a benchmark: done once, in a process of its own, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from d2v.comparison.comparison import Comparison, Pretraining
+from d2v.distributed.supervisor import Supervisor
+from d2v.pretraining.pretrain import digest_of, pretrain
+from d2v.training import resume
+from d2v.training.history import History
+from d2v.training.performance import TRAINED_S
+from d2v.training.rerun import is_finished, restarting_others
+
+ACCURACY = "online/linear"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pretraining cost, over all its sessions.
+
+    Attributes:
+        objective: its name.
+        seed: from 0.
+        updates: done.
+        seconds: of updates, without probes and checkpoints.
+        samples: seen.
+        flops: floating point operations, counted from the model's products.
+        peak_memory_mb: the most that rank 0's process held: of its GPU, or else in main memory.
+    """
+
+    objective: str
+    seed: int
+    updates: int
+    seconds: float
+    samples: int
+    flops: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The online probe over a pretraining. Without labels it is empty.
+
+    Attributes:
+        objective: its name.
+        seed: from 0.
+        seconds: of updates, at each probe.
+        flops: done, at each probe.
+        accuracy: of the linear probe, 0 to 1.
+    """
+
+    objective: str
+    seed: int
+    seconds: list[float]
+    flops: list[float]
+    accuracy: list[float]
+
+
+def is_pretrained(comparison: Comparison, one: Pretraining) -> bool:
+    """Whether it is done: the same recipe on the same data, from the same weights."""
+    return is_finished(one.recipe, _fingerprint(comparison, one), one.folder)
+
+
+def run_pretraining(comparison: Comparison, one: Pretraining) -> None:
+    """Pretrain, or go on pretraining.
+
+    A process holds what earlier work in it left, so one that shall tell what a training needs is a fresh one. Where the
+    recipe asks for several ranks, those are.
+
+    Raises:
+        D2vError: see `d2v.pretraining.pretrain.pretrain`.
+    """
+    recipe = restarting_others(one.recipe, lambda: _fingerprint(comparison, one), one.folder)
+    arguments: dict[str, Any] = {
+        "modality": comparison.modality,
+        "recipe": recipe,
+        "prepared": comparison.prepared,
+        "out": one.folder,
+        "evaluation": comparison.evaluate,
+        "start": one.start,
+    }
+    distributed = recipe.distributed
+    if distributed.ranks > 1 or distributed.hostfile is not None:
+        pretrain(**arguments)
+    else:
+        Supervisor(distributed, one.folder).run(pretrain, arguments)
+
+
+def _fingerprint(comparison: Comparison, one: Pretraining) -> str:
+    """Of all that its weights depend on beside the recipe."""
+    data: str = comparison.modality.open(comparison.prepared).fingerprint
+    return data if one.start is None else f"{data}+{digest_of(one.start, comparison.modality.name)}"
+
+
+def read_cost(one: Pretraining) -> Cost:
+    """The cost of a finished pretraining."""
+    result = _result(one)
+    names = ("updates", "seconds", "samples", "flops", "peak_memory_mb")
+    return Cost(one.objective, one.seed, **{name: result[name] for name in names})
+
+
+def read_curve(one: Pretraining) -> Curve:
+    """The curve of a finished pretraining."""
+    rows = [row for row in History.read(one.folder / "history.csv").rows if ACCURACY in row]
+    result = _result(one)
+    per_update = result["flops"] / result["updates"]
+    return Curve(
+        one.objective,
+        one.seed,
+        seconds=[row[TRAINED_S] for row in rows],
+        flops=[row["update"] * per_update for row in rows],
+        accuracy=[row[ACCURACY] for row in rows],
+    )
+
+
+def _result(one: Pretraining) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((one.folder / resume.RESULT).read_text())
+    return content

@@ -1,0 +1,186 @@
+"""The report of a benchmark, of one modality or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from d2v.comparison.label_efficiency_report import (
+    CURVE_CAPTION,
+    amount_name,
+    draw_efficiency,
+    draw_panels,
+    efficiency_parts,
+    objective_colour,
+    verdict,
+)
+from d2v.comparison.outcome import Outcome
+from d2v.comparison.pretraining import Cost, Curve
+from d2v.comparison.probing import PLAIN, PROBES, RANDOM, Probed
+from d2v.comparison.published import amount_of, comparable, why_not_comparable
+from d2v.comparison.speed import Axis
+from d2v.reporting.report import Heading, Part, Picture, write_report
+from d2v.reporting.tables import Table
+from d2v.statistics import Interval
+
+LABELS, TIME = "labels.png", "time_to_accuracy.png"
+
+
+def write_benchmark_report(out: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write `report.md`, `report.html`, `labels.png` and, where probes ran during pretraining, `time_to_accuracy.png`.
+
+    Args:
+        out: folder, made if it is absent.
+        outcomes: one a modality.
+    """
+    (out / TIME).unlink(missing_ok=True)
+    labels = draw_efficiency(out / LABELS, {one.facts.modality: one.findings for one in outcomes})
+    parts: list[Part] = [*(_summary(one) for one in outcomes), Picture(labels, f"The task. {CURVE_CAPTION}")]
+    if timed := [one for one in outcomes if any(curve.accuracy for curve in one.curves)]:
+        caption = (
+            "The online linear probe during pretraining, on held-out training items: mean over seeds, and the range "
+            "from the worst to the best one. Time is that of the updates, without probes and checkpoints."
+        )
+        parts.append(Picture(_draw_times(out / TIME, timed), caption))
+    for one in outcomes:
+        parts += _section(one)
+    write_report(out, "Benchmark: objectives side by side", parts)
+
+
+def _summary(one: Outcome) -> str:
+    """What can be said of a modality's task at its largest amount of labels."""
+    amount, count = list(one.findings.items.items())[-1]
+    gains = [gain for gain in one.findings.gains if gain.amount == amount]
+    said = [f"{verdict(gain.interval)} than {one.findings.names[gain.over]}" for gain in gains]
+    said = [text.replace("not told apart than", "not told apart from") for text in said]
+    first = one.findings.measured[0].name
+    about = f"{one.facts.modality}, {one.facts.data}, with {amount_name(amount, count)}"
+    in_time = [speed.sentence() for speed in one.speeds() if speed.axis == "seconds"]
+    return " ".join([f"{about}: by {one.findings.metric}, {first} is {'; '.join(said)}.", *in_time, *_untaught(one)])
+
+
+def _untaught(one: Outcome) -> list[str]:
+    """A warning for each objective that cannot be a fair opponent: nothing that it learned shows."""
+    linear = {probed.features: probed.interval for probed in one.probed if probed.probe == "linear"}
+    return [
+        f"Beware: a linear probe of {objective} is not above random weights ({linear[objective].value:.3f} against "
+        f"{linear[RANDOM].value:.3f}), so look at its settings before you compare with it."
+        for objective in one.objectives
+        if objective in linear and linear[objective].low <= linear[RANDOM].value
+    ]
+
+
+def _section(one: Outcome) -> list[Part]:
+    name = one.facts.modality
+    seeds = max(cost.seed for cost in one.costs) + 1
+    about = (
+        f"Data {one.facts.data}, an encoder of {one.facts.parameters / 1e6:,.2f} million parameters, {seeds} "
+        f"pretraining seed(s), task {one.task}, on {one.device}. The objectives share code, encoder and data; their "
+        "budgets are in the table of costs. What a baseline does not change is the recipe's, and not tuned for it."
+    )
+    parts: list[Part] = [Heading(f"{name}: the task"), about, *efficiency_parts(name, one.findings)]
+    parts += [Heading(f"{name}: published figures"), *_published(one)]
+    parts += [Heading(f"{name}: frozen features"), *_probes(one)]
+    return [*parts, Heading(f"{name}: what pretraining costs"), _costs(one), *_speeds(one)]
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+def _published(one: Outcome) -> list[Part]:
+    found = comparable(one.facts)
+    if not found:
+        return [f"Published figures are {why_not_comparable(one.facts)}."]
+    ours = {(measured.name, amount_of(measured.amount)): measured.interval for measured in one.findings.measured}
+    rows = [
+        (f"ours: {name}", labels, _interval(interval), "")
+        for (name, labels), interval in ours.items()
+        if labels in {theirs.labels for theirs in found}
+    ]
+    rows += [
+        (f"{theirs.model}, {theirs.size}", theirs.labels, f"{theirs.value:.3f}", theirs.source) for theirs in found
+    ]
+    return [Table(f"{one.facts.data}: {one.facts.metric}", ("model", "labels", "figure", "source"), tuple(rows))]
+
+
+def _probes(one: Outcome) -> list[Part]:
+    if one.why_not_probed:
+        return [f"Not probed: {one.why_not_probed}."]
+    names = {RANDOM: "random weights", PLAIN: "plain features"}
+    rows = [
+        (names.get(features, features), *(cell for probe in PROBES for cell in _probe_cells(one, features, probe)))
+        for features in dict.fromkeys(probed.features for probed in one.probed)
+    ]
+    columns = ("features", *(column for probe in PROBES for column in (probe, f"{one.first} ahead")))
+    note = "Accuracy of probes of frozen features on the test items, 95% intervals over these; differences are paired."
+    return [Table(f"{one.facts.modality}: probes", columns, tuple(rows)), note]
+
+
+def _probe_cells(one: Outcome, features: str, probe: str) -> tuple[str, str]:
+    probed: Probed = next(p for p in one.probed if (p.features, p.probe) == (features, probe))
+    gain = probed.gain
+    return _interval(probed.interval), "" if gain is None else f"{_interval(gain, '+')} {verdict(gain)}"
+
+
+def _interval(interval: Interval, sign: str = "") -> str:
+    return f"{interval.value:{sign}.3f} ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
+
+
+def _costs(one: Outcome) -> Table:
+    def row(objective: str) -> tuple[str, ...]:
+        costs = [cost for cost in one.costs if cost.objective == objective]
+
+        def over_seeds(of: Callable[[Cost], float], shape: str) -> str:
+            low, high = (f"{end(map(of, costs)):{shape}}" for end in (min, max))
+            return low if low == high else f"{low} to {high}"
+
+        return (
+            objective,
+            over_seeds(lambda cost: cost.updates, ",.0f"),
+            over_seeds(lambda cost: cost.seconds, ",.1f"),
+            over_seeds(lambda cost: cost.samples, ",.0f"),
+            over_seeds(lambda cost: cost.flops, ".3g"),
+            over_seeds(lambda cost: cost.peak_memory_mb, ",.0f"),
+        )
+
+    columns = ("objective", "updates", "seconds", "samples", "FLOPs", "peak memory, MB")
+    rows = (*map(row, one.objectives), ("from scratch, random frozen", "0", "0", "0", "0", ""))
+    return Table(f"{one.facts.modality}: each pretraining, from the least to the most of the seeds", columns, rows)
+
+
+def _speeds(one: Outcome) -> list[Part]:
+    if not all(curve.accuracy for curve in one.curves):
+        return ["Time to accuracy is not known: no labels were there to probe with while pretraining went on."]
+    sentences = dict.fromkeys(speed.sentence() for speed in one.speeds())  # what is not reached is not, on either axis
+    return [" ".join(sentences)] if sentences else []
+
+
+# ---------------------------------------------------------------------------------------- pictures
+
+
+def _draw_times(path: Path, outcomes: Sequence[Outcome]) -> Path:
+    """One row of panels a modality: over time, and over operations."""
+    axes: tuple[Axis, ...] = ("seconds", "flops")
+    panels = [(one.facts.modality, partial(_draw_time, one, axis)) for one in outcomes for axis in axes]
+    return draw_panels(path, panels, height_in=3.4, columns=2)
+
+
+def _draw_time(one: Outcome, axis: Axis, ax: Axes) -> None:
+    for objective in one.objectives:
+        curves = [curve for curve in one.curves if curve.objective == objective and curve.accuracy]
+        if curves:
+            _draw_curves(ax, curves, axis, objective_colour(objective, one.objectives))
+    ax.set_title(f"probe accuracy over {'seconds' if axis == 'seconds' else 'FLOPs'} of pretraining")
+    ax.set_xlim(left=0)
+
+
+def _draw_curves(ax: Axes, curves: Sequence[Curve], axis: Axis, colour: str) -> None:
+    """Seeds were probed after the same updates."""
+    x = np.mean([getattr(curve, axis) for curve in curves], axis=0)
+    accuracies = np.array([curve.accuracy for curve in curves])
+    ax.plot(x, accuracies.mean(axis=0), color=colour, label=curves[0].objective, marker="o", markersize=3)
+    ax.fill_between(x, accuracies.min(axis=0), accuracies.max(axis=0), color=colour, alpha=0.2, linewidth=0)

@@ -1,0 +1,1 @@
+"""Where items come from: files on any fsspec file system, archives, tables, arrays, named data sets."""

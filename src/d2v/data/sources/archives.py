@@ -1,0 +1,327 @@
+"""The members of tar and zip archives.
+
+Nothing is ever written to disk. Members that could do harm (paths that climb out, links, devices, bombs) are not
+read: they come back as items with a reason. Memory holds one member at a time, and for a zip its directory; with an
+annotator also the names of all members and what the side files say.
+"""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import gzip
+import lzma
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any
+
+from d2v.data.sources.layout import (
+    Annotator,
+    Layout,
+    Role,
+    Wanted,
+    climbs_out,
+    find_layout,
+    is_hidden,
+    split_path,
+    too_large,
+)
+from d2v.data.sources.locations import SIDE_BYTES, Place, side_error
+from d2v.data.sources.source import Item, Source
+from d2v.errors import DataError
+
+DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, struct.error)
+"""What reading a truncated or damaged archive raises; plain OSError is left to mean that the disk or network failed."""
+BOMB_RATIO = 200
+BOMB_BYTES = 2**20  # below this declared size no ratio is dangerous
+HEADER_BYTES = 2**20  # no honest extended tar header is larger; tarfile would read it into memory whole
+
+
+@contextmanager
+def decompressed(fs: Any, path: str) -> Iterator[IO[bytes]]:
+    """Open a file for reading, through gzip, bzip2 or xz if its first bytes say so. Forward seeks are cheap on a plain
+    file and read through a compressed one."""
+    with fs.open(path, "rb") as file:
+        magic = file.read(6)
+        file.seek(0)
+        opener: Any = None
+        if magic.startswith(b"\x1f\x8b"):
+            opener = gzip.open
+        elif magic.startswith(b"BZh"):
+            opener = bz2.open
+        elif magic.startswith(b"\xfd7zXZ\x00"):
+            opener = lzma.open
+        if opener is None:
+            yield file
+            return
+        with opener(file, "rb") as stream:
+            yield stream
+
+
+def _path(name: str) -> str:
+    """Path of a member in the tree, as annotators see it."""
+    return "/".join(split_path(name))
+
+
+def _nothing_in(place: Place, wanted: Wanted, papers: bool) -> DataError:
+    return DataError(
+        f"{place.given} holds no files{' but papers' if papers else ''}: pack the folder with the {wanted.noun} again, "
+        "or point to another."
+    )
+
+
+# ----------------------------------------------------------------------------------------------- tar
+
+
+class _Header(tarfile.TarInfo):
+    """A tar header that is damaged, cut off or gigantic is an error; tarfile alone would end quietly there."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """As tarfile's; raises ReadError for everything but a sound header and the archive's own end mark."""
+        is_end_mark = len(buf) == tarfile.BLOCKSIZE and not any(buf)
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if is_end_mark:
+                raise
+            raise tarfile.ReadError(str(error)) from error
+        if header.size > HEADER_BYTES and header.type in b"xgXLK":
+            raise tarfile.ReadError(f"extended header of {header.size:,} bytes")
+        return header
+
+
+class _Tar:
+    """A tar archive at a place, passed over from its beginning each time something is asked of it."""
+
+    def __init__(self, place: Place, wanted: Wanted, annotator: Annotator | None) -> None:
+        self.place, self.wanted, self.annotator = place, wanted, annotator
+        self.name = place.files[0].name
+
+    def members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, Role]]:
+        """Everything in the archive that is neither a folder nor hidden, and what it is."""
+        with (
+            decompressed(self.place.fs, self.place.files[0].path) as stream,
+            tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as archive,
+        ):
+            while member := _next_member(archive):
+                if not member.isdir() and (climbs_out(member.name) or not is_hidden(member.name)):
+                    yield archive, member, self.wanted.role(_path(member.name), self.annotator is not None)
+                archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every header: a gigabyte per million members
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """From one pass over the archive, which also reads the side files."""
+        names: dict[str, None] = {}
+        sides: dict[str, bytes] = {}
+        with suppress(*DAMAGE):  # the items report it
+            for archive, member, role in self.members():
+                if role == "side":
+                    sides[_path(member.name)] = self._side(archive, member)
+                elif role == "item" and _tar_harm(member) is None:
+                    names[self._name_for_layout(member.name)] = None
+        return find_layout(names, self.wanted, packed=True, said=self.annotator(sides) if self.annotator else None)
+
+    def _name_for_layout(self, name: str) -> str:
+        """One name per folder and suffix says as much as all of them, unless each is looked up."""
+        if self.annotator:
+            return name
+        *folders, last = split_path(name)
+        return "/".join([*folders, "_" + next(filter(last.lower().endswith, self.wanted.suffixes), "")])
+
+    def _side(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+        where = f"{self.place.given}/{_path(member.name)}"
+        refused = _tar_harm(member) or _side_too_large(member.size)
+        if refused:
+            raise side_error(where, refused)
+        try:
+            return _tar_content(archive, member)
+        except DAMAGE as error:
+            raise side_error(where, str(error)) from error
+
+    def items(self, start: int) -> Iterator[Item]:
+        """Items from `start` on; damage ends them with one that says so."""
+        read = 0
+        try:
+            for archive, member, role in self.members():
+                if role != "item":
+                    continue
+                if read >= start - 1:  # reading the last one to skip shows whether the archive breaks off in it
+                    item = self._item(archive, member)
+                    if read >= start:
+                        yield item
+                read += 1
+        except DAMAGE as error:
+            if read >= start:
+                yield Item(self.name, None, refused=f"archive is truncated after {read} members ({error})")
+
+    def _item(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Item:
+        reason = _tar_harm(member) or too_large(member.size, self.wanted)
+        if reason:
+            return Item(_path(member.name), None, refused=reason)
+        return self.layout.item(member.name, _tar_content(archive, member))
+
+
+def tar_source(place: Place, wanted: Wanted, annotator: Annotator | None = None) -> Source:
+    """Members of a tar archive, plain or compressed, in the archive's order.
+
+    The archive is passed over twice: once for its layout and its side files, when the first item is asked for, and
+    once for the items. Damage in the middle ends the source with one item that says so.
+
+    Args:
+        place: the archive.
+        wanted: the modality's words, and which members are side files or papers.
+        annotator: what the side files say.
+
+    Raises:
+        DataError: not a tar archive, or no item in it. Reading items raises it too: a side file that cannot be read,
+            or that names a split which is unknown.
+    """
+    tar = _Tar(place, wanted, annotator)
+    roles = set[Role]()
+    try:
+        for _, _, role in tar.members():
+            roles.add(role)
+            if role == "item":
+                break
+    except DAMAGE as error:
+        raise DataError(
+            f"{place.given} cannot be read as a tar archive ({error}): check that it was copied whole with `tar tf`, "
+            f"or set {wanted.modality}.ingest.format to what it is."
+        ) from error
+    if "item" not in roles:
+        raise _nothing_in(place, wanted, papers=bool(roles))
+    return Source(f"tar archive {place.given}", place.fingerprint, None, tar.items)
+
+
+def _next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    try:
+        return archive.next()
+    except OSError as error:
+        if "Invalid data stream" in str(error):  # how bz2 reports damage
+            raise tarfile.ReadError(str(error)) from error
+        raise
+
+
+def _tar_harm(member: tarfile.TarInfo) -> str | None:
+    """Why a member must not be read, if so."""
+    if climbs_out(member.name):
+        return "its path climbs out of the archive"
+    if member.issym() or member.islnk():
+        return "it is a link"
+    return None if member.isreg() else "it is a device or a pipe, not a file"
+
+
+def _tar_content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = archive.extractfile(member)
+    return content.read() if content else b""
+
+
+def _side_too_large(size: int) -> str | None:
+    return f"it is larger than {SIDE_BYTES:,} bytes" if size > SIDE_BYTES else None
+
+
+# ----------------------------------------------------------------------------------------------- zip
+
+
+def zip_source(place: Place, wanted: Wanted, annotator: Annotator | None = None) -> Source:
+    """Members of a zip archive in the order of its directory, read by random access.
+
+    Args:
+        place: the archive.
+        wanted: the modality's words, and which members are side files or papers.
+        annotator: what the side files say; they are read when the first item is asked for.
+
+    Raises:
+        DataError: not a zip archive, cut off, or no item in it. Reading items raises it too: a side file that cannot
+            be read, or that names a split which is unknown.
+    """
+    file = place.files[0]
+    try:
+        with place.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            roles = {info: wanted.role(_path(_zip_name(info)), annotator is not None) for info in _zip_members(archive)}
+    except (*DAMAGE, ValueError) as error:
+        raise DataError(
+            f"{place.given} cannot be read as a zip archive ({error}): its directory is at the end, so a copy that was "
+            f"cut off has none; copy it again, or set {wanted.modality}.ingest.format to what it is."
+        ) from error
+    infos = [info for info, role in roles.items() if role == "item"]
+    if not infos:
+        raise _nothing_in(place, wanted, papers=bool(roles))
+
+    @functools.cache
+    def layout() -> Layout:
+        said = None
+        if annotator:
+            with place.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+                sides = [info for info, role in roles.items() if role == "side"]
+                said = annotator({_path(_zip_name(info)): _zip_side(place, archive, info) for info in sides})
+        names = (_zip_name(info) for info in infos if not climbs_out(_zip_name(info)))
+        return find_layout(names, wanted, packed=True, said=said)
+
+    def items(start: int) -> Iterator[Item]:
+        with place.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            for info in infos[start:]:
+                yield _zip_item(archive, info, layout(), wanted)
+
+    return Source(f"zip archive {place.given}", place.fingerprint, len(infos), items)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    return info.orig_filename.replace("\\", "/")  # old Windows tools wrote backslashes
+
+
+def _zip_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    names = ((info, _zip_name(info)) for info in archive.infolist() if not _zip_name(info).endswith("/"))
+    return [info for info, name in names if climbs_out(name) or not is_hidden(name)]
+
+
+def _zip_harm(info: zipfile.ZipInfo) -> str | None:
+    """Why a member must not be read, if so."""
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if climbs_out(_zip_name(info)):
+        return "its path climbs out of the archive"
+    if kind not in (0, stat.S_IFREG):
+        return "it is a link" if kind == stat.S_IFLNK else "it is a device or a pipe, not a file"
+    if info.flag_bits & 0x61:
+        return "it is encrypted"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile unpacks the other methods without a bound on memory
+        return f"compression method {info.compress_type} is not read, only stored and deflate"
+    if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
+        return f"{info.compress_size:,} bytes unpack to {info.file_size:,}: a bomb"
+    return None
+
+
+def _zip_item(archive: zipfile.ZipFile, info: zipfile.ZipInfo, layout: Layout, wanted: Wanted) -> Item:
+    name = _zip_name(info)
+    reason = _zip_harm(info) or too_large(info.file_size, wanted)
+    if reason:
+        return Item(_path(name), None, refused=reason)
+    try:
+        content = _zip_content(archive, info)
+    except (*DAMAGE, ValueError) as error:
+        return layout.item(name, refused=f"unreadable, or not of its declared size: {error}")
+    return layout.item(name, content)
+
+
+def _zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Never more than the declared size is unpacked; a member that hides more fails its checksum here."""
+    with archive.open(info) as content:
+        return content.read(info.file_size)
+
+
+def _zip_side(place: Place, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    where = f"{place.given}/{_path(_zip_name(info))}"
+    refused = _zip_harm(info) or _side_too_large(info.file_size)
+    if refused:
+        raise side_error(where, refused)
+    try:
+        return _zip_content(archive, info)
+    except (*DAMAGE, ValueError) as error:
+        raise side_error(where, str(error)) from error

@@ -1,0 +1,291 @@
+"""Where the files of a source lie: a local path or any fsspec URL, and its format; and the source that a folder is."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+
+from d2v.data.sources.layout import Annotator, Layout, Wanted, find_layout, too_large
+from d2v.data.sources.listing import Found, find_file, list_files
+from d2v.data.sources.source import Item, Source
+from d2v.errors import ConfigError, DataError
+
+PACKED = {
+    **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), "tar"),
+    **{".zip": "zip", ".parquet": "parquet", ".pq": "parquet"},
+}
+"""Endings of files that hold many items, and the format of each."""
+SIDE_BYTES = 64 * 2**20  # of one file beside the items; all of them are held in memory
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file, or a folder with all its files sorted by key, on any fsspec file system.
+
+    Attributes:
+        given: how the user wrote it, for messages.
+        fs: the fsspec file system that opens the paths of `files`.
+        files: the one file (its key is its name), or the folder's, with keys relative to the folder.
+    """
+
+    given: str
+    fs: Any
+    files: tuple[Found, ...]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes when a file is added, removed, renamed or written; where the place lies does not matter."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.key}\0{file.size}\0{file.stamp}\n".encode())
+        return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------- opening
+
+
+def packed_as(name: str) -> str | None:
+    """Format of a file that holds many items (tar, zip, parquet), from its name."""
+    return next((kind for suffix, kind in PACKED.items() if name.lower().endswith(suffix)), None)
+
+
+def open_place(
+    source: str, options: Mapping[str, Any], wanted: Wanted, format_of: Callable[[str], str | None] = packed_as
+) -> tuple[Place, bool]:
+    """List what a path or URL names; and whether it is a folder.
+
+    Args:
+        source: as the user wrote it.
+        options: of a URL's file system (such as `anon: true` for a public bucket).
+        wanted: the modality's words.
+        format_of: name of a file -> its format, if it is one that the modality opens.
+
+    Raises:
+        ConfigError: options for a path.
+        DataError: nothing there, nothing in it, or no such file system.
+    """
+    fs, path = _resolve(source, options, wanted)
+    name = PurePosixPath(path).name.split("?")[0] if "://" in source else PurePosixPath(path).name
+    # HTTP's own isdir would download a whole archive to look for links in it
+    is_folder = not ("http" in fs.protocol and (format_of(name) or wanted.has_suffix(name))) and fs.isdir(path)
+    if not is_folder and not fs.exists(path):
+        raise DataError(_nothing_there(source, fs, path, wanted))
+    found = list_files(fs, path) if is_folder else (find_file(fs, path, name),)
+    place = Place(source, fs, tuple(sorted(found, key=lambda file: file.key)))
+    if not place.files:
+        raise DataError(
+            f"{source} is an empty folder: put {wanted.noun} into it (class folders and train/ and test/ are "
+            f"understood), or point {wanted.modality}.ingest.source to where they are."
+        )
+    return place, is_folder
+
+
+def find_format(
+    place: Place,
+    is_folder: bool,
+    wanted: Wanted,
+    chosen: str = "auto",
+    format_of: Callable[[str], str | None] = packed_as,
+    formats: Sequence[str] = ("tar", "zip", "parquet"),
+    in_parts: Sequence[str] = ("parquet",),
+) -> tuple[str, Place]:
+    """Format of a place, and the place to read: a folder that holds one archive beside its papers is that archive.
+
+    Args:
+        place: what was opened.
+        is_folder: whether it is a folder.
+        wanted: the modality's words.
+        chosen: "folder" or one of `formats`, if the user said so.
+        format_of: name of a file -> its format, if it is one that the modality opens.
+        formats: what `format_of` can give, for the message.
+        in_parts: those of them that can be several files.
+
+    Raises:
+        DataError: a file whose name does not tell its format, or a place that cannot have the chosen one.
+    """
+    if chosen == "auto":
+        chosen, place = _detect(place, is_folder, wanted, format_of, formats, in_parts)
+    if chosen == "folder" and not is_folder:
+        raise DataError(f"{place.given} is a file, not a folder: set {wanted.modality}.ingest.format to auto.")
+    if chosen in formats and chosen not in in_parts and len(place.files) > 1:
+        raise DataError(
+            f"{place.given} is a folder of {len(place.files)} files, format {chosen} reads one: "
+            f"set {wanted.modality}.ingest.source to the .{chosen} file itself."
+        )
+    return chosen, place
+
+
+def _detect(
+    place: Place,
+    is_folder: bool,
+    wanted: Wanted,
+    format_of: Callable[[str], str | None],
+    formats: Sequence[str],
+    in_parts: Sequence[str],
+) -> tuple[str, Place]:
+    kinds = {file: kind for file in place.files if (kind := format_of(file.name))}
+    if not is_folder:
+        if not kinds:
+            raise DataError(
+                f"Cannot tell the format of {place.given} from its name: set {wanted.modality}.ingest.format to one "
+                f"of {', '.join(formats)}, or point {wanted.modality}.ingest.source to a folder of {wanted.noun}."
+            )
+        return next(iter(kinds.values())), place
+    found = set(kinds.values())
+    if not any(wanted.has_suffix(file.name) for file in place.files):
+        if len(found) == 1 and found <= set(in_parts):
+            return found.pop(), replace(place, files=tuple(kinds))
+        if len(kinds) == 1:
+            (file,) = kinds
+            return kinds[file], Place(f"{place.given}/{file.key}", place.fs, (file,))
+    return "folder", place
+
+
+def _resolve(source: str, options: Mapping[str, Any], wanted: Wanted) -> tuple[Any, str]:
+    """File system and path."""
+    is_url = "://" in source or "::" in source
+    if options and not is_url:
+        named = [*wanted.embedded, *([wanted.library] if wanted.library else [])]
+        takers = f"{', '.join(named)} and URLs" if named else "URLs"
+        raise ConfigError(
+            f"{wanted.modality}.ingest.options {sorted(options)} mean nothing to the path {source}: they are for "
+            f"{takers}. Remove them, or check {wanted.modality}.ingest.source."
+        )
+    try:
+        fs, path = fsspec.core.url_to_fs(source if is_url else os.path.abspath(os.path.expanduser(source)), **options)
+    except (ValueError, ImportError, TypeError) as error:
+        raise DataError(
+            f"{wanted.modality}.ingest.source {source} cannot be opened: {error}. Check the part before :// and "
+            f"{wanted.modality}.ingest.options, and install the package that this file system needs (s3fs for s3://, "
+            "gcsfs for gs://)."
+        ) from error
+    return fs, path
+
+
+def _nothing_there(given: str, fs: Any, path: str, wanted: Wanted) -> str:
+    """The message for a wrong path: how far it is right, and what is there instead."""
+    right = PurePosixPath(path)
+    wrong = right.name
+    while right != right.parent and not fs.isdir(str(right)):
+        wrong, right = right.name, right.parent
+    entries = [PurePosixPath(entry).name for entry in fs.ls(str(right), detail=False)] if fs.isdir(str(right)) else []
+    shown = sorted(entry for entry in entries if not entry.startswith("."))
+    near = difflib.get_close_matches(wrong, shown, n=3, cutoff=0.5)
+    embedded = difflib.get_close_matches(given, wanted.embedded, n=1, cutoff=0.6)
+    there = ", ".join(near or shown[:8]) or "nothing"
+    hint = f" Or did you mean the embedded corpus {embedded[0]}?" if embedded else ""
+    library = [f"{wanted.library}:<Class>"] if wanted.library else []
+    *most, last = ["a folder", "an archive", "a URL", *wanted.embedded, *library]
+    return (
+        f"{wanted.modality}.ingest.source {given} does not exist: {right} holds no {wrong}, "
+        f"but {'the similar ' if near else ''}{there}. Set {wanted.modality}.ingest.source to {', '.join(most)} or "
+        f"{last}.{hint}"
+    )
+
+
+# ------------------------------------------------------------------------------------------- folders
+
+
+def folder_source(place: Place, wanted: Wanted, annotator: Annotator | None = None) -> Source:
+    """Every file of a folder but hidden ones; what is no item, the reader will say. Links are followed, for data
+    sets are often links into a cache.
+
+    Args:
+        place: the folder.
+        wanted: the modality's words, and which files are side files or papers.
+        annotator: what the side files say; they are read when the first item is asked for.
+
+    Raises:
+        DataError: nothing but side files and papers. Reading items raises it too: a side file that cannot be read, or
+            that names a split which is unknown.
+    """
+    roles = {file: wanted.role(file.key, annotator is not None) for file in place.files}
+    files = [file for file, role in roles.items() if role == "item"]
+    if not files:
+        raise DataError(
+            f"{place.given} holds no files but papers: put {wanted.noun} into it, or point "
+            f"{wanted.modality}.ingest.source to where they are."
+        )
+
+    @functools.cache
+    def layout() -> Layout:
+        sides = {file.key: _read_side(place.fs, file) for file, role in roles.items() if role == "side"}
+        said = annotator(sides) if annotator else None
+        return find_layout((file.key for file in files), wanted, said=said)
+
+    def items(start: int) -> Iterator[Item]:
+        for file in files[start:]:
+            refused = file.refused or too_large(file.size or 0, wanted)
+            data = None
+            if not refused:
+                data, refused = read_file(place.fs, file.path, wanted)
+            yield layout().item(file.key, data, refused)
+
+    return Source(f"folder {place.given}", place.fingerprint, len(files), items)
+
+
+def read_file(fs: Any, path: str, wanted: Wanted) -> tuple[bytes | None, str | None]:
+    """Content of a file, or why not; one byte too many is asked for, as a size may be unknown or have changed."""
+    try:
+        with fs.open(path, "rb") as file:
+            content = file.read(wanted.max_item_bytes + 1)
+    except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
+        return None, f"unreadable: {error.strerror or error}"
+    refused = too_large(len(content), wanted)
+    return (None, refused) if refused else (content, None)
+
+
+def _read_side(fs: Any, file: Found) -> bytes:
+    if file.refused:
+        raise side_error(file.path, file.refused)
+    try:
+        with fs.open(file.path, "rb") as stream:
+            content: bytes = stream.read(SIDE_BYTES + 1)
+    except OSError as error:
+        raise side_error(file.path, str(error)) from error
+    if len(content) > SIDE_BYTES:
+        raise side_error(file.path, f"it is larger than {SIDE_BYTES:,} bytes")
+    return content
+
+
+def side_error(path: str, reason: str) -> DataError:
+    """The error for a file beside the items that cannot be read."""
+    return DataError(
+        f"{path} cannot be read ({reason}), but it says what the items beside it are: mend it, or remove it to do "
+        "without."
+    )
+
+
+# ------------------------------------------------------------------------------------- disk and network
+
+
+@contextmanager
+def reading(given: str) -> Iterator[None]:
+    """Turn a failure of the disk or network, while something is read from `given`, into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"Reading {given} failed: {error}. Check the disk, the network and the permissions, and run the same "
+            "command again: it goes on where it stopped."
+        ) from error
+
+
+def guarded(source: Source, given: str) -> Source:
+    """The same source, whose items raise DataError where the disk or network fails; going on from the last item is
+    then safe."""
+
+    def items(start: int) -> Iterator[Item]:
+        with reading(given):
+            yield from source.items(start)
+
+    return replace(source, items=items)

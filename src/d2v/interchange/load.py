@@ -1,0 +1,315 @@
+"""`d2v.load`: a model from anywhere, ready for files, images, recordings and strings.
+
+Shape legend: n items, L layers, T tokens, E extra tokens, D width, C outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from d2v.config import Block, TaskConfig, parse
+from d2v.data.batch import Inputs
+from d2v.errors import CheckpointError, ConfigError
+from d2v.finetuning.answers import answers
+from d2v.finetuning.heads import mean_over_tokens
+from d2v.finetuning.model import load_tuned
+from d2v.finetuning.tasks.base import Task
+from d2v.finetuning.tasks.build_task import restore_task
+from d2v.interchange.importing import ImportedModel, read_model
+from d2v.interchange.items import each, kind_of
+from d2v.modalities import registry
+from d2v.modalities.speech.config import RATE_HZ
+from d2v.model_folder import load_encoder, load_state, read_config
+from d2v.models.encoder import Encoded, Encoder
+from d2v.tracking.models import REGISTERED, registered_model
+
+Pool = Literal["mean", "first", "none"]
+BATCH_ITEMS = 32
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Model:
+    """An encoder in evaluation mode, with its head if it is a fine-tuned model, and with what feeds them.
+
+    Args:
+        encoder: inputs to tokens.
+        about: contents of its config.json.
+        head: (Encoded, token lengths) -> outputs.
+        task: outputs to predictions.
+
+    Attributes:
+        width: D.
+        num_layers: blocks that `layers` can name.
+        batch_size: items that are computed at a time.
+    """
+
+    def __init__(
+        self, encoder: Encoder, about: Mapping[str, Any], head: nn.Module | None = None, task: Task | None = None
+    ) -> None:
+        self.encoder, self.head, self.task = encoder.eval(), head, task
+        self.about = dict(about)
+        self.modality: str = self.about["modality"]
+        self.width, self.num_layers = encoder.width, len(encoder.blocks)
+        self.batch_size = BATCH_ITEMS
+        self._kind = kind_of(self.modality)
+        if head is not None:
+            head.eval()
+
+    def to(self, device: str | torch.device = "auto", dtype: str = "float32") -> Model:
+        """Move it, and compute in another number format. Results are float32 whatever the format.
+
+        Args:
+            device: `auto` takes a GPU if there is one.
+            dtype: one of `DTYPES`.
+        """
+        if dtype not in DTYPES:
+            raise ConfigError(f"there is no dtype {dtype!r}: give one of {', '.join(DTYPES)}")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.encoder.to(device, DTYPES[dtype])
+        if self.head is not None:
+            self.head.to(device, DTYPES[dtype])
+        return self
+
+    # ----------------------------------------------------------------------------------------- features
+
+    def encode(
+        self,
+        items: Any,
+        *,
+        layers: Sequence[int] | Literal["all"] | None = None,
+        pool: Pool = "mean",
+        rate_hz: int = RATE_HZ,
+    ) -> Any:
+        """Features of raw items.
+
+        Args:
+            items: one item or several, see `d2v.interchange.items`.
+            layers: blocks by number, from 0, or from -1 backwards, or `all`. None gives the encoder's final features,
+                after its last norm if it has one.
+            pool: `mean` over tokens that are not padding; the `first` token (CLS or `<s>`); `none` keeps tokens.
+            rate_hz: sample rate of recordings that are given as arrays.
+
+        Returns:
+            float32. Of several items (n, D), with layers (n, L, D); without pooling a list of n arrays (T, D) or
+            (L, T, D), without padding. Of one item that stands alone, one of them.
+
+        Raises:
+            DataError: an item that cannot be read.
+            ConfigError: a block or a pooling that the encoder does not have.
+
+        Example:
+            >>> model = load("data/06_models/vision/glyphs/encoder")  # doctest: +SKIP
+            >>> model.encode(["a.jpg", "b.png"]).shape  # doctest: +SKIP
+            (2, 128)
+        """
+        given, alone = each(self._kind, items)
+        found = [row for batch in self._batches(given, rate_hz) for row in self.features(batch, layers, pool)]
+        if alone:
+            return found[0]
+        if pool == "none":
+            return found
+        sizes = (self.width,) if layers is None else (len(self._blocks(layers)), self.width)
+        return np.stack(found) if found else np.zeros((0, *sizes), np.float32)
+
+    @torch.inference_mode()
+    def features(
+        self, inputs: Inputs, layers: Sequence[int] | Literal["all"] | None = None, pool: Pool = "mean"
+    ) -> list[np.ndarray]:
+        """One array an item of a batch that `to_inputs` made, as `encode` gives them."""
+        blocks = None if layers is None else self._blocks(layers)
+        encoded, lengths = self._encoded(inputs, None if blocks is None else "end_of_block")
+        chosen = [encoded.tokens] if blocks is None else [encoded.activations[block] for block in blocks]
+        if pool == "first":
+            pooled = [self._first(encoded, tokens, blocks is not None) for tokens in chosen]
+        elif pool == "mean":
+            pooled = [mean_over_tokens(tokens.float(), lengths) for tokens in chosen]
+        elif pool == "none":
+            pooled = chosen
+        else:
+            raise ConfigError(f"there is no pooling {pool!r}: give mean, first or none")
+        rows = torch.stack(pooled, dim=1).float().cpu()
+        if pool == "none" and lengths is not None:
+            kept = [features[:, :length] for features, length in zip(rows, lengths.tolist(), strict=True)]
+        else:
+            kept = list(rows)
+        return [(features[0] if blocks is None else features).numpy() for features in kept]
+
+    def _encoded(self, inputs: Inputs, activation: str | None = None) -> tuple[Encoded, Tensor | None]:
+        inputs = inputs.to(next(self.encoder.parameters()))
+        lengths = self.encoder.token_lengths(inputs.lengths)
+        return self.encoder.encode(self.encoder.stem(inputs.values), lengths, activation=activation), lengths
+
+    def _first(self, encoded: Encoded, tokens: Tensor, of_block: bool) -> Tensor:
+        if not self.encoder.num_extra:
+            return tokens[:, 0]
+        if of_block:
+            raise ConfigError("the CLS token of single blocks is not kept: take pool=mean, or leave layers out")
+        return encoded.extra[:, 0]
+
+    def _blocks(self, layers: Sequence[int] | Literal["all"]) -> list[int]:
+        numbers = list(range(self.num_layers)) if layers == "all" else [int(layer) for layer in layers]
+        wrong = [layer for layer in numbers if not -self.num_layers <= layer < self.num_layers]
+        if wrong or not numbers:
+            raise ConfigError(
+                f"layers {numbers}: the encoder has the blocks 0 to {self.num_layers - 1}; give some of them"
+            )
+        return numbers
+
+    # -------------------------------------------------------------------------------------- predictions
+
+    def predict(self, items: Any, *, rate_hz: int = RATE_HZ) -> Any:
+        """What a fine-tuned model says of raw items.
+
+        Args:
+            items: one item or several, see `d2v.interchange.items`.
+            rate_hz: sample rate of recordings that are given as arrays.
+
+        Returns:
+            A list with one prediction an item: the name of its class, its text, its number, or {class: probability}.
+            Of one item that stands alone, its prediction.
+
+        Raises:
+            DataError: an item that cannot be read.
+            ConfigError: the model has no head.
+        """
+        given, alone = each(self._kind, items)
+        found = [one for batch in self._batches(given, rate_hz) for one in self.predictions(batch)]
+        return found[0] if alone else found
+
+    def outputs(self, items: Any, *, rate_hz: int = RATE_HZ) -> Any:
+        """The head's raw outputs: (n, C) float32, or of a head of every token a list of n arrays (T, C)."""
+        given, alone = each(self._kind, items)
+        found = [row for batch in self._batches(given, rate_hz) for row in self._outputs(batch)]
+        if alone:
+            return found[0]
+        return np.stack(found) if found and found[0].ndim == 1 else found
+
+    def predictions(self, inputs: Inputs) -> list[Any]:
+        """One prediction an item of a batch that `to_inputs` made, as `predict` gives them."""
+        task, (outputs, lengths) = self._task(), self._run_head(inputs)
+        return answers(task, task.predict(outputs, lengths))
+
+    def _outputs(self, inputs: Inputs) -> Iterator[np.ndarray]:
+        outputs, lengths = self._run_head(inputs)
+        for row, one in enumerate(outputs.cpu()):
+            yield (one[: int(lengths[row])] if one.ndim == 2 and lengths is not None else one).numpy()
+
+    @torch.inference_mode()
+    def _run_head(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        self._task()
+        assert self.head is not None
+        encoded, lengths = self._encoded(inputs)
+        return self.head(encoded, lengths).float(), lengths
+
+    def _task(self) -> Task:
+        if self.task is None or self.head is None:
+            raise ConfigError("the model is an encoder without a head: take .encode(...), or load a fine-tuned model")
+        return self.task
+
+    # ------------------------------------------------------------------------------------------- inputs
+
+    def _batches(self, items: Iterable[Any], rate_hz: int) -> Iterator[Inputs]:
+        rest = iter(items)
+        while some := list(islice(rest, self.batch_size)):
+            yield self.to_inputs(some, rate_hz)
+
+    def to_inputs(self, items: Sequence[Any], rate_hz: int = RATE_HZ) -> Inputs:
+        """Several raw items as the encoder takes them: read, normalised or cut into tokens, side by side."""
+        return self._kind.together([self._kind.read(item, rate_hz) for item in items], self.about)
+
+
+# ------------------------------------------------------------------------------------------------- load
+
+
+def load(
+    source: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str = "float32",
+    teacher: bool = False,
+    tokenizer: str | Path | None = None,
+    labels: str | Path | None = None,
+) -> Model:
+    """A model, whoever wrote it.
+
+    Args:
+        source: a model folder (an encoder or a fine-tuned model), a checkpoint of the reference, a folder of
+            transformers, or a registered model such as `models:/d2v-vision@champion`.
+        device: `auto` takes a GPU if there is one.
+        dtype: `float32`, `bfloat16` or `float16`.
+        teacher: of a model folder: the teacher's encoder, not the student's.
+        tokenizer: of a text encoder from elsewhere that brings none.
+        labels: letters or class names of a head from elsewhere that brings none.
+
+    Raises:
+        CheckpointError: there is no such model, or it is damaged or unknown.
+
+    Example:
+        >>> import d2v  # doctest: +SKIP
+        >>> d2v.load("data/06_models/text/pydocs/encoder").encode(["To be.", "Not to be."])  # doctest: +SKIP
+    """
+    if str(source).startswith(REGISTERED):
+        source = registered_model(str(source))
+    path = Path(source)
+    if path.is_dir() and _is_ours(path):
+        return _from_folder(path, teacher).to(device, dtype)
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} is not there: give a model folder, a checkpoint, transformers' folder or models:/<name>@<alias>"
+        )
+    if teacher:
+        raise ConfigError(f"{path} is no model folder: run `d2v import` first, then load its teacher")
+    files = (None if given is None else Path(given) for given in (tokenizer, labels))
+    return from_imported(read_model(path, *files), str(path)).to(device, dtype)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return "modality" in json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError, TypeError):
+        inside = [name for name in ("model", "encoder") if (folder / name / "config.json").is_file()]
+        if inside:
+            raise CheckpointError(f"{folder} holds a whole run: give {folder / inside[0]}") from None
+        return False
+
+
+def _from_folder(folder: Path, teacher: bool) -> Model:
+    if "finetune" in read_config(folder) and not teacher:
+        tuned = load_tuned(folder)
+        return Model(tuned.encoder, tuned.about, tuned.head, tuned.task)
+    return Model(*load_encoder(folder, teacher))
+
+
+class _TaskBlock(Block):
+    task: TaskConfig
+
+
+def from_imported(model: ImportedModel, origin: str) -> Model:
+    """What was read from elsewhere, as it would be loaded from its folder.
+
+    Args:
+        model: encoder and head.
+        origin: of it, for messages.
+
+    Raises:
+        CheckpointError: the weights do not fit (all keys named).
+    """
+    source = model.source
+    encoder = registry.get(source.modality).build_encoder(source.recipe)
+    load_state(encoder, source.encoder, origin)
+    about = {"modality": source.modality, "recipe": source.recipe.model_dump(mode="json"), **source.about}
+    if model.head is None:
+        return Model(encoder, about)
+    task = restore_task(parse(_TaskBlock, {"task": model.head.task}, at="finetune").task, model.head.about)
+    head = task.make_head(encoder)
+    load_state(head, model.head.state, origin)
+    return Model(encoder, about, head, task)

@@ -1,0 +1,178 @@
+"""A benchmark from nothing, and what of it is run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from d2v.comparison import pretraining
+from d2v.comparison.compare import benchmark, combine
+from d2v.comparison.comparison import Comparison
+from d2v.comparison.outcome import Outcome, read_outcome
+from d2v.config import BenchmarkConfig, parse
+from d2v.errors import ConfigError, DataError
+from tests.comparison.conftest import BENCHMARK, Tree
+
+
+def written(comparison: Comparison) -> dict[str, int]:
+    """When each training of a benchmark was finished."""
+    return {
+        f"{result.parent.parent.name}/{result.parent.name}": result.stat().st_mtime_ns
+        for kind in ("pretrainings", "runs")
+        for result in comparison.out.glob(f"{kind}/*/result.json")
+    }
+
+
+def rerun(comparison: Comparison) -> set[str]:
+    """The trainings that another call does again."""
+    before = written(comparison)
+    benchmark(comparison)
+    return {key for key, when in written(comparison).items() if before.get(key) != when}
+
+
+@pytest.fixture
+def copy(comparison: Comparison, whole: tuple[Outcome, Tree], tmp_path: Path) -> Comparison:
+    """The finished benchmark, to spoil."""
+    shutil.copytree(comparison.out, tmp_path / "out")
+    return dataclasses.replace(comparison, out=tmp_path / "out")
+
+
+def test_the_report_has_every_objective_at_every_amount(comparison: Comparison, whole: tuple[Outcome, Tree]) -> None:
+    outcome, _ = whole
+    cells = {(one.key, one.amount) for one in outcome.findings.measured}
+    assert cells == {(key, f"share-{amount}") for key in ("data2vec2", "mae", "scratch") for amount in ("0.1", "1")}
+    text = (comparison.out / "report.md").read_text()
+    for name in ("data2vec2, all trained", "mae, all trained", "random weights, all trained"):
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        assert row.count(" ± ") == 2
+    assert "Beware: a linear probe of mae is not above random weights" in text
+    assert "Published figures are not comparable: data prepared, published imagenet" in text
+    assert (comparison.out / "report.html").read_text().count("data:image/png;base64") == 2
+    assert {(cost.objective, cost.seed) for cost in outcome.costs} == {
+        (name, seed) for name in ("data2vec2", "mae") for seed in (0, 1)
+    }
+    assert all(cost.updates == 4 and cost.samples == 32 and cost.flops > 0 for cost in outcome.costs)
+    assert all(cost.seconds > 0 and cost.peak_memory_mb > 50 for cost in outcome.costs)
+    assert all(len(curve.accuracy) == len(curve.seconds) == 2 for curve in outcome.curves)
+
+
+def test_frozen_features_are_compared_on_the_same_items(whole: tuple[Outcome, Tree]) -> None:
+    outcome, _ = whole
+    features = ["data2vec2", "mae", "random", "plain"]
+    assert [(one.features, one.probe) for one in outcome.probed] == [
+        (name, probe) for probe in ("linear", "knn") for name in features
+    ]
+    of = {(one.features, one.probe): one for one in outcome.probed}
+    for probe in ("linear", "knn"):
+        ours, gain = of["data2vec2", probe].interval.value, of["mae", probe].gain
+        assert of["data2vec2", probe].gain is None
+        assert gain is not None
+        assert gain.value == pytest.approx(ours - of["mae", probe].interval.value)
+
+
+def test_every_training_is_a_run_below(whole: tuple[Outcome, Tree]) -> None:
+    outcome, tracker = whole
+    assert len(tracker.children) == 4 + 12
+    child = tracker.children["vision-mae-seed-1"]
+    assert child.tags == {"modality": "vision", "stage": "pretraining", "objective": "mae", "seed": "1"}
+    assert {"cost/seconds", "cost/flops", "cost/samples", "cost/peak_memory_mb"} <= child.metrics.keys()
+    assert {"probe/linear", "probe/knn", "train/loss"} <= child.metrics.keys()
+    task = tracker.children["vision-scratch-share-0.1-seed-1"]
+    assert (task.tags["way"], task.tags["labels"], task.tags["objective"]) == ("scratch", "share-0.1", "none")
+    assert {"eval/accuracy", "eval/accuracy_low", "cost/seconds"} <= task.metrics.keys()
+    assert tracker.metrics == outcome.figures()
+    assert {"benchmark/report.html", "benchmark/labels.png", "benchmark/time_to_accuracy.png"} <= set(tracker.files)
+
+
+def test_only_what_is_lost_is_trained_again(copy: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(copy.out / "runs/mae-share-1-seed-1")
+    assert rerun(copy) == {"runs/mae-share-1-seed-1"}
+    said = capsys.readouterr().err
+    assert "benchmark vision: 16 runs (4 of pretraining and 12 of task), 15 of them done already" in said
+    assert "benchmark vision: 16 of 16: mae-share-1-seed-1 in" in said
+
+
+def test_a_changed_recipe_reruns_what_it_changes(copy: Comparison) -> None:
+    wider = {**BENCHMARK["objectives"]["mae"], "optimizer": {"lr": 3e-3}}
+    config = parse(BenchmarkConfig, BENCHMARK | {"objectives": {"data2vec2": {}, "mae": wider}})
+    again = rerun(dataclasses.replace(copy, config=config))
+    assert again == {f"pretrainings/mae-seed-{seed}" for seed in (0, 1)} | {
+        f"runs/mae-share-{share}-seed-{seed}" for share in ("0.1", "1") for seed in (0, 1)
+    }
+
+
+def test_pretrainings_start_from_the_folder_that_the_block_names(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Path | None] = []
+    monkeypatch.setattr(pretraining, "pretrain", lambda start, **_: given.append(start))
+    recipe = comparison.train.model_copy(update={"start": "elsewhere"})
+    for changes in ({}, {"start": "books/encoder"}):
+        config = parse(BenchmarkConfig, BENCHMARK | {"pretraining": changes})
+        one = dataclasses.replace(comparison, train=recipe, config=config, out=tmp_path)
+        pretraining.run_pretraining(one, one.pretrainings[0])
+    assert given == [None, Path("books/encoder")]
+
+
+def test_a_pretraining_from_given_weights_is_known_when_it_is_done(
+    comparison: Comparison, whole: tuple[Outcome, Tree], tmp_path: Path
+) -> None:
+    begin = {"start": str(comparison.pretrainings[0].encoder)}
+    config = parse(BenchmarkConfig, BENCHMARK | {"pretraining": begin})
+    again = dataclasses.replace(comparison, config=config, out=tmp_path)
+    one = again.pretrainings[0]
+    assert not pretraining.is_pretrained(again, one)
+    pretraining.run_pretraining(again, one)
+    assert pretraining.is_pretrained(again, one)
+
+
+def test_one_report_of_several(comparison: Comparison, whole: tuple[Outcome, Tree], tmp_path: Path) -> None:
+    tracker = Tree()
+    assert read_outcome(comparison.out) == whole[0]
+    combine([comparison.out, comparison.out], tmp_path / "both", tracker)
+    assert (tmp_path / "both/report.md").read_text().count("## vision: the task") == 2
+    assert "benchmark/labels.png" in tracker.files
+    with pytest.raises(DataError, match="kedro run --pipeline=benchmark_"):
+        combine([tmp_path], tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objectives": {"data2vec2": {}, "mae": {"objective": {"name": "mai"}}}}, "objectives.mae.*mai"),
+        ({"objectives": {"wav2vec2": {"objective": {"name": "wav2vec2"}}}}, "does not fit vision|wav2vec2"),
+        ({"pretraining": {"max_update": 3}}, r"benchmark\.pretraining\.max_update: unknown key"),
+        ({"finetuning": {"optimizer": 3}}, r"benchmark\.finetuning\.optimizer is a block"),
+    ],
+)
+def test_changes_that_do_not_fit_stop_before_any_run(
+    comparison: Comparison, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    config = parse(BenchmarkConfig, BENCHMARK | changes)
+    with pytest.raises(ConfigError, match=message):
+        benchmark(dataclasses.replace(comparison, config=config, out=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_starts_its_own_ranks(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="without torchrun or srun"):
+        benchmark(comparison)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"objectives": {}}, "objectives is empty"),
+        ({"objectives": {"scratch": {}}}, "'scratch' would name"),
+        ({"objectives": {"MAE 2": {}}}, "small letters"),
+        ({"objectives": {"mae": {}}, "pretraining_seeds": 4}, "raise efficiency.seeds"),
+    ],
+)
+def test_benchmarks_of_nothing_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(BenchmarkConfig, values)

@@ -1,0 +1,57 @@
+"""Sources of counted rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from d2v.data.sources.row_sources import Part, in_order, parts_source, split_in
+from d2v.data.sources.source import Item
+
+
+def part(split: str | None, rows: int) -> Part:
+    def items(start: int) -> Iterator[Item]:
+        for row in range(start, rows):
+            yield Item(f"{split}/{row}", b"", texts={"row": str(row)})
+
+    return Part(split, rows, items)
+
+
+def test_parts_follow_each_other_from_any_row() -> None:
+    source = parts_source("made up", "f", [part("train", 3), part(None, 0), part(None, 2), part("test", 1)], None)
+    whole = list(source.items(0))
+    assert source.total == len(whole) == 6
+    assert [item.split for item in whole] == ["train"] * 3 + [None] * 2 + ["test"]
+    assert [item.texts["row"] for item in whole] == ["0", "1", "2", "0", "1", "0"]
+    for start in range(8):
+        assert list(source.items(start)) == whole[start:]
+
+
+@pytest.mark.parametrize(("others", "wanted"), [(["train"], "test"), (["train", "test"], "val")])
+def test_validation_part_is_the_test_part_if_there_is_no_other(others: list[str], wanted: str) -> None:
+    source = parts_source("made up", "f", [part(split, 1) for split in ["val", *others]], ["b", "a"])
+    assert next(source.items(0)).split == wanted
+    assert source.class_names == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("x_train", "train"),
+        ("data/test-00000-of-00001.parquet", "test"),
+        ("dev.jsonl", "val"),
+        ("Validation-1", "val"),
+        ("t10k-images", "test"),
+        ("trained", None),
+        ("devices", None),
+    ],
+)
+def test_split_in_names(name: str, split: str | None) -> None:
+    assert split_in(name) == split
+
+
+def test_classes_in_order() -> None:
+    assert in_order(["10", "9", "-1"]) == ["-1", "9", "10"]
+    assert in_order(["b", "10", "9"]) == ["10", "9", "b"]
+    assert in_order([]) is None
