@@ -1,5 +1,7 @@
-"""`python -m benchmarks growth`: what an update costs as one thing grows, each value in a fresh process. Spreads are over updates,
-memory and FLOPs those of rank 0."""
+"""`python -m benchmarks growth`: what an update costs as one thing grows, each value in a fresh process.
+
+Spreads are over updates, memory and FLOPs those of rank 0.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks step` and `python -m benchmarks scale`: what they ask for before they time anything, and what they write."""
+"""`python -m benchmarks`: what `step` and `scale` ask for before they time anything, and what they write."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as cli
 from benchmarks import time_updates
 from benchmarks.papers import PAPERS, RANKS, calculate, read_models
 from benchmarks.scale import TINY
 from benchmarks.scale_tables import BEGIN, END, bench_scale
-from d2v import cli
+from d2v import cli as d2v_cli
 from d2v.errors import ConfigError, DataError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -30,7 +31,7 @@ def test_missing_data_names_the_step_that_makes_it(tmp_path: Path) -> None:
 def test_the_command_ends_with_the_errors_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["d2v", "bench-recipe", "--recipe", str(tmp_path / "nope.yml")])
+    monkeypatch.setattr("sys.argv", ["benchmarks", "recipe", "--recipe", str(tmp_path / "nope.yml")])
     with pytest.raises(SystemExit) as ended:
         cli.run()
     assert ended.value.code == 2
@@ -78,3 +79,15 @@ def test_both_tables_are_written(tmp_path: Path) -> None:
         assert tables.count(f"| {row} |") == 2
     for name in PAPERS:
         assert tables.count(f"| {name} |") == len(RANKS)
+
+
+def test_verbs_of_before_still_work_and_say_the_new_name(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["d2v", "bench-recipe", "--recipe", str(tmp_path / "nope.yml")])
+    with pytest.raises(SystemExit) as ended:
+        d2v_cli.run()
+    assert ended.value.code == ConfigError.exit_code
+    said = capfd.readouterr().err
+    assert "`d2v bench-recipe` is now `python -m benchmarks recipe`" in said
+    assert "there is no recipe" in said

@@ -7,11 +7,11 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
+from benchmarks import __main__ as cli
 from benchmarks.document import Document, Row, machine
 from benchmarks.growth import AXES, COST, FLOPS, MEMORY, growth_picture, growth_table, measure_growth
 from benchmarks.sizes import noise_batch, read_size
 from benchmarks.step import time_size
-from d2v import cli
 from d2v.modalities import registry
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -46,7 +46,7 @@ def test_a_table_says_how_costs_follow(tmp_path: Path) -> None:
 
 
 def test_an_unknown_axis_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["d2v", "bench-growth", "--axes", "moon"])
+    monkeypatch.setattr("sys.argv", ["benchmarks", "growth", "--axes", "moon"])
     with pytest.raises(SystemExit) as ended:
         cli.run()
     assert ended.value.code == 2

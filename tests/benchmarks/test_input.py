@@ -10,6 +10,7 @@ import matplotlib.image
 import pytest
 import torch
 
+from benchmarks import __main__ as cli
 from benchmarks.document import Document, Row
 from benchmarks.input import CASES, Options, by_case, measure_input, to_markdown
 from benchmarks.input.figure import growth_figure, growth_picture
@@ -18,7 +19,6 @@ from benchmarks.input.measure import OURS, STEPS, Taken, What, our_batches, run_
 from benchmarks.input.peers import PEERS
 from benchmarks.input.suite import growth_rows_of, rows_of
 from benchmarks.input.tables import by_items, growth_table
-from d2v import cli
 from d2v.errors import ConfigError, DataError
 
 ITEMS = {"vision_32": 60, "vision_224": 24, "speech_4s": 16, "text_128": 20}
@@ -218,8 +218,8 @@ def test_the_command_writes_its_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "input.json"
-    arguments = f"bench-input --cases text_128 --repeats 1 --items 40 --seconds 0.1 --json {out} --picture"
-    monkeypatch.setattr("sys.argv", ["d2v", *arguments.split(), str(out.with_suffix(".png"))])
+    arguments = f"input --cases text_128 --repeats 1 --items 40 --seconds 0.1 --json {out} --picture"
+    monkeypatch.setattr("sys.argv", ["benchmarks", *arguments.split(), str(out.with_suffix(".png"))])
     with pytest.raises(SystemExit) as ended:
         cli.run()
     assert ended.value.code == 0

@@ -1,4 +1,4 @@
-"""`python -m benchmarks step`: that its sizes are those of the reference, that parts of an update add up, and what comparisons say."""
+"""`python -m benchmarks step`: its sizes are the reference's, parts of an update add up, comparisons are honest."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import __main__ as cli
 from benchmarks.document import Document, Row, compare, differences, machine
 from benchmarks.peak import matmul_peak
 from benchmarks.sections import PARTS, Sections
 from benchmarks.sizes import Size, names_of, noise_batch, read_size
 from benchmarks.suite import breakdown_table, speed_table, time_suite
-from d2v import cli
 from d2v.config import changed
 from d2v.distributed.launch import local_place
 from d2v.distributed.process_group import meet
@@ -144,7 +144,7 @@ def test_the_command_compares_files(
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     for file, speed in zip(files, (10.0, 20.0), strict=True):
         _document(speed=speed).write(file)
-    monkeypatch.setattr("sys.argv", ["d2v", "bench-compare", *map(str, files)])
+    monkeypatch.setattr("sys.argv", ["benchmarks", "compare", *map(str, files)])
     with pytest.raises(SystemExit) as ended:
         cli.run()
     assert ended.value.code in (None, 0)

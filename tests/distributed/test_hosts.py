@@ -13,8 +13,8 @@ from d2v.config import DistributedConfig
 from d2v.distributed import hosts
 from d2v.distributed.launch import check_distributed, launch
 from d2v.errors import ConfigError, Interrupted, LaunchError
-from tests.training import targets
 from tests.distributed.test_launch import ended, signal_when_training
+from tests.training import targets
 
 PDSH = """#!{python}
 # pdsh -S -f FANOUT -w HOSTS COMMAND...: the command on each host, here in shells of this machine.

@@ -55,7 +55,7 @@ def test_the_teacher_is_exported_too(shared_goldens, tmp_path):
     assert any(not torch.equal(value, student[name]) for name, value in teacher.items())
 
 
-@pytest.mark.parametrize("command", ["import", "export", "encode", "doctor", "bench", "bench-scale"])
+@pytest.mark.parametrize("command", ["import", "export", "encode", "doctor"])
 def test_help_shows_an_example(command):
     assert f"Example: d2v {command}" in " ".join(d2v(command, "--help").split())
 
