@@ -6,6 +6,8 @@ import importlib
 import os
 from typing import Any
 
+from d2v import moved
+
 __version__ = "0.1.0"
 
 # Read when torch is first imported. OpenMP's threads wait for one another by spinning; beside another busy process
@@ -16,6 +18,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 # Read at the first product. oneDNN keeps compiled kernels, by default 1,024 of them. Where lengths differ from batch to
 # batch, so do shapes, and it keeps half a gigabyte that no one asks for again. A training of one shape takes about 100.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

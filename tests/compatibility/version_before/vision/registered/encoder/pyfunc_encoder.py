@@ -1,0 +1,40 @@
+"""The registered model: a frozen encoder behind MLflow's `predict`. MLflow runs this file when it loads the model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class EncoderModel(PythonModel):
+    """A table in, with the columns of the modality's `request`; (n, width) float32 embeddings out."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Rebuild the encoder from its config.json and safetensors."""
+        from d2v.interchange.folder import load_encoder
+        from d2v.modalities import registry
+        from d2v.modalities.requests import Limits
+        from d2v.tracking.requests import Requests
+
+        self.encoder, config = load_encoder(Path(context.artifacts["encoder"]))
+        self.requests = Requests(registry.get(config["modality"]), config, Limits.from_environment(os.environ))
+
+    def predict(
+        self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
+        """Mean-pooled embeddings of a table's items. Raises RequestRefused for a table that cannot be read."""
+        import torch
+
+        with torch.inference_mode():
+            parts = [self.encoder.features(part.values, part.lengths) for part in self.requests.batches(model_input)]
+        embeddings: np.ndarray = torch.cat(parts).float().numpy()
+        return embeddings
+
+
+mlflow.models.set_model(EncoderModel())

@@ -1,0 +1,39 @@
+"""The registered model: a fine-tuned model behind MLflow's `predict`. MLflow runs this file when it loads the model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class TunedPredictor(PythonModel):
+    """A table in, with the columns of the modality's `request`; one answer an item out."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Rebuild encoder and head from config.json and safetensors."""
+        from d2v.finetuning.model import load_tuned
+        from d2v.modalities import registry
+        from d2v.modalities.requests import Limits
+        from d2v.tracking.requests import Requests
+
+        self.model = load_tuned(Path(context.artifacts["model"]))
+        about = dict(self.model.about)
+        self.requests = Requests(registry.get(about["modality"]), about, Limits.from_environment(os.environ))
+
+    def predict(
+        self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[Any]:
+        """Class names, texts, numbers or {class: probability}. Raises RequestRefused for a table that cannot be
+        read."""
+        from d2v.finetuning.answers import answers
+
+        model, parts = self.model, self.requests.batches(model_input)
+        return [one for part in parts for one in answers(model.task, model.predict(part))]
+
+
+mlflow.models.set_model(TunedPredictor())
