@@ -15,9 +15,23 @@ from types import ModuleType
 from typing import Any
 
 MODULES: dict[str, str] = {
-    "d2v.bench.command": "d2v.bench.scale_tables",
+    "d2v.data.places": "d2v.data.sources.locations",
+    "d2v.evaluation.run": "d2v.evaluation.evaluate",
+    "d2v.evaluation.statistics": "d2v.statistics",
+    "d2v.finetuning.run": "d2v.finetuning.finetune",
+    "d2v.interchange.folder": "d2v.model_folder",
+    "d2v.loading": "d2v.interchange",
+    "d2v.loading.exporting": "d2v.interchange.exporting",
+    "d2v.loading.importing": "d2v.interchange.importing",
+    "d2v.loading.model": "d2v.interchange.load",
+    "d2v.loading.parquet": "d2v.interchange.encode_files",
+    "d2v.pretrain": "d2v.pretraining.pretrain",
+    "d2v.training.launch": "d2v.distributed.launch",
+    "d2v.training.run": "d2v.training.train",
+    "d2v.training.tracker": "d2v.tracker",
 }
-"""Old module -> new module. A package is one entry, and each of its modules is another."""
+"""Old module -> new module: those that registered models import and those that the documents named. A package is one
+entry, and each of its modules is another."""
 
 ATTRIBUTES: dict[str, dict[str, str]] = {}
 """Module, by its old name -> {old attribute: new attribute}. The new one is in the module's new place, or has dots and

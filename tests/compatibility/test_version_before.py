@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 
 import d2v
 from d2v.config import parse
-from d2v.finetuning.run import finetune
+from d2v.finetuning.finetune import finetune
 from d2v.modalities import registry
-from d2v.pretrain import pretrain
+from d2v.pretraining.pretrain import pretrain
 from d2v.training.history import History
 from tests.compatibility.items import ITEMS, MANIFEST, STORED, manifest_of, table_of
 
