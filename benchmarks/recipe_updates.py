@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,8 @@ def time_updates(recipe_file: Path, prepared: Path, updates: int, scratch: Path)
         ConfigError: no such recipe, or a wrong one.
         DataError: nothing is prepared there.
     """
+    from d2v.objectives.build import build_objective
+    from d2v.training.job import Job
     from d2v.training.train import train
 
     if not recipe_file.is_file():
@@ -41,5 +44,6 @@ def time_updates(recipe_file: Path, prepared: Path, updates: int, scratch: Path)
         "checkpoint": {"every_updates": updates},
     }
     recipe = parse(modality.train_config, values["train"] | shortened, at=f"{name}.train")
-    metrics = train(modality, recipe, prepared, scratch).metrics
+    job = Job(f"{name}.train", recipe, partial(modality.open, prepared), partial(build_objective, modality, recipe))
+    metrics = train(job, scratch).metrics
     return {key: value for key, value in metrics.items() if key.startswith("perf/")}

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from benchmarks.traffic import Traffic
 from d2v.config import DistributedConfig, parse
 from d2v.data.batch import Batch
-from d2v.distributed.launch import find_place
-from d2v.distributed.process_group import Ranks, meet
+from d2v.distributed.environment import read_dist_env
+from d2v.distributed.process_group import ProcessGroup, init_process_group
 from d2v.distributed.supervisor import Supervisor
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionTrainConfig
@@ -29,7 +29,7 @@ from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.training.engine import MOMENTS, Engine, open_engine
 from d2v.training.states import trained
-from d2v.training.step import Updates
+from d2v.training.step import train_step
 
 WARM_UP = 2
 """Updates before the first that is looked at. DeepSpeed learns in which order parameters are needed from the first."""
@@ -150,25 +150,25 @@ def measure(recipes: Sequence[VisionTrainConfig], updates: int) -> list[Measured
 
 
 def _measure(recipe: VisionTrainConfig, updates: int) -> Measured:
-    place = replace(find_place(), device=torch.device("cpu"))
-    with meet(place, recipe.distributed.timeout_s) as ranks:
+    env = replace(read_dist_env(), device_type="cpu")
+    with init_process_group(env, recipe.distributed.timeout_s) as group:
         before = psutil.Process().memory_info().rss
         objective = build_objective(registry.get("vision"), recipe)
-        with open_engine(objective.train(), recipe, ranks, "fp32") as engine:
-            run = _Run(recipe, objective, engine, ranks)
+        with open_engine(objective.train(), recipe, group, "fp32") as engine:
+            run = _Run(recipe, objective, engine, group)
             for _ in range(WARM_UP):
                 run.update()
-            with Traffic(place.ranks) as traffic:
+            with Traffic(env.world_size) as traffic:
                 run.update()
-            with Traffic(place.ranks) as ema_traffic:
+            with Traffic(env.world_size) as ema_traffic:
                 run.update_teacher()
             step_ms = tuple(run.timed_update() for _ in range(updates))
             return Measured(
                 recipe=recipe,
                 trained=count(trained(objective).values()),
                 frozen=count(_frozen(objective)),
-                held=tuple(ranks.of_all(_held(objective, engine))),
-                peak_bytes=tuple(ranks.of_all(_peak_bytes() - before)),
+                held=tuple(group.all_gather_object(_held(objective, engine))),
+                peak_bytes=tuple(group.all_gather_object(_peak_bytes() - before)),
                 sent_bytes=traffic.sent_bytes,
                 ema_calls=ema_traffic.calls.total(),
                 step_ms=step_ms,
@@ -178,19 +178,21 @@ def _measure(recipe: VisionTrainConfig, updates: int) -> Measured:
 class _Run:
     """Updates of one rank on noise, as `d2v.training.loop` does them."""
 
-    def __init__(self, recipe: VisionTrainConfig, objective: Objective, engine: Engine, ranks: Ranks) -> None:
-        self._recipe, self._ranks = recipe, ranks
-        self._updates = Updates(recipe, objective, engine)
+    def __init__(self, recipe: VisionTrainConfig, objective: Objective, engine: Engine, group: ProcessGroup) -> None:
+        self._recipe, self._group, self._objective, self._engine = recipe, group, objective, engine
         self._done = 0
 
     def update(self) -> None:
         """One of them, with its teacher's step."""
-        self._updates.do(self._done, [self._batch(part) for part in range(self._recipe.accumulation_steps)])
+        batches = [self._batch(part) for part in range(self._recipe.accumulation_steps)]
+        train_step(self._recipe, self._objective, self._engine, self._done, batches)
         self._done += 1
 
     def update_teacher(self) -> None:
         """A teacher's step alone."""
-        self._updates.update_teacher(self._done)
+        decay = self._objective.teacher_decay(self._done + 1)
+        if decay is not None:
+            self._objective.update_teacher(decay)
 
     def timed_update(self) -> float:
         """Milliseconds of an update with its teacher's step."""
@@ -200,9 +202,9 @@ class _Run:
 
     def _batch(self, part: int) -> Batch:
         """This rank's rows of one accumulation step."""
-        place = self._ranks.place
-        rows = self._recipe.batch_unit // self._recipe.accumulation_steps // place.ranks
-        first = (part * place.ranks + place.rank) * rows
+        env = self._group.env
+        rows = self._recipe.batch_unit // self._recipe.accumulation_steps // env.world_size
+        first = (part * env.world_size + env.rank) * rows
         side = self._recipe.encoder.image_px
         ids = torch.arange(first, first + rows)
         inputs = torch.randn(rows, 3, side, side, generator=torch.Generator().manual_seed(first))

@@ -31,7 +31,7 @@ class Sections:
 
     def __init__(self, objective: Objective, engine: Engine) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-        self._device, self._is_within = engine.place.device, False
+        self._device, self._is_within = engine.env.device, False
         decoder = getattr(objective, "decoder", None)
         found = (
             (objective, "draw_masks", "masks"),

@@ -14,16 +14,17 @@ import torch
 from benchmarks.peak import matmul_peak
 from benchmarks.sections import Sections
 from benchmarks.sizes import Size, noise_batch, read_size
-from d2v.distributed.launch import find_place
-from d2v.distributed.process_group import meet
+from d2v.distributed.environment import read_dist_env
+from d2v.distributed.process_group import init_process_group
 from d2v.modalities import registry
+from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
-from d2v.training.engine import open_engine
-from d2v.training.matmul import choose_library, multiplied_by
+from d2v.training.engine import Engine, open_engine
+from d2v.training.matmul import choose_matmul_backend, using_matmul_backend
 from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 from d2v.training.performance import peak_memory_bytes
 from d2v.training.precision import choose_precision
-from d2v.training.step import Updates
+from d2v.training.step import train_step
 
 WARM_UP = 2
 _FEWEST_UPDATES = 3
@@ -82,35 +83,35 @@ def time_size(
     if threads is not None:
         torch.set_num_threads(threads)
     size = read_size(name, conf, precision, changes)
-    place = find_place()
-    chosen, _ = choose_precision(precision, place.device)
-    with meet(place, size.recipe.distributed.timeout_s) as ranks:
+    env = read_dist_env()
+    chosen, _ = choose_precision(precision, env.device)
+    with init_process_group(env, size.recipe.distributed.timeout_s) as group:
         objective = build_objective(registry.get(size.modality), size.recipe).train()
-        library, _ = ranks.from_lead(choose_library(size.recipe.float32_products, chosen, place.device))
+        library, _ = group.broadcast_object(choose_matmul_backend(size.recipe.float32_products, chosen, env.device))
         with (
-            multiplied_by(library),
-            freed_memory_kept(place.device),
+            using_matmul_backend(library),
+            freed_memory_kept(env.device),
             old_objects_uncollected(),
-            open_engine(objective, size.recipe, ranks, chosen) as engine,
+            open_engine(objective, size.recipe, group, chosen) as engine,
         ):
-            run = _Run(size, Updates(size.recipe, objective, engine))
+            run = _Run(size, objective, engine)
             for _ in range(WARM_UP):
                 run.timed_update()
             steps = run.steps(seconds)
             sections = Sections(objective, engine)
             with sections.timed():
                 watched = len(run.steps(seconds / 3))
-            peak_bytes = peak_memory_bytes(place.device)
+            peak_bytes = peak_memory_bytes(env.device)
             tokens = objective.student.stem.num_tokens(noise_batch(size).inputs)
             samples = size.recipe.batch_unit
-            own = samples // place.ranks
+            own = samples // env.world_size
             return Timed(
                 samples_per_s=samples / median(steps),
                 steps_s=tuple(steps),
                 part_s={part: total / watched for part, total in sections.seconds.items()},
                 peak_bytes=peak_bytes,
                 flops=own * objective.flops_per_sample(tokens)["total"],
-                peak_flops=matmul_peak(place.device, _DTYPES[chosen]),
+                peak_flops=matmul_peak(env.device, _DTYPES[chosen]),
                 library=library,
                 threads=torch.get_num_threads(),
             )
@@ -119,15 +120,16 @@ def time_size(
 class _Run:
     """Updates on noise, with masks of their own each."""
 
-    def __init__(self, size: Size, updates: Updates) -> None:
-        self._updates, self._done = updates, 0
-        self._device = updates.engine.place.device
-        self._batch = noise_batch(size, updates.engine.place.rank).to(self._device)
+    def __init__(self, size: Size, objective: Objective, engine: Engine) -> None:
+        self._recipe, self._objective, self._engine, self._done = size.recipe, objective, engine, 0
+        self._device = engine.env.device
+        self._batch = noise_batch(size, engine.env.rank).to(self._device)
 
     def timed_update(self) -> float:
         """Seconds of one."""
         began = time.perf_counter()
-        self._updates.do(self._done, [replace(self._batch, update=self._done)])
+        batch = replace(self._batch, update=self._done)
+        train_step(self._recipe, self._objective, self._engine, self._done, [batch])
         self._done += 1
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
@@ -136,6 +138,6 @@ class _Run:
     def steps(self, seconds: float) -> list[float]:
         """Seconds of each of as many as fit, three to thirty."""
         first = [self.timed_update() for _ in range(_FEWEST_UPDATES)]
-        all_ranks = self._updates.engine.ranks.from_lead(seconds / min(first))
+        all_ranks = self._engine.group.broadcast_object(seconds / min(first))
         more = range(_FEWEST_UPDATES, min(int(all_ranks), _MOST_UPDATES))
         return first + [self.timed_update() for _ in more]

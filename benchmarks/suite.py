@@ -47,8 +47,8 @@ def time_suite(sizes: Sequence[str], precisions: Sequence[str], repeats: int, se
             for number, (size, precision) in enumerate(kinds, start=1):
                 one = _in_fresh_process(size, precision, seconds, conf, Path(scratch))
                 timed[size, precision].append(one)
-                place = f"round {repeat + 1} of {repeats}, {number} of {len(kinds)}"
-                say(f"bench: {place}: {size} {precision} {one.samples_per_s:.4g} samples/s")
+                where = f"round {repeat + 1} of {repeats}, {number} of {len(kinds)}"
+                say(f"bench: {where}: {size} {precision} {one.samples_per_s:.4g} samples/s")
     measured = [one for some in timed.values() for one in some]
     used = {
         "threads": ", ".join(sorted({str(one.threads) for one in measured})),

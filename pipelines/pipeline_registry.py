@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from d2v.distributed.environment import find_seat
+from d2v.distributed.environment import read_dist_env
 from d2v.modalities import registry
 from pipelines import benchmark, evaluate, finetune, ingest, prepare, promote, retrain, train
 
@@ -33,7 +33,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     A rank other than 0 has the same names, but only the steps that ranks do together."""
     registered: dict[str, Pipeline] = {}
-    follows = find_seat().follows
+    follows = not read_dist_env().is_main
     for modality in registry.MODALITIES:
         steps = {
             name: Pipeline(module.create_pipeline(modality), namespace=modality, tags=[modality, name])

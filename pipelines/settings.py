@@ -2,12 +2,12 @@
 
 from omegaconf.resolvers import oc
 
-from d2v.distributed.environment import find_seat
+from d2v.distributed.environment import read_dist_env
 from pipelines.hooks import FollowerHook, RecipeHook, StepHook
 from pipelines.tracking import TrackingHook
 
 # Kedro calls the hooks from last to first.
-HOOKS = (FollowerHook(), RecipeHook()) if find_seat().follows else (StepHook(), TrackingHook(), RecipeHook())
+HOOKS = (FollowerHook(), RecipeHook()) if not read_dist_env().is_main else (StepHook(), TrackingHook(), RecipeHook())
 
 # TrackingHook replaces kedro-mlflow's own instance. These are the plugins' distribution names.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry", "kedro-viz")

@@ -33,9 +33,9 @@ def write_images(folder: Path, items: int, seed: int, width: int, height: int, f
     random = np.random.default_rng(seed)
     drawn = [_picture(random, width, height, form) for _ in range(min(KINDS, items))]
     for number in range(items):
-        place = folder / f"class_{number % CLASSES}" / f"{number:06d}.{form.lower()}"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(drawn[number % KINDS] + number.to_bytes(8))  # decoders stop before what makes them differ
+        env = folder / f"class_{number % CLASSES}" / f"{number:06d}.{form.lower()}"
+        env.parent.mkdir(parents=True, exist_ok=True)
+        env.write_bytes(drawn[number % KINDS] + number.to_bytes(8))  # decoders stop before what makes them differ
 
 
 def _picture(random: np.random.Generator, width: int, height: int, form: str) -> bytes:

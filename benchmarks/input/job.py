@@ -122,9 +122,9 @@ class Material:
         """A job on so many files from all over the folder, without copies of them; `at` names it."""
         source, chosen = self.scratch / at / "source", self.files[:: len(self.files) // items][:items]
         for file in chosen:
-            place = source / file.relative_to(self.folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(file.absolute())
+            env = source / file.relative_to(self.folder)
+            env.parent.mkdir(parents=True, exist_ok=True)
+            env.symlink_to(file.absolute())
         return Job(self.name, source, self.scratch / at, self.scratch / "tokenizer.json")
 
 

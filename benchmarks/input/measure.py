@@ -13,10 +13,10 @@ import torch
 
 from benchmarks.input.job import Job
 from benchmarks.input.peers import PEERS, tokenisers
-from d2v.data.batch_sampler import open_order
-from d2v.distributed.launch import Place
+from d2v.data.batch_sampler import open_batch_sampler
+from d2v.distributed.environment import DistEnv
 from d2v.progress import mute
-from d2v.training.data_loader import Feed
+from d2v.training.data_loader import BatchLoader
 from d2v.training.performance import peak_memory_bytes
 
 OURS = "d2v"
@@ -131,9 +131,9 @@ def our_batches(job: Job, workers: int) -> Iterator[Sized]:
     """Inputs of batches as training gets them, without end; smaller ones where the data are fewer than a batch."""
     data, recipe = job.modality.open(job.prepared), job.train_block(workers)
     recipe = recipe.model_copy(update={"batch_size": min(recipe.batch_unit, data.num_train) or 1})
-    order = open_order(recipe, data.num_train, data.train_lengths(recipe))
-    feed = Feed(data, order, recipe, Place(0, 1, torch.device("cpu")))
-    return (batch.inputs for micro_batches in feed.updates() for batch in micro_batches)
+    sampler = open_batch_sampler(recipe, data.num_train, data.train_lengths(recipe))
+    loader = BatchLoader(data, sampler, recipe, DistEnv(0, 1, device_type="cpu"))
+    return (batch.inputs for micro_batches in loader.updates() for batch in micro_batches)
 
 
 def _rate(batches: Iterator[Sized], seconds: float) -> Taken:

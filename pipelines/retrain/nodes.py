@@ -20,12 +20,12 @@ def retrain(
 ) -> Path:
     """Train on what is new, and promote what is better; a page about it goes under `place`. Kedro has no conditional
     nodes, so the steps that may have nothing to do are one node's."""
-    from d2v.distributed.environment import find_seat
+    from d2v.distributed.environment import read_dist_env
     from d2v.lifecycle.retraining import Places, Plan
     from d2v.lifecycle.retraining import retrain as run_retraining
     from d2v.modalities import registry
 
-    if find_seat().ranks > 1:
+    if read_dist_env().ranks > 1:
         raise LaunchError(
             "a retraining starts its ranks itself: run it with plain kedro run, not by torchrun or srun, and set "
             f"{modality}.train.distributed.ranks (and hostfile for more machines)"

@@ -99,10 +99,10 @@ def _precision() -> Finding:
 def _products() -> Finding:
     import torch
 
-    from d2v.training.matmul import choose_library
+    from d2v.training.matmul import choose_matmul_backend
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    library, reason = choose_library("auto", "fp32", device)
+    library, reason = choose_matmul_backend("auto", "fp32", device)
     return Finding("fp32", "ok", f"{library} multiplies: {reason}" if reason else "the GPU multiplies")
 
 
@@ -124,15 +124,15 @@ def _ranks() -> Finding:
     """How many processes can train together on this machine, and whether they can speak to one another."""
     import torch
 
-    from d2v.distributed.environment import find_seat
+    from d2v.distributed.environment import read_dist_env
     from d2v.errors import ConfigError
 
     try:
-        seat = find_seat()
+        env = read_dist_env()
     except ConfigError as error:
         return Finding("ranks", "problem", str(error))
-    if seat.ranks > 1:
-        return Finding("ranks", "note", f"this process is one of {seat.ranks} that torchrun or srun started")
+    if env.world_size > 1:
+        return Finding("ranks", "note", f"this process is one of {env.world_size} that torchrun or srun started")
     gpus = torch.cuda.device_count()
     backends = torch.distributed.is_available() and (
         torch.distributed.is_nccl_available() if gpus else torch.distributed.is_gloo_available()
@@ -151,10 +151,10 @@ def _ranks() -> Finding:
 def _no_port() -> str:
     """Why ranks cannot meet on localhost; empty if they can."""
     try:
-        with socket.socket() as place:
-            place.bind(("127.0.0.1", 0))
-            place.listen()
-            socket.create_connection(place.getsockname(), timeout=2.0).close()
+        with socket.socket() as env:
+            env.bind(("127.0.0.1", 0))
+            env.listen()
+            socket.create_connection(env.getsockname(), timeout=2.0).close()
     except OSError as error:
         return str(error)
     return ""

@@ -15,15 +15,15 @@ from benchmarks.sections import PARTS, Sections
 from benchmarks.sizes import Size, names_of, noise_batch, read_size
 from benchmarks.suite import breakdown_table, speed_table, time_suite
 from d2v.config import changed
-from d2v.distributed.launch import local_place
-from d2v.distributed.process_group import meet
+from d2v.distributed.environment import DistEnv, own_device
+from d2v.distributed.process_group import init_process_group
 from d2v.errors import ConfigError, DataError
 from d2v.modalities import registry
 from d2v.models.shards import count
 from d2v.objectives.build import build_objective
 from d2v.training.engine import open_engine
 from d2v.training.states import trained
-from d2v.training.step import Updates
+from d2v.training.step import train_step
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -78,26 +78,25 @@ def _tiny() -> Size:
 
 def test_the_parts_of_an_update_add_up_and_leave_nothing_behind() -> None:
     size = _tiny()
-    with meet(local_place(), 60) as ranks:
+    with init_process_group(DistEnv(), 60) as group:
         objective = build_objective(registry.get("vision"), size.recipe).train()
-        with open_engine(objective, size.recipe, ranks, "fp32") as engine:
-            updates = Updates(size.recipe, objective, engine)
-            batch = noise_batch(size).to(ranks.place.device)
-            updates.do(0, [batch])
+        with open_engine(objective, size.recipe, group, "fp32") as engine:
+            batch = noise_batch(size).to(group.env.device)
+            train_step(size.recipe, objective, engine, 0, [batch])
             before = [dict(vars(one)) for one in (objective, objective.student, engine)]
             sections = Sections(objective, engine)
             with sections.timed():
-                updates.do(2, [dataclasses.replace(batch, update=2)])
+                train_step(size.recipe, objective, engine, 2, [dataclasses.replace(batch, update=2)])
             assert [vars(one).keys() for one in (objective, objective.student, engine)] == [b.keys() for b in before]
             seen = dict(sections.seconds)
-            updates.do(2, [dataclasses.replace(batch, update=2)])
+            train_step(size.recipe, objective, engine, 2, [dataclasses.replace(batch, update=2)])
             assert sections.seconds == seen
     assert set(seen) == set(PARTS)
     assert all(seconds > 0.0 for seconds in seen.values())
 
 
 def test_a_peak_is_more_than_nothing() -> None:
-    device = local_place().device
+    device = own_device()
     assert matmul_peak(device, torch.float32) > 1e9
 
 

@@ -18,8 +18,8 @@ import torch
 
 from d2v.config import DistributedConfig
 from d2v.distributed import launch as launching
-from d2v.distributed.environment import Seat, find_seat, meeting_point
-from d2v.distributed.launch import ForLead, check_distributed, find_place, launch
+from d2v.distributed.environment import DistEnv, master_address, read_dist_env
+from d2v.distributed.launch import ForMain, check_distributed, launch
 from d2v.distributed.mailbox import Cause, Outcome
 from d2v.distributed.supervisor import Supervisor
 from d2v.errors import CollapseError, ConfigError, D2vError, Interrupted, LaunchError
@@ -144,9 +144,9 @@ def test_ranks_without_torchrun_meet_at_rank_0(tmp_path: Path) -> None:
     """As with srun: rank 0 keeps the store, and the others come before it does."""
     processes = []
     for rank in (1, 0):
-        seat = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29777"}
+        env = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29777"}
         command = [sys.executable, *call("sum_in_parts", tmp_path)]
-        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment() | seat))
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment() | env))
         time.sleep(4)
     assert [process.wait(60) for process in processes] == [0, 0]
     assert (tmp_path / "sums").read_text() == "[(2, 3.0), (2, 5.0)]"
@@ -230,9 +230,9 @@ def test_modalities_can_be_sent() -> None:
 
 
 def test_only_rank_0_unpacks_what_is_for_it() -> None:
-    assert ForLead(7).open() == 7
-    packed = pickle.dumps(ForLead(launching.Place(0, 1, torch.device("cpu"))))
-    assert pickle.loads(packed).open().leads
+    assert ForMain(7).open() == 7
+    packed = pickle.dumps(ForMain(launching.DistEnv(0, 1, device_type="cpu")))
+    assert pickle.loads(packed).open().is_main
 
 
 def supervise(*outcomes: Outcome) -> D2vError:
@@ -259,22 +259,22 @@ def test_the_reason_is_told_and_not_what_followed_from_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "seat"),
+    ("variables", "env"),
     [
-        ({}, Seat()),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, Seat(3, 4, 1, 2)),
-        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}, Seat(5, 8, 1)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Seat()),  # a batch script, before srun
+        ({}, DistEnv()),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, DistEnv(3, 4, 1, 2)),
+        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}, DistEnv(5, 8, 1)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, DistEnv()),  # a batch script, before srun
     ],
 )
-def test_seats_come_from_the_environment(variables: dict[str, str], seat: Seat) -> None:
-    assert find_seat(variables) == seat
+def test_ranks_come_from_the_environment(variables: dict[str, str], env: DistEnv) -> None:
+    assert read_dist_env(variables) == env
 
 
 @pytest.mark.parametrize("variables", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "a", "WORLD_SIZE": "2"}])
-def test_a_seat_that_cannot_be_is_refused(variables: dict[str, str]) -> None:
+def test_a_rank_that_cannot_be_is_refused(variables: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="torchrun"):
-        find_seat(variables)
+        read_dist_env(variables)
 
 
 @pytest.mark.parametrize(
@@ -282,15 +282,15 @@ def test_a_seat_that_cannot_be_is_refused(variables: dict[str, str]) -> None:
     [("gpu[007-012,20],cpu1", "gpu007"), ("a,b", "a"), ("n[1-2]-ib", "n1-ib"), ("one", "one")],
 )
 def test_slurm_ranks_meet_on_the_first_machine(nodes: str, first: str) -> None:
-    host, port = meeting_point({"SLURM_JOB_NODELIST": nodes, "SLURM_JOB_ID": "123456"})
+    host, port = master_address({"SLURM_JOB_NODELIST": nodes, "SLURM_JOB_ID": "123456"})
     assert host == first
     assert 20_000 <= port < 30_000
 
 
 def test_ranks_need_a_meeting_point() -> None:
-    assert meeting_point({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}) == ("10.0.0.1", 29500)
+    assert master_address({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}) == ("10.0.0.1", 29500)
     with pytest.raises(ConfigError, match="MASTER_ADDR"):
-        meeting_point({})
+        master_address({})
 
 
 def test_ranks_must_be_those_that_were_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,4 +308,4 @@ def test_each_rank_needs_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         check_distributed(DistributedConfig(ranks=3))
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert find_place().device == torch.device("cuda:1")
+    assert read_dist_env().device == torch.device("cuda:1")

@@ -7,13 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import torch
 from torch.distributed import HashStore, PrefixStore, TCPStore
 
 from d2v import training
+from d2v.distributed.environment import DistEnv
 from d2v.distributed.interrupts import Interrupts
-from d2v.distributed.launch import Place
-from d2v.distributed.mailbox import Board, Cause, Outcome, Progress
+from d2v.distributed.mailbox import Cause, Mailbox, Outcome, Progress
 from d2v.distributed.watchdog import PHASES, Watchdog, describe_hang, find_hung
 
 
@@ -55,7 +54,7 @@ def test_a_slow_rank_that_moves_is_not_accused(monkeypatch: pytest.MonkeyPatch) 
     ended: list[int] = []
     monkeypatch.setattr("os._exit", ended.append)
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
-    watchdog = Watchdog(Place(1, 2, torch.device("cpu")), store, 60, Interrupts())
+    watchdog = Watchdog(DistEnv(1, 2, device_type="cpu"), store, 60, Interrupts())
     with watchdog:
         for age_s, hangs in ((30.0, False), (61.0, True)):
             before, now = (
@@ -66,8 +65,9 @@ def test_a_slow_rank_that_moves_is_not_accused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_loop_s_phases_are_known() -> None:
-    loop = (Path(training.__file__).parent / "loop.py").read_text()
-    assert set(re.findall(r'_beat\("([^"]+)"\)', loop)) <= set(PHASES)
+    files = [(Path(training.__file__).parent / name).read_text() for name in ("loop.py", "callbacks.py", "step.py")]
+    begun = {phase for text in files for phase in re.findall(r'\bbegin\("([^"]+)"\)', text)}
+    assert begun == set(PHASES) - {"start", "export"}
 
 
 def test_of_ranks_in_one_phase_the_one_that_does_not_wait() -> None:
@@ -85,8 +85,8 @@ def test_ranks_that_are_done_are_not_blamed() -> None:
 
 def test_alone_it_does_nothing() -> None:
     store = HashStore()
-    with Interrupts() as interrupts, Watchdog(Place(0, 1, torch.device("cpu")), store, 1, interrupts) as watchdog:
-        watchdog.beat(0, "data")
+    with Interrupts() as interrupts, Watchdog(DistEnv(0, 1, device_type="cpu"), store, 1, interrupts) as watchdog:
+        watchdog.heartbeat(0, "data")
     assert not store.check(["progress/0"])
 
 
@@ -94,32 +94,32 @@ def test_it_tells_where_its_rank_is_and_hears_a_stop() -> None:
     """Through a prefix, as in torchrun's store, and on a connection of its own."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
     part = PrefixStore("training0", PrefixStore("attempt", store))
-    board = Board(part)
-    board.ask_to_stop("SIGTERM")
-    with Interrupts() as interrupts, Watchdog(Place(1, 2, torch.device("cpu")), part, 60, interrupts) as watchdog:
-        watchdog.beat(3, "data")
-        watchdog.beat(3, "step")
-    last = board.progress(1)
+    mailbox = Mailbox(part)
+    mailbox.ask_to_stop("SIGTERM")
+    with Interrupts() as interrupts, Watchdog(DistEnv(1, 2, device_type="cpu"), part, 60, interrupts) as watchdog:
+        watchdog.heartbeat(3, "data")
+        watchdog.heartbeat(3, "step")
+    last = mailbox.progress(1)
     assert last is not None
     assert (last.update, last.phase, last.order, last.left) == (3, "step", PHASES.index("step"), True)
-    assert board.where(1) == "last seen at update 3, in 'step'"
-    assert board.where(0) == "before training began"
+    assert mailbox.where(1) == "last seen at update 3, in 'step'"
+    assert mailbox.where(0) == "before training began"
     assert interrupts.requested == "SIGTERM"
 
 
 def test_outcomes_keep_their_order() -> None:
-    board = Board(HashStore())
-    assert board.outcome(0) is None
-    board.put_outcome(Outcome(1, Cause.FAILED))
-    board.put_outcome(Outcome(0))
-    assert [board.outcome(rank).order for rank in (1, 0)] == [1, 2]
+    mailbox = Mailbox(HashStore())
+    assert mailbox.outcome(0) is None
+    mailbox.put_outcome(Outcome(1, Cause.FAILED))
+    mailbox.put_outcome(Outcome(0))
+    assert [mailbox.outcome(rank).order for rank in (1, 0)] == [1, 2]
 
 
 def test_an_abort_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setattr("os._exit", ended.append)
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
-    Board(store).abort()
-    with Watchdog(Place(1, 2, torch.device("cpu")), store, 60, Interrupts()):
+    Mailbox(store).abort()
+    with Watchdog(DistEnv(1, 2, device_type="cpu"), store, 60, Interrupts()):
         pass
     assert ended == [6]

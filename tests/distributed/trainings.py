@@ -23,6 +23,7 @@ from d2v.training.history import History
 from d2v.training.train import train
 from tests.checkpoints import stored
 from tests.modalities.contract.case import RUN, find_case
+from tests.training.jobs import plain_job
 
 UPDATES = 6
 
@@ -80,10 +81,11 @@ class Training:
     def run(self) -> None:
         """Train, or go on training, as one rank."""
         recipe = self.recipe()
-        export = partial(_export, self.modality, recipe)
-        tracker = StopsItself(self.stop_after)
+        job = plain_job(
+            registry.get(self.modality), recipe, self.prepared, export=partial(_export, self.modality, recipe)
+        )
         try:
-            train(registry.get(self.modality), recipe, self.prepared, self.out, tracker, export=export)
+            train(job, self.out, StopsItself(self.stop_after))
         except Interrupted:
             if self.stop_after is None:
                 raise
@@ -98,8 +100,8 @@ class Training:
         return [{name: value for name, value in row.items() if not name.startswith("perf/")} for row in rows]
 
 
-def _export(name: str, recipe: TrainConfig, folder: Path, objective: Any, weights_of: Any) -> None:
-    save_encoder(folder, objective, name, recipe, weights_of=weights_of)
+def _export(name: str, recipe: TrainConfig, out: Path, objective: Any, weights_of: Any) -> None:
+    save_encoder(out / "encoder", objective, name, recipe, weights_of=weights_of)
 
 
 def run_all(trainings: Iterable[Training]) -> None:

@@ -15,6 +15,7 @@ from d2v.modalities.vision.config import VisionIngestConfig, VisionPrepareConfig
 from d2v.tracker import NullTracker
 from d2v.training.train import TrainResult, train
 from tests.objectives.helpers import SMALL, SMALL_V1
+from tests.training.jobs import plain_job
 
 RUN = {
     "precision": "fp32",
@@ -58,7 +59,7 @@ def train_tiny(prepared: Path, out: Path, kind: str, kill_at: int | None = None)
     torch.set_num_threads(1)
     try:
         recipe = parse(VisionTrainConfig, RECIPES[kind])
-        return train(registry.get("vision"), recipe, prepared, out, KillsItself(kill_at))
+        return train(plain_job(registry.get("vision"), recipe, prepared), out, KillsItself(kill_at))
     finally:
         torch.set_num_threads(threads)
 

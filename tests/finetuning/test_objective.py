@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from d2v.config import ClassificationTask, HeadConfig, parse
 from d2v.data.batch import Batch
-from d2v.distributed.launch import Place
-from d2v.distributed.process_group import meet
+from d2v.distributed.environment import DistEnv
+from d2v.distributed.process_group import init_process_group
 from d2v.errors import ConfigError
 from d2v.finetuning.heads import PooledHead, mean_over_tokens
 from d2v.finetuning.objective import FineTuning
@@ -22,7 +22,7 @@ from d2v.models.encoder import Encoded
 from d2v.training.engine import open_engine, parameter_groups
 from tests.objectives.helpers import SMALL, SMALL_V1
 
-CPU = Place(rank=0, ranks=1, device=torch.device("cpu"))
+CPU = DistEnv(0, 1, device_type="cpu")
 CLASSES = ("a", "b", "c")
 RECIPE = SMALL | {"encoder": SMALL["encoder"] | {"depth": 2, "prenet_depth": 1}}
 
@@ -96,7 +96,7 @@ def test_rates_reach_the_optimiser_and_the_weights() -> None:
         "student.blocks.0.mlp.fc1.weight": 0.25,
         "student.prenet.0.mlp.fc1.weight": 0.125,
     }
-    with meet(CPU, 60) as ranks, open_engine(objective, objective.config, ranks, "fp32") as engine:
+    with init_process_group(CPU, 60) as group, open_engine(objective, objective.config, group, "fp32") as engine:
         before = {name: objective.get_parameter(name).detach().clone() for name in watched}
         moved: list[dict[str, float]] = []
         for update in range(2):

@@ -1,4 +1,4 @@
-"""An MLflow store in a scratch place."""
+"""An MLflow store in a scratch env."""
 
 from tests.tracking.conftest import client, empty_store
 

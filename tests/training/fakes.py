@@ -6,6 +6,7 @@ import copy
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +20,9 @@ from d2v.data.random import STREAM_MASK, mix, uniform
 from d2v.models.masking import Masks
 from d2v.models.targets import mean_std
 from d2v.objectives.base import LossOutput
-from d2v.tracker import NullTracker
-from d2v.training import train as run
+from d2v.tracker import NullTracker, Tracker
+from d2v.training.job import Job
+from d2v.training.train import TrainResult, train
 
 TOKENS, WIDTH = 6, 8
 
@@ -145,7 +147,7 @@ class Recorder(NullTracker):
             os.kill(os.getpid(), self._number)
 
 
-def build_fake_objective(modality: Any, recipe: TrainConfig) -> FakeObjective:
+def build_fake_objective(recipe: TrainConfig) -> FakeObjective:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return FakeObjective(recipe.objective.ema)  # type: ignore[union-attr]
@@ -171,7 +173,13 @@ def make_recipe(**changes: Any) -> TrainConfig:
     return TrainConfig.model_validate(values | changes)
 
 
-def train_fake(out: Path, recipe: TrainConfig, data: FakeData | None = None, **arguments: Any) -> run.TrainResult:
+def fake_job(recipe: TrainConfig, data: FakeData | None = None, **fields: Any) -> Job:
+    """A job on the fakes."""
+    return Job("fake.train", recipe, lambda: data or FakeData(), partial(build_fake_objective, recipe), **fields)  # type: ignore[arg-type,return-value]
+
+
+def train_fake(
+    out: Path, recipe: TrainConfig, data: FakeData | None = None, tracker: Tracker | None = None, **fields: Any
+) -> TrainResult:
     """`train` on the fakes."""
-    modality = SimpleNamespace(name="fake", open=lambda folder: data or FakeData())
-    return run.train(modality, recipe, out, out, build=build_fake_objective, **arguments)  # type: ignore[arg-type]
+    return train(fake_job(recipe, data, **fields), out, tracker)

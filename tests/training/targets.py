@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 
 from d2v.config import DistributedConfig
+from d2v.distributed.environment import read_dist_env
 from d2v.distributed.interrupts import Interrupts
-from d2v.distributed.launch import find_place, launch, rendezvous
+from d2v.distributed.launch import launch, rendezvous
 from d2v.distributed.watchdog import Watchdog
 from d2v.errors import CollapseError, Interrupted
 
@@ -30,25 +31,27 @@ def sums(
     folder: Path, updates: int, act: str = "", at: int = 3, timeout_s: float = 60, pause_s: float = 0.0
 ) -> tuple[int, float]:
     """(ranks, the last sum); rank 1 does `act` before the sum of update `at`."""
-    place = find_place()
-    print(f"rank {place.rank} speaks", file=sys.stderr)
-    (folder / f"pid-{place.rank}").write_text(str(os.getpid()))
-    store = rendezvous(place, timedelta(seconds=60))
-    with Interrupts() as interrupts, Watchdog(place, store, timeout_s, interrupts) as watchdog:
-        dist.init_process_group("gloo", store=dist.PrefixStore("group", store), rank=place.rank, world_size=place.ranks)
+    env = read_dist_env()
+    print(f"rank {env.rank} speaks", file=sys.stderr)
+    (folder / f"pid-{env.rank}").write_text(str(os.getpid()))
+    store = rendezvous(env, timedelta(seconds=60))
+    with Interrupts() as interrupts, Watchdog(env, store, timeout_s, interrupts) as watchdog:
+        dist.init_process_group(
+            "gloo", store=dist.PrefixStore("group", store), rank=env.rank, world_size=env.world_size
+        )
         for update in range(updates):
-            watchdog.beat(update, "data")
-            if place.rank == 1 and update == at:
+            watchdog.heartbeat(update, "data")
+            if env.rank == 1 and update == at:
                 do(act)
             time.sleep(pause_s)
-            watchdog.beat(update, "step")
-            figures = torch.tensor([float(place.rank + update), float(interrupts.requested is not None)])
+            watchdog.heartbeat(update, "step")
+            figures = torch.tensor([float(env.rank + update), float(interrupts.requested is not None)])
             dist.all_reduce(figures)
-            (folder / f"update-{place.rank}").write_text(str(update))
+            (folder / f"update-{env.rank}").write_text(str(update))
             if figures[1] > 0:
                 raise Interrupted(f"stopped after update {update}", by=interrupts.requested or "SIGINT")
         dist.destroy_process_group()
-    return place.ranks, float(figures[0])
+    return env.world_size, float(figures[0])
 
 
 def do(act: str) -> None:
@@ -71,12 +74,12 @@ def do(act: str) -> None:
 
 def sum_in_parts(folder: Path) -> None:
     """Two trainings one after the other, as one process of many does them; rank 0 comes later and stays longer."""
-    place = find_place()
-    if place.leads:
+    env = read_dist_env()
+    if env.is_main:
         time.sleep(1)
-    ranks = DistributedConfig(ranks=place.ranks)
+    ranks = DistributedConfig(ranks=env.world_size)
     found = [launch(ranks, folder, sums, folder=folder, updates=updates) for updates in (2, 3)]
-    if place.leads:
+    if env.is_main:
         time.sleep(1.5)  # longer than a tick of the others' watchdogs
         (folder / "sums").write_text(str(found))
 

@@ -1,16 +1,16 @@
 import pytest
 import torch
 
-from d2v.data.batch_sampler import BatchOrder
-from d2v.distributed.launch import Place
-from d2v.training.data_loader import Feed, _ahead
+from d2v.data.batch_sampler import EqualBatchSampler
+from d2v.distributed.environment import DistEnv
+from d2v.training.data_loader import BatchLoader, _ahead
 from tests.training.fakes import FakeData, make_recipe
 
 
 def ids(accumulation: int, workers: int, ranks: int = 1, rank: int = 0, start: int = 0) -> list[list[int]]:
     recipe = make_recipe(accumulation_steps=accumulation, data_workers=workers, max_updates=5)
-    place = Place(rank, ranks, torch.device("cpu"))
-    updates = Feed(FakeData(), BatchOrder(40, 8, 5), recipe, place, start).updates()
+    env = DistEnv(rank, ranks, device_type="cpu")
+    updates = BatchLoader(FakeData(), EqualBatchSampler(40, 8, 5), recipe, env, start).updates()
     return [torch.cat([batch.sample_ids for batch in micro]).tolist() for micro in updates]
 
 

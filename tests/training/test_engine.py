@@ -2,19 +2,19 @@ import pytest
 import torch
 
 from d2v.config import OptimizerConfig
-from d2v.data.batch_sampler import BatchOrder
-from d2v.distributed.launch import Place
-from d2v.distributed.process_group import meet
+from d2v.data.batch_sampler import EqualBatchSampler
+from d2v.distributed.environment import DistEnv
+from d2v.distributed.process_group import init_process_group
 from d2v.errors import ConfigError
 from d2v.training.engine import open_engine, parameter_groups
 from d2v.training.precision import choose_precision
 from tests.training.fakes import FakeData, build_fake_objective, make_recipe
 
-CPU = Place(rank=0, ranks=1, device=torch.device("cpu"))
+CPU = DistEnv(0, 1, device_type="cpu")
 
 
 def test_the_teacher_is_not_optimised_and_vectors_do_not_decay() -> None:
-    objective = build_fake_objective(None, make_recipe())
+    objective = build_fake_objective(make_recipe())
     groups = parameter_groups(objective, OptimizerConfig(lr=1.0, weight_decay=0.1))
     assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
     assert {p.ndim for p in groups[0]["params"]} == {2}
@@ -24,20 +24,20 @@ def test_the_teacher_is_not_optimised_and_vectors_do_not_decay() -> None:
 
 
 def test_decay_all_is_the_reference_s_one_group() -> None:
-    groups = parameter_groups(build_fake_objective(None, make_recipe()), OptimizerConfig(lr=1.0, decay_all=True))
+    groups = parameter_groups(build_fake_objective(make_recipe()), OptimizerConfig(lr=1.0, decay_all=True))
     assert len(groups) == 1
 
 
 def test_after_a_bad_update_nothing_is_applied() -> None:
     recipe, data = make_recipe(), FakeData()
-    objective = build_fake_objective(None, recipe)
-    batch = data.batch(BatchOrder(40, 8, 0).at(0), recipe)
+    objective = build_fake_objective(recipe)
+    batch = data.batch(EqualBatchSampler(40, 8, 0).at(0), recipe)
     masks = objective.draw_masks(batch, 0, "cpu")
 
     def weights() -> list[torch.Tensor]:
         return [p.detach().clone() for p in objective.student.parameters()]
 
-    with meet(CPU, 60) as ranks, open_engine(objective, recipe, ranks, "fp32") as engine:  # type: ignore[arg-type]
+    with init_process_group(CPU, 60) as group, open_engine(objective, recipe, group, "fp32") as engine:  # type: ignore[arg-type]
 
         def update(index: int, factor: float) -> None:
             loss = engine.forward(batch, masks).loss_sum * factor
@@ -57,10 +57,10 @@ def test_after_a_bad_update_nothing_is_applied() -> None:
 
 def test_gradients_are_clipped_to_the_norm() -> None:
     recipe, data = make_recipe(optimizer={"lr": 1.0, "clip_norm": 1e-3}), FakeData()
-    objective = build_fake_objective(None, recipe)
-    batch = data.batch(BatchOrder(40, 8, 0).at(0), recipe)
+    objective = build_fake_objective(recipe)
+    batch = data.batch(EqualBatchSampler(40, 8, 0).at(0), recipe)
     seen: list[float] = []
-    with meet(CPU, 60) as ranks, open_engine(objective, recipe, ranks, "fp32") as engine:  # type: ignore[arg-type]
+    with init_process_group(CPU, 60) as group, open_engine(objective, recipe, group, "fp32") as engine:  # type: ignore[arg-type]
         loss = engine.forward(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum
         engine.backward(loss)
         engine.step(0, 0.0, loss.detach())
@@ -91,12 +91,12 @@ def test_the_engine_trains_on_a_gpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     recipe, data = make_recipe(), FakeData()
-    place = Place(rank=0, ranks=1, device=torch.device("cuda:0"))
-    objective = build_fake_objective(None, recipe)
-    batch = data.batch(BatchOrder(40, 8, 0).at(0), recipe).to(place.device)
+    env = DistEnv(0, 1, device_type="cuda")
+    objective = build_fake_objective(recipe)
+    batch = data.batch(EqualBatchSampler(40, 8, 0).at(0), recipe).to(env.device)
     losses = []
-    with meet(place, 60) as ranks, open_engine(objective, recipe, ranks, "bf16") as engine:  # type: ignore[arg-type]
-        masks = objective.draw_masks(batch, 0, place.device)
+    with init_process_group(env, 60) as group, open_engine(objective, recipe, group, "bf16") as engine:  # type: ignore[arg-type]
+        masks = objective.draw_masks(batch, 0, env.device)
         for update in range(20):
             loss = engine.forward(batch, masks).loss_sum
             engine.backward(loss)

@@ -13,7 +13,7 @@ import torch
 
 from d2v.training import matmul as products
 from d2v.training import memory
-from d2v.training.matmul import choose_library, keep_library, multiplied_by
+from d2v.training.matmul import choose_matmul_backend, keep_matmul_backend, using_matmul_backend
 from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 
 CPU = torch.device("cpu")
@@ -21,30 +21,30 @@ CPU = torch.device("cpu")
 
 def test_the_setting_ends_with_its_block() -> None:
     before = torch.get_float32_matmul_precision()
-    with multiplied_by("onednn"):
+    with using_matmul_backend("onednn"):
         assert torch.get_float32_matmul_precision() == "medium"
     assert torch.get_float32_matmul_precision() == before
 
 
 def test_a_gpu_is_left_alone() -> None:
     cuda = torch.device("cuda")
-    assert choose_library("auto", "fp32", cuda) == ("blas", "")
-    assert choose_library("onednn", "fp32", cuda) == ("blas", "")
-    assert keep_library("onednn", cuda) == ("blas", "")
+    assert choose_matmul_backend("auto", "fp32", cuda) == ("blas", "")
+    assert choose_matmul_backend("onednn", "fp32", cuda) == ("blas", "")
+    assert keep_matmul_backend("onednn", cuda) == ("blas", "")
 
 
 def test_bf16_has_nothing_to_choose_and_a_recipe_can_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_fastest_s", lambda *_: pytest.fail("nothing is timed"))
-    assert choose_library("auto", "bf16", CPU) == ("blas", "")
-    assert [choose_library(name, "fp32", CPU)[0] for name in ("blas", "onednn")] == ["blas", "onednn"]
+    assert choose_matmul_backend("auto", "bf16", CPU) == ("blas", "")
+    assert [choose_matmul_backend(name, "fp32", CPU)[0] for name in ("blas", "onednn")] == ["blas", "onednn"]
     monkeypatch.setattr(products, "_can_switch", lambda: False)
-    assert choose_library("onednn", "fp32", CPU)[0] == "blas"
+    assert choose_matmul_backend("onednn", "fp32", CPU)[0] == "blas"
 
 
 def test_blas_leaves_what_the_program_has_set() -> None:
     torch.set_float32_matmul_precision("high")
     try:
-        with multiplied_by("blas"):
+        with using_matmul_backend("blas"):
             assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -54,7 +54,7 @@ def test_blas_leaves_what_the_program_has_set() -> None:
 def test_only_what_is_much_faster_is_taken(monkeypatch: pytest.MonkeyPatch, ratio: float, choice: str) -> None:
     monkeypatch.setattr(products, "_fastest_s", lambda *_: {"blas": ratio, "onednn": 1.0})
     monkeypatch.setattr(products, "_errors", lambda *_: (4e-7, 8e-7))
-    library, reason = choose_library("auto", "fp32", CPU)
+    library, reason = choose_matmul_backend("auto", "fp32", CPU)
     assert library == choice
     assert f"{ratio:.1f} times" in reason
 
@@ -62,22 +62,22 @@ def test_only_what_is_much_faster_is_taken(monkeypatch: pytest.MonkeyPatch, rati
 def test_what_is_less_exact_is_not_taken_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_fastest_s", lambda *_: {"blas": 3.0, "onednn": 1.0})
     monkeypatch.setattr(products, "_errors", lambda *_: (4e-7, 4e-3))
-    assert choose_library("auto", "fp32", CPU)[0] == "blas"
-    assert "less exact" in choose_library("auto", "fp32", CPU)[1]
-    kept, why = keep_library("onednn", CPU)
+    assert choose_matmul_backend("auto", "fp32", CPU)[0] == "blas"
+    assert "less exact" in choose_matmul_backend("auto", "fp32", CPU)[1]
+    kept, why = keep_matmul_backend("onednn", CPU)
     assert kept == "blas"
     assert "less exact here" in why
 
 
 def test_this_processors_choice_is_as_exact_as_torchs_own() -> None:
-    library, reason = choose_library("auto", "fp32", CPU)
+    library, reason = choose_matmul_backend("auto", "fp32", CPU)
     x, weight = torch.randn(300, 400), torch.randn(500, 400)
     exact = x.double() @ weight.double().t()
-    with multiplied_by(library):
+    with using_matmul_backend(library):
         error = float((x @ weight.t() - exact).abs().max() / exact.abs().max())
     assert error < 5e-6, reason
-    assert keep_library("blas", CPU)[0] == "blas"
-    assert keep_library(library, CPU)[0] == library
+    assert keep_matmul_backend("blas", CPU)[0] == "blas"
+    assert keep_matmul_backend(library, CPU)[0] == library
 
 
 def test_memory_is_kept_inside_and_given_back_after(monkeypatch: pytest.MonkeyPatch) -> None:

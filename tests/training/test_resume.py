@@ -50,12 +50,12 @@ def test_a_checkpoint_of_before_a_field_was_known_has_its_default(whole: Path, t
     shutil.copytree(whole / "checkpoints", old)
     for state in old.glob("*/state.json"):
         content = json.loads(state.read_text())
-        del content["library"], content["checksum"]
+        del content["matmul_backend"], content["checksum"]
         content["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         state.write_text(json.dumps(content))
     found = checkpoint.newest(old)
     assert found is not None
-    assert (found.state.update, found.state.library) == (12, "blas")
+    assert (found.state.update, found.state.matmul_backend) == (12, "blas")
 
 
 @pytest.mark.parametrize("kill_at", [8])

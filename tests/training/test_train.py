@@ -7,11 +7,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from d2v.distributed.launch import ForMain
 from d2v.errors import CheckpointError, CollapseError, ConfigError, DataError, Interrupted
 from d2v.models.shards import WeightsOf
+from d2v.tracker import NullTracker
 from d2v.training.history import History
 from d2v.training.step import seed_dropout
-from tests.training.fakes import FakeData, FakeObjective, Recorder, build_fake_objective, make_recipe, train_fake
+from d2v.training.train import train_rank
+from tests.training.fakes import (
+    FakeData,
+    FakeObjective,
+    Recorder,
+    build_fake_objective,
+    fake_job,
+    make_recipe,
+    train_fake,
+)
 
 
 def weights(out: Path, update: int) -> dict[str, torch.Tensor]:
@@ -23,13 +34,13 @@ def test_a_run_leaves_history_result_and_the_newest_checkpoints(tmp_path: Path) 
     tracker = Recorder()
     exported = []
     result = train_fake(
-        tmp_path, make_recipe(), tracker=tracker, export=lambda folder, objective, weights_of: exported.append(folder)
+        tmp_path, make_recipe(), tracker=tracker, export=lambda out, objective, weights_of: exported.append(out)
     )
     assert result.updates == 12
     assert [row["update"] for row in History.read(result.history).rows] == [2, 4, 6, 8, 10, 12]
     assert [update for update, _ in tracker.rows] == [2, 4, 6, 8, 10, 12]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["update-00000010", "update-00000012"]
-    assert exported == [tmp_path / "encoder"]
+    assert exported == [tmp_path]
     assert json.loads((tmp_path / "result.json").read_text())["updates"] == 12
     assert {"train/loss", "train/lr", "train/ema_decay", "train/target_std", "train/pred_std"} <= set(result.metrics)
     assert {"features/final_rank", "perf/samples_per_s", "perf/data_ms", "perf/step_ms"} <= set(result.metrics)
@@ -38,7 +49,7 @@ def test_a_run_leaves_history_result_and_the_newest_checkpoints(tmp_path: Path) 
 def test_the_run_equals_a_plain_loop(tmp_path: Path) -> None:
     recipe = make_recipe(max_updates=4)
     train_fake(tmp_path, recipe)
-    objective, reference = FakeData(), build_fake_objective(None, recipe)
+    objective, reference = FakeData(), build_fake_objective(recipe)
     _plain_loop(reference, objective, recipe)
     for name, tensor in weights(tmp_path, 4).items():
         torch.testing.assert_close(tensor, reference.state_dict()[name], rtol=1e-6, atol=1e-7)
@@ -46,17 +57,17 @@ def test_the_run_equals_a_plain_loop(tmp_path: Path) -> None:
 
 def _plain_loop(objective: FakeObjective, data: FakeData, recipe) -> None:
     """Adam, clipping and the EMA written out: the teacher follows after the step, with the decay of its number."""
-    from d2v.data.batch_sampler import BatchOrder
+    from d2v.data.batch_sampler import EqualBatchSampler
 
     vectors = [p for p in objective.parameters() if p.requires_grad and p.ndim == 1]
     matrices = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}], betas=(0.9, 0.95)
     )
-    order = BatchOrder(data.num_train, recipe.batch_size, recipe.seed)
+    sampler = EqualBatchSampler(data.num_train, recipe.batch_size, recipe.seed)
     rates = [0.0, 1e-2 / 3, 2e-2 / 3, 1e-2]
     for update, lr in enumerate(rates):
-        batch = data.batch(order.at(update), recipe)
+        batch = data.batch(sampler.at(update), recipe)
         masks = objective.draw_masks(batch, recipe.seed, "cpu")
         seed_dropout(recipe.seed, update, 0)
         objective.train()
@@ -106,19 +117,19 @@ def test_probe_is_logged_at_its_interval_and_at_the_end(tmp_path: Path) -> None:
 
 
 def test_a_nan_stops_before_the_step(tmp_path: Path) -> None:
-    from d2v.data.batch_sampler import BatchOrder
+    from d2v.data.batch_sampler import EqualBatchSampler
 
     recipe = make_recipe()
-    bad_sample = int(BatchOrder(40, 8, recipe.seed).at(3).indices[0])
+    bad_sample = int(EqualBatchSampler(40, 8, recipe.seed).at(3).indices[0])
     with pytest.raises(CollapseError, match=rf"not finite at update 4 .*samples {bad_sample},.*optimizer\.lr"):
         train_fake(tmp_path, recipe, FakeData(bad_sample=bad_sample))
 
 
 def test_a_nan_after_a_checkpoint_names_it(tmp_path: Path) -> None:
-    from d2v.data.batch_sampler import BatchOrder
+    from d2v.data.batch_sampler import EqualBatchSampler
 
     recipe = make_recipe(checkpoint={"every_updates": 2, "keep": 2})
-    sample = int(BatchOrder(40, 8, recipe.seed).at(3).indices[0])
+    sample = int(EqualBatchSampler(40, 8, recipe.seed).at(3).indices[0])
     with pytest.raises(CollapseError, match=r"last healthy checkpoint is .*update-00000002"):
         train_fake(tmp_path, recipe, FakeData(bad_sample=sample))
     assert all(torch.isfinite(t).all() for t in weights(tmp_path, 2).values())
@@ -191,8 +202,8 @@ def test_restart_moves_the_old_run_aside(tmp_path: Path) -> None:
 
 
 def test_more_ranks_are_refused_with_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"d2v.distributed.launch"):
-        train_fake(tmp_path, make_recipe(distributed={"ranks": 2}))
+    with pytest.raises(ConfigError, match=r"d2v.training.train.train start the ranks"):
+        train_rank(fake_job(make_recipe(distributed={"ranks": 2})), tmp_path, ForMain(NullTracker()))
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
@@ -208,7 +219,7 @@ def test_bf16_trains_with_fp32_parameters(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_at_the_end_is_named(tmp_path: Path) -> None:
-    def export(folder: Path, objective: FakeObjective, weights_of: WeightsOf) -> None:
+    def export(out: Path, objective: FakeObjective, weights_of: WeightsOf) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(CheckpointError, match=r"disk of .* is full .* same command"):

@@ -16,7 +16,7 @@ from d2v.comparison.pretraining import is_pretrained, read_cost, run_pretraining
 from d2v.comparison.probing import Probed, Prober
 from d2v.comparison.report import write_benchmark_report
 from d2v.comparison.tracked import log_outcome, log_pretraining, log_task
-from d2v.distributed.environment import find_seat
+from d2v.distributed.environment import read_dist_env
 from d2v.errors import ConfigError
 from d2v.progress import say
 from d2v.statistics import Score
@@ -75,7 +75,7 @@ def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome
         D2vError: see `d2v.pretraining.pretrain.pretrain` and `d2v.finetuning.finetune.finetune`.
         Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
-    if find_seat().ranks > 1:
+    if read_dist_env().world_size > 1:
         raise ConfigError(
             "a benchmark starts the ranks of its trainings itself: run it without torchrun or srun, and set "
             "train.distributed.ranks"

@@ -29,7 +29,7 @@ from d2v.modalities.base import Modality
 from d2v.progress import say
 from d2v.statistics import Interval, Score, score_difference_interval, score_interval
 from d2v.tracker import NullTracker, Tracker
-from d2v.training.rerun import is_finished, restarting_others
+from d2v.training.resume import is_finished, restarting_others
 
 PRETRAINED: Way = "pretrained"
 CHANGES: dict[Way, dict[str, Any]] = {
@@ -184,13 +184,13 @@ class Study:
     def items_at(self, point: Point) -> int:
         """Training items that an amount of labels is."""
         random = Contender("scratch")
-        return self.setting_of(TaskRun(random, point, 0)).open(self.prepared).num_train
+        return self.setting_of(TaskRun(random, point, 0)).open_data().num_train
 
     def finished_runs(self, encoders: Collection[Path]) -> list[TaskRun]:
         """Those that need not be trained again: from random weights, or from one of these encoders."""
         starts = {run.contender.start(run.seed): run for run in self.runs()}
         fingerprints = {
-            start: self.setting_of(run).open(self.prepared).fingerprint
+            start: self.setting_of(run).open_data().fingerprint
             for start, run in starts.items()
             if start is None or start in encoders
         }
@@ -237,7 +237,7 @@ def run_task(study: Study, run: TaskRun) -> Score:
     Its checkpoints go: a study has dozens of runs, and nothing reads them again."""
     config, out, setting = study.config_of(run), study.folder_of(run), study.setting_of(run)
     with _said_to(out / LOGS / "task.log"):
-        config = restarting_others(config, lambda: setting.open(study.prepared).fingerprint, out)
+        config = restarting_others(config, lambda: setting.open_data().fingerprint, out)
         finetune(study.modality, config, study.pretraining, study.prepared, setting.start, out)
         evaluate_tuned(study.modality, config, study.prepared, out, out / "report", NullTracker())
     shutil.rmtree(out / "checkpoints", ignore_errors=True)

@@ -12,7 +12,7 @@ from d2v.pretraining.pretrain import digest_of, pretrain
 from d2v.training import resume
 from d2v.training.history import History
 from d2v.training.performance import TRAINED_S
-from d2v.training.rerun import is_finished, restarting_others
+from d2v.training.resume import is_finished, restarting_others
 
 ACCURACY = "online/linear"
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from d2v.comparison.comparison import Comparison
 from d2v.config import EvaluateConfig
 from d2v.data.batch import Inputs
-from d2v.distributed.launch import local_place
+from d2v.distributed.environment import own_device
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.metrics_file import measured_before, write_measured
 from d2v.evaluation.probe_set import labelled, why_not_probed, with_test_items
@@ -119,7 +119,7 @@ class Prober:
         return self._right({"plain": True}, self._comparison.out / "probes" / PLAIN, features)
 
     def _features(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
-        encoder = encoder.to(local_place().device)
+        encoder = encoder.to(own_device())
 
         def of(inputs: Inputs) -> Tensor:
             return extract_features(encoder, inputs, self._comparison.evaluate.batch_size)

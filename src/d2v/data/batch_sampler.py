@@ -16,7 +16,7 @@ from d2v.errors import DataError
 _CACHED_EPOCHS = 2  # a batch straddles at most two epochs
 
 
-class Order(ABC):
+class BatchSampler(ABC):
     """Endless shuffled epochs, cut into the batches of updates.
 
     Attributes:
@@ -45,19 +45,19 @@ class Order(ABC):
         return round(updates * sum(count for count, _ in self.shapes()) / len(self.shapes()))
 
     @staticmethod
-    def slice(keys: SampleKeys, rank: int, ranks: int, step: int, steps: int) -> SampleKeys:
+    def micro_batch(keys: SampleKeys, rank: int, world_size: int, step: int, steps: int) -> SampleKeys:
         """The micro-batch of `rank` at accumulation step `step`.
 
-        Piece `step * ranks + rank` of equal contiguous pieces, so 1 rank x 2 steps trains on the same pieces as
+        Piece `step * world_size + rank` of equal contiguous pieces, so 1 rank x 2 steps trains on the same pieces as
         2 ranks x 1 step.
         """
-        size = len(keys.indices) // (ranks * steps)
-        start = (step * ranks + rank) * size
-        part = slice(start, start + size)
-        return SampleKeys(keys.update, keys.indices[part], keys.epochs[part], keys.length)
+        size = len(keys.indices) // (world_size * steps)
+        start = (step * world_size + rank) * size
+        own = slice(start, start + size)
+        return SampleKeys(keys.update, keys.indices[own], keys.epochs[own], keys.length)
 
 
-def open_order(recipe: RunConfig, num_items: int, lengths: np.ndarray | None) -> Order:
+def open_batch_sampler(recipe: RunConfig, num_items: int, lengths: np.ndarray | None) -> BatchSampler:
     """The order that a recipe asks for.
 
     Args:
@@ -69,12 +69,12 @@ def open_order(recipe: RunConfig, num_items: int, lengths: np.ndarray | None) ->
         DataError: a batch holds more samples than there are, or less than one item.
     """
     if recipe.batch_budget is None:
-        return BatchOrder(num_items, recipe.batch_unit, recipe.seed, lengths)
+        return EqualBatchSampler(num_items, recipe.batch_unit, recipe.seed, lengths)
     if lengths is None:
         raise DataError(
             "train.batch_budget is for items of different lengths, and these are alike: set train.batch_size"
         )
-    return BucketOrder(lengths, recipe.batch_budget, recipe.seed)
+    return BucketBatchSampler(lengths, recipe.batch_budget, recipe.seed)
 
 
 @dataclass
@@ -100,7 +100,7 @@ def _by_word(words: np.ndarray) -> np.ndarray:
     return np.argsort(words, kind="stable")
 
 
-class BatchOrder(Order):
+class EqualBatchSampler(BatchSampler):
     """Batches of equal size.
 
     The samples are one long sequence of epochs, each a permutation of all items; update u takes positions
@@ -116,7 +116,7 @@ class BatchOrder(Order):
         DataError: a batch holds more samples than there are.
 
     Example:
-        >>> BatchOrder(num_items=4, batch_size=2, seed=0).at(5).epochs.tolist()
+        >>> EqualBatchSampler(num_items=4, batch_size=2, seed=0).at(5).epochs.tolist()
         [2, 2]
     """
 
@@ -152,7 +152,7 @@ class BatchOrder(Order):
         return updates * self.batch_size / self.num_items
 
 
-class BucketOrder(Order):
+class BucketBatchSampler(BatchSampler):
     """Batches of items of like length, as many as a budget of input positions holds.
 
     Items stand sorted by length, longest first, in buckets within which each epoch shuffles them anew; batches are cut

@@ -1,6 +1,6 @@
-"""This process's seat among ranks that something else started: torchrun, srun, or `d2v.distributed.supervisor`.
+"""Which rank this process is: read from the environment that torchrun, srun or `d2v.distributed.supervisor` set.
 
-It reads environment variables only, so a command can ask before it imports torch.
+Nothing here imports torch before a device is asked for, so a command can ask for its rank at once.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 from d2v.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 LOGS = "logs"
 """Folder, inside a run's, of what ranks other than 0 say."""
@@ -20,29 +25,47 @@ STORE = "D2V_STORE"
 
 
 @dataclass(frozen=True)
-class Seat:
+class DistEnv:
     """One process among all that train together.
 
     Attributes:
         rank: from 0 over all machines.
-        ranks: processes over all machines.
+        world_size: processes over all machines.
         local_rank: from 0 on this machine.
-        local_ranks: processes on this machine; None where nothing tells.
+        local_world_size: processes on this machine; None where nothing tells.
+        device_type: "cpu", "cuda", or "auto" for a GPU where there is one.
     """
 
     rank: int = 0
-    ranks: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_ranks: int | None = None
+    local_world_size: int | None = None
+    device_type: Literal["auto", "cpu", "cuda"] = "auto"
 
     @property
-    def follows(self) -> bool:
-        """Whether another process leads."""
-        return self.rank > 0
+    def is_main(self) -> bool:
+        """Whether this rank writes files and speaks to people."""
+        return self.rank == 0
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where this rank computes. A machine with GPUs gives each rank one; srun may show a rank no GPU but its own,
+        which is then number 0."""
+        import torch
+
+        gpus = torch.cuda.device_count() if self.device_type != "cpu" else 0
+        if self.device_type == "cuda" or gpus:
+            return torch.device("cuda", self.local_rank % max(gpus, 1))
+        return torch.device("cpu")
 
 
-def find_seat(environment: Mapping[str, str] = os.environ) -> Seat:
-    """The seat that the environment names; the only one where it names none.
+def own_device() -> torch.device:
+    """Where this process computes what it does alone: on its own GPU if there is one."""
+    return read_dist_env().device
+
+
+def read_dist_env(environment: Mapping[str, str] = os.environ) -> DistEnv:
+    """This process as torchrun, srun or the supervisor started it; the only one where the environment names none.
 
     A process that srun started has SLURM_STEP_NUM_TASKS; the batch script around it has not, and is alone.
 
@@ -54,14 +77,14 @@ def find_seat(environment: Mapping[str, str] = os.environ) -> Seat:
     elif "SLURM_PROCID" in environment and "SLURM_STEP_NUM_TASKS" in environment:
         names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "")
     else:
-        return Seat()
-    rank, ranks, local_rank, local_ranks = (_number(environment, name) for name in names)
-    if rank is None or ranks is None or rank >= ranks:
+        return DistEnv()
+    rank, world_size, local_rank, local_world_size = (_number(environment, name) for name in names)
+    if rank is None or world_size is None or rank >= world_size:
         raise ConfigError(
-            f"the environment says {names[0]}={rank} and {names[1]}={ranks}, but ranks count from 0 to {names[1]} - 1: "
-            f"unset both to train alone, or let torchrun or srun set them."
+            f"the environment says {names[0]}={rank} and {names[1]}={world_size}, but ranks count from 0 to "
+            f"{names[1]} - 1: unset both to train alone, or let torchrun or srun set them."
         )
-    return Seat(rank, ranks, local_rank or 0, local_ranks)
+    return DistEnv(rank, world_size, local_rank or 0, local_world_size)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int | None:
@@ -69,11 +92,11 @@ def _number(environment: Mapping[str, str], name: str) -> int | None:
     if value is None:
         return None
     if not value.isdigit():
-        raise ConfigError(f"the environment says {name}={value!r}, which is no number: unset it, or use torchrun.")
+        raise ConfigError(f"the environment says {name}={value!r}, which is not a number: unset it, or use torchrun.")
     return int(value)
 
 
-def meeting_point(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
+def master_address(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
     """Host and port at which rank 0 keeps the store: MASTER_ADDR and MASTER_PORT, else the first machine of the Slurm
     step and a port made from the job's number, which no other job on that machine has.
 

@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from d2v.distributed.launcher import WORKER, Fleet
-from d2v.distributed.mailbox import Board
+from d2v.distributed.launcher import WORKER, Launcher
+from d2v.distributed.mailbox import Mailbox
 from d2v.errors import ConfigError
 
 ADDRESS = "D2V_MASTER_ADDR"
@@ -102,7 +102,7 @@ def own_address(hosts: dict[str, int]) -> str:
     return own
 
 
-class HostRanks(Fleet):
+class HostLauncher(Launcher):
     """Ranks on the machines of a hostfile, below one process here: DeepSpeed's launcher.
 
     They are reached through the store only: its notes ask them to stop or to end, and they end when it is gone. A
@@ -138,15 +138,15 @@ class HostRanks(Fleet):
     def status_of(self, rank: int) -> int | None:
         return None
 
-    def stop(self, signal_name: str, board: Board) -> None:
-        board.ask_to_stop(signal_name)
+    def stop(self, signal_name: str, mailbox: Mailbox) -> None:
+        mailbox.ask_to_stop(signal_name)
 
-    def kill(self, board: Board) -> None:
-        board.abort()
+    def kill(self, mailbox: Mailbox) -> None:
+        mailbox.abort()
         if self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._processes[0].wait(_END_S)
-            super().kill(board)
+            super().kill(mailbox)
             self._relay.join(_END_S)
 
     def _repeat(self, lines: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ import pickle
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch.distributed import HashStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous as torch_rendezvous
 
 from d2v.config import DistributedConfig
-from d2v.distributed.environment import STORE, Seat, find_seat, meeting_point
+from d2v.distributed.environment import STORE, DistEnv, master_address, read_dist_env
 from d2v.distributed.hosts import check_hosts
 from d2v.distributed.mailbox import connect
 from d2v.distributed.supervisor import Supervisor
@@ -36,67 +35,29 @@ _RETRY_S = 1.0
 _trainings = itertools.count()
 
 
-@dataclass(frozen=True)
-class Place:
-    """One rank's place among all.
-
-    Attributes:
-        rank: from 0 over all machines.
-        ranks: processes that train together.
-        device: where this rank computes.
-        local_rank: from 0 on this machine.
-    """
-
-    rank: int
-    ranks: int
-    device: torch.device
-    local_rank: int = 0
-
-    @property
-    def leads(self) -> bool:
-        """Whether this rank writes files and speaks to people."""
-        return self.rank == 0
-
-
-def find_place() -> Place:
-    """This process's place: what torchrun, srun or the supervisor gave it, else the only one.
-
-    A machine with GPUs gives each rank one. srun may show a rank no GPU but its own, which is then number 0.
-    """
-    seat = find_seat()
-    gpus = torch.cuda.device_count()
-    device = torch.device("cuda", seat.local_rank % gpus) if gpus else torch.device("cpu")
-    return Place(seat.rank, seat.ranks, device, seat.local_rank)
-
-
-def local_place() -> Place:
-    """The only rank, for work that rank 0 does alone, on its own GPU if there is one."""
-    return Place(rank=0, ranks=1, device=find_place().device)
-
-
 def check_distributed(config: DistributedConfig) -> None:
     """Refuse ranks that cannot be started here.
 
     Raises:
         ConfigError: the ranks are not as many as torchrun or srun started, as the hostfile's slots or as the GPUs.
     """
-    seat = find_seat()
-    if seat.ranks > 1:
-        _check_started(config, seat)
+    env = read_dist_env()
+    if env.world_size > 1:
+        _check_started(config, env)
     elif config.hostfile is not None:
         check_hosts(Path(config.hostfile), config.ranks)
     else:
         _check_gpus(config.ranks)
 
 
-def _check_started(config: DistributedConfig, seat: Seat) -> None:
-    if config.ranks != seat.ranks:
+def _check_started(config: DistributedConfig, env: DistEnv) -> None:
+    if config.ranks != env.world_size:
         raise ConfigError(
-            f"train.distributed.ranks {config.ranks}: {seat.ranks} ranks were started around this command; set "
-            f"train.distributed.ranks={seat.ranks}."
+            f"train.distributed.ranks {config.ranks}: {env.world_size} ranks were started around this command; set "
+            f"train.distributed.ranks={env.world_size}."
         )
-    if seat.local_ranks is not None:
-        _check_gpus(seat.local_ranks)
+    if env.local_world_size is not None:
+        _check_gpus(env.local_world_size)
 
 
 def _check_gpus(local_ranks: int) -> None:
@@ -109,7 +70,7 @@ def _check_gpus(local_ranks: int) -> None:
         )
 
 
-class ForLead(Generic[Value]):
+class ForMain(Generic[Value]):
     """An argument of `launch` that only rank 0 unpacks, as that is slow: MLflow takes seconds and 200 MB to import.
 
     Args:
@@ -148,13 +109,13 @@ def launch(config: DistributedConfig, folder: Path, target: Callable[..., Result
         D2vError: what a rank raised.
     """
     check_distributed(config)
-    if find_seat().ranks > 1 or (config.ranks == 1 and config.hostfile is None):
+    if read_dist_env().world_size > 1 or (config.ranks == 1 and config.hostfile is None):
         return target(**arguments)
     result: Result = Supervisor(config, folder).run(target, arguments)
     return result
 
 
-def rendezvous(place: Place, timeout: timedelta) -> Store:
+def rendezvous(env: DistEnv, timeout: timedelta) -> Store:
     """The store through which the ranks of one training find one another.
 
     Alone it is in memory. Under the supervisor it is the supervisor's. Under torchrun or srun, rank 0 keeps it (or
@@ -162,23 +123,23 @@ def rendezvous(place: Place, timeout: timedelta) -> Store:
     each call opens a fresh part of it, so all ranks must call equally often.
 
     Args:
-        place: this rank.
+        env: this rank.
         timeout: how long to wait for rank 0, which may have data to prepare first.
 
     Raises:
         LaunchError: rank 0 did not come.
     """
-    if place.ranks == 1:
+    if env.world_size == 1:
         return HashStore()
     if STORE in os.environ:
         return connect(os.environ[STORE], timeout)
-    return PrefixStore(f"training{next(_trainings)}", _environment_store(place.rank, place.ranks, timeout))
+    return PrefixStore(f"training{next(_trainings)}", _environment_store(env.rank, env.world_size, timeout))
 
 
 @cache
 def _environment_store(rank: int, ranks: int, timeout: timedelta) -> Store:
     """One for the life of the process: rank 0's port can be opened only once."""
-    host, port = meeting_point()
+    host, port = master_address()
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = host, str(port)
     if rank > 0:
         _wait_for_lead(host, port, timeout)

@@ -10,12 +10,12 @@ import sys
 from abc import ABC, abstractmethod
 from typing import Any
 
-from d2v.distributed.mailbox import Board
+from d2v.distributed.mailbox import Mailbox
 
 WORKER = "d2v.distributed.worker"
 
 
-class Fleet(ABC):
+class Launcher(ABC):
     """Processes, each in a session of its own, so that a terminal's Ctrl-C reaches only the supervisor.
 
     Attributes:
@@ -40,14 +40,14 @@ class Fleet(ABC):
         """The exit status of a rank's process; None while it runs, and where it cannot be known."""
 
     @abstractmethod
-    def stop(self, signal_name: str, board: Board) -> None:
+    def stop(self, signal_name: str, mailbox: Mailbox) -> None:
         """Ask all ranks to save and end."""
 
     def is_running(self) -> bool:
         """Whether any process still runs."""
         return any(process.poll() is None for process in self._processes)
 
-    def kill(self, board: Board) -> None:
+    def kill(self, mailbox: Mailbox) -> None:
         """End every process, and what it started in turn."""
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
@@ -68,7 +68,7 @@ class Fleet(ABC):
         return process
 
 
-class LocalRanks(Fleet):
+class LocalLauncher(Launcher):
     """Ranks on this machine.
 
     Args:
@@ -77,19 +77,19 @@ class LocalRanks(Fleet):
 
     def __init__(self, ranks: int) -> None:
         super().__init__()
-        self._ranks = ranks
+        self._world_size = ranks
 
     def start(self, arguments: list[str]) -> None:
-        shared = os.environ | {"WORLD_SIZE": str(self._ranks), "LOCAL_WORLD_SIZE": str(self._ranks)}
+        shared = os.environ | {"WORLD_SIZE": str(self._world_size), "LOCAL_WORLD_SIZE": str(self._world_size)}
         if sys.platform == "linux":  # a laptop's own name often has no address
             shared.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        for rank in range(self._ranks):
-            seat = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            self._start([sys.executable, "-m", WORKER, *arguments], shared | seat)
+        for rank in range(self._world_size):
+            env = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            self._start([sys.executable, "-m", WORKER, *arguments], shared | env)
 
     def status_of(self, rank: int) -> int | None:
         return self._processes[rank].poll()
 
-    def stop(self, signal_name: str, board: Board) -> None:
+    def stop(self, signal_name: str, mailbox: Mailbox) -> None:
         for process in self._processes:
             process.send_signal(signal.Signals[signal_name])

@@ -1,4 +1,4 @@
-"""The notice board in the ranks' store: what a supervisor and its ranks tell one another.
+"""A mailbox in the ranks' store: what a supervisor and its ranks tell one another.
 
 Pickles lie on it. The store listens on this machine alone unless there is a hostfile; then, as with
 `torch.distributed` itself, whoever reaches its port must be trusted.
@@ -86,7 +86,7 @@ class Progress(NamedTuple):
         return f"at update {self.update}, in {self.phase!r}"
 
 
-class Board:
+class Mailbox:
     """Notes under the keys `call`, `stop`, `abort`, `outcome/<rank>` and `progress/<rank>`.
 
     Args:

@@ -14,10 +14,10 @@ from torch.distributed import TCPStore
 
 from d2v.config import DistributedConfig
 from d2v.distributed.environment import LOGS
-from d2v.distributed.hosts import HostRanks
+from d2v.distributed.hosts import HostLauncher
 from d2v.distributed.interrupts import Interrupts
-from d2v.distributed.launcher import Fleet, LocalRanks
-from d2v.distributed.mailbox import RESUME, Board, Cause, Outcome
+from d2v.distributed.launcher import Launcher, LocalLauncher
+from d2v.distributed.mailbox import RESUME, Cause, Mailbox, Outcome
 from d2v.distributed.worker import log_of
 from d2v.errors import ConfigError, D2vError, Interrupted, LaunchError
 
@@ -45,8 +45,10 @@ class Supervisor:
     """
 
     def __init__(self, config: DistributedConfig, folder: Path) -> None:
-        self._ranks = config.ranks
-        self._fleet: Fleet = HostRanks(Path(config.hostfile)) if config.hostfile else LocalRanks(config.ranks)
+        self._world_size = config.ranks
+        self._launcher: Launcher = (
+            HostLauncher(Path(config.hostfile)) if config.hostfile else LocalLauncher(config.ranks)
+        )
         self._logs = folder.absolute() / LOGS
         self._outcomes: dict[int, Outcome] = {}
         self._passed_on: str | None = None
@@ -61,24 +63,24 @@ class Supervisor:
             D2vError: what a rank raised.
         """
         call = _pickled(target, arguments)
-        store = _open_store(self._fleet.listens_on, self._fleet.host)
-        self._board = Board(store)
-        self._board.put_call(call)
+        store = _open_store(self._launcher.listens_on, self._launcher.host)
+        self._mailbox = Mailbox(store)
+        self._mailbox.put_call(call)
         try:
             with Interrupts() as interrupts:
-                self._fleet.start(["--store", f"{self._fleet.host}:{store.port}", "--logs", str(self._logs)])
+                self._launcher.start(["--store", f"{self._launcher.host}:{store.port}", "--logs", str(self._logs)])
                 self._watch(interrupts)
         finally:
-            self._fleet.kill(self._board)
+            self._launcher.kill(self._mailbox)
         self._note_silent()
         return self._result(interrupts.requested)
 
     def _watch(self, interrupts: Interrupts) -> None:
         """Until all ended, or until those that have not had their time to."""
-        while self._fleet.is_running():
+        while self._launcher.is_running():
             if interrupts.requested and self._passed_on is None:
                 self._passed_on = interrupts.requested
-                self._fleet.stop(interrupts.requested, self._board)
+                self._launcher.stop(interrupts.requested, self._mailbox)
             self._collect()
             if time.monotonic() > self._end_s:
                 return
@@ -87,20 +89,20 @@ class Supervisor:
 
     def _collect(self) -> None:
         """Note how ranks ended. A process is polled before its outcome is looked for, so what it told is found."""
-        for rank in set(range(self._ranks)) - set(self._outcomes):
-            status = self._fleet.status_of(rank)
-            outcome = self._board.outcome(rank)
+        for rank in set(range(self._world_size)) - set(self._outcomes):
+            status = self._launcher.status_of(rank)
+            outcome = self._mailbox.outcome(rank)
             if outcome is None and status is not None:
                 outcome = self._untold(rank, status)
             if outcome is not None:
                 self._outcomes[rank] = outcome
                 self._end_s = min(self._end_s, time.monotonic() + _patience(outcome))
-        if len(self._outcomes) == self._ranks:
+        if len(self._outcomes) == self._world_size:
             self._end_s = min(self._end_s, time.monotonic() + _END_S)
 
     def _untold(self, rank: int, status: int) -> Outcome:
         """The outcome of a rank whose process ended without a word."""
-        where = self._board.where(rank)
+        where = self._mailbox.where(rank)
         if status >= 0:
             return Outcome(rank, Cause.VANISHED, headline=f"rank {rank} ended with exit status {status}, {where}")
         killer = signal.Signals(-status)
@@ -111,13 +113,15 @@ class Supervisor:
 
     def _note_silent(self) -> None:
         """Ranks on other machines that told nothing: of them only the launcher's last lines may tell."""
-        told = [rank in self._outcomes or self._fleet.status_of(rank) is not None for rank in range(self._ranks)]
-        silent = [rank for rank in range(self._ranks) if not told[rank]]
+        told = [
+            rank in self._outcomes or self._launcher.status_of(rank) is not None for rank in range(self._world_size)
+        ]
+        silent = [rank for rank in range(self._world_size) if not told[rank]]
         if silent:
-            who = ", ".join(f"rank {rank} ({self._board.where(rank)})" for rank in silent)
+            who = ", ".join(f"rank {rank} ({self._mailbox.where(rank)})" for rank in silent)
             headline = f"ended without a word: {who}. The last lines of the machines' launcher:"
             self._outcomes[silent[0]] = Outcome(
-                silent[0], Cause.VANISHED, headline=headline, stack=self._fleet.last_lines
+                silent[0], Cause.VANISHED, headline=headline, stack=self._launcher.last_lines
             )
 
     def _result(self, requested: str | None) -> Any:

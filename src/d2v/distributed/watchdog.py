@@ -16,10 +16,9 @@ from types import FrameType, TracebackType
 import torch
 from torch.distributed import Store
 
-from d2v.distributed.environment import STORE
+from d2v.distributed.environment import STORE, DistEnv
 from d2v.distributed.interrupts import Interrupts
-from d2v.distributed.launch import Place
-from d2v.distributed.mailbox import RESUME, Board, Cause, Outcome, Progress
+from d2v.distributed.mailbox import RESUME, Cause, Mailbox, Outcome, Progress
 from d2v.errors import LaunchError
 
 PHASES = ("start", "log", "probe", "checkpoint", "data", "forward and backward", "step", "export")
@@ -39,15 +38,16 @@ class Watchdog:
     It also ends the process when the one that started it, or its store, is gone.
 
     Args:
-        place: this rank.
+        env: this rank.
         store: where the ranks met.
-        timeout_s: longest time between two beats. Beats come between phases, so it must exceed the longest phase of
-            the rank that the others wait for, such as a probe or a checkpoint on rank 0.
+        timeout_s: longest time between two heartbeats. Heartbeats come between phases, so it
+            must exceed the longest phase of the rank that the others wait for, such as a
+            probe or a checkpoint on rank 0.
         interrupts: told when the supervisor asks for a stop.
     """
 
-    def __init__(self, place: Place, store: Store, timeout_s: float, interrupts: Interrupts) -> None:
-        self._place, self._store, self._timeout_s, self._interrupts = place, store, timeout_s, interrupts
+    def __init__(self, env: DistEnv, store: Store, timeout_s: float, interrupts: Interrupts) -> None:
+        self._env, self._store, self._timeout_s, self._interrupts = env, store, timeout_s, interrupts
         self._last = (0, "start", time.monotonic())
         self._tick = 0
         self._before: list[Progress | None] = []
@@ -55,16 +55,16 @@ class Watchdog:
         self._left = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def beat(self, update: int, phase: str) -> None:
+    def heartbeat(self, update: int, phase: str) -> None:
         """This rank has done `update` updates and now begins `phase`, one of PHASES."""
         self._last = (update, phase, time.monotonic())
 
     def __enter__(self) -> Watchdog:
         self._last = (0, "start", time.monotonic())
-        if self._place.ranks > 1:
+        if self._env.world_size > 1:
             store = self._store.clone()  # type: ignore[attr-defined]  # a connection serves one call at a time
             store.set_timeout(_ANSWER)
-            self._board = Board(store)
+            self._mailbox = Mailbox(store)
             self._parent, self._trainer = os.getppid(), threading.get_ident()
             self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
             self._thread.start()
@@ -74,7 +74,7 @@ class Watchdog:
         self._left.set()
         if self._thread is not None:
             self._thread.join()
-            if kind is None and self._place.leads:
+            if kind is None and self._env.is_main:
                 self._wait_for_the_others()
 
     def _wait_for_the_others(self) -> None:
@@ -96,11 +96,11 @@ class Watchdog:
 
     def _look(self) -> None:
         self._post()
-        if self._board.aborted():
+        if self._mailbox.aborted():
             self._end("the supervisor ended the training")
         if os.getppid() != self._parent:
             self._end("the process that started this rank is gone")
-        if name := self._board.stop_asked():
+        if name := self._mailbox.stop_asked():
             self._interrupts.request(name)
         if time.monotonic() - self._last[2] > self._timeout_s:
             self._suspect()
@@ -113,7 +113,7 @@ class Watchdog:
         waits = _is_in_collective(sys._current_frames().get(self._trainer))
         age_s = time.monotonic() - since
         progress = Progress(update, PHASES.index(phase), phase, self._tick, age_s, waits, self._left.is_set())
-        self._board.put_progress(self._place.rank, progress)
+        self._mailbox.put_progress(self._env.rank, progress)
 
     def _suspect(self) -> None:
         """Look at all ranks twice, some ticks apart: one whose tick stands still does not answer."""
@@ -123,7 +123,7 @@ class Watchdog:
             self._accuse(self._before, self._progress_of_all())
 
     def _progress_of_all(self) -> list[Progress | None]:
-        return [self._board.progress(rank) for rank in range(self._place.ranks)]
+        return [self._mailbox.progress(rank) for rank in range(self._env.world_size)]
 
     def _accuse(self, before: Sequence[Progress | None], now: Sequence[Progress | None]) -> None:
         accused = find_hung(before, now)
@@ -131,24 +131,24 @@ class Watchdog:
             self._judge_at = None  # the rank that all wait for has moved since, if slowly
             return
         headline = describe_hang(accused, before, now, self._timeout_s)
-        is_accused = self._place.rank in accused
+        is_accused = self._env.rank in accused
         stack = "".join(traceback.format_stack(sys._current_frames()[self._trainer])) if is_accused else ""
         if self._speaks():
             faulthandler.dump_traceback(all_threads=True)
-        self._board.put_outcome(
-            Outcome(self._place.rank, Cause.FAILED, headline=headline, stack=stack, accused=is_accused)
+        self._mailbox.put_outcome(
+            Outcome(self._env.rank, Cause.FAILED, headline=headline, stack=stack, accused=is_accused)
         )
         self._end(f"{headline}\n{stack}{RESUME}")
 
     def _end(self, why: str) -> None:
         """The main thread may be in a call that never returns, so nothing gentler works."""
         if self._speaks():
-            print(f"rank {self._place.rank}: {why}", file=sys.stderr, flush=True)
+            print(f"rank {self._env.rank}: {why}", file=sys.stderr, flush=True)
         os._exit(LaunchError.exit_code)
 
     def _speaks(self) -> bool:
         """The supervisor speaks for rank 0, whose stderr is the user's; the others' is their log."""
-        return not (self._place.leads and STORE in os.environ)
+        return not (self._env.is_main and STORE in os.environ)
 
 
 def find_hung(before: Sequence[Progress | None], now: Sequence[Progress | None]) -> list[int]:

@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2v.distributed.environment import STORE, Seat, find_seat
+from d2v.distributed.environment import STORE, DistEnv, read_dist_env
 from d2v.errors import D2vError, Interrupted, LaunchError
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ def main() -> int:
     os.environ[STORE] = options.store
     if "LOCAL_SIZE" in os.environ:  # DeepSpeed's name for it
         os.environ.setdefault("LOCAL_WORLD_SIZE", os.environ["LOCAL_SIZE"])
-    seat = find_seat()
-    if seat.follows:
-        _write_to(log_of(options.logs, seat.rank))
-    _prepare_torch(seat)
-    return _work(seat, options.store)
+    env = read_dist_env()
+    if not env.is_main:
+        _write_to(log_of(options.logs, env.rank))
+    _prepare_torch(env)
+    return _work(env, options.store)
 
 
 def log_of(logs: Path, rank: int) -> Path:
@@ -64,27 +64,27 @@ def _write_to(log: Path) -> None:
     os.close(handle)
 
 
-def _prepare_torch(seat: Seat) -> None:
+def _prepare_torch(env: DistEnv) -> None:
     """Set what torch reads when it is imported: a fair share of the cores, and no C++ stack of a lost connection in
     front of the one line that says why it was lost."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // (seat.local_ranks or 1))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // (env.local_world_size or 1))))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
-def _work(seat: Seat, address: str) -> int:
-    from d2v.distributed.mailbox import Board, Outcome, connect
+def _work(env: DistEnv, address: str) -> int:
+    from d2v.distributed.mailbox import Mailbox, Outcome, connect
 
-    board = Board(connect(address))
+    mailbox = Mailbox(connect(address))
     try:
-        target, arguments = _take(board.call())
+        target, arguments = _take(mailbox.call())
         result = target(**arguments)
     except BaseException as error:
-        if seat.follows:
+        if not env.is_main:
             traceback.print_exc()
-        board.put_outcome(_failure(seat.rank, error, board.where(seat.rank)))
+        mailbox.put_outcome(_failure(env.rank, error, mailbox.where(env.rank)))
         return error.exit_code if isinstance(error, D2vError) else 1
-    board.put_outcome(Outcome(seat.rank, result=None if seat.follows else result))
+    mailbox.put_outcome(Outcome(env.rank, result=None if not env.is_main else result))
     return 0
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
-from d2v.distributed.launch import local_place
+from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.figures import Illustrator
@@ -129,7 +129,7 @@ class _Evaluation:
         (self.out / METRICS).unlink(missing_ok=True)  # pictures and report are about to be others
         items = self._items()
         objective = build_objective(self.modality, self.recipe)
-        device = local_place().device
+        device = own_device()
         encoder = load_encoder(self.run_folder / "encoder")[0].to(device)
         random = objective.student.to(device)
         say(f"evaluate: {len(items.train_labels)} train and {len(items.test_labels)} test items")

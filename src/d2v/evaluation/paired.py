@@ -1,4 +1,4 @@
-"""The pretrained encoder beside what it must beat: its own random initialisation, and plain features.
+"""The pretrained encoder beside what it must heartbeat: its own random initialisation, and plain features.
 
 Shapes: N train items, T test items, D feature width.
 """

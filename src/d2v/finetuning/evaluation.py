@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask
-from d2v.distributed.launch import local_place
+from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
 from d2v.finetuning import metrics
@@ -145,7 +145,7 @@ def _outputs(
     model: TunedModel, part: LabelledPart, rows: np.ndarray, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The head's outputs of some rows and their lengths, batch by batch."""
-    model = model.to(local_place().device)
+    model = model.to(own_device())
     for begin in range(0, len(rows), batch_size):
         yield model.outputs(part.inputs(rows[begin : begin + batch_size]))
 

@@ -1,4 +1,4 @@
-"""Fine-tuning as one call: from an encoder and labelled items to a model, on the launcher and loop of pretraining."""
+"""Fine-tuning as a job: from an encoder and labelled items to a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from d2v.config import FinetuneConfig, TrainConfig
-from d2v.distributed.launch import ForLead, find_place, launch
 from d2v.errors import CheckpointError
 from d2v.finetuning.data import TaskData, labelled_parts
 from d2v.finetuning.model import load_weights, save_tuned, start_recipe, start_weights
@@ -22,7 +21,8 @@ from d2v.modalities.base import Modality
 from d2v.model_folder import read_config
 from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
-from d2v.tracker import NullTracker, Tracker
+from d2v.tracker import Tracker
+from d2v.training.job import Job
 from d2v.training.train import TrainResult, train
 
 BLOCK = "finetune"
@@ -54,14 +54,15 @@ def finetune(
         CheckpointError: there is no such encoder, or it does not fit.
         D2vError: see `d2v.training.train.train`.
     """
-    return launch(
-        config.distributed,
-        out,
-        _finetune_rank,
-        setting=Setting(modality, config, pretraining, prepared, start),
-        out=out,
-        tracker=ForLead(tracker or NullTracker()),
-    )
+    return train(finetuning_job(modality, config, pretraining, prepared, start), out, tracker)
+
+
+def finetuning_job(
+    modality: Modality, config: FinetuneConfig, pretraining: TrainConfig, prepared: Path, start: Path | None
+) -> Job:
+    """What fine-tuning trains; arguments as of `finetune`."""
+    setting = Setting(modality, config, pretraining, prepared, start)
+    return Job(f"{modality.name}.{BLOCK}", config, setting.open_data, setting.build, setting.export)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Setting:
         """The task on this data."""
         return build_task(self.config.task, self.data.class_names, self.parts["train"])
 
-    def open(self, folder: Path) -> TaskData:
+    def open_data(self) -> TaskData:
         """What a training takes its batches from."""
         return TaskData(
             self.parts["train"], self.task, self.config, f"{self.data.fingerprint}+{self._weights_digest()}"
@@ -122,33 +123,17 @@ class Setting:
                 f"{self.modality.name}), or set {self.modality.name}.finetune.start to another model or to scratch"
             ) from error
 
-    def build(self, modality: Modality, config: FinetuneConfig) -> Objective:
+    def build(self) -> Objective:
         """Encoder and head, what is random being drawn from the recipe's seed."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(self.config.seed)
             encoder = self.modality.build_encoder(self.recipe)
             head = self.task.make_head(encoder)
         if self.start is not None:
-            load_weights(encoder, start_weights(self.start, config))
-        return FineTuning(config, encoder, head, self.task, self.modality.max_tokens(self.recipe))
+            load_weights(encoder, start_weights(self.start, self.config))
+        return FineTuning(self.config, encoder, head, self.task, self.modality.max_tokens(self.recipe))
 
-
-def _finetune_rank(setting: Setting, out: Path, tracker: ForLead[Tracker]) -> TrainResult:
-    """What every rank does."""
-
-    def export(folder: Path, objective: Objective, weights_of: WeightsOf) -> None:
-        assert isinstance(objective, FineTuning)
-        about = setting.modality.describe(setting.data)
-        save_tuned(out / MODEL, objective, setting.modality.name, setting.recipe, about, weights_of)
-
-    leads = find_place().leads
-    return train(
-        dataclasses.replace(setting.modality, open=setting.open),
-        setting.config,
-        setting.prepared,
-        out,
-        tracker.open() if leads else NullTracker(),
-        export=export,
-        build=setting.build,
-        at=BLOCK,
-    )
+    def export(self, out: Path, objective: FineTuning, weights_of: WeightsOf) -> None:
+        """Leave `out/model`."""
+        about = self.modality.describe(self.data)
+        save_tuned(out / MODEL, objective, self.modality.name, self.recipe, about, weights_of)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d2v.config import TrainConfig
 from d2v.data.batch import Inputs, SampleKeys
-from d2v.distributed.launch import local_place
+from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import some_rows
@@ -36,7 +36,7 @@ def embed_some(encoder: Encoder, data: Any, recipe: TrainConfig, count: int, see
         count: items at most.
         seed: of the draw.
     """
-    encoder = encoder.to(local_place().device)
+    encoder = encoder.to(own_device())
     chosen = some_rows(data.num_train, count, seed).numpy()
     lengths = data.train_lengths(recipe)
     of_each = np.zeros(len(chosen), np.int64) if lengths is None else lengths[chosen]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, TrainConfig, parse
-from d2v.distributed.launch import local_place
+from d2v.distributed.environment import own_device
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import labelled, why_not_probed
 from d2v.evaluation.probes import knn, linear_probe
@@ -136,7 +136,7 @@ def _encoder(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None
     """One encoder; the gain over random weights is the challenger's alone, which has no `rival`."""
     modality, evaluate, promote = held_out.modality, held_out.evaluate, held_out.promote
     encoder, about = load_encoder(folder)
-    encoder = encoder.to(local_place().device)
+    encoder = encoder.to(own_device())
     recipe = parse(modality.train_config, about["recipe"], at="recipe")
     data = modality.open(prepared)
     if modality.check_fits is not None:
@@ -180,7 +180,7 @@ def _probe(encoder: Encoder, items: Any, config: EvaluateConfig) -> dict[str, np
 def _over_random(
     right_T: np.ndarray, modality: Modality, recipe: TrainConfig, items: Any, held_out: HeldOut
 ) -> Interval:
-    random = build_objective(modality, recipe).student.to(local_place().device)
+    random = build_objective(modality, recipe).student.to(own_device())
     promote = held_out.promote
     theirs_T = _probe(random, items, held_out.evaluate)["linear probe"]
     return difference_interval(right_T, theirs_T, promote.bootstrap_resamples, promote.seed, promote.level)
@@ -198,7 +198,7 @@ def _tuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None) 
     recipe = parse(modality.train_config, model.about["recipe"], at="recipe")
     part = labelled_parts(modality, data, config, recipe, model.about)["test"]
     rows = task.usable(part)
-    model = model.to(local_place().device)
+    model = model.to(own_device())
     few = part.inputs(rows[: promote.latency_items])
     bytes_ = sum((folder / name).stat().st_size for name in (ENCODER, HEAD))
     subject = _Subject(Measured({}, {}, bytes_, 0.0, is_apart=data.has_own_test_items), lambda: model.predict(few))

@@ -19,6 +19,7 @@ import collections
 import hashlib
 import json
 import platform
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -38,10 +40,9 @@ from d2v.errors import CheckpointError
 from d2v.models.shards import count
 from d2v.objectives.base import Objective
 from d2v.progress import say
-from d2v.training import generators
 from d2v.training.engine import MOMENTS, Engine
 from d2v.training.history import History
-from d2v.training.matmul import Library
+from d2v.training.matmul import MatmulBackend
 from d2v.training.states import take_moments_over, trained, whole_moments, whole_weights
 
 FORMAT = 2
@@ -61,7 +62,7 @@ class RunState:
         recipe: the recipe's parts that shape the result.
         data_fingerprint: of the prepared store.
         precision: format that the run's products are in, so that a resumed one keeps it.
-        library: what multiplies float32 matrices, likewise.
+        matmul_backend: what multiplies float32 matrices, likewise.
         window: figures logged in part.
         last_healthy: updates at the last collapse check that passed.
         tracker_run_id: the tracked run, if any.
@@ -74,7 +75,7 @@ class RunState:
     window: dict[str, list[float]] = field(default_factory=dict)
     last_healthy: int = 0
     tracker_run_id: str | None = None
-    library: Library = "blas"
+    matmul_backend: MatmulBackend = "blas"
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,12 @@ def save(folder: Path, state: RunState, objective: Objective, engine: Engine, hi
     """
     target = folder / f"update-{state.update:08d}"
     parts = _parts(objective, engine)
-    if engine.place.leads:
+    if engine.env.is_main:
         _write(target, state, parts, history, _needed_bytes(objective))
         _prune(folder, keep)
     else:
         collections.deque(parts, maxlen=0)
-    engine.ranks.wait()
+    engine.group.barrier()
     return target
 
 
@@ -141,7 +142,7 @@ def _write(
             save_file(tensors, temporary / file)
             del tensors  # before the next ones are gathered
         with (temporary / _GENERATORS).open("wb") as stream:
-            torch.save(generators.states(), stream)
+            torch.save(_random_states(), stream)
         history.write(temporary / _HISTORY)
         _write_state(temporary, state)
         for path in temporary.iterdir():
@@ -266,7 +267,7 @@ def load_rest(checkpoint: Checkpoint, objective: Objective, engine: Engine) -> H
         take_moments_over(
             objective, engine, lambda moment, name: files[moment].get_tensor(name), checkpoint.state.update
         )
-    generators.restore(torch.load(checkpoint.path / _GENERATORS, weights_only=True))
+    _restore_random_states(torch.load(checkpoint.path / _GENERATORS, weights_only=True))
     return History.read(checkpoint.path / _HISTORY)
 
 
@@ -308,6 +309,7 @@ def _wrong_content(file: Path, facts: dict[str, Any]) -> str:
 def _verified_state(path: Path) -> RunState:
     content = _read_state(path)
     _check_files(path, content["files"], _wrong_content)
+    content["matmul_backend"] = content.get("matmul_backend", content.get("library", "blas"))  # its name before
     known = {name: content[name] for name in RunState.__dataclass_fields__ if name in content}
     return RunState(**known)  # what an earlier version did not know has its default
 
@@ -319,3 +321,34 @@ def _looks_whole(path: Path) -> bool:
     except _DamagedError:
         return False
     return True
+
+
+# ------------------------------------------------------------------------------ random generators
+
+
+def _random_states() -> dict[str, Any]:
+    """The global generators. Training draws from keys alone; probes and code around it may use these."""
+    python_version, python_state, python_gauss = random.getstate()
+    numpy_state: Any = np.random.get_state(legacy=False)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": numpy_state | {"state": {"key": _as_tensor(numpy_state), "pos": numpy_state["state"]["pos"]}},
+        "python": [python_version, torch.tensor(python_state), python_gauss],
+    }
+
+
+def _as_tensor(numpy_state: Any) -> torch.Tensor:
+    return torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
+
+
+def _restore_random_states(states: dict[str, Any]) -> None:
+    """Set the generators to what `_random_states` gave."""
+    torch.set_rng_state(states["torch"].cpu())
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    words = states["numpy"]["state"]["key"].cpu().numpy().astype(np.uint32)
+    position = states["numpy"]["state"]["pos"]
+    np.random.set_state(states["numpy"] | {"state": {"key": words, "pos": position}})
+    python_version, python_state, python_gauss = states["python"]
+    random.setstate((python_version, tuple(python_state.tolist()), python_gauss))

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from d2v.config import RunConfig
 from d2v.data.batch import Batch, SampleKeys
-from d2v.data.batch_sampler import Order
-from d2v.distributed.launch import Place
-from d2v.modalities.base import PreparedData
+from d2v.data.batch_sampler import BatchSampler
+from d2v.distributed.environment import DistEnv
+from d2v.training.job import TrainingData
 
 _AHEAD = 2  # micro-batches made ahead by the thread, and by each worker process
 
@@ -24,7 +24,7 @@ _AHEAD = 2  # micro-batches made ahead by the thread, and by each worker process
 class _Loading(Dataset[Batch]):
     """Loads the micro-batch of a key; module level, so that worker processes can have it."""
 
-    def __init__(self, data: PreparedData, recipe: RunConfig) -> None:
+    def __init__(self, data: TrainingData, recipe: RunConfig) -> None:
         self._data, self._recipe = data, recipe
 
     def __getitem__(self, keys: SampleKeys) -> Batch:
@@ -43,7 +43,7 @@ def _leave_interrupts_to_parent(_: int) -> None:
 
 
 @dataclass
-class Feed:
+class BatchLoader:
     """Micro-batches of one rank, update by update.
 
     The result does not depend on `recipe.data_workers`: 0 loads in this process (in a thread when `place` is a
@@ -51,19 +51,19 @@ class Feed:
 
     Args:
         data: the prepared store.
-        order: which samples at which update.
+        sampler: which samples at which update.
         recipe: its accumulation steps, workers and number of updates.
-        place: this rank.
+        env: this rank.
         start_update: updates already done.
 
     Example:
-        for micro_batches in Feed(data, order, recipe, place).updates(): ...
+        for micro_batches in BatchLoader(data, sampler, recipe, env).updates(): ...
     """
 
-    data: PreparedData
-    order: Order
+    data: TrainingData
+    sampler: BatchSampler
     recipe: RunConfig
-    place: Place
+    env: DistEnv
     start_update: int = 0
 
     def updates(self) -> Generator[tuple[Batch, ...]]:
@@ -75,14 +75,14 @@ class Feed:
     def _keys(self) -> Iterator[SampleKeys]:
         steps = self.recipe.accumulation_steps
         for update in range(self.start_update, self.recipe.max_updates):
-            keys = self.order.at(update)
+            keys = self.sampler.at(update)
             for step in range(steps):
-                yield self.order.slice(keys, self.place.rank, self.place.ranks, step, steps)
+                yield self.sampler.micro_batch(keys, self.env.rank, self.env.world_size, step, steps)
 
     def _micro_batches(self) -> Iterator[Batch]:
         loading = _Loading(self.data, self.recipe)
         batches = self._from_processes(loading) if self.recipe.data_workers else map(loading.__getitem__, self._keys())
-        return _ahead(batches) if self.place.device.type == "cuda" else batches
+        return _ahead(batches) if self.env.device.type == "cuda" else batches
 
     def _from_processes(self, loading: _Loading) -> Iterator[Batch]:
         return iter(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from d2v.config import OptimizerConfig, RunConfig
 from d2v.data.batch import Batch
-from d2v.distributed.process_group import Ranks
+from d2v.distributed.process_group import ProcessGroup
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
 from d2v.objectives.base import LossOutput, Objective
@@ -62,7 +62,7 @@ class Engine(ABC):
     An update that is not finite is not applied, nor is any after it; `first_bad_update` tells when asked.
 
     Attributes:
-        ranks: this rank among all.
+        group: this rank among all.
         precision: format of the products.
         zero_stage: what is sharded over the ranks.
         optimizer: AdamW, whose parameters are flat shards under ZeRO.
@@ -76,16 +76,16 @@ class Engine(ABC):
         inner: Any,
         optimizer: torch.optim.AdamW,
         recipe: RunConfig,
-        ranks: Ranks,
+        group: ProcessGroup,
         precision: Precision,
     ) -> None:
         self._objective = objective
         self.inner, self.optimizer = inner, optimizer
-        self.ranks, self.place = ranks, ranks.place
+        self.group, self.env = group, group.env
         self.precision = precision
         self.zero_stage: int = recipe.distributed.zero_stage
         self._clip_norm = recipe.optimizer.clip_norm
-        self.grad_norm = torch.zeros((), device=self.place.device)
+        self.grad_norm = torch.zeros((), device=self.env.device)
         self.plain_student: Encoder | None = None
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
@@ -95,7 +95,7 @@ class Engine(ABC):
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of one micro-batch; `step` sums it over accumulation steps and ranks."""
-        self.inner.backward(loss * self.place.ranks, scale_wrt_gas=False)  # DeepSpeed averages over ranks
+        self.inner.backward(loss * self.env.world_size, scale_wrt_gas=False)  # DeepSpeed averages over ranks
 
     def step(self, update: int, lr: float, loss: Tensor) -> None:
         """Clip, and apply the update unless its loss or gradient is not finite.
@@ -129,7 +129,7 @@ class _ReplicatedEngine(Engine):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.place.device)
+        self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.env.device)
         # Reduced below, before the norm is taken. One rank has nobody to reduce with; DeepSpeed would still flatten
         # and copy back every gradient.
         self.inner.enable_backward_allreduce = False
@@ -138,7 +138,7 @@ class _ReplicatedEngine(Engine):
         for parameter in self._parameters:
             if parameter.grad is None:  # of a block that was skipped; shards of gradients are zero there, too
                 parameter.grad = torch.zeros_like(parameter)
-        if self.place.ranks > 1:
+        if self.env.world_size > 1:
             self.inner.buffered_allreduce_fallback()
         self.grad_norm = nn.utils.get_total_norm([p.grad for p in self._parameters], foreach=True)
         bad = ~torch.isfinite(self.grad_norm + loss)
@@ -151,7 +151,7 @@ class _ReplicatedEngine(Engine):
 
     @property
     def waits_to_tell(self) -> bool:
-        return self.place.device.type != "cpu"
+        return self.env.device.type != "cpu"
 
     def first_bad_update(self) -> int | None:
         first = int(self._first_bad)
@@ -179,7 +179,7 @@ class _ShardedEngine(Engine):
             self._first_bad = update
             return
         self.inner.step()
-        self.grad_norm = torch.as_tensor(self.inner.get_global_grad_norm(), device=self.place.device)
+        self.grad_norm = torch.as_tensor(self.inner.get_global_grad_norm(), device=self.env.device)
         if self.inner.optimizer.overflow:
             self._first_bad = update
 
@@ -216,7 +216,7 @@ def parameter_groups(objective: Objective, config: OptimizerConfig) -> list[dict
 
 
 @contextlib.contextmanager
-def open_engine(objective: Objective, recipe: RunConfig, ranks: Ranks, precision: Precision) -> Iterator[Engine]:
+def open_engine(objective: Objective, recipe: RunConfig, group: ProcessGroup, precision: Precision) -> Iterator[Engine]:
     """Start DeepSpeed around `objective`, which moves to the device, and shut it down at the end.
 
     Under ZeRO-3 the objective's parameters are cut into shards and must be read through `d2v.training.states`.
@@ -224,18 +224,18 @@ def open_engine(objective: Objective, recipe: RunConfig, ranks: Ranks, precision
     Args:
         objective: the module to train, with its first or its resumed weights, the same on every rank.
         recipe: optimiser, accumulation, clipping and sharding.
-        ranks: this rank among all.
+        group: this rank among all.
         precision: format of the products.
     """
-    place = ranks.place
-    deepspeed = _import_deepspeed(place.device)
+    env = group.env
+    deepspeed = _import_deepspeed(env.device)
     # DeepSpeed calls torch's collectives by their old names.
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), dist_init_required=False, verbose=False)
     plain = None
-    if recipe.distributed.zero_stage == 3 and place.leads:
+    if recipe.distributed.zero_stage == 3 and env.is_main:
         plain = copy.deepcopy(objective.student).to("meta")
-    objective.to(place.device).student.activation_checkpointing = recipe.distributed.activation_checkpointing
+    objective.to(env.device).student.activation_checkpointing = recipe.distributed.activation_checkpointing
     try:
         optimizer = torch.optim.AdamW(
             parameter_groups(objective, recipe.optimizer),
@@ -244,12 +244,12 @@ def open_engine(objective: Objective, recipe: RunConfig, ranks: Ranks, precision
             eps=recipe.optimizer.eps,
             fused=True,
         )
-        wrapped = _Forward(objective, place.device, precision)
+        wrapped = _Forward(objective, env.device, precision)
         inner, *_ = deepspeed.initialize(
-            model=wrapped, optimizer=optimizer, config=_deepspeed_config(recipe, ranks), dist_init_required=False
+            model=wrapped, optimizer=optimizer, config=_deepspeed_config(recipe, group), dist_init_required=False
         )
         kind = _ShardedEngine if recipe.distributed.zero_stage else _ReplicatedEngine
-        engine = kind(objective, inner, optimizer, recipe, ranks, precision)
+        engine = kind(objective, inner, optimizer, recipe, group, precision)
         engine.plain_student = plain
         try:
             yield engine
@@ -259,16 +259,16 @@ def open_engine(objective: Objective, recipe: RunConfig, ranks: Ranks, precision
         deepspeed.comm.destroy_process_group()
 
 
-def _deepspeed_config(recipe: RunConfig, ranks: Ranks) -> dict[str, Any]:
-    parts = ranks.place.ranks * recipe.accumulation_steps
+def _deepspeed_config(recipe: RunConfig, group: ProcessGroup) -> dict[str, Any]:
+    parts = group.env.world_size * recipe.accumulation_steps
     stage = recipe.distributed.zero_stage
-    zero: dict[str, Any] = {"stage": stage, "overlap_comm": stage >= 2 and ranks.place.device.type == "cuda"}
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": stage >= 2 and group.env.device.type == "cuda"}
     zero["reduce_bucket_size"] = REDUCE_BUCKET
     if stage == 3:
         # A small parameter would stay whole on every rank and be gathered again after every step, the teacher's too.
         zero["stage3_param_persistence_threshold"] = 0
     if recipe.distributed.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": ranks.place.device.type == "cuda"}
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": group.env.device.type == "cuda"}
     return {
         "train_micro_batch_size_per_gpu": recipe.batch_unit // parts,
         "gradient_accumulation_steps": recipe.accumulation_steps,

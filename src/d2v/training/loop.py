@@ -1,79 +1,120 @@
-"""The loop: batch -> masks -> teacher targets -> student -> decoder -> loss -> backward -> step -> EMA -> log."""
+"""The loop: batch -> masks -> teacher targets -> student -> decoder -> loss -> backward -> step -> EMA, and what is
+called around it.
+
+Everything that is not training (metrics, probes, the history, checkpoints, stops) is a `Callback`; those of every run
+are in `d2v.training.callbacks`.
+"""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from d2v.config import RunConfig
 from d2v.data.batch import Batch
-from d2v.data.batch_sampler import Order
-from d2v.distributed.interrupts import Interrupts
+from d2v.data.batch_sampler import BatchSampler
 from d2v.distributed.watchdog import Watchdog
-from d2v.errors import Interrupted
-from d2v.models.encoder import Encoder
 from d2v.objectives.base import Objective
 from d2v.progress import Progress
-from d2v.tracker import Tracker
-from d2v.training import checkpoint
-from d2v.training.data_loader import Feed
+from d2v.training.checkpoint import RunState
+from d2v.training.data_loader import BatchLoader
 from d2v.training.engine import Engine
 from d2v.training.history import History
-from d2v.training.monitor import CollapseGuard, Window, non_finite_error, watch
-from d2v.training.performance import TRAINED_S, Stopwatch, progress_line
-from d2v.training.schedule import learning_rate
-from d2v.training.states import norms, whole_student
-from d2v.training.step import Updates
+from d2v.training.step import train_step
 
-Probe = Callable[[Encoder], dict[str, float]]
+
+@dataclass(frozen=True)
+class Due:
+    """What follows an update.
+
+    Attributes:
+        log: a row of metrics with all that the updates told.
+        probe: the probe's metrics in that row.
+        save: a checkpoint.
+    """
+
+    log: bool
+    probe: bool
+    save: bool
+
+
+class Callback:
+    """Something around the loop, with a state of its own. Each method is called for all callbacks in the order of the
+    loop's list, on every rank (`record` on rank 0 alone), so collectives are allowed in all but `record`."""
+
+    def on_start(self, loop: Loop) -> None:
+        """Before the first update of this session."""
+
+    def on_wait(self, loop: Loop) -> None:
+        """Waiting for the data of an update begins."""
+
+    def on_batches(self, loop: Loop, micro_batches: Sequence[Batch]) -> None:
+        """The data of an update is there."""
+
+    def on_step_metrics(self, values: dict[str, Tensor]) -> None:
+        """Metrics of a micro-batch or of an update, () tensors on the device, not to be looked at yet."""
+
+    def after_update(self, loop: Loop, due: Due) -> None:
+        """`loop.state.update` updates are done."""
+
+    def measure(self, loop: Loop, due: Due, batch: Batch) -> dict[str, float]:
+        """Metrics for the row that is due. `batch` is the update's first micro-batch."""
+        return {}
+
+    def record(self, loop: Loop, due: Due, metrics: dict[str, float]) -> None:
+        """The row is whole."""
+
+    def finish_update(self, loop: Loop, due: Due) -> None:
+        """Save or stop."""
+
+    def before_save(self, loop: Loop) -> None:
+        """A checkpoint is about to be written: put what must survive into `loop.state`."""
 
 
 @dataclass
 class Loop:
-    """One run's updates on one rank, from where its state stands to the last. Rank 0 keeps the history, the tracker and
-    the checkpoints, and looks at the student.
+    """One run's updates on one rank, from where its state stands to the last.
 
     Attributes:
         recipe: the training block.
         objective: student, teacher, decoder and loss.
         engine: runs it.
-        feed: micro-batches from `state.update` on.
-        order: for naming the samples of a bad batch.
+        loader: micro-batches from `state.update` on.
+        sampler: which samples an update takes.
         state: updates done, and what a checkpoint says beside weights.
         history: metrics logged so far.
         folder: the run folder, for `checkpoints/` and `history.csv`.
-        tracker: gets every row of the history.
-        interrupts: asked after each update.
         watchdog: told what this rank does.
-        probe: called with the student; its metrics are logged.
+        has_probe: whether a callback probes.
+        callbacks: what happens around the updates, in this order.
+        progress_line: what stands behind the progress bar after an update; None leaves it.
     """
 
     recipe: RunConfig
     objective: Objective
     engine: Engine
-    feed: Feed
-    order: Order
-    state: checkpoint.RunState
+    loader: BatchLoader
+    sampler: BatchSampler
+    state: RunState
     history: History
     folder: Path
-    tracker: Tracker
-    interrupts: Interrupts
     watchdog: Watchdog
-    probe: Probe | None = None
+    has_probe: bool
+    callbacks: Sequence[Callback] = ()
+    progress_line: str | None = field(default=None, init=False)
 
-    def __post_init__(self) -> None:
-        self._ranks, self._leads = self.engine.ranks, self.engine.place.leads
-        trained_s = sum(self.state.window.pop(TRAINED_S, []))
-        self._window = Window(self.state.window, self._ranks.mean)
-        self._updates = Updates(self.recipe, self.objective, self.engine, self._window.add, self._beat)
-        self._guard = CollapseGuard(self.recipe.monitor, self.state.last_healthy)
-        self._watch = Stopwatch(self.engine, self.objective, self.recipe, trained_s)
-        self._saved_update = self.state.update
+    @property
+    def checkpoints(self) -> Path:
+        """The run's checkpoint folder."""
+        return self.folder / "checkpoints"
+
+    def begin(self, phase: str) -> None:
+        """Tell the watchdog that this rank begins a phase, one of `d2v.distributed.watchdog.PHASES`."""
+        self.watchdog.heartbeat(self.state.update, phase)
 
     def run(self) -> None:
         """Train until `max_updates`.
@@ -86,113 +127,52 @@ class Loop:
         self.objective.train()
         with (
             Progress("train", self.recipe.max_updates, self.state.update) as progress,
-            closing(self.feed.updates()) as updates,
+            closing(self.loader.updates()) as updates,
         ):
-            self._stop_if_asked()
-            self._wait_for_data()
+            for callback in self.callbacks:
+                callback.on_start(self)
+            self._wait()
             for micro_batches in updates:
-                self._watch.data_ready(micro_batches)
-                on_device = [batch.to(self.engine.place.device) for batch in micro_batches]
-                self._updates.do(self.state.update, on_device)
+                for callback in self.callbacks:
+                    callback.on_batches(self, micro_batches)
+                on_device = [batch.to(self.engine.env.device) for batch in micro_batches]
+                train_step(
+                    self.recipe, self.objective, self.engine, self.state.update, on_device, self._note, self.begin
+                )
                 self.state.update += 1
-                progress.advance(1, self._after_update(on_device[0]))
-                self._wait_for_data()
+                self._call_back(on_device[0])
+                progress.advance(1, self.progress_line)
+                self._wait()
 
-    def _wait_for_data(self) -> None:
-        self._beat("data")
-        self._watch.start()
+    def _wait(self) -> None:
+        self.begin("data")
+        for callback in self.callbacks:
+            callback.on_wait(self)
 
-    def _beat(self, phase: str) -> None:
-        self.watchdog.beat(self.state.update, phase)
+    def _note(self, values: dict[str, Tensor]) -> None:
+        for callback in self.callbacks:
+            callback.on_step_metrics(values)
 
-    def _after_update(self, batch: Batch) -> str | None:
-        """Log, probe, save and stop where due; returns the progress line if there is a new one."""
+    def _due(self) -> Due:
         done, recipe = self.state.update, self.recipe
-        last = done == recipe.max_updates
-        log_due = last or done % recipe.log_every_updates == 0
-        probe_due = self.probe is not None and (
-            last or (recipe.probe_every_updates > 0 and done % recipe.probe_every_updates == 0)
+        last, probe_every = done == recipe.max_updates, recipe.probe_every_updates
+        return Due(
+            log=last or done % recipe.log_every_updates == 0,
+            probe=self.has_probe and (last or (probe_every > 0 and done % probe_every == 0)),
+            save=last or done % recipe.checkpoint.every_updates == 0,
         )
-        if not self.engine.waits_to_tell or log_due or probe_due:
-            self._stop_if_not_finite()
-        line = self._log(batch, log_due, probe_due) if log_due or probe_due else None
-        if last or done % recipe.checkpoint.every_updates == 0:
-            self.save()
-        self._stop_if_asked()
-        return line
 
-    def _log(self, batch: Batch, log_due: bool, probe_due: bool) -> str | None:
-        """One row for history and tracker; all ranks add to its figures."""
-        self._beat("log")
-        metrics: dict[str, float] = {}
-        if log_due:
-            metrics |= self._figures()
-        metrics[TRAINED_S] = self._watch.trained_s()
-        with self._watch.paused():
-            metrics |= self._look_at_student(batch, log_due, probe_due)
-        if not self._leads:
-            return None
-        self.history.add(self.state.update, metrics, self.folder / "history.csv")
-        self.tracker.log_metrics(metrics, self.state.update)
-        if not log_due:
-            return None
-        self._guard.check(metrics, self.state.update, self.folder / "checkpoints")
-        return progress_line(metrics, self._watch.seconds_left(self.state.update))
-
-    def _figures(self) -> dict[str, float]:
-        """What the updates since the last log told."""
-        done, recipe = self.state.update, self.recipe
-        metrics = self._window.take_means()
-        metrics["train/lr"] = learning_rate(recipe.schedule, recipe.optimizer.lr, done - 1, recipe.max_updates)
-        decay = self.objective.teacher_decay(done)
-        if decay is not None:
-            metrics["train/ema_decay"] = decay
-        metrics["data/epoch"] = self.order.epochs(done)
-        return metrics | self._watch.read()
-
-    def _look_at_student(self, batch: Batch, watch_due: bool, probe_due: bool) -> dict[str, float]:
-        """Norms, features and probe as they are now."""
-        metrics: dict[str, float] = {}
-        if watch_due:
-            teacher = {} if self.objective.teacher is None else {"train/teacher_norm": self.objective.teacher}
-            metrics |= norms({"train/student_norm": self.objective.student, **teacher}, self.engine)
-        with whole_student(self.objective, self.engine) as student, torch.no_grad():
-            if self._leads and watch_due:
-                metrics |= watch(student, batch)
-            if self._leads and probe_due and self.probe is not None:
-                self._beat("probe")
-                metrics |= self.probe(student)
-        return metrics
-
-    def save(self) -> None:
-        """Write a checkpoint of this update, unless that is done."""
-        if self._saved_update == self.state.update:
-            return
-        self._stop_if_not_finite()
-        self._beat("checkpoint")
-        self.state.window = {**self._window.to_lists(), TRAINED_S: [self._watch.trained_s()]}
-        self.state.last_healthy = self._guard.last_healthy
-        with self._watch.paused():
-            folder, keep = self.folder / "checkpoints", self.recipe.checkpoint.keep
-            checkpoint.save(folder, self.state, self.objective, self.engine, self.history, keep)
-        self._saved_update = self.state.update
-
-    def _stop_if_not_finite(self) -> None:
-        bad = self.engine.first_bad_update()
-        if bad is not None:
-            rows = self.order.at(bad).indices.tolist()
-            raise non_finite_error(bad, rows, self.engine.place.rank, self.folder / "checkpoints")
-
-    def _stop_if_asked(self) -> None:
-        """Save and stop if some rank was told to; all ranks learn of it after the same update."""
-        asked = self.interrupts.requested
-        agreed = self._ranks.agreed(signal.Signals[asked] if asked else 0)
-        if not agreed:
-            return
-        self.save()
-        name = signal.Signals(agreed).name
-        raise Interrupted(
-            f"Stopped by {name} after update {self.state.update} of {self.recipe.max_updates}. "
-            f"Everything is saved in {self.folder}; the same command resumes.",
-            by=name,
-        )
+    def _call_back(self, batch: Batch) -> None:
+        due, self.progress_line = self._due(), None
+        for callback in self.callbacks:
+            callback.after_update(self, due)
+        if due.log or due.probe:
+            self.begin("log")
+            metrics: dict[str, float] = {}
+            for callback in self.callbacks:
+                metrics |= callback.measure(self, due, batch)
+            if self.engine.env.is_main:
+                for callback in self.callbacks:
+                    callback.record(self, due, metrics)
+        for callback in self.callbacks:
+            callback.finish_update(self, due)

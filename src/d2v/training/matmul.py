@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Library = Literal["blas", "onednn"]
+MatmulBackend = Literal["blas", "onednn"]
 
-_SWITCH: dict[Library, str] = {"blas": "highest", "onednn": "medium"}
+_SWITCH: dict[MatmulBackend, str] = {"blas": "highest", "onednn": "medium"}
 _SHAPE = (1024, 512, 1536)
 """Rows, channels before and after of the product that is timed: 1.6 GFLOP."""
 _REPEATS = 7
@@ -28,7 +28,7 @@ makes the same choice as an idle one."""
 _SAME_ERROR = 4.0
 
 
-def choose_library(wanted: str, precision: str, device: torch.device) -> tuple[Library, str]:
+def choose_matmul_backend(wanted: str, precision: str, device: torch.device) -> tuple[MatmulBackend, str]:
     """What should multiply float32 matrices, and why; the reason is empty where training has none to multiply.
 
     Args:
@@ -53,7 +53,7 @@ def choose_library(wanted: str, precision: str, device: torch.device) -> tuple[L
     return ("onednn" if ratio >= _WORTH else "blas"), f"oneDNN is {compared}"
 
 
-def keep_library(library: Library, device: torch.device) -> tuple[Library, str]:
+def keep_matmul_backend(library: MatmulBackend, device: torch.device) -> tuple[MatmulBackend, str]:
     """What a run that began with `library` goes on with, and why: the same, unless this is another kind of device or
     oneDNN is less exact on this processor."""
     if device.type != "cpu":
@@ -66,7 +66,7 @@ def keep_library(library: Library, device: torch.device) -> tuple[Library, str]:
 
 
 @contextmanager
-def multiplied_by(library: Library) -> Iterator[None]:
+def using_matmul_backend(library: MatmulBackend) -> Iterator[None]:
     """Inside, oneDNN multiplies float32 matrices on the CPU if it should; what was set before comes back."""
     if library == "blas":
         yield
@@ -76,7 +76,7 @@ def multiplied_by(library: Library) -> Iterator[None]:
 
 
 @contextmanager
-def _switched(library: Library) -> Iterator[None]:
+def _switched(library: MatmulBackend) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(_SWITCH[library])
     try:
@@ -102,7 +102,7 @@ def _example() -> tuple[Tensor, Tensor]:
     return x, weight
 
 
-def _fastest_s(x: Tensor, weight: Tensor) -> dict[Library, float]:
+def _fastest_s(x: Tensor, weight: Tensor) -> dict[MatmulBackend, float]:
     """By turns, so that a busy moment falls on both."""
     seconds = dict.fromkeys(_SWITCH, float("inf"))
     for _ in range(_REPEATS):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -94,41 +93,37 @@ def watch(student: Encoder, batch: Batch) -> dict[str, float]:
     return figures
 
 
-@dataclass
-class CollapseGuard:
-    """Stops a run whose representations became constant.
+def check_collapse(
+    config: MonitorConfig, metrics: dict[str, float], updates: int, last_healthy: int, checkpoints: Path
+) -> bool:
+    """Whether the representations are healthy: logged metrics compared with their minima.
 
-    Attributes:
-        config: thresholds, and the update from which they hold.
-        last_healthy: number of updates at the last check that passed.
+    Args:
+        config: the minima, and the update from which they hold.
+        metrics: a logged row.
+        updates: updates done.
+        last_healthy: updates at the last check that passed.
+        checkpoints: the run's checkpoint folder.
+
+    Raises:
+        CollapseError: one is below after the grace period, with the evidence, the last healthy checkpoint and advice.
     """
-
-    config: MonitorConfig
-    last_healthy: int = 0
-
-    def check(self, metrics: dict[str, float], updates: int, checkpoints: Path) -> None:
-        """Compare logged figures with their minima.
-
-        Raises:
-            CollapseError: one is below, with the evidence, the last healthy checkpoint and advice.
-        """
-        limits = {
-            "train/target_std": self.config.min_target_std,
-            "train/pred_std": self.config.min_prediction_std,
-            "features/final_rank": self.config.min_rank,
-        }
-        low = [
-            f"{name} {metrics[name]:.3g} is below {limit:g}"
-            for name, limit in limits.items()
-            if limit > 0 and name in metrics and not metrics[name] >= limit
-        ]
-        if low and updates > self.config.grace_updates:
-            raise CollapseError(
-                f"The representations collapsed by update {updates}: {'; '.join(low)}. They were healthy at update "
-                f"{self.last_healthy}; {describe_last_checkpoint(checkpoints, self.last_healthy)}. {_ADVICE}"
-            )
-        if not low:
-            self.last_healthy = updates
+    limits = {
+        "train/target_std": config.min_target_std,
+        "train/pred_std": config.min_prediction_std,
+        "features/final_rank": config.min_rank,
+    }
+    low = [
+        f"{name} {metrics[name]:.3g} is below {limit:g}"
+        for name, limit in limits.items()
+        if limit > 0 and name in metrics and not metrics[name] >= limit
+    ]
+    if low and updates > config.grace_updates:
+        raise CollapseError(
+            f"The representations collapsed by update {updates}: {'; '.join(low)}. They were healthy at update "
+            f"{last_healthy}; {describe_last_checkpoint(checkpoints, last_healthy)}. {_ADVICE}"
+        )
+    return not low
 
 
 def describe_last_checkpoint(folder: Path, updates: int) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from d2v.config import RunConfig
 from d2v.data.batch import Batch
-from d2v.data.batch_sampler import Order
+from d2v.data.batch_sampler import BatchSampler
 from d2v.objectives.base import Objective
 from d2v.training.engine import Engine
 
@@ -68,10 +68,10 @@ class Stopwatch:
 
     def __init__(self, engine: Engine, objective: Objective, recipe: RunConfig, trained_s: float = 0.0) -> None:
         self._trained_s = trained_s
-        self._max_updates, self._ranks = recipe.max_updates, engine.place.ranks
-        self._device, self._objective = engine.place.device, objective
+        self._max_updates, self._world_size = recipe.max_updates, engine.env.world_size
+        self._device, self._objective = engine.env.device, objective
         peak = peak_flops(self._device, engine.precision)
-        self._peak = peak * engine.place.ranks if peak else None
+        self._peak = peak * engine.env.world_size if peak else None
         self._began = self._waiting_since = time.perf_counter()
         self._clear()
         self._s_per_update: float | None = None
@@ -89,7 +89,7 @@ class Stopwatch:
         self._data_s += time.perf_counter() - self._waiting_since
         self._updates += 1
         for batch in micro_batches:
-            samples = len(batch.sample_ids) * self._ranks
+            samples = len(batch.sample_ids) * self._world_size
             tokens = self._objective.student.stem.num_tokens(batch.inputs)
             self._samples += samples
             self._flops += samples * self._objective.flops_per_sample(tokens)["total"]
@@ -134,13 +134,13 @@ class Stopwatch:
         return (self._max_updates - update) * (self._s_per_update or 0.0)
 
 
-def total_flops(objective: Objective, order: Order, updates: int) -> float:
+def total_flops(objective: Objective, sampler: BatchSampler, updates: int) -> float:
     """Floating point operations of so many updates; where batches differ, by their mean."""
     stem, total = objective.student.stem, 0.0
-    for samples, length in order.shapes():
+    for samples, length in sampler.shapes():
         tokens = objective.longest if length is None else int(stem.token_lengths(torch.tensor([length])))
         total += samples * objective.flops_per_sample(tokens)["total"]
-    return total / len(order.shapes()) * updates
+    return total / len(sampler.shapes()) * updates
 
 
 def progress_line(metrics: dict[str, float], left_s: float) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -14,19 +14,20 @@ from d2v.config import RESULT_NEUTRAL, RunConfig
 from d2v.distributed.environment import LOGS
 from d2v.errors import CheckpointError
 from d2v.progress import say
+from d2v.training.checkpoint import newest
 
 RESULT = "result.json"
 _PREVIOUS = "previous"
 
 
 @contextmanager
-def alone_in(out: Path, leads: bool) -> Iterator[None]:
+def alone_in(out: Path, is_main: bool) -> Iterator[None]:
     """Keep a second training out of a run folder; the lock ends with this process, however that ends.
 
     Raises:
         CheckpointError: another process trains there.
     """
-    if not leads:
+    if not is_main:
         yield
         return
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -112,3 +113,30 @@ def move_aside(out: Path, why: str) -> None:
     for path in contents:
         path.rename(target / path.name)
     say(f"{why}: moved the run in {out} to {target}")
+
+
+# ------------------------------------------------------------------------- many trainings in one command
+
+Recipe = TypeVar("Recipe", bound=RunConfig)
+
+
+def is_finished(recipe: RunConfig, fingerprint: str, folder: Path) -> bool:
+    """Whether a folder holds the finished run of a recipe on data of this fingerprint."""
+    result = finished_result(folder)
+    return result is not None and not _differences(recipe, fingerprint, (result["recipe"], result["data_fingerprint"]))
+
+
+def restarting_others(recipe: Recipe, fingerprint: Callable[[], str], folder: Path) -> Recipe:
+    """The recipe; where the folder holds an unfinished run of another recipe or on other data, one that moves it aside
+    and begins anew. A single training refuses that, as its user may have meant the other; in a study it is a leftover.
+    """
+    if (folder / RESULT).is_file():
+        return recipe
+    found = newest(folder / "checkpoints")
+    if found and _differences(recipe, fingerprint(), (found.state.recipe, found.state.data_fingerprint)):
+        return recipe.model_copy(update={"resume": "restart"})
+    return recipe
+
+
+def _differences(recipe: RunConfig, fingerprint: str, old: tuple[dict[str, object], str]) -> list[str]:
+    return differences("", old, (shaping(recipe), fingerprint))

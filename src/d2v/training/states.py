@@ -49,7 +49,7 @@ def whole_weights(
         if wanted(name):
             own = parameters.get(name)
             with _gathered([] if own is None else [own], engine):
-                if engine.place.leads:
+                if engine.env.is_main:
                     whole[name] = (tensor if own is None else own).detach().to("cpu", copy=True).contiguous()
     return whole
 
@@ -65,7 +65,7 @@ def whole_student(objective: Objective, engine: Engine) -> Iterator[Encoder]:
         student.train(was_training)
         return
     if plain is not None:
-        plain.to_empty(device=engine.place.device).eval()
+        plain.to_empty(device=engine.env.device).eval()
         for name, buffer in plain.named_buffers():
             buffer.copy_(student.get_buffer(name))
     for name, own in student.named_parameters():
@@ -81,7 +81,7 @@ def norms(modules: Mapping[str, nn.Module], engine: Engine) -> dict[str, float]:
     """Euclidean norm of each module's parameters, on every rank."""
     squares = torch.stack([_square_of_held(module, engine) for module in modules.values()])
     if engine.zero_stage == 3:
-        engine.ranks.sum(squares)
+        engine.group.all_reduce(squares)
     return dict(zip(modules, squares.sqrt().tolist(), strict=True))
 
 
@@ -89,7 +89,7 @@ def _square_of_held(module: nn.Module, engine: Engine) -> Tensor:
     """() the squared norm of what this rank holds of a module's parameters."""
     parts = [_without_padding(parameter, engine) for parameter in module.parameters()]
     if not parts:
-        return torch.zeros((), device=engine.place.device)
+        return torch.zeros((), device=engine.env.device)
     return nn.utils.get_total_norm(parts, foreach=True).square()
 
 
@@ -98,7 +98,7 @@ def _without_padding(parameter: nn.Parameter, engine: Engine) -> Tensor:
     own = held(parameter)
     if engine.zero_stage < 3:
         return own
-    begin = engine.place.rank * own.numel()
+    begin = engine.env.rank * own.numel()
     return own[: max(0, math.prod(whole_shape(parameter)) - begin)]
 
 
@@ -123,7 +123,7 @@ def whole_moments(objective: Objective, engine: Engine, moment: str) -> dict[str
             value = safe_get_full_optimizer_state(parameter, moment)
         else:
             value = engine.optimizer.state[parameter][moment]
-        if engine.place.leads:
+        if engine.env.is_main:
             whole[name] = value.to("cpu", copy=True).contiguous()
     return whole
 
@@ -150,7 +150,7 @@ def _set_moment(parameter: nn.Parameter, value: Tensor, moment: str, engine: Eng
     """Put a whole moment into the shards."""
     from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
-    value = value.to(engine.place.device)
+    value = value.to(engine.env.device)
     if not engine.zero_stage:
         engine.optimizer.state[parameter][moment].copy_(value)
         return
@@ -158,5 +158,5 @@ def _set_moment(parameter: nn.Parameter, value: Tensor, moment: str, engine: Eng
         safe_set_full_optimizer_state(parameter, value, moment)
         return
     size: int = held(parameter).numel()
-    padded = F.pad(value.flatten(), (0, size * engine.place.ranks - value.numel()))
-    safe_set_local_optimizer_state(parameter, padded[size * engine.place.rank :][:size], moment)
+    padded = F.pad(value.flatten(), (0, size * engine.env.world_size - value.numel()))
+    safe_set_local_optimizer_state(parameter, padded[size * engine.env.rank :][:size], moment)

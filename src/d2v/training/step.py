@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,54 +18,49 @@ from d2v.training.schedule import learning_rate
 def _ignore(_: object) -> None: ...
 
 
-@dataclass
-class Updates:
-    """The updates of one rank.
+def train_step(
+    recipe: RunConfig,
+    objective: Objective,
+    engine: Engine,
+    update: int,
+    micro_batches: Sequence[Batch],
+    note: Callable[[dict[str, Tensor]], None] = _ignore,
+    begin: Callable[[str], None] = _ignore,
+) -> None:
+    """Update number `update`, from 0, of one rank.
 
-    Attributes:
+    The loss is a sum over masked positions; its gradient is divided by their number over all ranks and accumulation
+    steps (data2vec's sample size), so parts with different counts weigh what they should.
+
+    Args:
         recipe: the training block.
         objective: student, teacher, decoder and loss.
         engine: runs it.
-        note: gets the figures of each micro-batch and of the update, as () tensors on the device.
-        beat: told what begins.
+        update: updates already done.
+        micro_batches: this rank's, on its device.
+        note: gets the metrics of each micro-batch and of the update, as () tensors on the device.
+        begin: told which phase begins.
     """
-
-    recipe: RunConfig
-    objective: Objective
-    engine: Engine
-    note: Callable[[dict[str, Tensor]], None] = _ignore
-    beat: Callable[[str], None] = _ignore
-
-    def do(self, update: int, micro_batches: Sequence[Batch]) -> None:
-        """Update number `update`, from 0.
-
-        The loss is a sum over masked positions; its gradient is divided by their number over all ranks and
-        accumulation steps (data2vec's sample size), so parts with different counts weigh what they should.
-        """
-        place, ranks, config = self.engine.place, self.engine.ranks, self.recipe
-        self.beat("forward and backward")
-        self.objective.student.layer_drop_seed = seed_of(config.seed, STREAM_LAYER_DROP, update)
-        masks = [self.objective.draw_masks(batch, config.seed, place.device) for batch in micro_batches]
-        masked = ranks.sum(torch.stack([m.count for m in masks]).sum())
-        total = torch.zeros((), device=place.device)
-        for step, (batch, mask) in enumerate(zip(micro_batches, masks, strict=True)):
-            seed_dropout(config.seed, update, step * place.ranks + place.rank)
-            output = self.engine.forward(batch, mask)
-            loss = output.loss_sum / masked
-            self.engine.backward(loss)
-            total += loss.detach()
-            self.note({f"train/{name}": figure for name, figure in output.statistics.items()})
-        self.beat("step")
-        total = ranks.sum(total)
-        self.engine.step(update, learning_rate(config.schedule, config.optimizer.lr, update, config.max_updates), total)
-        self.update_teacher(update)
-        self.note({"train/loss": total, "train/grad_norm": self.engine.grad_norm})
-
-    def update_teacher(self, update: int) -> None:
-        """The teacher's step of update number `update`, if there is a teacher."""
-        decay = self.objective.teacher_decay(update + 1)
-        if decay is not None:
-            self.objective.update_teacher(decay)
+    env, group = engine.env, engine.group
+    begin("forward and backward")
+    objective.student.layer_drop_seed = seed_of(recipe.seed, STREAM_LAYER_DROP, update)
+    masks = [objective.draw_masks(batch, recipe.seed, env.device) for batch in micro_batches]
+    masked = group.all_reduce(torch.stack([m.count for m in masks]).sum())
+    total = torch.zeros((), device=env.device)
+    for step, (batch, mask) in enumerate(zip(micro_batches, masks, strict=True)):
+        seed_dropout(recipe.seed, update, step * env.world_size + env.rank)
+        output = engine.forward(batch, mask)
+        loss = output.loss_sum / masked
+        engine.backward(loss)
+        total += loss.detach()
+        note({f"train/{name}": value for name, value in output.statistics.items()})
+    begin("step")
+    total = group.all_reduce(total)
+    engine.step(update, learning_rate(recipe.schedule, recipe.optimizer.lr, update, recipe.max_updates), total)
+    decay = objective.teacher_decay(update + 1)
+    if decay is not None:
+        objective.update_teacher(decay)
+    note({"train/loss": total, "train/grad_norm": engine.grad_norm})
 
 
 def seed_dropout(seed: int, update: int, piece: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from d2v.config import RunConfig
-from d2v.data.batch_sampler import Order
+from d2v.data.batch_sampler import BatchSampler
 from d2v.models.shards import count
 from d2v.objectives.base import Objective
 from d2v.training.engine import Engine
@@ -15,7 +15,7 @@ from d2v.training.states import trained
 
 
 def summarise(
-    recipe: RunConfig, objective: Objective, engine: Engine, order: Order, update: int, reason: str
+    recipe: RunConfig, objective: Objective, engine: Engine, sampler: BatchSampler, update: int, reason: str
 ) -> list[str]:
     """Lines for people: what will be trained, on what, for how long, from where.
 
@@ -23,18 +23,18 @@ def summarise(
         recipe: the training block.
         objective: the built module.
         engine: where it runs.
-        order: which items an update takes.
+        sampler: which items an update takes.
         update: updates already done.
         reason: why the precision is what it is.
     """
-    place = engine.place
-    samples, flops = order.samples(recipe.max_updates), total_flops(objective, order, recipe.max_updates)
-    device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else _cpu_name()
+    env = engine.env
+    samples, flops = sampler.samples(recipe.max_updates), total_flops(objective, sampler, recipe.max_updates)
+    device = torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else _cpu_name()
     lines = [
         f"objective   {type(objective).__name__.lower()} | {_visible(objective)}",
-        f"batch       {_batch(order)}; {_split(recipe, engine)}",
+        f"batch       {_batch(sampler)}; {_split(recipe, engine)}",
         f"length      {recipe.max_updates:,} updates = {samples:,} samples = "
-        f"{order.epochs(recipe.max_updates):.1f} epochs of {order.num_items:,} items",
+        f"{sampler.epochs(recipe.max_updates):.1f} epochs of {sampler.num_items:,} items",
         f"parameters  {_parameters(objective)}",
         f"flops       {flops / samples:.3g} per sample ({_shares(objective)}), {flops:.3g} in all",
         f"memory      {_state_bytes(objective, engine) / 1e6:,.0f} MB a rank for weights, gradients and moments",
@@ -56,9 +56,9 @@ def _visible(objective: Objective) -> str:
     return f"{tokens} tokens" if hidden is None else f"{tokens - hidden(tokens)} of {tokens} tokens visible"
 
 
-def _batch(order: Order) -> str:
+def _batch(sampler: BatchSampler) -> str:
     """How many samples an update has, and of what length."""
-    counts, lengths = zip(*order.shapes(), strict=True)
+    counts, lengths = zip(*sampler.shapes(), strict=True)
     samples = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     known = [length for length in lengths if length is not None]
     return f"{samples} samples of {min(known):,} to {max(known):,} positions" if known else f"{samples} samples"
@@ -67,7 +67,7 @@ def _batch(order: Order) -> str:
 def _split(recipe: RunConfig, engine: Engine) -> str:
     """How an update is parted."""
     stage = f", ZeRO stage {engine.zero_stage}" if engine.zero_stage else ""
-    return f"{engine.place.ranks} rank(s) x {recipe.accumulation_steps} accumulation step(s){stage}"
+    return f"{engine.env.world_size} rank(s) x {recipe.accumulation_steps} accumulation step(s){stage}"
 
 
 def _shares(objective: Objective) -> str:
@@ -87,7 +87,7 @@ def _parameters(objective: Objective) -> str:
 
 def _state_bytes(objective: Objective, engine: Engine) -> float:
     own = count(trained(objective).values())
-    return state_bytes(own, count(objective.parameters()) - own, engine.zero_stage, engine.place.ranks)
+    return state_bytes(own, count(objective.parameters()) - own, engine.zero_stage, engine.env.world_size)
 
 
 def _cpu_name() -> str:

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from d2v.config import TrainConfig, parse
 from d2v.data.batch import Batch, Inputs
-from d2v.data.batch_sampler import Order, open_order
+from d2v.data.batch_sampler import BatchSampler, open_batch_sampler
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.training.engine import parameter_groups
 from d2v.training.train import TrainResult, train
 from tests.modalities.contract.case import RUN, Prepared
+from tests.training.jobs import plain_job
 
 
 class Subject:
@@ -42,9 +43,9 @@ class Subject:
         self.data = self.modality.open(prepared.path)
         self.lengths = self.data.train_lengths(self.recipe)
 
-    def order(self) -> Order:
+    def order(self) -> BatchSampler:
         """Which samples an update trains on."""
-        return open_order(self.recipe, self.data.num_train, self.lengths)
+        return open_batch_sampler(self.recipe, self.data.num_train, self.lengths)
 
     def build(self, **changes: Any) -> Objective:
         """A new objective, with changes to its block where it has such keys."""
@@ -54,7 +55,7 @@ class Subject:
 
     def batch(self, update: int = 0) -> Batch:
         """What an update trains on."""
-        return self.data.batch(self.order().at(update), self.recipe)
+        return self.data.batch(self.sampler().at(update), self.recipe)
 
     def items(self, count: int = 6) -> Inputs:
         """Whole items, as they are looked at and served; side by side with padding where they differ in length."""
@@ -91,7 +92,8 @@ class Subject:
             raise ProbeError
 
         recipe = self.recipe.model_copy(update={"probe_every_updates": fail_at or 0})
-        return train(self.modality, recipe, self.prepared.path, out, probe=probe if fail_at else None)
+        job = plain_job(self.modality, recipe, self.prepared.path, probe=probe if fail_at else None)
+        return train(job, out)
 
 
 class ProbeError(Exception):

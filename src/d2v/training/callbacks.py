@@ -1,0 +1,254 @@
+"""What happens around the loop of every run. To add something, write a `Callback` here and name it in
+`standard_callbacks`."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from d2v.data.batch import Batch
+from d2v.distributed.interrupts import Interrupts
+from d2v.errors import Interrupted
+from d2v.tracker import Tracker
+from d2v.training import checkpoint
+from d2v.training.engine import Engine
+from d2v.training.job import Job
+from d2v.training.loop import Callback, Due, Loop
+from d2v.training.monitor import Window, check_collapse, non_finite_error, watch
+from d2v.training.performance import TRAINED_S, Stopwatch, progress_line
+from d2v.training.schedule import learning_rate
+from d2v.training.states import norms, whole_student
+
+
+def standard_callbacks(
+    job: Job,
+    engine: Engine,
+    stopwatch: Stopwatch,
+    state: checkpoint.RunState,
+    tracker: Tracker,
+    interrupts: Interrupts,
+) -> list[Callback]:
+    """Those of every run. The order is that of a row's columns, and of what comes first: a bad loss stops before it is
+    logged, a row is written before a collapse stops the run, and a checkpoint before a signal does.
+
+    Args:
+        job: its probe.
+        engine: for means over ranks.
+        stopwatch: the run's stopwatch.
+        state: where the run was left.
+        tracker: gets every row.
+        interrupts: asked after each update.
+    """
+    checkpoints = Checkpoints(stopwatch, state.update)
+    return [
+        FiniteLoss(),
+        StepMetrics(Window(state.window, engine.group.all_reduce_mean)),
+        Speed(stopwatch),
+        Monitor(stopwatch),
+        *([OnlineProbing(job, stopwatch)] if job.probe else []),
+        HistoryLog(tracker),
+        CollapseStop(state.last_healthy),
+        checkpoints,
+        StopOnSignal(interrupts, checkpoints),
+    ]
+
+
+class FiniteLoss(Callback):
+    """Stops a run whose loss or gradient is not finite, before that is logged or saved. Where the answer waits for the
+    device it is asked for only then."""
+
+    def after_update(self, loop: Loop, due: Due) -> None:
+        """Ask."""
+        if not loop.engine.waits_to_tell or due.log or due.probe:
+            self.before_save(loop)
+
+    def before_save(self, loop: Loop) -> None:
+        """Raises CollapseError."""
+        bad = loop.engine.first_bad_update()
+        if bad is not None:
+            rows = loop.sampler.at(bad).indices.tolist()
+            raise non_finite_error(bad, rows, loop.engine.env.rank, loop.checkpoints)
+
+
+class StepMetrics(Callback):
+    """Means over the updates since the last log of what objective and engine tell, learning rate and EMA decay."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    def on_step_metrics(self, values: dict[str, Tensor]) -> None:
+        """Keep them on the device."""
+        self._window.add(values)
+
+    def measure(self, loop: Loop, due: Due, batch: Batch) -> dict[str, float]:
+        """`train/*` and `data/epoch`."""
+        if not due.log:
+            return {}
+        done, recipe = loop.state.update, loop.recipe
+        metrics = self._window.take_means()
+        metrics["train/lr"] = learning_rate(recipe.schedule, recipe.optimizer.lr, done - 1, recipe.max_updates)
+        decay = loop.objective.teacher_decay(done)
+        if decay is not None:
+            metrics["train/ema_decay"] = decay
+        return metrics | {"data/epoch": loop.sampler.epochs(done)}
+
+    def before_save(self, loop: Loop) -> None:
+        """A window that a checkpoint cuts in two is kept."""
+        loop.state.window = dict(self._window.to_lists())
+
+
+class Speed(Callback):
+    """Throughput, times of data and step, memory."""
+
+    def __init__(self, stopwatch: Stopwatch) -> None:
+        self._stopwatch = stopwatch
+
+    def on_wait(self, loop: Loop) -> None:
+        """The clock of the data runs."""
+        self._stopwatch.start()
+
+    def on_batches(self, loop: Loop, micro_batches: Sequence[Batch]) -> None:
+        """The clock of the step runs."""
+        self._stopwatch.data_ready(micro_batches)
+
+    def measure(self, loop: Loop, due: Due, batch: Batch) -> dict[str, float]:
+        """`perf/*`."""
+        return (self._stopwatch.read() if due.log else {}) | {TRAINED_S: self._stopwatch.trained_s()}
+
+    def record(self, loop: Loop, due: Due, metrics: dict[str, float]) -> None:
+        """The line behind the progress bar."""
+        if due.log:
+            loop.progress_line = progress_line(metrics, self._stopwatch.seconds_left(loop.state.update))
+
+    def before_save(self, loop: Loop) -> None:
+        """Seconds go on where they were."""
+        loop.state.window[TRAINED_S] = [self._stopwatch.trained_s()]
+
+
+class Monitor(Callback):
+    """Norms of student and teacher, spread and rank of the student's features."""
+
+    def __init__(self, stopwatch: Stopwatch) -> None:
+        self._stopwatch = stopwatch
+
+    def measure(self, loop: Loop, due: Due, batch: Batch) -> dict[str, float]:
+        """`train/student_norm`, `train/teacher_norm`, `features/*`."""
+        if not due.log:
+            return {}
+        objective, engine = loop.objective, loop.engine
+        with self._stopwatch.paused():
+            teacher = {} if objective.teacher is None else {"train/teacher_norm": objective.teacher}
+            metrics = norms({"train/student_norm": objective.student, **teacher}, engine)
+            with whole_student(objective, engine) as student, torch.no_grad():
+                return metrics | (watch(student, batch) if engine.env.is_main else {})
+
+
+class OnlineProbing(Callback):
+    """The job's probe of the student."""
+
+    def __init__(self, job: Job, stopwatch: Stopwatch) -> None:
+        self._probe, self._stopwatch = job.probe, stopwatch
+
+    def measure(self, loop: Loop, due: Due, batch: Batch) -> dict[str, float]:
+        """`online/*`."""
+        if not due.probe or self._probe is None:
+            return {}
+        with (
+            self._stopwatch.paused(),
+            whole_student(loop.objective, loop.engine) as student,
+            torch.no_grad(),
+        ):
+            if not loop.engine.env.is_main:
+                return {}
+            loop.begin("probe")
+            return self._probe(student)
+
+
+class HistoryLog(Callback):
+    """Every row goes into `history.csv` and to the tracker."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def record(self, loop: Loop, due: Due, metrics: dict[str, float]) -> None:
+        """Write it."""
+        loop.history.add(loop.state.update, metrics, loop.folder / "history.csv")
+        self._tracker.log_metrics(metrics, loop.state.update)
+
+
+class CollapseStop(Callback):
+    """Stops a run whose representations became constant, after the evidence is logged."""
+
+    def __init__(self, last_healthy: int) -> None:
+        self._last_healthy = last_healthy
+
+    def record(self, loop: Loop, due: Due, metrics: dict[str, float]) -> None:
+        """Raises CollapseError."""
+        if due.log and check_collapse(
+            loop.recipe.monitor, metrics, loop.state.update, self._last_healthy, loop.checkpoints
+        ):
+            self._last_healthy = loop.state.update
+
+    def before_save(self, loop: Loop) -> None:
+        """A resumed run knows when it was healthy last."""
+        loop.state.last_healthy = self._last_healthy
+
+
+class Checkpoints(Callback):
+    """Checkpoints when they are due, and when the run is told to stop."""
+
+    def __init__(self, stopwatch: Stopwatch, saved_update: int) -> None:
+        self._stopwatch, self._saved_update = stopwatch, saved_update
+
+    def finish_update(self, loop: Loop, due: Due) -> None:
+        """Save if due."""
+        if due.save:
+            self.save(loop)
+
+    def save(self, loop: Loop) -> None:
+        """Write a checkpoint of this update, unless that is done. All ranks call it.
+
+        Raises:
+            CheckpointError: the disk is full or failed.
+            CollapseError: the loss is not finite.
+        """
+        if self._saved_update == loop.state.update:
+            return
+        for callback in loop.callbacks:
+            callback.before_save(loop)
+        loop.begin("checkpoint")
+        keep = loop.recipe.checkpoint.keep
+        with self._stopwatch.paused():
+            checkpoint.save(loop.checkpoints, loop.state, loop.objective, loop.engine, loop.history, keep)
+        self._saved_update = loop.state.update
+
+
+class StopOnSignal(Callback):
+    """Saves and stops after Ctrl-C or SIGTERM to some rank; all ranks learn of it after the same update."""
+
+    def __init__(self, interrupts: Interrupts, checkpoints: Checkpoints) -> None:
+        self._interrupts, self._checkpoints = interrupts, checkpoints
+
+    def on_start(self, loop: Loop) -> None:
+        """A signal may have come while the run was built."""
+        self._stop_if_asked(loop)
+
+    def finish_update(self, loop: Loop, due: Due) -> None:
+        """Raises Interrupted."""
+        self._stop_if_asked(loop)
+
+    def _stop_if_asked(self, loop: Loop) -> None:
+        asked = self._interrupts.requested
+        number = loop.engine.group.lagged_max(signal.Signals[asked] if asked else 0)
+        if not number:
+            return
+        self._checkpoints.save(loop)
+        name = signal.Signals(number).name
+        raise Interrupted(
+            f"Stopped by {name} after update {loop.state.update} of {loop.recipe.max_updates}. "
+            f"Everything is saved in {loop.folder}; the same command resumes.",
+            by=name,
+        )
