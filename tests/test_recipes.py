@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 
 from d2v.errors import ConfigError
@@ -37,7 +36,7 @@ def load(environment: str, **runtime_params: Any) -> dict[str, Any]:
     bootstrap_project(ROOT)
     from kedro.framework.project import settings
 
-    loader = OmegaConfigLoader(
+    loader = settings.CONFIG_LOADER_CLASS(
         str(ROOT / "conf"), env=environment, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS
     )
     return {name: loader[name] for name in ("parameters", "globals", "catalog")}
