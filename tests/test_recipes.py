@@ -61,7 +61,7 @@ def test_parameter_counts_are_the_references(environment: str, modality: str) ->
 
 
 @pytest.mark.parametrize(("environment", "modality"), [one for one in RECIPES if one[0] != "base"])
-def test_a_recipe_is_whole_and_says_what_to_expect(environment: str, modality: str) -> None:
+def test_a_recipe_says_what_to_expect(environment: str, modality: str) -> None:
     text = (ROOT / "conf" / environment / f"parameters_{modality}.yml").read_text()
     header = text.split(f"{modality}:")[0]
     for word in ("Hardware", "Data", "Expect", "Deviations"):
