@@ -68,16 +68,17 @@ def for_each_modality(catalog: Mapping[str, Any], names: Mapping[str, Any]) -> d
     Kedro's own dataset factories know only what a data set's name says, but folders are named by the environment. So
     `{corpus}` and `{recipe}` in an entry are the modality's names in globals.yml. An entry that is written out wins.
 
-    Raises ConfigError for a name that globals.yml does not have."""
+    Raises ConfigError for a name that globals.yml does not have.
+    """
+    patterns = {name: entry for name, entry in catalog.items() if MODALITY in name}
     entries: dict[str, Any] = {}
-    for pattern, entry in catalog.items():
-        for modality in registry.MODALITIES if MODALITY in pattern else ():
-            filled = {"modality": modality, **names.get(modality, {})}
+    for modality in registry.MODALITIES:
+        known = {"modality": modality, **names.get(modality, {})}
+        for pattern, entry in patterns.items():
             try:
-                entries[pattern.format_map(filled)] = {
-                    key: value.format_map(filled) if isinstance(value, str) else value for key, value in entry.items()
-                }
+                filled = {key: text.format_map(known) if isinstance(text, str) else text for key, text in entry.items()}
             except KeyError as missing:
-                name = missing.args[0]
-                raise ConfigError(f"{pattern} in the catalog needs {modality}.{name}: add it to globals.yml") from None
-    return entries | {name: entry for name, entry in catalog.items() if MODALITY not in name}
+                key = f"{modality}.{missing.args[0]}"
+                raise ConfigError(f"{pattern} in the catalog needs {key}: add it to globals.yml") from None
+            entries[pattern.replace(MODALITY, modality)] = filled
+    return entries | {name: entry for name, entry in catalog.items() if name not in patterns}
