@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-import yaml
 
-from d2v.config import parse
-from d2v.errors import ConfigError
+from d2v.config import parse, read_recipe
 from d2v.modalities import registry
 from d2v.models.shards import count
 from d2v.objectives.build import build_objective
@@ -83,11 +81,8 @@ def read_models(conf: Path) -> list[Model]:
 
 def _read(conf: Path, name: str) -> Model:
     environment, modality_name = PAPERS[name]
-    file = conf / environment / f"parameters_{modality_name}.yml"
-    if not file.is_file():
-        raise ConfigError(f"there is no recipe {file}: call this in the project's folder, or say --conf")
+    values = read_recipe(conf, environment, modality_name)["train"]
     modality = registry.get(modality_name)
-    values: dict[str, Any] = yaml.safe_load(file.read_text())[modality_name]["train"]
     recipe = parse(modality.train_config, values, at=f"{modality_name}.train")
     with torch.device("meta"):
         objective = cast(Data2Vec2, build_objective(modality, recipe))

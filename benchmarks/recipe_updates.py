@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import yaml
-
-from d2v.config import parse
+from d2v.config import parse, read_recipe
 from d2v.errors import ConfigError, DataError
 from d2v.modalities import registry
 
@@ -18,7 +16,7 @@ def time_updates(recipe_file: Path, prepared: Path, updates: int, scratch: Path)
     The real loop runs: loading, augmentation, masks, teacher, optimiser and EMA, without probes and checkpoints.
 
     Args:
-        recipe_file: a file of conf/ with one modality.
+        recipe_file: a file of conf/, such as conf/base/parameters_vision.yml.
         prepared: folder that prepare left for it.
         updates: the first half warms up.
         scratch: empty folder for the run.
@@ -31,9 +29,11 @@ def time_updates(recipe_file: Path, prepared: Path, updates: int, scratch: Path)
     from d2v.training.job import Job
     from d2v.training.train import train
 
-    if not recipe_file.is_file():
+    file = recipe_file.resolve()
+    name = file.stem.removeprefix("parameters_")
+    if not file.is_file() or name not in registry.MODALITIES:
         raise ConfigError(f"there is no recipe {recipe_file}: give a file such as conf/base/parameters_vision.yml")
-    ((name, values),) = yaml.safe_load(recipe_file.read_text()).items()
+    values = read_recipe(file.parents[1], file.parent.name, name)
     if not prepared.is_dir():
         raise DataError(f"{prepared} is missing: make it with `kedro run --pipeline=prepare_{name}`, or say --prepared")
     modality = registry.get(name)

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from d2v.config import TrainConfig, changed, parse
+from d2v.config import TrainConfig, changed, parse, read_recipe
 from d2v.data.batch import Batch
 from d2v.errors import ConfigError
 from d2v.modalities import registry
@@ -59,11 +59,9 @@ def read_size(name: str, conf: Path, precision: str, changes: Mapping[str, Any] 
     if name not in sizes:
         raise ConfigError(f"there is no size {name}: say --sizes with some of {', '.join(sizes)}")
     size = sizes[name]
-    file = conf / size["recipe"] / f"parameters_{size['modality']}.yml"
-    if not file.is_file():
-        raise ConfigError(f"there is no recipe {file}: call this in the project's folder, or say --conf")
+    values = read_recipe(conf, size["recipe"], size["modality"])["train"]
     modality = registry.get(size["modality"])
-    block = parse(modality.train_config, yaml.safe_load(file.read_text())[modality.name]["train"], at=f"{file}")
+    block = parse(modality.train_config, values, at=f"{size['recipe']}: {modality.name}.train")
     fixed = {"precision": precision, "data_workers": 0}
     return Size(name, modality.name, changed(block, size["changes"], fixed, changes or {}, at=f"{_FILE.name}:{name}"))
 

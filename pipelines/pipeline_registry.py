@@ -22,7 +22,7 @@ CHAINS = {
     "retrain": ("ingest", "retrain"),
     "benchmark": ("ingest", "prepare", "benchmark"),
 }
-"""Steps one after the other, for people. A chain of a step's name takes its place."""
+"""Steps one after the other, for people. A chain of a step's name replaces it."""
 FOLLOWED = ("train", "finetune")
 """Steps that all ranks do together, where torchrun or srun starts the command once per rank."""
 
@@ -56,11 +56,11 @@ def _of_all(chain: str, registered: dict[str, Pipeline]) -> Pipeline:
 
 
 def _following(modality: str, name: str, step: Pipeline) -> Pipeline:
-    """A step as a rank other than 0 does it. It gets the places of folders that rank 0 may still have to fill, and what
-    rank 0 leaves is not for it to check."""
+    """A step as a rank other than 0 does it. It gets the paths of folders that rank 0 may still have to fill, and does
+    not check what rank 0 leaves."""
     if name not in FOLLOWED:
         return Pipeline([])
     step = step.only_nodes(f"{modality}.{name}")
-    folders = [data for data in step.inputs() if not data.startswith("params:") and not data.endswith("_place")]
-    places = {data: f"{data.removesuffix('_folder')}_place" for data in folders}
-    return Pipeline(step, inputs=places, outputs={data: f"{data}_followed" for data in step.outputs()})
+    folders = [data for data in step.inputs() if not data.startswith("params:") and not data.endswith("_dir")]
+    paths = {data: f"{data.removesuffix('_folder')}_dir" for data in folders}
+    return Pipeline(step, inputs=paths, outputs={data: f"{data}_followed" for data in step.outputs()})

@@ -3,6 +3,7 @@
 from omegaconf.resolvers import oc
 
 from d2v.distributed.environment import read_dist_env
+from pipelines.config_loader import ConfigLoader
 from pipelines.hooks import FollowerHook, RecipeHook, StepHook
 from pipelines.tracking import TrackingHook
 
@@ -12,9 +13,10 @@ HOOKS = (FollowerHook(), RecipeHook()) if not read_dist_env().is_main else (Step
 # TrackingHook replaces kedro-mlflow's own instance. These are the plugins' distribution names.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry", "kedro-viz")
 
-# A recipe is one whole file: an environment's `vision` block replaces the base's, nothing of it shines through, so
-# retuning the embedded demo cannot change an ImageNet recipe. conf/local is an environment like any other (--env=local)
-# and is never mixed in silently.
+# An environment's `vision` block replaces that of conf/base: retuning the embedded demo cannot change an ImageNet
+# recipe. A recipe that derives from another says so with `base`. conf/local is an environment like any other
+# (--env=local) and is never mixed in silently.
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "base",

@@ -12,21 +12,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from d2v.config import RESULT_NEUTRAL, Block
+from d2v.config import RESULT_NEUTRAL, Block, read_recipe
 from d2v.errors import D2vError
 from pipelines.recipes import parse_all
 
-BASE = Path(__file__).resolve().parents[1] / "conf" / "base"
+CONF = Path(__file__).resolve().parents[1] / "conf"
 MEASURES = "bootstrap_resamples"
 """Changes no weights, but what a stage that also evaluates leaves."""
 
 
 def watched(modality: str) -> dict[str, dict[str, Any]]:
     """What shapes the weights, of each block of the base recipe that trains. Raises ConfigError."""
-    parameters = yaml.safe_load((BASE / f"parameters_{modality}.yml").read_text())
-    recipe = parse_all(parameters)[modality]
+    recipe = parse_all({modality: read_recipe(CONF, "base", modality)})[modality]
     blocks = {name: getattr(recipe, name, None) for name in ("train", "finetune")}
     return {name: _shaping(block) for name, block in blocks.items() if block is not None}
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
-from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 
 from d2v.config import RESULT_NEUTRAL
@@ -46,7 +45,7 @@ def catalog() -> dict[str, Any]:
     bootstrap_project(ROOT)
     from kedro.framework.project import settings
 
-    return OmegaConfigLoader(str(ROOT / "conf"), env="base", **settings.CONFIG_LOADER_ARGS)["catalog"]
+    return settings.CONFIG_LOADER_CLASS(str(ROOT / "conf"), env="base", **settings.CONFIG_LOADER_ARGS)["catalog"]
 
 
 def paths(items: list[Any]) -> set[PurePosixPath]:
@@ -88,7 +87,7 @@ def test_every_step_of_every_modality_is_a_stage() -> None:
 def test_paths_agree(name: str) -> None:
     stage, entries = STAGES[name], catalog()
     pipeline = pipeline_of(stage)
-    free = [item for item in pipeline.inputs() if not item.startswith("params:") and not item.endswith("_place")]
+    free = [item for item in pipeline.inputs() if not item.startswith("params:") and not item.endswith("_dir")]
     for item in free:
         assert inside(entries[item]["path"], paths(stage.deps)), f"{item} is not among the deps of {name}"
     for item in pipeline.all_outputs():
@@ -96,8 +95,8 @@ def test_paths_agree(name: str) -> None:
         assert inside(proof, paths(stage.outs)), f"{item} is not among the outs of {name}"
     written = {entries[item]["path"] for item in pipeline.all_outputs()}
     read = {entries[item]["path"] for item in free}
-    for item in (item for item in pipeline.inputs() if item.endswith("_place")):
-        path = entries[item]["path"]  # `finetune` takes the place of the encoder's run, which it only reads
+    for item in (item for item in pipeline.inputs() if item.endswith("_dir")):
+        path = entries[item]["path"]  # `finetune` takes the folder of the encoder's run, which it only reads
         assert path in written | read or inside(path, paths(stage.deps)), f"{item} is neither out nor dep of {name}"
 
 

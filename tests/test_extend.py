@@ -28,11 +28,10 @@ TOY = ROOT / "tests" / "toy_modality"
 MODALITY = {
     **{f"src/d2v/modalities/series/{path.name}": path for path in sorted((TOY / "series").glob("*.py"))},
     "conf/base/parameters_series.yml": TOY / "conf" / "parameters_series.yml",
-    "conf/base/catalog_series.yml": ROOT / "conf" / "base" / "catalog_vision.yml",
     "tests/modalities/series/__init__.py": TOY / "__init__.py",
     "tests/modalities/series/contract_case.py": TOY / "contract_case.py",
 }
-"""New files of the modality, and of what they are copies; the name is replaced in the one that is vision's."""
+"""New files of the modality, and of what they are copies."""
 MEMBER = '    "series": ("SeriesRecipe", "SERIES"),\n'
 FOLDERS = "series:\n  corpus: waves\n  recipe: waves\n"
 STAGES = "      series:\n        corpus: waves\n        recipe: waves\n"
@@ -125,7 +124,7 @@ def extend(copy: Path, new: Mapping[str, Path], edits: Sequence[tuple[str, str, 
     for name, source in new.items():
         assert not (copy / name).exists()
         (copy / name).parent.mkdir(exist_ok=True)
-        (copy / name).write_text(source.read_text().replace("vision", "series"))
+        shutil.copy(source, copy / name)
     for name, old, text in edits:
         content = (copy / name).read_text()
         assert content.count(old) == 1, f"{name} has changed around {old!r}: correct this test and docs/extend.md"

@@ -14,7 +14,7 @@ from kedro.io import DatasetError
 from d2v.errors import DataError
 from d2v.modalities.registry import MODALITIES
 from pipelines import console
-from pipelines.datasets import FolderDataset, PlaceDataset
+from pipelines.datasets import FolderDataset, OutputDirDataset
 from pipelines.pipeline_registry import CHAINS, STEPS, register_pipelines
 from tests.conftest import ROOT, Command
 
@@ -31,7 +31,7 @@ def test_pretraining_starts_from_nothing() -> None:
     for modality in MODALITIES:
         pipeline = register_pipelines()[f"pretrain_{modality}"]
         free = {name for name in pipeline.inputs() if not name.startswith("params:")}
-        assert all(name.endswith("_place") for name in free)
+        assert all(name.endswith("_dir") for name in free)
 
 
 def test_no_step_asks_which_modality_it_has() -> None:
@@ -41,13 +41,13 @@ def test_no_step_asks_which_modality_it_has() -> None:
 
 def test_a_folder_is_there_once_its_proof_is(tmp_path: Path) -> None:
     folder = FolderDataset(str(tmp_path / "corpus"), proof="corpus.json", made_by="ingest_vision")
-    place = PlaceDataset(str(tmp_path / "corpus"))
+    out = OutputDirDataset(str(tmp_path / "corpus"))
     with pytest.raises(DatasetError) as caught:
         folder.load()
     assert isinstance(console.known_error(caught.value), DataError)
     assert "kedro run --pipeline=ingest_vision" in str(console.known_error(caught.value))
-    (place.load() / "corpus.json").write_text("{}")
-    folder.save(place.load())
+    (out.load() / "corpus.json").write_text("{}")
+    folder.save(out.load())
     assert folder.load() == tmp_path / "corpus"
 
 

@@ -14,9 +14,9 @@ def benchmark(
     finetune_values: dict[str, Any],
     probe_values: dict[str, Any],
     prepared: Path,
-    place: Path,
+    out: Path,
 ) -> Path:
-    """Pretrain, probe and tune with every objective under `place`: what is done there is not done again."""
+    """Pretrain, probe and tune with every objective under `out`: what is done there is not done again."""
     from d2v.comparison.compare import benchmark as run_benchmark
     from d2v.comparison.comparison import Comparison
     from d2v.modalities import registry
@@ -28,15 +28,15 @@ def benchmark(
         finetune=step(modality, "finetune", finetune_values),
         evaluate=step(modality, "evaluate", probe_values),
         prepared=prepared,
-        out=place,
+        out=out,
     )
     run_benchmark(comparison, active_tracker())
-    return place
+    return out
 
 
-def report(place: Path, *folders: Path) -> Path:
-    """One report of all modalities under `place`."""
+def report(out: Path, *folders: Path) -> Path:
+    """One report of all modalities under `out`."""
     from d2v.comparison.compare import combine
 
-    combine(folders, place, active_tracker())
-    return place
+    combine(folders, out, active_tracker())
+    return out

@@ -13,7 +13,7 @@ def create_pipeline(modality: str) -> Pipeline:
     """The benchmark step of one modality, without its namespace."""
     step = of_modality(nodes.benchmark, modality)
     blocks = [f"params:{block}" for block in ("benchmark", "train", "finetune", "evaluate")]
-    return Pipeline([Node(step, [*blocks, "prepared", "benchmark_place"], "benchmark_folder", name="benchmark")])
+    return Pipeline([Node(step, [*blocks, "prepared", "benchmark_dir"], "benchmark_folder", name="benchmark")])
 
 
 def create_report_pipeline() -> Pipeline:
@@ -21,5 +21,5 @@ def create_report_pipeline() -> Pipeline:
     folders = [f"{modality}.benchmark_folder" for modality in registry.MODALITIES]
     with warnings.catch_warnings():  # Kedro's, of a node that takes from several namespaces, as this one is to
         warnings.simplefilter("ignore", UserWarning)
-        node = Node(nodes.report, ["benchmark_place", *folders], "benchmark_report", name="benchmark_report")
+        node = Node(nodes.report, ["benchmark_dir", *folders], "benchmark_report", name="benchmark_report")
     return Pipeline([node])

@@ -1,5 +1,5 @@
 """Catalog types."""
 
-from pipelines.datasets.folder import FolderDataset, PlaceDataset
+from pipelines.datasets.folder import FolderDataset, OutputDirDataset
 
-__all__ = ["FolderDataset", "PlaceDataset"]
+__all__ = ["FolderDataset", "OutputDirDataset"]

@@ -1,7 +1,7 @@
 """Folders as data: what flows between nodes is a path, and the files stay where they are.
 
 A step that can be resumed writes straight into its folder, so it needs that folder before it has a result. The
-catalog therefore names each output folder twice: as a place (where to write) and as a folder (what was written).
+catalog therefore names each output folder twice: as `<name>_dir`, where to write, and as what was written.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FolderDataset(AbstractDataset[Path, Path]):
         return {"path": str(self._path), "proof": self._proof, "made_by": self._made_by}
 
 
-class PlaceDataset(AbstractDataset[Path, None]):
+class OutputDirDataset(AbstractDataset[Path, None]):
     """Where a node writes: loading makes the folder and returns its path.
 
     Args:
@@ -75,8 +75,10 @@ class PlaceDataset(AbstractDataset[Path, None]):
         return self._path
 
     def save(self, data: None) -> None:
-        """A place is written into, never saved. Raises DataError."""
-        raise DataError(f"{self._path} is a place to write into; let the node's output be the folder of the same path")
+        """Nodes write into the folder and never save it. Raises DataError."""
+        raise DataError(
+            f"{self._path} is where a node writes; let the node's output be the FolderDataset of the same path"
+        )
 
     def _exists(self) -> bool:
         return True

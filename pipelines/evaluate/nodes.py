@@ -13,16 +13,16 @@ def evaluate(
     values: dict[str, Any],
     prepared: Path,
     run_folder: Path,
-    place: Path,
+    out: Path,
 ) -> Path:
     """Probe the frozen encoder beside the random-initialised one and plain features; metrics, pictures and report
-    go under `place`."""
+    go under `out`."""
     from d2v.evaluation.evaluate import evaluate as run_evaluation
     from d2v.modalities import registry
 
     recipe, config = step(modality, "train", train_values), step(modality, "evaluate", values)
-    run_evaluation(registry.get(modality), recipe, config, prepared, run_folder, place, active_tracker())
-    return place
+    run_evaluation(registry.get(modality), recipe, config, prepared, run_folder, out, active_tracker())
+    return out
 
 
 def register(modality: str, run_folder: Path, prepared: Path, corpus: Path, report: Path) -> None:

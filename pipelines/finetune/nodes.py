@@ -8,27 +8,27 @@ from pipelines.tracking import active_tracker
 
 
 def finetune(
-    modality: str, values: dict[str, Any], train_values: dict[str, Any], prepared: Path, run_place: Path, place: Path
+    modality: str, values: dict[str, Any], train_values: dict[str, Any], prepared: Path, run_dir: Path, out: Path
 ) -> Path:
-    """Tune the encoder that `finetune.start` names under `place`: an unfinished run of this recipe is resumed."""
+    """Tune the encoder that `finetune.start` names under `out`: an unfinished run of this recipe is resumed."""
     from d2v.finetuning.finetune import finetune as run_finetuning
     from d2v.modalities import registry
     from d2v.tracking.models import find_model
 
     config, pretraining = step(modality, "finetune", values), step(modality, "train", train_values)
-    start = find_model(config.start, run_place / "encoder")
-    run_finetuning(registry.get(modality), config, pretraining, prepared, start, place, active_tracker())
-    return place
+    start = find_model(config.start, run_dir / "encoder")
+    run_finetuning(registry.get(modality), config, pretraining, prepared, start, out, active_tracker())
+    return out
 
 
-def evaluate_tuned(modality: str, values: dict[str, Any], prepared: Path, tuned: Path, place: Path) -> Path:
-    """Predictions, figures with intervals and a report under `place`."""
+def evaluate_tuned(modality: str, values: dict[str, Any], prepared: Path, tuned: Path, out: Path) -> Path:
+    """Predictions, figures with intervals and a report under `out`."""
     from d2v.finetuning.evaluation import evaluate_tuned as run_evaluation
     from d2v.modalities import registry
 
     config = step(modality, "finetune", values)
-    run_evaluation(registry.get(modality), config, prepared, tuned, place, active_tracker())
-    return place
+    run_evaluation(registry.get(modality), config, prepared, tuned, out, active_tracker())
+    return out
 
 
 def register_tuned(

@@ -10,13 +10,13 @@ def create_pipeline(modality: str) -> Pipeline:
     """The finetune step of one modality, without its namespace."""
     steps = (nodes.finetune, nodes.evaluate_tuned, nodes.register_tuned)
     finetune, evaluate_tuned, register_tuned = (of_modality(step, modality) for step in steps)
-    data = ["params:finetune", "params:train", "prepared", "run_place", "tuned_place"]
+    data = ["params:finetune", "params:train", "prepared", "run_dir", "tuned_dir"]
     return Pipeline(
         [
             Node(finetune, data, "tuned_folder", name="finetune"),
             Node(
                 evaluate_tuned,
-                ["params:finetune", "prepared", "tuned_folder", "tuned_report_place"],
+                ["params:finetune", "prepared", "tuned_folder", "tuned_report_dir"],
                 "tuned_report",
                 name="evaluate_tuned",
             ),

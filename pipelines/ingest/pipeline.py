@@ -9,4 +9,4 @@ from pipelines.recipes import of_modality
 def create_pipeline(modality: str) -> Pipeline:
     """The ingest step of one modality, without its namespace."""
     step = of_modality(nodes.ingest, modality)
-    return Pipeline([Node(step, ["params:ingest", "corpus_place"], "corpus", name="ingest")])
+    return Pipeline([Node(step, ["params:ingest", "corpus_dir"], "corpus", name="ingest")])

@@ -10,5 +10,5 @@ def create_pipeline(modality: str) -> Pipeline:
     """The promote step of one modality, without its namespace. Recipes need not have a promote block, so it reads all
     parameters."""
     step = of_modality(nodes.promote, modality)
-    inputs = ["parameters", "corpus", "prepared", "promotion_place"]
+    inputs = ["parameters", "corpus", "prepared", "promotion_dir"]
     return Pipeline([Node(step, inputs, "promotion", name="promote")])

@@ -13,12 +13,12 @@ def retrain(
     modality: str,
     parameters: Mapping[str, Any],
     corpus: Path,
-    prepared_place: Path,
-    work_place: Path,
-    promotion_place: Path,
-    place: Path,
+    prepared_dir: Path,
+    work_dir: Path,
+    promotion_dir: Path,
+    out: Path,
 ) -> Path:
-    """Train on what is new, and promote what is better; a page about it goes under `place`. Kedro has no conditional
+    """Train on what is new, and promote what is better; a page about it goes under `out`. Kedro has no conditional
     nodes, so the steps that may have nothing to do are one node's."""
     from d2v.distributed.environment import read_dist_env
     from d2v.lifecycle.retraining import Places, Plan
@@ -31,6 +31,6 @@ def retrain(
             f"{modality}.train.distributed.ranks (and hostfile for more machines)"
         )
     plan = Plan.of(parse_all(parameters)[modality])
-    places = Places(corpus, prepared_place, work_place, promotion_place, place)
+    places = Places(corpus, prepared_dir, work_dir, promotion_dir, out)
     run_retraining(registry.get(modality), plan, places, active_tracker())
-    return place
+    return out

@@ -9,5 +9,5 @@ from pipelines.retrain import nodes
 def create_pipeline(modality: str) -> Pipeline:
     """The retrain step of one modality, without its namespace; the chain `retrain_<modality>` ingests first."""
     step = of_modality(nodes.retrain, modality)
-    inputs = ["parameters", "corpus", "prepared_place", "retrained_place", "promotion_place", "retraining_place"]
+    inputs = ["parameters", "corpus", "prepared_dir", "retrained_dir", "promotion_dir", "retraining_dir"]
     return Pipeline([Node(step, inputs, "retraining", name="retrain")])

@@ -10,5 +10,5 @@ def create_pipeline(modality: str) -> Pipeline:
     """The train step of one modality, without its namespace."""
     step = of_modality(nodes.train, modality)
     return Pipeline(
-        [Node(step, ["params:train", "params:evaluate", "prepared", "run_place"], "run_folder", name="train")]
+        [Node(step, ["params:train", "params:evaluate", "prepared", "run_dir"], "run_folder", name="train")]
     )

@@ -6,28 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from d2v.comparison.comparison import Comparison
-from d2v.config import parse
+from d2v.config import parse, read_recipe
 from d2v.modalities import registry
 from tests.conftest import ROOT
 
-WITH_BENCHMARK = sorted(
-    path for path in (ROOT / "conf").glob("*/parameters_*.yml") if "\n  benchmark:\n" in path.read_text()
-)
+RECIPES = {
+    (path.parent.name, name): read_recipe(ROOT / "conf", path.parent.name, name)
+    for name in registry.MODALITIES
+    for path in sorted((ROOT / "conf").glob(f"*/parameters_{name}.yml"))
+}
+WITH_BENCHMARK = [key for key, recipe in RECIPES.items() if "benchmark" in recipe]
 
 
 def test_every_modality_has_one() -> None:
-    assert {path.stem for path in WITH_BENCHMARK} == {f"parameters_{name}" for name in registry.MODALITIES}
+    assert {name for _, name in WITH_BENCHMARK} == set(registry.MODALITIES)
 
 
-@pytest.mark.parametrize(
-    "path", WITH_BENCHMARK, ids=lambda path: path.parent.name + path.stem.removeprefix("parameters")
-)
-def test_it_can_be_run(path: Path) -> None:
-    ((name, values),) = yaml.safe_load(path.read_text().replace("${globals:data_root}", "data")).items()
-    recipe: Any = parse(registry.recipe_type(name), values, at=name)
+@pytest.mark.parametrize(("environment", "name"), WITH_BENCHMARK)
+def test_it_can_be_run(environment: str, name: str) -> None:
+    recipe: Any = parse(registry.recipe_type(name), RECIPES[environment, name], at=name)
     blocks = (recipe.benchmark, recipe.train, recipe.finetune, recipe.evaluate)
     comparison = Comparison(registry.get(name), *blocks, prepared=Path("prepared"), out=Path("out"))
     comparison.check()

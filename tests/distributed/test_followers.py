@@ -49,7 +49,7 @@ def test_a_follower_has_the_same_pipelines_with_the_shared_steps_only() -> None:
 def test_a_follower_needs_nothing_that_rank_0_may_still_be_making() -> None:
     for pipeline in register_pipelines().values():
         data = {name for name in pipeline.inputs() if not name.startswith("params:")}
-        assert all(name.endswith("_place") for name in data)
+        assert all(name.endswith("_dir") for name in data)
         assert all(name.endswith("_followed") for name in pipeline.outputs())
 
 

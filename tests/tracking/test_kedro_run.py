@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,6 +78,23 @@ def test_a_run_is_quiet_and_says_what_it_was(kedro: Command, store: MlflowClient
     assert kind == "custom_model_development", "the UI shows runs and curves, not traces of prompts"
     recipe = yaml.safe_load(Path(store.download_artifacts(run.info.run_id, "recipe/vision.yml")).read_text())
     assert recipe["vision"]["ingest"]["options"]["count"] == 64
+
+
+def test_a_derived_recipe_is_logged_as_it_was_resolved(kedro: Command, store: MlflowClient, tmp_path: Path) -> None:
+    conf = tmp_path / "sources"
+    shutil.copytree(ROOT / "conf" / "base", conf / "base")
+    (conf / "mine").mkdir()
+    changes = "base: base\n  ingest: {options: {count: 80, test_count: 40}}"
+    (conf / "mine" / "parameters_vision.yml").write_text(f"vision:\n  {changes}\n")
+    params = "vision.ingest.options.count=64"
+    done = kedro("run", f"--conf-source={conf}", "--env=mine", "--pipelines=ingest_vision", "--params", params)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(store)
+    logged = {key: run.data.params[f"ingest.options.{key}"] for key in ("count", "test_count", "seed")}
+    assert logged == {"count": "64", "test_count": "40", "seed": "2022"}
+    recipe = yaml.safe_load(Path(store.download_artifacts(run.info.run_id, "recipe/vision.yml")).read_text())["vision"]
+    assert "base" not in recipe
+    assert recipe["train"]["optimizer"]["lr"] == 8e-3
 
 
 def test_modalities_of_one_run_have_runs_of_their_own_below_it(kedro: Command, store: MlflowClient) -> None:

@@ -8,6 +8,7 @@ dotted key, the given value, what is allowed and the nearest known key.
 from d2v.config.benchmark import BenchmarkConfig
 from d2v.config.blocks import Block, Fraction, NonNegativeInt, Positive, PositiveInt
 from d2v.config.changes import changed
+from d2v.config.derive import read_recipe
 from d2v.config.efficiency import EfficiencyConfig
 from d2v.config.evaluation import EvaluateConfig
 from d2v.config.finetuning import (
@@ -98,4 +99,5 @@ __all__ = [
     "Wav2Vec2Config",
     "changed",
     "parse",
+    "read_recipe",
 ]

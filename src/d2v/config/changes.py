@@ -32,19 +32,31 @@ def changed(block: Changed, *changes: Mapping[str, Any], at: str) -> Changed:
     """
     values: dict[str, Any] = block.model_dump(mode="json")
     for change in changes:
-        values = _merged(values, change, at)
+        values = merged(values, change, at)
     return parse(type(block), values, at=at)
 
 
-def _merged(values: Mapping[str, Any], change: Mapping[str, Any], at: str) -> dict[str, Any]:
-    merged = dict(values)
+def merged(values: Mapping[str, Any], change: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """Nested values with those of `change` in them.
+
+    Blocks merge; one that the change gives another `name` or `kind` is replaced whole, as is everything else.
+
+    Args:
+        values: nested values.
+        change: nested values; those it does not name stay.
+        at: dotted path of the change, for messages.
+
+    Raises:
+        ConfigError: a block is to be replaced by something else.
+    """
+    result = dict(values)
     for key, new in change.items():
         old = values.get(key)
         if isinstance(old, Mapping) and not isinstance(new, Mapping):
             raise ConfigError(f"{at}.{key} is a block, not {new!r}: give its entries ({', '.join(map(str, old))})")
         merges = isinstance(old, Mapping) and isinstance(new, Mapping) and _is_same_type(old, new)
-        merged[key] = _merged(old or {}, new, f"{at}.{key}") if merges else new
-    return merged
+        result[key] = merged(old or {}, new, f"{at}.{key}") if merges else new
+    return result
 
 
 def _is_same_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
