@@ -4,8 +4,8 @@
 # Guess:    Delta stores differences and sums them up again, so it is lossless like the compressor after it.
 # Versions: numcodecs 0.16.6, zarr 3.1.6, numpy 2.3.5
 # Instead:  differences and sums are rounded in the array's own type. A minute of float32 noise at 16 kHz comes back wrong in nearly all
-#           samples, by up to 5e-5, and the error grows along the chunk. A small value after a large one is lost: [1e8, 1, 2]
-#           reads [1e8, 0, 0] and so on. Integers are exact.
+#           samples, and the error grows along the chunk. What follows a large value is shifted: [1e8, 1, 2, 3] reads
+#           [1e8, 0, 1, 2]. Integers are exact.
 # Means:    "compressor: zstd, filter: Delta" on floats is a lossy format that drifts, and no option says so. Use shuffle or bitshuffle
 #           for floats, Delta for sorted integers.
 # Seen:     2026-11-30
