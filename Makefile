@@ -6,7 +6,7 @@ PRECISIONS ?= fp32,bf16
 NEW ?= .bench/step.json
 CORPORA = $(foreach modality,$(MODALITIES),ingest@$(modality))
 
-.PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-growth bench-compare bench-scale lock
+.PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-growth bench-compare bench-scale lock findings
 
 help:       ## list these targets
 	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 16
@@ -62,3 +62,9 @@ bench-scale: ## memory, traffic and time of every ZeRO stage on two ranks, into 
 lock:       ## renew requirements.lock from pyproject.toml
 	@$(RUN) uv pip compile pyproject.toml --universal --generate-hashes --extra dev --python-version 3.11 \
 		--output-file requirements.lock --upgrade --quiet
+
+findings:   ## every script of findings/: what other people's libraries do with valid input (needs a package index)
+	@for script in findings/*.sh; do \
+		echo "== $$script"; $$script || failed="$$failed $$script"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "not as recorded:$$failed" >&2; exit 1; fi
