@@ -86,7 +86,7 @@ def time_size(
     chosen, _ = choose_precision(precision, place.device)
     with meet(place, size.recipe.distributed.timeout_s) as ranks:
         objective = build_objective(registry.get(size.modality), size.recipe).train()
-        library, _ = ranks.from_lead(choose_library(size.recipe.float32_products, chosen, place.device))
+        library, _ = ranks.from_lead(choose_library(size.recipe.float32_matmul, chosen, place.device))
         with (
             multiplied_by(library),
             freed_memory_kept(place.device),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -73,8 +73,10 @@ class DecodingConfig(Block):
 class TranscriptionTask(Block):
     """The letters of what was said, by CTC: those of the training transcripts, or the 32 symbols of fairseq."""
 
+    renamed: ClassVar = {"letters": "vocabulary"}
+
     name: Literal["transcription"]
-    letters: Literal["data", "fairseq"] = "data"
+    vocabulary: Literal["data", "fairseq"] = "data"
     dropout: Fraction = 0.0
     decoding: DecodingConfig = DecodingConfig()
     metrics: tuple[str, ...] = ("wer", "cer")
@@ -85,7 +87,7 @@ TaskConfig = Annotated[
 ]
 
 
-class HideConfig(Block):
+class FeatureMaskConfig(Block):
     """What training hides of the local features (as SpecAugment): spans of `time_span` tokens beginning at a share
     `time_ratio` / `time_span` of them, and spans of channels. Hidden tokens become zero or noise of `noise_std`, hidden
     channels zero."""
@@ -128,6 +130,8 @@ class FinetuneConfig(RunConfig):
     local encoder (of recordings only its convolutions, not their projection). `encoder` changes settings of the
     encoder that have no weights, such as drop_path."""
 
+    renamed: ClassVar = {"hide": "mask"}
+
     task: TaskConfig
     start: str = "pretrained"
     teacher: bool = Field(default=False, description="start from the teacher's weights instead of the student's")
@@ -136,7 +140,7 @@ class FinetuneConfig(RunConfig):
     frozen_updates: NonNegativeInt = 0
     frozen_local: bool = False
     encoder: dict[str, Any] = Field(default_factory=dict)
-    hide: HideConfig = HideConfig()
+    mask: FeatureMaskConfig = FeatureMaskConfig()
     mix: MixConfig = MixConfig()
     labels: LabelConfig = LabelConfig()
     monitor: MonitorConfig = MonitorConfig(min_target_std=0.0, min_prediction_std=0.0, min_rank=0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,8 @@ class BatchBudget(Block):
 class RunConfig(Block):
     """What every training has. An update trains on `batch_size` items, or on as many as a `batch_budget` holds."""
 
+    renamed: ClassVar = {"float32_products": "float32_matmul"}
+
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
     batch_size: PositiveInt | None = Field(
@@ -104,7 +106,7 @@ class RunConfig(Block):
     max_updates: PositiveInt
     seed: NonNegativeInt = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    float32_products: Literal["auto", "blas", "onednn"] = Field(
+    float32_matmul: Literal["auto", "blas", "onednn"] = Field(
         "auto", description="what multiplies float32 matrices on a CPU; auto takes the much faster one, if as exact"
     )
     log_every_updates: PositiveInt = 50
@@ -147,7 +149,7 @@ class TrainConfig(RunConfig):
 RESULT_NEUTRAL = (
     "distributed",
     "accumulation_steps",
-    "float32_products",
+    "float32_matmul",
     "data_workers",
     "resume",
     "checkpoint",

@@ -31,4 +31,4 @@ def restarting_others(recipe: Recipe, fingerprint: Callable[[], str], folder: Pa
 
 
 def _differences(recipe: RunConfig, fingerprint: str, old: tuple[dict[str, object], str]) -> list[str]:
-    return resume.differences("", old, (resume.shaping(recipe), fingerprint))
+    return resume.differences("", type(recipe), old, (resume.shaping(recipe), fingerprint))

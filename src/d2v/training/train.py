@@ -164,7 +164,7 @@ def _begin(
     block: str, recipe: RunConfig, identity: tuple[dict[str, Any], str], out: Path
 ) -> TrainResult | checkpoint.Checkpoint | None:
     """What is there already: a finished run, a checkpoint to go on from, or nothing."""
-    return _finished(block, recipe, identity, out) or _resume_point(block, identity, out)
+    return _finished(block, recipe, identity, out) or _resume_point(block, recipe, identity, out)
 
 
 def _finished(block: str, recipe: RunConfig, identity: tuple[Any, str], out: Path) -> TrainResult | None:
@@ -175,7 +175,7 @@ def _finished(block: str, recipe: RunConfig, identity: tuple[Any, str], out: Pat
     result = resume.finished_result(out)
     if result is None:
         return None
-    lines = resume.differences(block, (result["recipe"], result["data_fingerprint"]), identity)
+    lines = resume.differences(block, type(recipe), (result["recipe"], result["data_fingerprint"]), identity)
     if lines:
         resume.move_aside(out, f"the finished run was another one ({'; '.join(lines)})")
         return None
@@ -183,12 +183,12 @@ def _finished(block: str, recipe: RunConfig, identity: tuple[Any, str], out: Pat
     return TrainResult(out, result["updates"], result["metrics"], result["updates"], result["tracker_run_id"])
 
 
-def _resume_point(block: str, identity: tuple[Any, str], out: Path) -> checkpoint.Checkpoint | None:
+def _resume_point(block: str, recipe: RunConfig, identity: tuple[Any, str], out: Path) -> checkpoint.Checkpoint | None:
     """The checkpoint to go on from; refuses one of another run."""
     found = checkpoint.newest(out / "checkpoints")
     if found is not None:
         old = (found.state.recipe, found.state.data_fingerprint)
-        resume.refuse_differences(block, resume.differences(block, old, identity), out)
+        resume.refuse_differences(block, resume.differences(block, type(recipe), old, identity), out)
     return found
 
 
@@ -247,7 +247,7 @@ class _Run:
 
     def _library(self, found: checkpoint.Checkpoint | None, precision: Precision) -> tuple[Library, str]:
         """What multiplies float32 matrices, the same on all ranks; a resumed run keeps it."""
-        wanted, device = self.recipe.float32_products, self.ranks.place.device
+        wanted, device = self.recipe.float32_matmul, self.ranks.place.device
         if found is not None and precision == "fp32" and wanted == "auto":
             return self.ranks.from_lead(keep_library(found.state.library, device))
         return self.ranks.from_lead(choose_library(wanted, precision, device))
