@@ -14,20 +14,21 @@ _CHANGES: dict[Init, dict[str, Any]] = {"scratch": {"layer_decay": 1.0}}
 
 
 class EfficiencyConfig(Block):
-    """The finetune block's task with few and with many labels, several times.
-
-    Labels are given as `shares` of all or as `minutes` of recordings. Run s of `seeds` has the finetune block's seeds
-    plus s: other labels, another order, another head. `inits`: `pretrained` and `scratch` train everything, `frozen`
-    and `random_frozen` a head on an encoder that stays as it is. `changes` of the finetune block give each way its
-    own settings: layer decay is for encoders that know something."""
+    """The finetune block's task with few and with many labels, several times."""
 
     renamed: ClassVar = {"ways": "inits"}
 
     shares: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.01, 0.1, 1.0)
-    minutes: tuple[Positive, ...] = Field(default=(), description="instead of shares")
+    """Ascending shares of all training labels (0 to 1)."""
+    minutes: tuple[Positive, ...] = ()
+    """Ascending minutes of labelled recordings, instead of `shares`."""
     seeds: PositiveInt = 3
+    """Runs of each amount of labels. Run s adds s to the finetune block's seeds: other labels, order and head."""
     inits: tuple[Init, ...] = ("pretrained", "scratch", "random_frozen")
+    """What task runs start from. `pretrained` and `scratch` train everything; `frozen` and `random_frozen` train a head
+    on an encoder that stays as it is, pretrained or random."""
     changes: dict[Init, dict[str, Any]] = _CHANGES
+    """What changes of the finetune block for each initialisation: layer decay, say, is for pretrained encoders."""
 
     @model_validator(mode="after")
     def _compares_something(self) -> EfficiencyConfig:
