@@ -11,9 +11,9 @@ from pydantic import Field
 
 from d2v.config import Block, RunConfig, changed, current_names, first_names, parse, renaming
 from d2v.errors import ConfigError
-from d2v.interchange.folder import read_config
 from d2v.modalities.registry import MODALITIES, recipe_type
 from d2v.modalities.speech.config import SpeechFinetuneConfig
+from d2v.model_folder import read_config
 from d2v.training import resume
 from d2v.training.rerun import is_finished
 
