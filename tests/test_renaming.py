@@ -16,6 +16,7 @@ from d2v.modalities.speech.config import SpeechFinetuneConfig
 from d2v.model_folder import read_config
 from d2v.training import resume
 from d2v.training.rerun import is_finished
+from pipelines.watched import watched
 
 OLD = {"hide": {"time_ratio": 0.2}, "float32_products": "blas", "task": {"name": "transcription", "letters": "fairseq"}}
 NEW = {
@@ -97,6 +98,14 @@ def test_renaming_forth_and_back_changes_nothing(modality: str) -> None:
     first = first_names(kind, values)
     assert first != values
     assert current_names(kind, first) == values
+
+
+def test_what_dvc_watches_keeps_the_first_names() -> None:
+    """A new name must not make DVC train anew."""
+    finetune = watched("speech")["finetune"]
+    assert "hide" in finetune
+    assert "letters" in finetune["task"]
+    assert not {"mask", "vocabulary"} & {*finetune, *finetune["task"]}
 
 
 class Inner(Block):
