@@ -140,7 +140,7 @@ class FeatureMaskConfig(Block):
 
 class MixConfig(Block):
     """Mixtures of two items and their classes (mixup, Zhang et al. 2017; cutmix, Yun et al. 2019), for classification
-    of images. An item is mixed with its mirror image in the batch."""
+    of images. The first item of a batch is mixed with the last one, the second with the last but one, and so on."""
 
     mixup: NonNegative = 0.0
     """Alpha of the Beta distribution of mixup's shares; larger mixes more evenly, 0 switches mixup off."""

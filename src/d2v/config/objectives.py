@@ -33,7 +33,7 @@ class EmaConfig(Block):
     """The teacher: an exponential moving average of the student, with decay tau (data2vec section 3.2)."""
 
     decay_start: Fraction
-    """tau of the first updates. Higher follows the student more slowly and is safer against collapse."""
+    """tau at the first update. Higher follows the student more slowly and is safer against collapse."""
     decay_end: Fraction
     """tau from `anneal_updates` on; 1 freezes the teacher."""
     anneal_updates: NonNegativeInt = 0

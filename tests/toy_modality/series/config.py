@@ -19,8 +19,7 @@ class SeriesIngestConfig(Block):
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the source: those of `waves` (such as `count`), or of a URL's file system such as `anon: true`."""
     test_fraction: Fraction = 0.1
-    """Share of items that become the test split, by a hash of their content, where the source has no splits of its
-    own."""
+    """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_item_bytes: PositiveInt = 64 * 2**20
     """Files with more bytes are refused."""
     shard_bytes: PositiveInt = 64 * 2**20

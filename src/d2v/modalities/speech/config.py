@@ -43,8 +43,7 @@ class SpeechIngestConfig(Block):
     """Arguments of the source: those of `spoken` (such as `count`) or of a torchaudio class, or of a URL's file system
     such as `anon: true`."""
     test_fraction: Fraction = 0.1
-    """Share of items that become the test split, by a hash of their content, where the source has no splits of its
-    own."""
+    """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_item_bytes: PositiveInt = 256 * 2**20
     """Files with more bytes are refused."""
     min_seconds: Positive = 0.1

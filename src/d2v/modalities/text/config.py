@@ -45,8 +45,7 @@ class TextIngestConfig(Block):
     min_characters: PositiveInt = 1
     """Documents with fewer characters are refused."""
     test_fraction: Fraction = 0.1
-    """Share of items that become the test split, by a hash of their content, where the source has no splits of its
-    own."""
+    """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_item_bytes: PositiveInt = 512 * 2**20
     """Documents with more bytes are refused."""
     shard_bytes: PositiveInt = 64 * 2**20

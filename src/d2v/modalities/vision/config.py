@@ -34,8 +34,7 @@ class VisionIngestConfig(Block):
     """Arguments of the source: those of an embedded corpus (such as `count` of `glyphs`) or of a torchvision class, or
     of a URL's file system such as `anon: true`."""
     test_fraction: Fraction = 0.1
-    """Share of items that become the test split, by a hash of their content, where the source has no splits of its
-    own."""
+    """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_pixels: PositiveInt = 100_000_000
     """Images with more pixels (width x height) are refused, before they are decoded."""
     max_item_bytes: PositiveInt = 256 * 2**20
@@ -127,7 +126,8 @@ class InverseBlockMask(Block):
     kind: Literal["block"]
     """Picks this mask."""
     ratio: Fraction = 0.8
-    """Share of the patches that is masked, exactly; larger is harder and cheaper."""
+    """Share of the patches that is masked, exactly; larger is harder, and cheaper where the encoder sees what is
+    left."""
     adjust: Fraction = 0.07
     """Added to the share of patches that blocks are drawn for, to make up for overlaps and for blocks cut at the
     border."""
