@@ -87,7 +87,7 @@ def time_size(
     chosen, _ = choose_precision(precision, env.device)
     with init_process_group(env, size.recipe.distributed.timeout_s) as group:
         objective = build_objective(registry.get(size.modality), size.recipe).train()
-        library, _ = group.broadcast_object(choose_matmul_backend(size.recipe.float32_products, chosen, env.device))
+        library, _ = group.broadcast_object(choose_matmul_backend(size.recipe.float32_matmul, chosen, env.device))
         with (
             using_matmul_backend(library),
             freed_memory_kept(env.device),

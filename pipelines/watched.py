@@ -2,7 +2,8 @@
 
 DVC can watch a whole block, or keys one by one. A block holds keys that change nothing (ranks, workers, intervals),
 and a list misses defaults and what comes later. So stages that train depend on what this leaves: the recipe as it was
-parsed, without the keys of `d2v.config.RESULT_NEUTRAL`.
+parsed, without the keys of `d2v.config.RESULT_NEUTRAL`. Keys have the names that they had first, so that DVC trains
+nothing anew for a new name.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from d2v.config import RESULT_NEUTRAL, Block, read_recipe
+from d2v.config import RESULT_NEUTRAL, Block, first_names, read_recipe
 from d2v.errors import D2vError
 from pipelines.recipes import parse_all
 
@@ -29,7 +30,8 @@ def watched(modality: str) -> dict[str, dict[str, Any]]:
 
 
 def _shaping(block: Block) -> dict[str, Any]:
-    return block.model_dump(mode="json", exclude={key for key in RESULT_NEUTRAL if key != MEASURES})
+    values = block.model_dump(mode="json", exclude={key for key in RESULT_NEUTRAL if key != MEASURES})
+    return first_names(type(block), values)
 
 
 def main(modality: str, folder: str) -> int:

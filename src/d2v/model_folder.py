@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from d2v.config import TrainConfig, parse
+from d2v.config import TrainConfig, current_names, parse
 from d2v.errors import CheckpointError
 from d2v.modalities import registry
 from d2v.models.encoder import Encoder
@@ -103,11 +103,16 @@ def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The contents of a model folder's config.json."""
+    """The contents of a model folder's config.json, with the keys of its recipe under the names of today."""
     try:
-        return json.loads((folder / CONFIG).read_text())
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{folder} is not a model folder ({error}): give one that holds {CONFIG}") from error
+    if config.get("modality") not in registry.MODALITIES or "recipe" not in config:
+        return config
+    blocks = {"train": config["recipe"], "finetune": config.get("finetune")}
+    blocks = current_names(registry.recipe_type(config["modality"]), blocks)
+    return config | {"recipe": blocks["train"]} | ({"finetune": blocks["finetune"]} if "finetune" in config else {})
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

@@ -31,7 +31,7 @@ BENCHMARK: dict[str, Any] = {
     "pretraining": {"max_updates": 4, "probe_every_updates": 2},
     "pretraining_seeds": 2,
     "finetuning": {"max_updates": 2},
-    "efficiency": {"shares": [0.1, 1.0], "seeds": 2, "ways": ["pretrained", "scratch"]},
+    "efficiency": {"shares": [0.1, 1.0], "seeds": 2, "inits": ["pretrained", "scratch"]},
 }
 FINETUNE: dict[str, Any] = {
     "task": {"name": "classification"},

@@ -62,14 +62,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     torch.set_num_threads(1)
     dataclasses.replace(pretraining, changes={"max_updates": 2}).run()
     torch.set_num_threads(threads)
-    efficiency = EfficiencyConfig(shares=(0.1, 0.5), seeds=2, ways=("pretrained", "scratch"))
+    efficiency = EfficiencyConfig(shares=(0.1, 0.5), seeds=2, inits=("pretrained", "scratch"))
     return Study(
         modality=VISION,
         config=parse(VisionFinetuneConfig, VALUES),
         efficiency=efficiency,
         pretraining=pretraining.recipe(),
         prepared=pretraining.prepared,
-        contenders=contenders(efficiency.ways, {"data2vec2": [pretraining.out / "encoder"]}),
+        contenders=contenders(efficiency.inits, {"data2vec2": [pretraining.out / "encoder"]}),
         out=folder / "study",
     )
 
@@ -220,8 +220,8 @@ def test_changes_that_do_not_fit_are_named_before_any_run(
     [
         ({"shares": [0.5, 0.1]}, "do not ascend"),
         ({"shares": []}, "do not ascend"),
-        ({"ways": ["scratch"]}, "name pretrained"),
-        ({"ways": ["pretrained", "pretrained"]}, "each way once"),
+        ({"inits": ["scratch"]}, "name pretrained"),
+        ({"inits": ["pretrained", "pretrained"]}, "each of them once"),
     ],
 )
 def test_studies_that_compare_nothing_are_refused(values: dict[str, Any], message: str) -> None:

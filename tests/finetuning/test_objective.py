@@ -157,7 +157,7 @@ def test_nothing_is_hidden_unless_asked() -> None:
 
 
 def test_what_is_hidden_follows_seed_update_and_item() -> None:
-    objective = build(hide={"time_ratio": 0.5, "time_span": 2, "channel_ratio": 0.3, "channel_span": 4})
+    objective = build(mask={"time_ratio": 0.5, "time_span": 2, "channel_ratio": 0.3, "channel_span": 4})
     first = objective.draw_masks(batch(), 0, "cpu")
     assert first.tokens_BT.shape == (4, 16)
     assert first.channels_BD.shape == (4, 32)
@@ -171,7 +171,7 @@ def test_what_is_hidden_follows_seed_update_and_item() -> None:
 
 @pytest.mark.parametrize("replacement", ["zero", "noise"])
 def test_the_encoder_does_not_see_what_is_hidden(replacement: str) -> None:
-    objective = build(hide={"time_ratio": 0.5, "time_span": 2, "replacement": replacement}).eval()
+    objective = build(mask={"time_ratio": 0.5, "time_span": 2, "replacement": replacement}).eval()
     given, other = batch(), batch()
     hidden = objective.draw_masks(given, 0, "cpu")
     is_hidden_B44 = hidden.tokens_BT.unflatten(1, (4, 4))

@@ -155,8 +155,8 @@ def test_rows_without_a_transcript_are_not_used() -> None:
 
 
 def test_hidden_spans_lie_within_recordings_and_depend_on_sample_and_update(prepared: Path) -> None:
-    hide = {"time_ratio": 0.4, "time_span": 3, "channel_ratio": 0.3, "channel_span": 4}
-    setting = Setting(SPEECH, finetune_recipe(hide=hide), train_recipe(), prepared, None)
+    mask = {"time_ratio": 0.4, "time_span": 3, "channel_ratio": 0.3, "channel_span": 4}
+    setting = Setting(SPEECH, finetune_recipe(mask=mask), train_recipe(), prepared, None)
     objective = setting.build(SPEECH, setting.config)
     assert isinstance(objective, FineTuning)
     data = setting.open(prepared)
@@ -220,7 +220,7 @@ def test_greedy_figures_need_no_language_model(speller: Tuning, tmp_path: Path) 
 
 def small(prepared: Path, out: Path, **changes: Any) -> Tuning:
     """Six updates with all that can make a step random."""
-    noise = {"encoder": {"dropout": 0.1}, "hide": {"time_ratio": 0.3, "time_span": 3, "replacement": "noise"}}
+    noise = {"encoder": {"dropout": 0.1}, "mask": {"time_ratio": 0.3, "time_span": 3, "replacement": "noise"}}
     return Tuning(prepared, out, {**noise, **changes})
 
 

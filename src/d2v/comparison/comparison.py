@@ -108,6 +108,6 @@ class Comparison:
             efficiency=self.config.efficiency,
             pretraining=self.pretrainings[0].recipe,
             prepared=self.prepared,
-            contenders=contenders(self.config.efficiency.ways, encoders),
+            contenders=contenders(self.config.efficiency.inits, encoders),
             out=self.out,
         )

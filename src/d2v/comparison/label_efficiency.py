@@ -18,7 +18,7 @@ import pandas as pd
 
 from d2v.comparison.label_efficiency_report import Findings, Gain, Measured, write_efficiency_report
 from d2v.config import FinetuneConfig, TrainConfig, changed
-from d2v.config.efficiency import EfficiencyConfig, Way
+from d2v.config.efficiency import EfficiencyConfig, Init
 from d2v.data.disk import write_json
 from d2v.distributed.environment import LOGS
 from d2v.evaluation.metrics_file import METRICS
@@ -31,8 +31,8 @@ from d2v.statistics import Interval, Score, score_difference_interval, score_int
 from d2v.tracker import NullTracker, Tracker
 from d2v.training.resume import is_finished, restarting_others
 
-PRETRAINED: Way = "pretrained"
-CHANGES: dict[Way, dict[str, Any]] = {
+PRETRAINED: Init = "pretrained"
+CHANGES: dict[Init, dict[str, Any]] = {
     "pretrained": {},
     "scratch": {"start": "scratch"},
     "frozen": {"trained": "head"},
@@ -69,7 +69,7 @@ class Contender:
         encoders: model folders. Run s starts from number s modulo their count; with none, from random weights.
     """
 
-    way: Way
+    way: Init
     objective: str = ""
     encoders: tuple[Path, ...] = ()
 
@@ -83,7 +83,7 @@ class Contender:
         return self.encoders[seed % len(self.encoders)] if self.encoders else None
 
 
-def contenders(ways: Sequence[Way], encoders: Mapping[str, Sequence[Path]]) -> tuple[Contender, ...]:
+def contenders(ways: Sequence[Init], encoders: Mapping[str, Sequence[Path]]) -> tuple[Contender, ...]:
     """Every way from every objective's encoders, and once from random weights where a way begins with those.
 
     Args:

@@ -6,7 +6,7 @@ dotted key, the given value, what is allowed and the nearest known key.
 """
 
 from d2v.config.benchmark import BenchmarkConfig
-from d2v.config.blocks import Block, Fraction, NonNegativeInt, Positive, PositiveInt
+from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.changes import changed
 from d2v.config.derive import read_recipe
 from d2v.config.efficiency import EfficiencyConfig
@@ -14,9 +14,9 @@ from d2v.config.evaluation import EvaluateConfig
 from d2v.config.finetuning import (
     ClassificationTask,
     DecodingConfig,
+    FeatureMaskConfig,
     FinetuneConfig,
     HeadConfig,
-    HideConfig,
     LabelConfig,
     MixConfig,
     MultilabelTask,
@@ -40,6 +40,7 @@ from d2v.config.objectives import (
 )
 from d2v.config.parsing import parse
 from d2v.config.promotion import PromoteConfig
+from d2v.config.renaming import current_names, first_names
 from d2v.config.retraining import DriftConfig, RetrainConfig
 from d2v.config.training import (
     RESULT_NEUTRAL,
@@ -69,10 +70,10 @@ __all__ = [
     "EfficiencyConfig",
     "EmaConfig",
     "EvaluateConfig",
+    "FeatureMaskConfig",
     "FinetuneConfig",
     "Fraction",
     "HeadConfig",
-    "HideConfig",
     "LabelConfig",
     "LossConfig",
     "MaeConfig",
@@ -81,6 +82,7 @@ __all__ = [
     "MlmConfig",
     "MonitorConfig",
     "MultilabelTask",
+    "NonNegative",
     "NonNegativeInt",
     "ObjectiveConfig",
     "OptimizerConfig",
@@ -98,6 +100,8 @@ __all__ = [
     "TranscriptionTask",
     "Wav2Vec2Config",
     "changed",
+    "current_names",
+    "first_names",
     "parse",
     "read_recipe",
 ]

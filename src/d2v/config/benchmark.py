@@ -17,18 +17,20 @@ _TAKEN = ("pretrained", "frozen", "scratch", "random_frozen", "random", "plain")
 class BenchmarkConfig(Block):
     """Objectives side by side: pretrained with the same code and budget on the same data, then put to the same task.
 
-    `objectives`: a name each, and what it changes of the train block; `{}` is the train block itself. The first one is
-    what the others are compared with. A changed block is merged with the recipe's, and replaces it where the change
-    gives it another `name` or `kind`. `pretraining` changes the train block of all of them, such as `max_updates`, and
-    comes first; seed s of `pretraining_seeds` adds s to the train block's seed. `finetuning` changes the finetune block
-    of all task runs. `efficiency` says how much labels, which ways and how many seeds; seed s of the task starts from
-    encoder s modulo `pretraining_seeds`."""
+    A changed block is merged with the recipe's, and replaces it where the change gives it another `name` or `kind`."""
 
     objectives: dict[str, dict[str, Any]]
+    """A name for each, and what it changes of the train block; `{}` is the train block itself. The others are compared
+    with the first one."""
     pretraining: dict[str, Any] = Field(default_factory=dict)
+    """What changes of the train block for all objectives, such as `max_updates`; applied before their own changes."""
     pretraining_seeds: PositiveInt = 1
+    """Encoders of each objective; number s adds s to the train block's seed."""
     finetuning: dict[str, Any] = Field(default_factory=dict)
+    """What changes of the finetune block for all task runs."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
+    """Amounts of labels, initialisations and seeds of the task runs; seed s starts from encoder s modulo
+    `pretraining_seeds`."""
 
     @model_validator(mode="after")
     def _names_are_names(self) -> BenchmarkConfig:

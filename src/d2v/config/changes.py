@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from d2v.config.blocks import Block
 from d2v.config.parsing import parse
+from d2v.config.renaming import current_names
 from d2v.errors import ConfigError
 
 Changed = TypeVar("Changed", bound=Block)
@@ -32,7 +33,7 @@ def changed(block: Changed, *changes: Mapping[str, Any], at: str) -> Changed:
     """
     values: dict[str, Any] = block.model_dump(mode="json")
     for change in changes:
-        values = merged(values, change, at)
+        values = merged(values, current_names(type(block), change, at, speaks=True), at)
     return parse(type(block), values, at=at)
 
 

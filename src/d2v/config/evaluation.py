@@ -6,12 +6,20 @@ from d2v.config.blocks import Block, Positive, PositiveInt
 
 
 class EvaluateConfig(Block):
-    """Probes of a frozen encoder on the prepared probe set."""
+    """Probes of a frozen encoder on the prepared probe set, and the report's pictures."""
 
     knn_k: PositiveInt = 20
+    """Nearest train items that vote for a test item's class in the kNN probe."""
     knn_temperature: Positive = 0.07
+    """Cosine similarities are divided by this before their exponentials weight the votes; smaller lets the nearest
+    decide (DINO, appendix F.1)."""
     linear_l2: tuple[Positive, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    """L2 strengths of the linear probe to choose from, on a fifth of the train items that is held out for it."""
     bootstrap_resamples: PositiveInt = 1000
+    """Resamples of the test items for confidence intervals; more make the ends of intervals less random."""
     neighbour_queries: PositiveInt = 8
+    """Test items whose nearest train items the report shows."""
     picture_items: PositiveInt = 8
+    """Test items at most in the pictures of masks and of token features."""
     batch_size: PositiveInt = 256
+    """Items that are encoded at a time; larger needs more memory and changes no result."""

@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from d2v.config.blocks import Block, Fraction, NonNegativeInt, Positive, PositiveInt
+from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.training import MonitorConfig, RunConfig
 
 
 class HeadConfig(Block):
-    """From an encoder's features to one output an item: pooling over tokens (`mean`, the `first` or CLS token, or
-    `attention` of a learned query with `heads`), LayerNorm, a hidden layer with tanh, dropout, linear layer."""
+    """From an encoder's features to one output an item: pooling over tokens, LayerNorm, a hidden layer, dropout, linear
+    layer."""
 
     pool: Literal["mean", "first", "attention"] = "mean"
+    """From tokens to an item: their `mean`, the CLS token or else the `first` one, or `attention` of a learned query
+    (an attentive probe, Chen et al. 2023)."""
     heads: PositiveInt = 1
+    """Attention heads of that query; they must divide the encoder's width. Read with `pool: attention` only."""
     norm: bool = True
+    """LayerNorm after pooling."""
     norm_eps: Positive = 1e-6
+    """Added to the variance in that LayerNorm."""
     hidden: bool = False
+    """A layer of the encoder's width with tanh before the last one, as RoBERTa has for sentences."""
     dropout: Fraction = 0.0
+    """Dropout rate before each linear layer of the head; larger regularises more."""
     init_std: Positive = 0.02
+    """Standard deviation of the linear layers' first weights."""
 
 
 class ClassificationTask(Block):
-    """One class an item."""
+    """One class an item, by cross-entropy."""
 
     name: Literal["classification"]
+    """Picks this task."""
     head: HeadConfig = HeadConfig()
+    """From features to class scores."""
     label_smoothing: Fraction = 0.0
+    """Share of the target that is spread evenly over all classes; larger makes the model less sure of itself."""
     metrics: tuple[str, ...] = ("accuracy",)
+    """Metrics to measure; the first decides between models."""
 
 
 class MultilabelTask(Block):
-    """Any number of classes an item, pooled over tokens."""
+    """Any number of classes an item, scored token by token and pooled over tokens."""
 
     name: Literal["multilabel"]
+    """Picks this task."""
     dropout: Fraction = 0.0
+    """Dropout rate before the linear layer."""
     metrics: tuple[str, ...] = ("mean_average_precision",)
+    """Metrics to measure; the first decides between models."""
 
 
 class RegressionTask(Block):
-    """A number an item, in `range`."""
+    """A number an item, by the squared error."""
 
     name: Literal["regression"]
+    """Picks this task."""
     head: HeadConfig = HeadConfig()
+    """From features to the number."""
     range: tuple[float, float] = (0.0, 5.0)
+    """Lowest and highest number of the data's scale, which the model learns as 0 and 1."""
     metrics: tuple[str, ...] = ("pearson_and_spearman", "pearson", "spearman")
+    """Metrics to measure; the first decides between models."""
 
     @model_validator(mode="after")
     def _range_has_a_width(self) -> RegressionTask:
@@ -56,28 +75,44 @@ class RegressionTask(Block):
 
 
 class DecodingConfig(Block):
-    """From letters' probabilities to words. `beam` searches with an n-gram language model, estimated from the training
-    transcripts or read from `language_model` (ARPA or KenLM); scores are natural logarithms. `flashlight` is the
-    decoder of the published figures and needs the extra packages `decoding`."""
+    """From symbols' probabilities to words. Scores are natural logarithms: a weight of flashlight or KenLM, which count
+    in base 10, is 2.303 times as large."""
 
     decoder: Literal["greedy", "beam", "flashlight"] = "greedy"
+    """`greedy`: the best path, no language model. `beam`: prefix beam search with an n-gram model. `flashlight`: the
+    decoder of the published results, which needs the extra packages `decoding`."""
     width: PositiveInt = 50
+    """Prefixes kept after every frame; more find better texts and take longer."""
     lm_weight: float = 1.0
+    """Weight of the language model's ln p; with `dev_share` it is chosen anew on recordings kept out of training."""
     word_bonus: float = 0.0
+    """Added for each word; larger makes up for the language model's taste for few words. Chosen with `lm_weight`."""
     unknown_score: float = -10.0
+    """Added to ln p of a word that the language model does not know; lower makes such words rarer."""
     language_model: str | None = None
+    """Path of an ARPA file or of KenLM's binary file; null: estimated from the training transcripts."""
     lm_order: Annotated[int, Field(ge=1, le=5)] = 3
+    """Words of the longest n-gram of the estimated model."""
     closed_vocabulary: bool = False
+    """Write only words of the training transcripts and of an ARPA model; `flashlight` always does."""
 
 
 class TranscriptionTask(Block):
-    """The letters of what was said, by CTC: those of the training transcripts, or the 32 symbols of fairseq."""
+    """What was said, letter by letter, by CTC (Graves et al. 2006)."""
+
+    renamed: ClassVar = {"letters": "vocabulary"}
 
     name: Literal["transcription"]
-    letters: Literal["data", "fairseq"] = "data"
+    """Picks this task."""
+    vocabulary: Literal["data", "fairseq"] = "data"
+    """CTC vocabulary: the characters of the training transcripts, or the 32 symbols of fairseq's LibriSpeech models."""
     dropout: Fraction = 0.0
+    """Dropout rate before the linear layer."""
     decoding: DecodingConfig = DecodingConfig()
+    """From symbols to words. It changes no weights, so another one needs no new training."""
     metrics: tuple[str, ...] = ("wer", "cer")
+    """Metrics to measure: word and character error rates (0 to 1, lower is better); the first decides between models.
+    It changes no weights either."""
 
 
 TaskConfig = Annotated[
@@ -85,60 +120,83 @@ TaskConfig = Annotated[
 ]
 
 
-class HideConfig(Block):
-    """What training hides of the local features (as SpecAugment): spans of `time_span` tokens beginning at a share
-    `time_ratio` / `time_span` of them, and spans of channels. Hidden tokens become zero or noise of `noise_std`, hidden
-    channels zero."""
+class FeatureMaskConfig(Block):
+    """What training masks of the local features, as in SpecAugment (Park et al. 2019) and wav2vec 2.0: spans of tokens
+    and spans of channels. More of it regularises more."""
 
     time_ratio: Fraction = 0.0
+    """Share of tokens that spans would cover if they did not overlap; 0: none."""
     time_span: PositiveInt = 10
+    """Tokens of a span."""
     channel_ratio: Fraction = 0.0
+    """Share of channels that spans would cover if they did not overlap; 0: none."""
     channel_span: PositiveInt = 64
+    """Channels of a span; masked channels become zero in all tokens."""
     replacement: Literal["zero", "noise"] = "zero"
-    noise_std: Annotated[float, Field(ge=0.0)] = 0.01
+    """What masked tokens become."""
+    noise_std: NonNegative = 0.01
+    """Standard deviation of that noise."""
 
 
 class MixConfig(Block):
     """Mixtures of two items and their classes (mixup, Zhang et al. 2017; cutmix, Yun et al. 2019), for classification
-    of images: with `probability` a batch is mixed, in `cutmix_share` of the cases by cutting."""
+    of images. The first item of a batch is mixed with the last one, the second with the last but one, and so on."""
 
-    mixup: Annotated[float, Field(ge=0.0)] = Field(default=0.0, description="alpha of the Beta distribution; 0 is off")
-    cutmix: Annotated[float, Field(ge=0.0)] = 0.0
+    mixup: NonNegative = 0.0
+    """Alpha of the Beta distribution of mixup's shares; larger mixes more evenly, 0 switches mixup off."""
+    cutmix: NonNegative = 0.0
+    """Alpha of the Beta distribution of cutmix's shares of the area; 0 switches cutmix off."""
     probability: Fraction = 1.0
+    """Probability that a batch is mixed."""
     cutmix_share: Fraction = 0.5
+    """Where both are on: probability that a mixed batch is mixed by cutmix."""
 
 
 class LabelConfig(Block):
-    """How many of the training labels are used: a share of the items, class by class, or minutes of recordings. A
-    smaller share is a part of a larger one with the same seed."""
+    """How many of the training labels are used. A smaller amount is a part of a larger one with the same seed."""
 
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the labelled items. Classes take turns, so that a small share holds each of them as often."""
     minutes: Positive | None = None
+    """Minutes of labelled recordings, instead of `share`."""
     seed: NonNegativeInt = 0
+    """Another seed chooses other items."""
 
 
 class FinetuneConfig(RunConfig):
-    """Tuning to a task; modalities add `augment`.
+    """Tuning an encoder to a task; modalities add `augment`."""
 
-    `start`: `pretrained` (the encoder that the train step left), `scratch` (random weights), a model folder, or a
-    registered model such as `models:/d2v-vision@champion`. `trained: head` leaves the encoder frozen (a linear or
-    attentive probe). `layer_decay` multiplies the learning rate of a block for each block above it and once more; the
-    local encoder and extra tokens have that of a block below all others in data2vec 1.0's images, as in BEiT, and like
-    the head the full rate elsewhere. For `frozen_updates` only the head is trained; `frozen_local` never trains the
-    local encoder (of recordings only its convolutions, not their projection). `encoder` changes settings of the
-    encoder that have no weights, such as drop_path."""
+    renamed: ClassVar = {"hide": "mask"}
 
     task: TaskConfig
+    """What is learned, and the head for it."""
     start: str = "pretrained"
-    teacher: bool = Field(default=False, description="start from the teacher's weights instead of the student's")
+    """Where the encoder comes from: `pretrained` (what the train step left), `scratch` (random weights), a model
+    folder, or a registered model such as `models:/d2v-vision@champion`."""
+    teacher: bool = False
+    """Start from the teacher's weights instead of the student's."""
     trained: Literal["all", "head"] = "all"
+    """`head` leaves the encoder frozen and trains the head alone (a linear or attentive probe)."""
     layer_decay: Fraction = 1.0
+    """Multiplies the learning rate of a block once for each block above it and once more (BEiT); lower keeps early
+    blocks closer to pretraining. The head has the full rate. So have the local encoder and extra tokens, but in
+    data2vec 1.0's images, where they count as a block below all others."""
     frozen_updates: NonNegativeInt = 0
+    """Updates at the beginning in which only the head is trained."""
     frozen_local: bool = False
+    """Never train the local encoder: patch or token embedding; of recordings the convolutions, but not their norm and
+    projection."""
     encoder: dict[str, Any] = Field(default_factory=dict)
-    hide: HideConfig = HideConfig()
+    """What changes of the pretrained encoder's block: settings that have no weights, such as `drop_path`."""
+    mask: FeatureMaskConfig = FeatureMaskConfig()
+    """What training masks of the local features."""
     mix: MixConfig = MixConfig()
+    """Mixtures of two images."""
     labels: LabelConfig = LabelConfig()
+    """How many labels are used."""
     monitor: MonitorConfig = MonitorConfig(min_target_std=0.0, min_prediction_std=0.0, min_rank=0.0)
+    """When a collapsed run is stopped; by default never, as labels prevent collapse."""
     bootstrap_resamples: PositiveInt = 1000
+    """Resamples of the test items for the metrics' intervals."""
     evaluation_batch_size: PositiveInt = 64
+    """Items that are measured at a time; changes no result."""

@@ -6,20 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from d2v.config.blocks import Block, Fraction, NonNegativeInt, Positive, PositiveInt
+from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 
 
 class TargetConfig(Block):
-    """How teacher activations become targets (data2vec section 3.3; data2vec 2.0 keeps it).
-
-    `layer_norms` are applied to each of the `top_k_layers`, in the fixed order batch, instance, layer;
-    then the layers are averaged; then `average_norms` in the order layer, instance.
-    """
+    """How teacher activations become targets (data2vec section 3.3; data2vec 2.0 keeps it): top layers are normalised,
+    averaged, and their average is normalised."""
 
     top_k_layers: PositiveInt
+    """Teacher blocks, counted from the top, whose activations are averaged; at most the encoder's `depth`."""
     activation: Literal["ffn", "end_of_block"] = "ffn"
+    """Activation of a block: the feed-forward network's output before the residual, or the block's own output."""
     layer_norms: tuple[Literal["batch", "instance", "layer"], ...] = ("instance",)
+    """Norms of each layer, in the fixed order batch, instance, layer: of every channel over batch and tokens, of every
+    channel over a sample's tokens, of every token over channels. Targets without any norm invite collapse."""
     average_norms: tuple[Literal["layer", "instance"], ...] = ()
+    """Norms of the average, in the order layer, instance."""
 
     @property
     def by_token(self) -> bool:
@@ -28,15 +30,19 @@ class TargetConfig(Block):
 
 
 class EmaConfig(Block):
-    """Teacher decay tau: linear from `decay_start` to `decay_end` over `anneal_updates`, then constant."""
+    """The teacher: an exponential moving average of the student, with decay tau (data2vec section 3.2)."""
 
     decay_start: Fraction
+    """tau at the first update. Higher follows the student more slowly and is safer against collapse."""
     decay_end: Fraction
+    """tau from `anneal_updates` on; 1 freezes the teacher."""
     anneal_updates: NonNegativeInt = 0
-    copied: tuple[str, ...] = Field((), description="name prefixes of parameters taken over verbatim, not averaged")
-    shared_local: bool = Field(
-        False, description="the teacher has no local encoder of its own: it continues from the student's local features"
-    )
+    """Updates over which tau goes in a straight line from `decay_start` to `decay_end`."""
+    copied: tuple[str, ...] = ()
+    """Name prefixes of the encoder's parameters that the teacher takes over verbatim instead of averaging, such as
+    `stem.positions.`"""
+    shared_local: bool = False
+    """The teacher has no local encoder of its own: it continues from the student's local features."""
 
     def decay(self, update: int) -> float:
         """tau of the EMA step that follows optimiser update number `update` (from 1).
@@ -51,67 +57,91 @@ class EmaConfig(Block):
 
 
 class LossConfig(Block):
-    """Regression loss. `beta` 0 is the squared error, above 0 smooth L1. The sum over channels is multiplied
-    by `scale`: 1/sqrt(width), 1/width (a mean over channels), or a number."""
+    """Regression loss (data2vec section 3.4): a sum over channels, a mean over masked tokens."""
 
-    beta: Annotated[float, Field(ge=0.0)] = 0.0
+    beta: NonNegative = 0.0
+    """0: squared error. Above: smooth L1, quadratic up to errors of this size and linear beyond, so larger errors count
+    less."""
     scale: Literal["rsqrt_width", "inverse_width"] | Positive = "rsqrt_width"
+    """Factor on the sum over channels: 1/sqrt(width), 1/width (a mean over channels), or a number."""
 
 
 class DecoderConfig(Block):
-    """The convolutional decoder of data2vec 2.0 (the paper's appendix).
-
-    `projection_scale` multiplies the first weights of the last projection. First predictions as large as the targets
-    are errors that training removes by making everything alike: below 1 a short warm-up does not collapse speech."""
+    """The convolutional decoder of data2vec 2.0 (the paper's appendix)."""
 
     layers: PositiveInt = 6
+    """Convolutions; each widens what a masked token sees of the others."""
     width: PositiveInt = 768
+    """Channels of every convolution."""
     kernel: PositiveInt = 3
+    """Tokens that a convolution spans, in images along each side."""
     groups: PositiveInt = 16
+    """Groups of channels that are convolved apart; more are cheaper. They must divide both widths."""
     residual: bool = True
+    """Add a convolution's input to its output where widths agree."""
     input_dropout: Fraction = 0.0
+    """Dropout rate on what the encoder gives the decoder."""
     projection_layers: PositiveInt = 1
+    """Linear layers from the last convolution to the targets' width, with GELU between."""
     projection_ratio: Positive = 2.0
+    """Width of the layers between, as a multiple of `width`."""
     projection_scale: Positive = 1.0
+    """Factor on the first weights of the last linear layer. First predictions as large as the targets are errors that
+    training removes by making everything alike: below 1 a short warm-up does not collapse speech."""
 
 
 class Data2Vec2Config(Block):
     """data2vec 2.0: encode what is visible, many masks per teacher pass, fill in with a decoder."""
 
     name: Literal["data2vec2"]
+    """Picks this objective."""
     masks_per_sample: PositiveInt = 8
-    mask_noise_std: Annotated[float, Field(ge=0.0)] = 0.01
+    """Masks of each sample for one pass of the teacher; more learn more from a sample and need more memory."""
+    mask_noise_std: NonNegative = 0.01
+    """Standard deviation of the Gaussian noise that stands at masked tokens where the decoder begins."""
     decoder: DecoderConfig = DecoderConfig()
+    """Fills in masked tokens."""
     targets: TargetConfig
+    """From the teacher's activations to targets."""
     ema: EmaConfig
+    """How the teacher follows the student."""
     loss: LossConfig = LossConfig()
-    cls_loss: Annotated[float, Field(ge=0.0)] = Field(
-        0.0, description="weight of the mean CLS loss; the reference's cls_loss times the rows on one worker"
-    )
+    """Distance of predictions and targets."""
+    cls_loss: NonNegative = 0.0
+    """Weight of the loss between CLS tokens and their samples' mean targets, for images; 0: none. It is the reference's
+    `cls_loss` times the rows on one of its workers."""
 
 
 class Data2Vec1Config(Block):
-    """data2vec 1.0: mask tokens in the full sequence, one mask per sample, and a head: linear, two layers with a
-    GELU between (`mlp`, for text), or none (as in the reference's later port for images).
-
-    `teacher_view: hidden` shows the teacher only the tokens that the student does not see, closed up to a shorter
-    sequence. That is what the reference does for text, against its paper; the paper's teacher sees the whole."""
+    """data2vec 1.0: mask tokens in the full sequence, one mask per sample."""
 
     name: Literal["data2vec1"]
+    """Picks this objective."""
     head: Literal["linear", "mlp", "none"] = "linear"
+    """From final features to predictions: a linear layer, two with GELU between (text), or nothing (the reference's
+    later port for images)."""
     teacher_view: Literal["whole", "hidden"] = "whole"
+    """What the teacher sees: the whole sample, as in the paper, or only the tokens that the student does not see,
+    closed up to a shorter sequence, as the reference does for text."""
     targets: TargetConfig
+    """From the teacher's activations to targets."""
     ema: EmaConfig
+    """How the teacher follows the student."""
     loss: LossConfig = LossConfig()
+    """Distance of predictions and targets."""
 
 
 class MaeDecoderConfig(Block):
     """The transformer that fills in what MAE's encoder did not see (He et al. 2022, appendix A.1)."""
 
     layers: PositiveInt = 8
+    """Transformer blocks."""
     width: PositiveInt = 512
+    """Width of their tokens: a multiple of `heads`, and of 4 for 2-D sin-cos positions."""
     heads: PositiveInt = 16
+    """Attention heads."""
     mlp_ratio: Positive = 4.0
+    """Width of the hidden layer of a block's MLP, as a multiple of `width`."""
 
     @model_validator(mode="after")
     def _width_splits(self) -> MaeDecoderConfig:
@@ -123,31 +153,35 @@ class MaeDecoderConfig(Block):
 
 
 class MaeConfig(Block):
-    """Masked autoencoder: encode the visible patches, predict the pixels of the others (He et al. 2022).
-
-    The paper's random masks are block masks with `mask.block: 1`. `normalise_targets` gives each patch zero mean and
-    unit variance."""
+    """Masked autoencoder: encode the visible patches, predict the pixels of the others (He et al. 2022). The paper's
+    random masks are block masks with `mask.block: 1`."""
 
     name: Literal["mae"]
+    """Picks this objective."""
     decoder: MaeDecoderConfig = MaeDecoderConfig()
+    """Fills in masked patches."""
     normalise_targets: bool = True
+    """Give the pixels of each patch zero mean and unit variance before they are predicted."""
 
 
 class QuantizerConfig(Block):
-    """Product quantisation with Gumbel noise (wav2vec 2.0 section 2): one of `entries` vectors in each of `groups`
-    codebooks. Its temperature is `temperature_decay` to the power of the update times `temperature_start`, at least
-    `temperature_end`.
-
-    Scores start with weights of `init_std`, for features of unit variance. 1 as in fairseq makes the softmax so steep
-    that a short training hardly moves the choice; well below 0.5 the noise decides it."""
+    """Product quantisation with Gumbel noise (wav2vec 2.0 section 2): one vector of each codebook, side by side."""
 
     groups: PositiveInt = 2
+    """Codebooks."""
     entries: PositiveInt = 320
-    width: PositiveInt = Field(default=256, description="of the vectors of all codebooks together")
+    """Vectors in each codebook."""
+    width: PositiveInt = 256
+    """Width of a quantised feature: the vectors of all codebooks together."""
     init_std: Positive = 0.5
+    """Standard deviation of the first weights that score the entries, for features of unit variance. 1 as in fairseq
+    makes the softmax so steep that a short training hardly moves the choice; well below 0.5 the noise decides it."""
     temperature_start: Positive = 2.0
+    """Temperature of the Gumbel softmax at the first update; higher spreads gradients over more entries."""
     temperature_end: Positive = 0.5
+    """Lowest temperature."""
     temperature_decay: Fraction = 0.999995
+    """Factor on the temperature at each update."""
 
     @model_validator(mode="after")
     def _width_splits(self) -> QuantizerConfig:
@@ -157,7 +191,7 @@ class QuantizerConfig(Block):
 
 
 class Wav2Vec2Config(Block):
-    """wav2vec 2.0: find the quantised features of a hidden frame among those of other hidden frames of the same
+    """wav2vec 2.0: find the quantised features of a masked frame among those of other masked frames of the same
     recording (Baevski et al. 2020, "wav2vec 2.0").
 
     Sizes are those of its Base model. Three defaults are for short trainings, which stay at chance or collapse with the
@@ -166,23 +200,35 @@ class Wav2Vec2Config(Block):
     codes are left out. A small encoder needs a small `encoder.tap_spread` as well."""
 
     name: Literal["wav2vec2"]
+    """Picks this objective."""
     quantizer: QuantizerConfig = QuantizerConfig()
-    projection_width: PositiveInt = Field(256, description="of what is compared")
+    """From local features to codebook entries, which are the targets."""
+    projection_width: PositiveInt = 256
+    """Width in which predictions and targets are compared."""
     distractors: PositiveInt = 100
-    temperature: Positive = Field(0.1, description="that cosine similarities are divided by")
-    diversity_weight: Annotated[float, Field(ge=0.0)] = 0.5
-    penalty_weight: Annotated[float, Field(ge=0.0)] = Field(0.0, description="of the features' mean square")
+    """Wrong candidates for each masked frame, of the same recording; more make the task harder."""
+    temperature: Positive = 0.1
+    """Cosine similarities are divided by this; smaller makes the loss look at the nearest candidates only."""
+    diversity_weight: NonNegative = 0.5
+    """Weight of the loss that asks for codebook entries to be used evenly."""
+    penalty_weight: NonNegative = 0.0
+    """Weight of the mean square of the local features."""
     feature_dropout: Fraction = 0.1
-    feature_gradient: Fraction = Field(0.1, description="factor on the gradient of the convolutions")
+    """Dropout rate on local features, for the encoder and for the quantiser."""
+    feature_gradient: Fraction = 0.1
+    """Factor on the gradient of the convolutions; smaller trains them more slowly than the rest."""
 
 
 class MlmConfig(Block):
-    """Masked language model, as RoBERTa (Liu et al. 2019): of the hidden tokens `mask_share` become <mask>,
-    `random_share` other words, and the rest stay as they are."""
+    """Masked language model, as RoBERTa (Liu et al. 2019). Masked tokens that become neither <mask> nor another word
+    stay as they are."""
 
     name: Literal["mlm"]
+    """Picks this objective."""
     mask_share: Fraction = 0.8
+    """Share of the masked tokens that become <mask>."""
     random_share: Fraction = 0.1
+    """Share of the masked tokens that become another word, drawn at random."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> MlmConfig:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from d2v.config.renaming import current_names
 from d2v.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -18,8 +19,10 @@ Model = TypeVar("Model", bound=BaseModel)
 def parse(model: type[Model], values: Mapping[str, Any], at: str = "") -> Model:
     """Build a block from plain values.
 
-    Raises ConfigError listing every wrong key at once; `at` is the dotted path the block stands under.
+    Raises ConfigError listing every wrong key at once; `at` is the dotted path the block stands under. Old names of
+    keys are taken for the new ones, and a line says so.
     """
+    values = current_names(model, values, at, speaks=True)
     try:
         return model.model_validate(values)
     except ValidationError as error:

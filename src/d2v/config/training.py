@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from d2v.config.blocks import Block, Fraction, NonNegativeInt, Positive, PositiveInt
+from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.objectives import ObjectiveConfig
 
 
 class OptimizerConfig(Block):
-    """AdamW. The reference decays every parameter; `decay_all: true` reproduces that."""
+    """AdamW."""
 
     lr: Positive
+    """Peak learning rate, for the whole batch: it is not scaled with the batch's size."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    """Decays of the running means of gradients and of their squares; closer to 1 averages over more updates."""
     eps: Positive = 1e-8
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
+    """Added to the root of the mean square before it divides; larger shortens steps where gradients are tiny."""
+    weight_decay: NonNegative = 0.05
+    """Decoupled weight decay, times the learning rate in each update; larger pulls weights harder towards 0."""
     decay_all: bool = False
+    """Decay vectors, scalars and biases too. The reference does so, though it meant to leave them out."""
     clip_norm: Positive | None = 4.0
+    """Longest norm of the gradient of all parameters together; longer ones are scaled down to it. null: no clipping."""
 
 
 class ScheduleConfig(Block):
-    """Learning rate over updates. `cosine`: linear warm-up, one cosine to `min_lr`. `linear`: straight lines.
-    `tri_stage`: warm-up, hold and exponential decay in the shares `phases` of the run, from and to the
-    fractions `init_scale` and `final_scale` of the peak."""
+    """The learning rate as a function of the update."""
 
     name: Literal["cosine", "linear", "tri_stage"] = "cosine"
+    """`cosine` and `linear`: a linear warm-up, then one half cosine or a straight line down to `min_lr`. `tri_stage`:
+    warm-up, constant rate and exponential decay, in the shares that `phases` gives."""
     warmup_updates: NonNegativeInt = 0
-    min_lr: Annotated[float, Field(ge=0.0)] = 0.0
+    """Updates over which the rate rises to its peak; longer is safer against collapse. Not read by `tri_stage`."""
+    min_lr: NonNegative = 0.0
+    """Learning rate that the warm-up starts at and the run ends with. Not read by `tri_stage`."""
     phases: tuple[Fraction, Fraction, Fraction] = (0.03, 0.9, 0.07)
+    """Shares of the run for the three stages of `tri_stage`; they add up to 1."""
     init_scale: Positive = 0.01
+    """First learning rate of `tri_stage`, as a fraction of the peak."""
     final_scale: Positive = 0.01
+    """Last learning rate of `tri_stage`, as a fraction of the peak."""
 
     @model_validator(mode="after")
     def _phases_fill_the_run(self) -> ScheduleConfig:
@@ -41,39 +52,46 @@ class ScheduleConfig(Block):
 
 
 class CheckpointConfig(Block):
+    """How often a run is saved. A killed run loses what came after its last checkpoint; Ctrl-C and SIGTERM save
+    first."""
+
     every_updates: PositiveInt = 500
+    """Updates between two checkpoints; the last update is always saved."""
     keep: Annotated[int, Field(ge=2)] = 2
+    """How many of the newest checkpoints stay on disk."""
 
 
 class MonitorConfig(Block):
-    """Collapse stops. After `grace_updates`, target and prediction standard deviations under the minima, or
-    an effective rank under `min_rank`, end the run with a CollapseError. 0 switches a check off."""
+    """Stops of a run whose representations collapse to a constant: it ends with a CollapseError that shows the
+    evidence."""
 
     grace_updates: NonNegativeInt = 1000
-    min_target_std: Annotated[float, Field(ge=0.0)] = 0.01
-    min_prediction_std: Annotated[float, Field(ge=0.0)] = 0.001
-    min_rank: Annotated[float, Field(ge=0.0)] = 1.5
+    """Updates before which nothing stops the run."""
+    min_target_std: NonNegative = 0.01
+    """Least standard deviation of the targets over positions, mean over channels; 0 switches the check off."""
+    min_prediction_std: NonNegative = 0.001
+    """The same of the student's predictions."""
+    min_rank: NonNegative = 1.5
+    """Least effective rank (RankMe) of the student's features; 0 switches the check off."""
 
 
 class DistributedConfig(Block):
     """Where training runs. None of it changes the result beyond rounding, so none of it is part of a run's identity."""
 
-    ranks: PositiveInt = Field(default=1, description="processes that train together, over all machines")
-    zero_stage: Literal[0, 1, 2, 3] = Field(
-        default=0, description="shard over the ranks: 1 optimiser, 2 and gradients, 3 and parameters, the teacher's too"
-    )
-    hostfile: str | None = Field(
-        default=None, description="DeepSpeed's list of machines: a line `host slots=ranks` each"
-    )
-    timeout_s: PositiveInt = Field(
-        default=600, description="a rank that does not move for so long hangs: all ranks stop"
-    )
-    offload_optimizer: bool = Field(
-        default=False, description="keep gradients and moments in CPU memory; stages 2 and 3"
-    )
-    activation_checkpointing: bool = Field(
-        default=False, description="compute blocks again in backward instead of storing"
-    )
+    ranks: PositiveInt = 1
+    """Processes that train together, over all machines. They share the batch, so more ranks need less memory each."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What ZeRO shards over the ranks: 0 nothing, 1 the optimiser's state, 2 gradients too, 3 parameters too, and with
+    them the teacher's. Higher saves memory and costs communication."""
+    hostfile: str | None = None
+    """Path of DeepSpeed's list of machines, a line `host slots=ranks` each; null: this machine alone."""
+    timeout_s: PositiveInt = 600
+    """Seconds without progress after which a rank counts as hung and all ranks stop. It must be longer than the longest
+    phase, such as a probe or a checkpoint."""
+    offload_optimizer: bool = False
+    """Keep gradients and moments in CPU memory, to save GPU memory; for `zero_stage` 2 and 3."""
+    activation_checkpointing: bool = False
+    """Compute each block's activations again in the backward pass instead of storing them: less memory, more time."""
 
     @model_validator(mode="after")
     def _offload_needs_shards(self) -> DistributedConfig:
@@ -83,37 +101,56 @@ class DistributedConfig(Block):
 
 
 class BatchBudget(Block):
-    """Batches of items of like length: as many as `positions` inputs hold (waveform samples, tokens), in multiples
-    of `multiple_of`, all cropped to the shortest. Lengths are alike if they differ by less than `bucket_ratio`."""
+    """Batches of items of like length, as many as a budget of input positions holds, all cropped to the shortest."""
 
     positions: PositiveInt
+    """Input positions of an update, over all ranks and accumulation steps: waveform samples or tokens."""
     multiple_of: PositiveInt = 8
+    """The number of items in a batch is a multiple of this; it must split into ranks times accumulation steps."""
     bucket_ratio: Annotated[float, Field(gt=1.0)] = 1.1
+    """Items of one bucket differ in length by less than this ratio; larger mixes the order more and crops more away."""
 
 
 class RunConfig(Block):
     """What every training has. An update trains on `batch_size` items, or on as many as a `batch_budget` holds."""
 
+    renamed: ClassVar = {"float32_products": "float32_matmul"}
+
     optimizer: OptimizerConfig
+    """AdamW's settings."""
     schedule: ScheduleConfig = ScheduleConfig()
-    batch_size: PositiveInt | None = Field(
-        None, description="samples per update, over all ranks and accumulation steps"
-    )
+    """The learning rate over updates."""
+    batch_size: PositiveInt | None = None
+    """Items per update, over all ranks and accumulation steps. Give this or `batch_budget`."""
     batch_budget: BatchBudget | None = None
+    """Batches by length instead of a fixed number of items."""
     accumulation_steps: PositiveInt = 1
+    """Parts that each rank's share of the batch is split into, one after the other; more need less memory."""
     max_updates: PositiveInt
+    """Optimiser updates of the run; the schedule is stretched to them."""
     seed: NonNegativeInt = 0
+    """Seed of first weights, order, augmentation and masks."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    float32_products: Literal["auto", "blas", "onednn"] = Field(
-        "auto", description="what multiplies float32 matrices on a CPU; auto takes the much faster one, if as exact"
-    )
+    """Number format of matrix products; weights, teacher and losses stay in fp32. `auto`: bf16 where the hardware has
+    it."""
+    float32_matmul: Literal["auto", "blas", "onednn"] = "auto"
+    """Library that multiplies float32 matrices on a CPU. `auto`: oneDNN where it is much faster and as exact, else
+    torch's BLAS."""
     log_every_updates: PositiveInt = 50
-    probe_every_updates: NonNegativeInt = Field(0, description="online probe interval; 0 probes only at the ends")
+    """Updates between two log lines; also the interval of the collapse checks."""
+    probe_every_updates: NonNegativeInt = 0
+    """Updates between two online probes of the encoder in pretraining; the last update is always probed. 0: that
+    alone."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    """How often the run is saved."""
     monitor: MonitorConfig = MonitorConfig()
+    """When a collapsed run is stopped."""
     distributed: DistributedConfig = DistributedConfig()
+    """Processes, machines and sharding."""
     data_workers: NonNegativeInt = 0
+    """Processes of each rank that load data. 0: the rank loads itself, on a GPU in a thread beside the computation."""
     resume: Literal["auto", "restart"] = "auto"
+    """`auto` goes on from the run folder's newest checkpoint. `restart` moves what is there aside and begins anew."""
 
     @model_validator(mode="after")
     def _batch_divides(self) -> RunConfig:
@@ -135,19 +172,19 @@ class RunConfig(Block):
 
 
 class TrainConfig(RunConfig):
-    """Pretraining; modalities add `encoder`, `mask` and `augment`.
-
-    `start`: null for random weights, or a model folder, or a registered model such as `models:/d2v-vision@champion`,
-    whose student, teacher and, if they fit, decoder and heads are trained on."""
+    """Pretraining; modalities add `encoder`, `mask` and `augment`."""
 
     objective: ObjectiveConfig
+    """What is learned: targets, loss, decoder or heads."""
     start: str | None = None
+    """Where weights come from: null for random ones, a model folder, or a registered model such as
+    `models:/d2v-vision@champion`, whose student, teacher and, if they fit, decoder and heads are trained on."""
 
 
 RESULT_NEUTRAL = (
     "distributed",
     "accumulation_steps",
-    "float32_products",
+    "float32_matmul",
     "data_workers",
     "resume",
     "checkpoint",

@@ -91,7 +91,7 @@ def _finished_run(modality: Modality, recipe: TrainConfig, run_folder: Path) -> 
         raise CheckpointError(f"{run_folder} holds no finished run: finish it with {train_again}, then evaluate again")
     fingerprint = result["data_fingerprint"]  # an encoder may be probed on other data than its own
     old, new = (result["recipe"], fingerprint), (resume.shaping(recipe), fingerprint)
-    if lines := resume.differences(f"{modality.name}.train", old, new):
+    if lines := resume.differences(f"{modality.name}.train", type(recipe), old, new):
         raise CheckpointError(
             f"The encoder in {run_folder} was trained with another recipe ({'; '.join(lines)}), so the random encoder "
             f"of this one would be no fair baseline: change the recipe back, or train with it by {train_again}"

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask
+from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask, first_names
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
@@ -64,7 +64,8 @@ def evaluate_tuned(
     model = load_tuned(run_folder / MODEL)
     data = modality.open(prepared)
     identity = {"weights": _digest(run_folder / MODEL), "data": data.fingerprint, "metrics": list(model.task.metrics)}
-    identity |= {"resamples": config.bootstrap_resamples, "task": config.task.model_dump(mode="json")}
+    task = first_names(type(config.task), config.task.model_dump(mode="json"))
+    identity |= {"resamples": config.bootstrap_resamples, "task": task}
     figures = measured_before(out, identity, (PREDICTIONS,))
     if figures is None:
         recipe: Any = _recipe_of(model, modality)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2v.config import FinetuneConfig, HideConfig
+from d2v.config import FeatureMaskConfig, FinetuneConfig
 from d2v.data.batch import Batch
 from d2v.data.random import STREAM_HIDE, mix, normal
 from d2v.finetuning.tasks.base import Task
@@ -102,14 +102,14 @@ class FineTuning(Objective):
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Any:
         """What is hidden: a pure function of (seed, update, sample id)."""
         assert batch.targets is not None
-        count, hide = self.task.units(batch.targets).to(device), self.config.hide
+        count, mask = self.task.units(batch.targets).to(device), self.config.mask
         keys = mix(seed, STREAM_HIDE, batch.update, batch.sample_ids.to(device))
         tokens = self.student.stem.num_tokens(batch.inputs)
         lengths = self.student.token_lengths(batch.lengths)
         lengths = None if lengths is None else lengths.to(device)
-        hidden_BT = _spans(keys, tokens, hide.time_ratio, hide.time_span, lengths)
+        hidden_BT = _spans(keys, tokens, mask.time_ratio, mask.time_span, lengths)
         width = self.student.width
-        channels_BD = _spans(mix(keys, 1), width, hide.channel_ratio, hide.channel_span, None)
+        channels_BD = _spans(mix(keys, 1), width, mask.channel_ratio, mask.channel_span, None)
         return Hidden(count, mix(keys, 2), hidden_BT, channels_BD)
 
     def forward(self, batch: Batch, masks: Any) -> LossOutput:
@@ -117,7 +117,7 @@ class FineTuning(Objective):
         assert batch.targets is not None
         lengths = self.student.token_lengths(batch.lengths)
         with torch.no_grad() if self.config.trained == "head" else contextlib.nullcontext():
-            local_BTD = _hide(self.student.stem(batch.inputs), masks, self.config.hide)
+            local_BTD = _hide(self.student.stem(batch.inputs), masks, self.config.mask)
             encoded = self.student.encode(local_BTD, lengths)
         outputs = self.head(encoded, lengths).float()
         loss = self.task.loss(outputs, batch.targets, lengths)
@@ -140,7 +140,7 @@ def _spans(keys: Tensor, length: int, ratio: float, span: int, lengths: Tensor |
     return None if ratio == 0.0 else random_spans(keys, length, ratio, span, whole=False, lengths=lengths)
 
 
-def _hide(local_BTD: Tensor, hidden: Hidden, config: HideConfig) -> Tensor:
+def _hide(local_BTD: Tensor, hidden: Hidden, config: FeatureMaskConfig) -> Tensor:
     """Replace hidden tokens, then zero hidden channels."""
     if hidden.tokens_BT is not None:
         replacement = torch.zeros_like(local_BTD)

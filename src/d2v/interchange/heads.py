@@ -201,7 +201,7 @@ def _transcription(layer: Mapping[str, Tensor], used: frozenset[str], names: Nam
         Alphabet(letters)
     except DataError as error:
         raise NoCounterpart(f"it writes symbols that are no single letters ({error})") from error
-    task = {"name": "transcription", "letters": "data", "dropout": dropout}
+    task = {"name": "transcription", "vocabulary": "data", "dropout": dropout}
     return TunedHead(
         task, {"letters": list(letters)}, {f"classify.{key}": value for key, value in state.items()}, used
     ), notes

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from d2v.config import parse
+from d2v.config import current_names, parse
 from d2v.errors import CheckpointError
 from d2v.interchange import fairseq_speech, fairseq_text, fairseq_vision
 from d2v.interchange.huggingface_names import NAMES, join_attention, renamed
@@ -192,7 +192,8 @@ _READERS: dict[str, Callable[[dict[str, Tensor], Mapping[str, Any]], Changes]] =
 
 def _own(modality: str, folder: Path, config: Mapping[str, Any]) -> Imported:
     """Our export of a data2vec 2.0 encoder, whose parameters have our names."""
-    recipe = parse(registry.get(modality).train_config, config["d2v_recipe"])
+    kind = registry.get(modality).train_config
+    recipe = parse(kind, current_names(kind, config["d2v_recipe"]))
     about, notes = _about(modality, folder, {})
     return Imported(modality, recipe, _weights(folder), about=about, notes=notes)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainConfig, TrainConfig
+from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainConfig, TrainConfig, first_names
 from d2v.config.changes import changed
 from d2v.data import fingerprint
 from d2v.evaluation.evaluate import evaluate
@@ -222,7 +222,8 @@ class _Retraining:
     def _folder(self, kind: str, recipe: TrainConfig | FinetuneConfig, start: str) -> Path:
         """A run folder for this data, start and recipe: an interrupted night goes on in it, and data that came since
         begin another one."""
-        made_of = [self.modality.open(self.places.prepared).fingerprint, start, resume.shaping(recipe)]
+        shaping = first_names(type(recipe), resume.shaping(recipe))
+        made_of = [self.modality.open(self.places.prepared).fingerprint, start, shaping]
         return self.places.work / f"{kind}-{fingerprint.of_values(made_of)[:12]}"
 
 

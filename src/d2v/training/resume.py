@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from d2v.config import RESULT_NEUTRAL, RunConfig
+from d2v.config import RESULT_NEUTRAL, RunConfig, current_names
 from d2v.distributed.environment import LOGS
 from d2v.errors import CheckpointError
 from d2v.progress import say
@@ -52,9 +52,18 @@ def shaping(recipe: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if (key, value) != ("start", None)}
 
 
-def differences(block: str, old: tuple[dict[str, Any], str], new: tuple[dict[str, Any], str]) -> list[str]:
-    """One line `key: old -> new` for each difference between two (recipe, data fingerprint)."""
-    before, after = _flatten(old[0]), _flatten(new[0])
+def differences(
+    block: str, kind: type[RunConfig], old: tuple[dict[str, Any], str], new: tuple[dict[str, Any], str]
+) -> list[str]:
+    """One line `key: old -> new` for each difference between two (recipe, data fingerprint).
+
+    Args:
+        block: dotted path of the recipe, for the lines.
+        kind: type of the recipe. A stored one may have old names of keys, which are no difference.
+        old: what is stored.
+        new: what is asked for.
+    """
+    before, after = _flatten(current_names(kind, old[0])), _flatten(new[0])
     keys = sorted(before.keys() | after.keys())
     lines = [
         f"{block}.{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
@@ -139,4 +148,4 @@ def restarting_others(recipe: Recipe, fingerprint: Callable[[], str], folder: Pa
 
 
 def _differences(recipe: RunConfig, fingerprint: str, old: tuple[dict[str, object], str]) -> list[str]:
-    return differences("", old, (shaping(recipe), fingerprint))
+    return differences("", type(recipe), old, (shaping(recipe), fingerprint))

@@ -143,7 +143,7 @@ def _begin(job: Job, identity: tuple[dict[str, Any], str], out: Path) -> TrainRe
     if job.recipe.resume == "restart":
         resume.move_aside(out, "train.resume=restart")
     elif (result := resume.finished_result(out)) is not None:
-        lines = resume.differences(job.name, (result["recipe"], result["data_fingerprint"]), identity)
+        lines = resume.differences(job.name, type(job.recipe), (result["recipe"], result["data_fingerprint"]), identity)
         if not lines:
             say(f"train: the run in {out} is finished ({result['updates']} updates)")
             return TrainResult(out, result["updates"], result["metrics"], result["updates"], result["tracker_run_id"])
@@ -151,7 +151,7 @@ def _begin(job: Job, identity: tuple[dict[str, Any], str], out: Path) -> TrainRe
     found = checkpoint.newest(out / "checkpoints")
     if found is not None:
         old = (found.state.recipe, found.state.data_fingerprint)
-        resume.refuse_differences(job.name, resume.differences(job.name, old, identity), out)
+        resume.refuse_differences(job.name, resume.differences(job.name, type(job.recipe), old, identity), out)
     return found
 
 
@@ -205,7 +205,7 @@ class _Run:
 
     def _matmul_backend(self, found: checkpoint.Checkpoint | None, precision: Precision) -> tuple[MatmulBackend, str]:
         """What multiplies float32 matrices, the same on all ranks; a resumed run keeps it."""
-        wanted, device = self.job.recipe.float32_products, self.group.env.device
+        wanted, device = self.job.recipe.float32_matmul, self.group.env.device
         if found is not None and precision == "fp32" and wanted == "auto":
             return self.group.broadcast_object(keep_matmul_backend(found.state.matmul_backend, device))
         return self.group.broadcast_object(choose_matmul_backend(wanted, precision, device))

@@ -37,7 +37,7 @@ def build_task(config: TaskConfig, class_names: Sequence[str], train: LabelledPa
         return Multilabel(config, sorted({name for text in train.texts for name in names_in(text)}))
     if isinstance(config, RegressionTask):
         return Regression(config)
-    if config.letters == "fairseq":
+    if config.vocabulary == "fairseq":
         return Transcription(config, Alphabet.fairseq())
     return Transcription(config, Alphabet.of_transcripts(text for text in train.texts if text))
 

@@ -31,64 +31,95 @@ WAV2VEC_CONVS: tuple[ConvLayer, ...] = ((512, 10, 5), *((512, 3, 2),) * 4, *((51
 
 
 class SpeechIngestConfig(Block):
-    """Where the recordings come from. `source` is the embedded corpus `spoken`, a path or an fsspec URL, or
-    `torchaudio:<Class>`; `format` is found from it unless said. A LibriSpeech tree, a table beside the recordings
-    (manifest.tsv, metadata.csv) and fairseq's manifests are read with their transcripts and speakers."""
+    """Where the recordings come from, and which are kept. A LibriSpeech tree, a table beside the recordings
+    (manifest.tsv, metadata.csv) and fairseq's manifests are read with their transcripts and speakers. What is refused
+    is listed in `quarantine.csv` with its reason."""
 
     source: str
+    """The embedded corpus `spoken`, a path or an fsspec URL, or `torchaudio:<Class>`."""
     format: Literal["auto", "folder", "tar", "zip", "manifest", "parquet", "torchaudio", "spoken"] = "auto"
-    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the source, e.g. count of spoken")
-    test_fraction: Fraction = Field(0.1, description="share of the hash split where the source has no test split")
+    """What the source is; `auto` finds it from names and contents."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the source: those of `spoken` (such as `count`) or of a torchaudio class, or of a URL's file system
+    such as `anon: true`."""
+    test_fraction: Fraction = 0.1
+    """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_item_bytes: PositiveInt = 256 * 2**20
+    """Files with more bytes are refused."""
     min_seconds: Positive = 0.1
+    """Shorter recordings are refused, in seconds."""
     max_seconds: Positive = 3600.0
-    silence_peak: Fraction = Field(1e-3, description="a recording whose largest sample is below this is silent")
-    max_clipped: Fraction = Field(0.02, description="share of samples at full scale above which it is clipped")
+    """Longer recordings are refused, in seconds."""
+    silence_peak: Fraction = 1e-3
+    """A recording is silent, and refused, if it swings by less than this to either side, as a share of full scale."""
+    max_clipped: Fraction = 0.02
+    """A recording with a larger share of its samples at full scale is clipped, and refused."""
     shard_bytes: PositiveInt = 64 * 2**20
+    """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 
 
 class SpeechPrepareConfig(Block):
-    """The model-ready store: 16 kHz, one channel, 16 bits, with each recording's mean and standard deviation.
-
-    Recordings shorter than `min_seconds` (the reference's 2) are left out of training. `label` says what is probed: the
-    source's own class (`label`), or a text column of the corpus such as `speaker`."""
+    """The model-ready store: 16 kHz, one channel, 16 bits, with each recording's mean and standard deviation, and a
+    probe set."""
 
     min_seconds: Positive = 2.0
+    """Shorter recordings are left out of training, in seconds; the reference's 2."""
     label: str = "label"
+    """What is probed and classified: the source's own class (`label`), or a text column of the corpus such as
+    `speaker`."""
     probe_train_items: PositiveInt = 2000
+    """Labelled train recordings at most in the probe set, of each class as many if there are enough."""
     probe_test_items: PositiveInt = 1000
+    """Labelled test recordings at most in the probe set."""
     probe_max_seconds: Positive = 8.0
+    """Of longer recordings the probe hears the beginning, in seconds."""
     seed: NonNegativeInt = 0
+    """Seed of the probe set's choice."""
 
 
 class SpeechEncoderConfig(Block):
-    """Convolutions to 50 Hz, convolutional positions, post-norm transformer. `data2vec2`: ALiBi with learned scales,
-    context norm, prenet. `data2vec1`: no ALiBi, masked frames replaced by a vector.
-
-    `tap_spread` is how far the first weights of the convolutions after the first differ from tap to tap. At 1 they are
-    random filters, as in the papers: in a narrow encoder their features follow the phase of the wave, and a frame says
-    nothing about its neighbours. At 0 they average over time."""
+    """Convolutions from 16 kHz to frames at 50 Hz, convolutional positions, post-norm transformer."""
 
     layout: Literal["data2vec2", "data2vec1"] = "data2vec2"
+    """`data2vec2`: ALiBi with learned scales, context norm, prenet. `data2vec1`: no ALiBi, masked frames become a
+    learned vector."""
     convs: tuple[ConvLayer, ...] = WAV2VEC_CONVS
+    """Convolutions over the waveform: (channels, kernel, stride) of each, in samples of the layer before."""
     tap_spread: Fraction = 1.0
+    """How far the first weights of the convolutions after the first differ from tap to tap. At 1 they are random
+    filters, as in the papers: in a narrow encoder their features follow the phase of the wave, and a frame says nothing
+    about its neighbours. At 0 they average over time."""
     width: PositiveInt = 768
-    depth: PositiveInt = Field(12, description="blocks of the trunk, whose outputs can be targets")
+    """Numbers in a frame's features; a multiple of `heads` and of `position_groups`."""
+    depth: PositiveInt = 12
+    """Blocks of the trunk, whose outputs can be targets."""
     prenet_depth: NonNegativeInt = 0
+    """Blocks before the trunk, whose outputs are never targets; of `data2vec2`."""
     heads: PositiveInt = 12
+    """Attention heads."""
     mlp_ratio: Positive = 4.0
+    """Width of the hidden layer of a block's MLP, as a multiple of `width`."""
     norm_eps: Positive = 1e-5
+    """Added to the variance in the transformer's LayerNorms."""
     dropout: Fraction = 0.1
+    """Dropout rate after attention and MLP; of `data2vec1` also before the first block."""
     attention_dropout: Fraction = 0.1
+    """Dropout rate on attention weights."""
     layer_drop: Fraction = 0.0
+    """Probability that training skips a block of the trunk (LayerDrop, Fan et al. 2020)."""
     prenet_dropout: Fraction = 0.0
+    """Dropout rate before the prenet; of `data2vec2`."""
     prenet_layer_drop: Fraction = 0.0
+    """Probability that training skips a block of the prenet."""
     position_layers: PositiveInt = 5
+    """Convolutions one after the other that positions are made of."""
     position_kernel: PositiveInt = 19
+    """Frames that each of them spans; an odd number."""
     position_groups: PositiveInt = 16
-    padding: Literal["invariant", "reference"] = Field(
-        "invariant", description="invariant: a recording's features do not depend on padding; the reference's do"
-    )
+    """Groups of channels that they convolve apart."""
+    padding: Literal["invariant", "reference"] = "invariant"
+    """`invariant`: a recording's features do not depend on how far it is padded. `reference`: positions see padding, as
+    in fairseq."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> SpeechEncoderConfig:
@@ -119,23 +150,32 @@ class SpeechEncoderConfig(Block):
 
 
 class BlockSpanMask(Block):
-    """data2vec 2.0's spans with exact counts: spans of `block` frames around random centres, then random frames
-    until exactly `ratio` of them are hidden."""
+    """data2vec 2.0's span masks: blocks of frames around random centres, then random frames until the count is
+    exact."""
 
     kind: Literal["block"]
+    """Picks this mask."""
     ratio: Fraction = 0.5
+    """Share of the frames that is masked, exactly; larger is harder and cheaper."""
     adjust: Fraction = 0.05
+    """Added to the share of frames that blocks are drawn for, to make up for overlaps."""
     block: PositiveInt = 5
+    """Frames of a block, of 20 ms each with the papers' convolutions."""
     inverse: bool = False
+    """The blocks are what stays visible, and not what is masked."""
 
 
 class SpanMask(Block):
-    """wav2vec 2.0's spans (data2vec 1.0): `ratio` x frames / `span` starts without replacement, overlaps allowed."""
+    """wav2vec 2.0's spans (section 3.1; data2vec 1.0): random starts without replacement, overlaps allowed."""
 
     kind: Literal["span"]
+    """Picks this mask."""
     ratio: Fraction = 0.65
+    """Share of the frames that spans would cover if they did not overlap; wav2vec 2.0's p is this over `span`."""
     span: PositiveInt = 10
+    """Frames of a span, of 20 ms each with the papers' convolutions."""
     min_spans: PositiveInt = 1
+    """Fewest spans of a recording."""
 
 
 SpeechMaskConfig = Annotated[BlockSpanMask | SpanMask, Field(discriminator="kind")]
@@ -145,6 +185,7 @@ class SpeechAugmentConfig(Block):
     """Random crops, the same for student and teacher. Every recording of an update is cropped to its shortest one."""
 
     max_seconds: Positive = 20.0
+    """Longest crop, in seconds; longer gives more context and needs more memory."""
 
 
 LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("data2vec1",), "wav2vec2": ("data2vec1", "data2vec2")}
@@ -160,9 +201,14 @@ def _check_frames(key: str, seconds: float, encoder: SpeechEncoderConfig, least:
 
 
 class SpeechTrainConfig(TrainConfig):
+    """Pretraining on recordings."""
+
     encoder: SpeechEncoderConfig
+    """The student's architecture, which is the teacher's too."""
     mask: SpeechMaskConfig
+    """What the student does not see."""
     augment: SpeechAugmentConfig = SpeechAugmentConfig()
+    """How recordings are cropped."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> SpeechTrainConfig:
@@ -182,17 +228,21 @@ class SpeechCropConfig(Block):
     """Random crops of training recordings, for tasks that need not hear all of one. Tests hear whole recordings."""
 
     crop_seconds: Positive | None = None
+    """Longest crop, in seconds; null: whole recordings."""
 
 
 class SpeechFinetuneConfig(FinetuneConfig):
-    """Training leaves out recordings longer than `max_seconds`, unless it crops them. `dev_share` of the recordings
-    with a transcript are kept out of training: on them the weight of the language model is chosen. Names of several
-    classes stand in the text column `text`."""
+    """Tuning to the transcripts or the classes of recordings."""
 
     augment: SpeechCropConfig = SpeechCropConfig()
+    """How recordings are cropped."""
     max_seconds: Positive = 30.0
+    """Longer recordings are left out of training, in seconds, unless they are cropped."""
     dev_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the recordings with a transcript that is kept out of training, to choose the language model's weight
+    on."""
     text: Literal["transcript", "speaker"] = "transcript"
+    """Text column that a transcription learns, or that names the classes of a multilabel task."""
 
     @model_validator(mode="after")
     def _task_hears_enough(self) -> SpeechFinetuneConfig:
@@ -210,13 +260,21 @@ class SpeechRecipe(Block):
     """All blocks of `conf/<env>/parameters_speech.yml`."""
 
     ingest: SpeechIngestConfig
+    """Where raw data come from."""
     prepare: SpeechPrepareConfig = SpeechPrepareConfig()
+    """From the corpus to the model-ready store."""
     train: SpeechTrainConfig
+    """Pretraining."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """Probes of the frozen encoder."""
     finetune: SpeechFinetuneConfig | None = None
+    """Tuning to a task; null: there is none."""
     promote: PromoteConfig = PromoteConfig()
+    """When a challenger takes the champion's place."""
     retrain: RetrainConfig = RetrainConfig()
+    """What a scheduled retraining does."""
     benchmark: BenchmarkConfig | None = None
+    """Objectives side by side; null: there is no benchmark."""
 
     @model_validator(mode="after")
     def _crops_hold_frames(self) -> SpeechRecipe:

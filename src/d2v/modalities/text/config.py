@@ -23,65 +23,92 @@ from d2v.modalities.checks import check_goes_with, check_heads, check_targets
 
 
 class TextIngestConfig(Block):
-    """Where the text comes from. `source` is the embedded corpus `pydocs`, or a path or an fsspec URL of text files or
-    JSON lines (plain or .gz/.bz2/.xz/.zst), a tar or zip of them, Parquet, or a GLUE task's folder or zip; `format` is
-    found from it unless said.
-
-    `document` says what one document of a plain text file is. Text that is no valid UTF-8 (or UTF-16 with its mark) is
-    quarantined with the place of the bad byte, or with `bad_bytes: replace` kept with U+FFFD and counted."""
+    """Where the text comes from, and which documents are kept. What is refused is listed in `quarantine.csv` with its
+    reason."""
 
     source: str
+    """The embedded corpus `pydocs`, or a path or an fsspec URL of text files or JSON lines (plain or .gz, .bz2, .xz,
+    .zst), a tar or zip of them, Parquet, or a GLUE task's folder or zip."""
     format: Literal["auto", "text", "jsonl", "parquet", "glue", "pydocs"] = "auto"
-    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the source, e.g. those of a URL")
+    """What the source is; `auto` finds it from names and contents."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of a URL's file system, such as `anon: true`."""
     document: Literal["file", "paragraph", "line"] = "file"
-    text_field: str | None = Field(None, description="JSON or Parquet field of the text; null: the usual names")
-    label_field: str | None = Field(None, description="JSON or Parquet field of the class; null: the usual names")
+    """What one document of a plain text file is; a line of JSON is always one."""
+    text_field: str | None = None
+    """JSON or Parquet field of the text; null: the first of the usual names."""
+    label_field: str | None = None
+    """JSON or Parquet field of the class; null: the first of the usual names."""
     bad_bytes: Literal["quarantine", "replace"] = "quarantine"
+    """A document that is not valid UTF-8 (or UTF-16 or UTF-32 with its mark) is refused, with the place of the bad
+    byte, or kept with U+FFFD for bad bytes, which are counted."""
     min_characters: PositiveInt = 1
-    test_fraction: Fraction = Field(0.1, description="share of the hash split where the source has no test split")
+    """Documents with fewer characters are refused."""
+    test_fraction: Fraction = 0.1
+    """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_item_bytes: PositiveInt = 512 * 2**20
+    """Documents with more bytes are refused."""
     shard_bytes: PositiveInt = 64 * 2**20
+    """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 
 
 class TextPrepareConfig(Block):
-    """The model-ready store: token ids in blocks, and labelled items.
-
-    `tokenizer` is `train` (byte-level BPE of `vocab_size` on the train part of the corpus), or a model folder, whose
-    encoder is then to be tuned, or a folder with GPT-2's vocab.json and merges.txt, or with fairseq's encoder.json,
-    vocab.bpe and dict.txt, or a tokenizer.json. `packing`: `contiguous` cuts the stream of all documents every
-    `block_tokens` (data2vec 2.0); `documents` packs whole sentences (lines) of one document (data2vec 1.0). `probe`:
-    the corpus's own labels, or acceptability: sentences of the corpus against the same with words exchanged; `auto`
-    takes labels where there are some. Fine-tuning has all labelled items of the corpus, or those of acceptability, cut
-    to `labelled_max_tokens`."""
+    """The model-ready store: token ids in blocks, a probe set, and labelled items for fine-tuning."""
 
     tokenizer: str = "train"
+    """`train`: byte-level BPE, learned on the train part of the corpus. Or a model folder, whose encoder is then to be
+    tuned, a folder with GPT-2's vocab.json and merges.txt or fairseq's encoder.json, vocab.bpe and dict.txt, or a
+    tokenizer.json."""
     vocab_size: Annotated[int, Field(ge=300)] = 8000
+    """Types of a trained tokenizer; more make texts shorter in tokens and the encoder's table larger."""
     block_tokens: Annotated[int, Field(ge=8)] = 512
+    """Tokens of a training block with its `<s>`; at most the encoder's `max_tokens`."""
     packing: Literal["contiguous", "documents"] = "contiguous"
+    """`contiguous`: the stream of all documents is cut every `block_tokens` (data2vec 2.0). `documents`: a block holds
+    whole lines of one document (data2vec 1.0)."""
     probe: Literal["auto", "labels", "acceptability"] = "auto"
+    """What is probed: the corpus's own labels, or sentences of the corpus against the same with words exchanged.
+    `auto`: labels where there are some."""
     probe_train_items: PositiveInt = 4000
+    """Train items at most in the probe set, of each class as many if there are enough."""
     probe_test_items: PositiveInt = 2000
+    """Test items at most in the probe set."""
     probe_max_tokens: Annotated[int, Field(ge=8)] = 64
-    labelled_max_tokens: Annotated[int, Field(ge=8)] | None = Field(default=None, description="null: as block_tokens")
+    """Tokens that a probe item is cut to."""
+    labelled_max_tokens: Annotated[int, Field(ge=8)] | None = None
+    """Tokens that a labelled item for fine-tuning is cut to; null: `block_tokens`."""
     seed: NonNegativeInt = 0
+    """Seed of the probe set's choice, of exchanged words, and of the sample that a tokenizer is trained on."""
 
 
 class TextEncoderConfig(Block):
-    """A post-norm transformer over token and learned position embeddings, as RoBERTa. `data2vec2`: positions are added
-    once, before tokens are dropped. `data2vec1`: hidden tokens become a mask vector before positions are added."""
+    """A post-norm transformer over token and learned position embeddings, as RoBERTa."""
 
     layout: Literal["data2vec2", "data2vec1"] = "data2vec2"
-    vocab_size: PositiveInt = Field(50_265, description="rows of the token table: at least the tokenizer's")
-    max_tokens: PositiveInt = Field(512, description="positions")
+    """`data2vec2`: positions are added before masked tokens are dropped. `data2vec1`: masked tokens become a learned
+    vector before positions are added."""
+    vocab_size: PositiveInt = 50_265
+    """Rows of the token table: at least the tokenizer's types."""
+    max_tokens: PositiveInt = 512
+    """Learned positions: tokens of the longest input."""
     width: PositiveInt = 768
+    """Numbers in a token's features; a multiple of `heads`."""
     depth: PositiveInt = 12
+    """Blocks, whose outputs can be targets."""
     heads: PositiveInt = 12
+    """Attention heads."""
     mlp_ratio: Positive = 4.0
+    """Width of the hidden layer of a block's MLP, as a multiple of `width`."""
     norm_eps: Positive = 1e-5
+    """Added to the variance in every LayerNorm."""
     dropout: Fraction = 0.1
+    """Dropout rate after attention and MLP."""
     embedding_dropout: Fraction = 0.1
+    """Dropout rate after embeddings and positions."""
     attention_dropout: Fraction = 0.1
+    """Dropout rate on attention weights."""
     layer_drop: Fraction = 0.0
+    """Probability that training skips a block (LayerDrop, Fan et al. 2020)."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TextEncoderConfig:
@@ -93,15 +120,20 @@ class RandomMask(Block):
     """data2vec 2.0's random masks: floor(tokens x (1 - ratio)) tokens stay visible; padding is never counted."""
 
     kind: Literal["random"]
+    """Picks this mask."""
     ratio: Fraction = 0.48
+    """Share of the tokens that is masked, exactly; larger is harder and, in data2vec 2.0, cheaper."""
 
 
 class SpanMask(Block):
-    """data2vec 1.0's spans: `ratio` x tokens / `span` starts anywhere, cut at the end, overlaps allowed."""
+    """data2vec 1.0's spans: random starts without replacement, cut at the end of the text, overlaps allowed."""
 
     kind: Literal["span"]
+    """Picks this mask."""
     ratio: Fraction = 0.35
+    """Share of the tokens that spans would cover if they did not overlap."""
     span: PositiveInt = 4
+    """Tokens of a span."""
 
 
 TextMaskConfig = Annotated[RandomMask | SpanMask, Field(discriminator="kind")]
@@ -114,8 +146,12 @@ TASKS = ("classification", "regression")
 
 
 class TextTrainConfig(TrainConfig):
+    """Pretraining on text, which is never augmented."""
+
     encoder: TextEncoderConfig
+    """The student's architecture, which is the teacher's too."""
     mask: TextMaskConfig
+    """What the student does not see."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> TextTrainConfig:
@@ -142,19 +178,28 @@ class TextRetrainConfig(RetrainConfig):
     """An encoder's weights are tied to its tokenizer."""
 
     carried: tuple[str, ...] = ("tokenizer",)
+    """Keys of the prepare block that become the champion's model folder."""
 
 
 class TextRecipe(Block):
     """All blocks of `conf/<env>/parameters_text.yml`."""
 
     ingest: TextIngestConfig
+    """Where raw data come from."""
     prepare: TextPrepareConfig = TextPrepareConfig()
+    """From the corpus to the model-ready store."""
     train: TextTrainConfig
+    """Pretraining."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """Probes of the frozen encoder."""
     finetune: TextFinetuneConfig | None = None
+    """Tuning to a task; null: there is none."""
     promote: PromoteConfig = PromoteConfig()
+    """When a challenger takes the champion's place."""
     retrain: TextRetrainConfig = TextRetrainConfig()
+    """What a scheduled retraining does."""
     benchmark: BenchmarkConfig | None = None
+    """Objectives side by side; null: there is no benchmark."""
 
     @model_validator(mode="after")
     def _store_fits_the_encoder(self) -> TextRecipe:

@@ -12,6 +12,7 @@ from d2v.config import (
     EvaluateConfig,
     FinetuneConfig,
     Fraction,
+    NonNegative,
     NonNegativeInt,
     Positive,
     PositiveInt,
@@ -23,50 +24,81 @@ from d2v.modalities.checks import check_goes_with, check_heads, check_targets
 
 
 class VisionIngestConfig(Block):
-    """Where the images come from. `source` is an embedded corpus (`glyphs`, `digits`), a path or an fsspec URL,
-    or `torchvision:<Class>`; `format` is found from it unless said."""
+    """Where the images come from, and which are kept. What is refused is listed in `quarantine.csv` with its reason."""
 
     source: str
+    """An embedded corpus (`glyphs`, `digits`), a path or an fsspec URL, or `torchvision:<Class>`."""
     format: Literal["auto", "folder", "tar", "zip", "idx", "npz", "parquet", "torchvision", "glyphs", "digits"] = "auto"
-    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the source, e.g. count of glyphs")
-    test_fraction: Fraction = Field(0.1, description="share of the hash split where the source has no test split")
+    """What the source is; `auto` finds it from names and contents."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the source: those of an embedded corpus (such as `count` of `glyphs`) or of a torchvision class, or
+    of a URL's file system such as `anon: true`."""
+    test_fraction: Fraction = 0.1
+    """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_pixels: PositiveInt = 100_000_000
+    """Images with more pixels (width x height) are refused, before they are decoded."""
     max_item_bytes: PositiveInt = 256 * 2**20
+    """Files with more bytes are refused."""
     min_side_px: PositiveInt = 4
+    """Images whose shorter side has fewer pixels are refused."""
     shard_bytes: PositiveInt = 64 * 2**20
+    """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 
 
 class VisionPrepareConfig(Block):
-    """The model-ready store: RGB, `store_px` on a side (`pixels`), or the shorter side `store_px` and JPEG."""
+    """The model-ready store of RGB images, with the channels' means and standard deviations, and a probe set."""
 
     store_px: PositiveInt = 32
+    """Pixels of a stored image's side (`pixels`) or shorter side (`jpeg`); at least the encoder's `image_px`. Larger
+    leaves random crops more detail and takes more disk."""
     storage: Literal["pixels", "jpeg"] = "pixels"
+    """`pixels`: the central square, uncompressed and fast to read. `jpeg`: the whole image, compressed."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 92
+    """Quality of stored JPEG files (1 to 100); higher is truer and larger."""
     probe_train_images: PositiveInt = 4000
+    """Labelled train images at most in the probe set, of each class as many if there are enough."""
     probe_test_images: PositiveInt = 2000
+    """Labelled test images at most in the probe set."""
     seed: NonNegativeInt = 0
+    """Seed of the probe set's choice."""
 
 
 class VisionEncoderConfig(Block):
-    """A vision transformer. `data2vec2`: post-norm, fixed sin-cos positions, CLS token, context norm, prenet.
-    `beit`: pre-norm with LayerScale, relative position bias, mask token, final norm. Its fine-tuned models have a
-    position bias in every block (`per_block`) and no final norm, as they normalise what they have averaged."""
+    """A vision transformer (ViT)."""
 
     layout: Literal["data2vec2", "beit"] = "data2vec2"
+    """`data2vec2`: post-norm, fixed sin-cos positions, CLS token, context norm, prenet. `beit` (data2vec 1.0): pre-norm
+    with LayerScale, relative position bias, mask token, final norm."""
     image_px: PositiveInt = 224
+    """Side of the images that the encoder takes, in pixels: a multiple of `patch_px`. Cost grows with its square."""
     patch_px: PositiveInt = 16
+    """Side of a patch, one token, in pixels; smaller gives more tokens."""
     width: PositiveInt = 768
-    depth: PositiveInt = Field(10, description="blocks of the trunk, whose outputs can be targets")
+    """Numbers in a token's features; a multiple of `heads`."""
+    depth: PositiveInt = 10
+    """Blocks of the trunk, whose outputs can be targets."""
     prenet_depth: NonNegativeInt = 0
+    """Blocks before the trunk, whose outputs are never targets; of `data2vec2`."""
     heads: PositiveInt = 12
+    """Attention heads."""
     mlp_ratio: Positive = 4.0
+    """Width of the hidden layer of a block's MLP, as a multiple of `width`."""
     norm_eps: Positive = 1e-6
+    """Added to the variance in every LayerNorm."""
     dropout: Fraction = 0.0
+    """Dropout rate after attention and MLP."""
     attention_dropout: Fraction = 0.0
+    """Dropout rate on attention weights."""
     drop_path: Fraction = 0.0
+    """Stochastic depth: rate at which an image skips the last block's branches; it rises in a straight line from 0 at
+    the first block."""
     layer_scale_init: Positive | None = None
-    relative_bias: Literal["shared", "per_block"] = Field("shared", description="of beit")
-    final_norm: bool = Field(True, description="of beit")
+    """First value of LayerScale, a learned factor on each channel of a branch; null: no LayerScale. Of `beit`."""
+    relative_bias: Literal["shared", "per_block"] = "shared"
+    """One table of relative position biases for all blocks, or one for each, as BEiT's fine-tuned models have. Of
+    `beit`."""
+    final_norm: bool = True
+    """LayerNorm after the last block. BEiT's fine-tuned models normalise what they have averaged instead. Of `beit`."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> VisionEncoderConfig:
@@ -89,34 +121,47 @@ class VisionEncoderConfig(Block):
 
 
 class InverseBlockMask(Block):
-    """data2vec 2.0 block masks with exact counts; with `inverse` the painted blocks are what stays visible."""
+    """data2vec 2.0's block masks: square blocks around random centres, then random patches until the count is exact."""
 
     kind: Literal["block"]
+    """Picks this mask."""
     ratio: Fraction = 0.8
+    """Share of the patches that is masked, exactly; larger is harder, and cheaper where the encoder sees what is
+    left."""
     adjust: Fraction = 0.07
+    """Added to the share of patches that blocks are drawn for, to make up for overlaps and for blocks cut at the
+    border."""
     block: PositiveInt = 3
+    """Side of a block, in patches; 1: single random patches."""
     inverse: bool = True
+    """The blocks are what stays visible, and not what is masked."""
 
 
 class BeitMask(Block):
-    """BEiT's block-wise mask: rectangles until `ratio` of the patches are hidden, never above."""
+    """BEiT's block-wise mask: rectangles until `ratio` of the patches are masked, never above."""
 
     kind: Literal["beit"]
+    """Picks this mask."""
     ratio: Fraction = 0.6
+    """Largest share of the patches that is masked."""
     min_patches: PositiveInt = 16
+    """Smallest area that is drawn for a rectangle, in patches."""
     min_aspect: Positive = 0.3
+    """Narrowest rectangle, as height over width; the widest is 1 over this."""
 
 
 VisionMaskConfig = Annotated[InverseBlockMask | BeitMask, Field(discriminator="kind")]
 
 
 class VisionAugmentConfig(Block):
-    """Random resized crop (bicubic, aspect 3/4 to 4/3) and flip, the same view for student and teacher.
-    `colour_jitter` is data2vec 1.0's (0.4 each); 0 switches it off."""
+    """Random resized crop (bicubic, aspect 3/4 to 4/3), flip and colours; the same view for student and teacher."""
 
     crop_scale: tuple[Fraction, Fraction] = (0.2, 1.0)
+    """Smallest and largest area of a crop, as a share of the image's; a smaller first number varies more."""
     flip: Fraction = 0.5
-    colour_jitter: Annotated[float, Field(ge=0.0)] = 0.0
+    """Probability of a horizontal flip."""
+    colour_jitter: NonNegative = 0.0
+    """Largest relative change of brightness, contrast and saturation each; data2vec 1.0 has 0.4, 0 switches it off."""
 
 
 LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("beit",), "mae": ("data2vec2",)}
@@ -125,9 +170,14 @@ MASKS = {"data2vec2": ("block",), "data2vec1": ("beit", "block"), "mae": ("block
 
 
 class VisionTrainConfig(TrainConfig):
+    """Pretraining on images."""
+
     encoder: VisionEncoderConfig
+    """The student's architecture, which is the teacher's too."""
     mask: VisionMaskConfig
+    """What the student does not see."""
     augment: VisionAugmentConfig = VisionAugmentConfig()
+    """How images vary from epoch to epoch."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> VisionTrainConfig:
@@ -145,39 +195,55 @@ class VisionTrainConfig(TrainConfig):
 
 
 class RandAugmentConfig(Block):
-    """RandAugment (Cubuk et al. 2020): so many of timm's 15 `operations` one after the other, each with `probability`
-    and by `magnitude` of 10, which varies by `magnitude_std`. `operations: 2` is timm's `rand-m9-mstd0.5-inc1`."""
+    """RandAugment (Cubuk et al. 2020) with timm's 15 operations. `operations: 2` is timm's `rand-m9-mstd0.5-inc1`."""
 
     operations: NonNegativeInt = 0
+    """Random operations one after the other; 0 switches RandAugment off."""
     magnitude: Annotated[float, Field(ge=0.0, le=10.0)] = 9.0
-    magnitude_std: Annotated[float, Field(ge=0.0)] = 0.5
+    """Mean strength of an operation, of at most 10."""
+    magnitude_std: NonNegative = 0.5
+    """Standard deviation of the strength."""
     probability: Fraction = 0.5
+    """Probability that each of the operations is carried out."""
 
 
 class VisionFinetuneAugment(VisionAugmentConfig):
-    """Crop, flip and colours as in pretraining, then RandAugment, then random erasing of one box with probability
-    `erase`."""
+    """Crop, flip and colours as in pretraining, then RandAugment, then random erasing (Zhong et al. 2017)."""
 
     crop_scale: tuple[Fraction, Fraction] = (0.08, 1.0)
+    """Smallest and largest area of a crop, as a share of the image's."""
     rand_augment: RandAugmentConfig = RandAugmentConfig()
+    """Random operations on colours and geometry."""
     erase: Fraction = 0.0
+    """Probability that one box of an image is filled with noise."""
 
 
 class VisionFinetuneConfig(FinetuneConfig):
+    """Tuning to the classes of images."""
+
     augment: VisionFinetuneAugment = VisionFinetuneAugment()
+    """How images vary from epoch to epoch."""
 
 
 class VisionRecipe(Block):
     """All blocks of `conf/<env>/parameters_vision.yml`."""
 
     ingest: VisionIngestConfig
+    """Where raw data come from."""
     prepare: VisionPrepareConfig = VisionPrepareConfig()
+    """From the corpus to the model-ready store."""
     train: VisionTrainConfig
+    """Pretraining."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """Probes of the frozen encoder."""
     finetune: VisionFinetuneConfig | None = None
+    """Tuning to a task; null: there is none."""
     promote: PromoteConfig = PromoteConfig()
+    """When a challenger takes the champion's place."""
     retrain: RetrainConfig = RetrainConfig()
+    """What a scheduled retraining does."""
     benchmark: BenchmarkConfig | None = None
+    """Objectives side by side; null: there is no benchmark."""
 
     @model_validator(mode="after")
     def _store_is_large_enough(self) -> VisionRecipe:
