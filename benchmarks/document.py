@@ -1,4 +1,4 @@
-"""What a benchmark leaves: figures with their spread, as JSON that another commit can be compared with."""
+"""The result of a benchmark: metrics with their spread, as JSON to compare another commit with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the ranks of a training come from, and where they meet.
+"""Starts the ranks of a training, and gives them the store through which they find one another.
 
 One rank runs in the calling process. More are started by `d2v.distributed.supervisor`, on this machine or on those of a
 hostfile; or torchrun or srun started them, and this process is one of them.

@@ -1,4 +1,4 @@
-"""What the ranks of one training do together: meet, sum, agree, wait."""
+"""The process group of one training: ranks join it, sum, broadcast, gather and wait."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BEYOND_WATCHDOG_S = 120  # torch's own timeouts name no rank, so they are to co
 
 Value = TypeVar("Value")
 
-_meetings = itertools.count()
+_groups = itertools.count()
 
 
 class ProcessGroup:
@@ -97,7 +97,7 @@ def init_process_group(env: DistEnv, timeout_s: int, interrupts: Interrupts | No
     """Join the other ranks, and leave the process as it was: without a group, LOCAL_RANK and torch's exception hook
     (which marks every later error with "[rank0]").
 
-    One rank meets itself in memory, without an address: DeepSpeed insists on a group.
+    One rank has a group of its own in memory, without an address: DeepSpeed insists on a group.
 
     Args:
         env: this rank.
@@ -133,12 +133,12 @@ def init_process_group(env: DistEnv, timeout_s: int, interrupts: Interrupts | No
 
 
 def _arrive(env: DistEnv, store: dist.Store, interrupts: Interrupts | None) -> dist.Store:
-    """A part of the store for this meeting alone, once all ranks are there: a process may train more than once."""
-    part = dist.PrefixStore(f"meeting{next(_meetings)}", store)
-    part.set(f"here/{env.rank}", "")
+    """A prefix of the store for this group alone, once all ranks are there: a process may train more than once."""
+    own = dist.PrefixStore(f"meeting{next(_groups)}", store)
+    own.set(f"here/{env.rank}", "")
     here = [f"here/{rank}" for rank in range(env.world_size)]
     end_s, pause_s = time.monotonic() + _ARRIVAL.total_seconds(), _FIRST_PAUSE_S
-    while not part.check(here):  # torch's own waiting does not end on Ctrl-C
+    while not own.check(here):  # torch's own waiting does not end on Ctrl-C
         if interrupts is not None and interrupts.requested:
             by = interrupts.requested
             raise Interrupted(f"Stopped by {by} while waiting for the other ranks; nothing was trained yet.", by=by)
@@ -146,4 +146,4 @@ def _arrive(env: DistEnv, store: dist.Store, interrupts: Interrupts | None) -> d
             raise LaunchError(f"not all {env.world_size} ranks came within {_ARRIVAL}: see the others' output")
         time.sleep(pause_s)
         pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
-    return part
+    return own

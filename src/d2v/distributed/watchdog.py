@@ -196,5 +196,5 @@ def _is_in_collective(frame: FrameType | None) -> bool:
         if f"{os.sep}torch{os.sep}distributed{os.sep}" in frame.f_code.co_filename:
             return True
         frame = frame.f_back
-    places = (f"{os.sep}deepspeed{os.sep}", f"{os.sep}training{os.sep}ranks.py")
-    return innermost is not None and any(place in innermost.f_code.co_filename for place in places)
+    collectives = (f"{os.sep}deepspeed{os.sep}", f"{os.sep}distributed{os.sep}process_group.py")
+    return innermost is not None and any(file in innermost.f_code.co_filename for file in collectives)

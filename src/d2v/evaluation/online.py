@@ -21,7 +21,7 @@ TRAIN_ITEMS, TEST_ITEMS = 1000, 500
 class OnlineProbe:
     """Nearest neighbours, linear probe and RankMe on at most 1000 and 500 of the probe set's train items.
 
-    Its figures show a trend; `d2v.evaluation.evaluate.evaluate` measures on the whole probe set, with intervals.
+    Its metrics show a trend; `d2v.evaluation.evaluate.evaluate` measures on the whole probe set, with intervals.
     Items are read at the first call.
 
     Args:
@@ -58,15 +58,15 @@ class OnlineProbe:
         return rank | self._accuracies(train_ND, extract_features(encoder, items.test_inputs, batch_size))
 
     def baselines(self) -> dict[str, float]:
-        """The same figures of the encoder with its first random weights (`_random`) and of plain features
+        """The same metrics of the encoder with its first random weights (`_random`) and of plain features
         (`_baseline`, without a rank), on the same items."""
         random = self(build_objective(self._modality, self._recipe).student)
-        figures = {f"{name}_random": value for name, value in random.items()}
+        metrics = {f"{name}_random": value for name, value in random.items()}
         if why_not_probed(self._items):
-            return figures
+            return metrics
         plain_of = self._modality.baseline_features
         plain = self._accuracies(plain_of(self._items.train_inputs), plain_of(self._items.test_inputs))
-        return figures | {f"{name}_baseline": value for name, value in plain.items()}
+        return metrics | {f"{name}_baseline": value for name, value in plain.items()}
 
     def _accuracies(self, train_ND: Tensor, test_TD: Tensor) -> dict[str, float]:
         items, config = self._items, self._config

@@ -63,7 +63,7 @@ class RunState:
         data_fingerprint: of the prepared store.
         precision: format that the run's products are in, so that a resumed one keeps it.
         matmul_backend: what multiplies float32 matrices, likewise.
-        window: figures logged in part.
+        window: metrics logged in part.
         last_healthy: updates at the last collapse check that passed.
         tracker_run_id: the tracked run, if any.
     """

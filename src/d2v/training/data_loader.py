@@ -46,7 +46,7 @@ def _leave_interrupts_to_parent(_: int) -> None:
 class BatchLoader:
     """Micro-batches of one rank, update by update.
 
-    The result does not depend on `recipe.data_workers`: 0 loads in this process (in a thread when `place` is a
+    The result does not depend on `recipe.data_workers`: 0 loads in this process (in a thread when `env` is on a
     GPU, so that loading overlaps with computing), more load in that many processes.
 
     Args:
@@ -102,7 +102,7 @@ class BatchLoader:
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The same batches, fetched by a thread and in pinned memory, so that copies to the GPU wait for nothing."""
-    with ThreadPoolExecutor(1, thread_name_prefix="d2v-feed") as executor:
+    with ThreadPoolExecutor(1, thread_name_prefix="d2v-loader") as executor:
         waiting = deque(executor.submit(_next_pinned, batches) for _ in range(_AHEAD))
         while (batch := waiting.popleft().result()) is not None:
             waiting.append(executor.submit(_next_pinned, batches))

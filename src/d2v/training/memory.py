@@ -1,4 +1,4 @@
-"""What a process does with memory that it frees."""
+"""Memory that a training process frees is kept for the next tensors instead of going back to the system."""
 
 from __future__ import annotations
 

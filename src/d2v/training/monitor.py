@@ -1,4 +1,4 @@
-"""What tells whether representations live: spreads, ranks and norms, and the stops that follow from them."""
+"""Signs of collapse: spread and rank of features, and the stops that follow from them."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ _ADVICE = (
 
 
 class Window:
-    """Figures since the last log line. They stay on the device, and on their rank, until they are read.
+    """Metrics since the last log line. They stay on the device, and on their rank, until they are read.
 
     Args:
-        values: figures of a window that a checkpoint cut in two.
-        mean_over_ranks: (N,) figures of this rank -> their mean over all; all ranks read at the same time.
+        values: metrics of a window that a checkpoint cut in two.
+        mean_over_ranks: (N,) metrics of this rank -> their mean over all; all ranks read at the same time.
     """
 
     def __init__(
         self,
         values: dict[str, list[float]] | None = None,
-        mean_over_ranks: Callable[[Tensor], Tensor] = lambda figures: figures,
+        mean_over_ranks: Callable[[Tensor], Tensor] = lambda metrics: metrics,
     ) -> None:
         self._mean_over_ranks = mean_over_ranks
         self._values: dict[str, list[Tensor]] = {}
         self._read: dict[str, list[float]] = {name: list(v) for name, v in (values or {}).items()}
 
-    def add(self, figures: dict[str, Tensor]) -> None:
+    def add(self, metrics: dict[str, Tensor]) -> None:
         """Note () tensors without looking at them."""
-        for name, figure in figures.items():
-            self._values.setdefault(name, []).append(figure.detach())
+        for name, metric in metrics.items():
+            self._values.setdefault(name, []).append(metric.detach())
 
     def to_lists(self) -> dict[str, list[float]]:
-        """All figures by name, oldest first; one wait for the device."""
+        """All metrics by name, oldest first; one wait for the device."""
         if self._values:
-            new = torch.stack([figure.float() for figures in self._values.values() for figure in figures])
-            figures = iter(self._mean_over_ranks(new).tolist())
+            new = torch.stack([metric.float() for metrics in self._values.values() for metric in metrics])
+            metrics = iter(self._mean_over_ranks(new).tolist())
             for name, tensors in self._values.items():
-                self._read.setdefault(name, []).extend(itertools.islice(figures, len(tensors)))
+                self._read.setdefault(name, []).extend(itertools.islice(metrics, len(tensors)))
             self._values.clear()
         return self._read
 
     def take_means(self) -> dict[str, float]:
-        """Mean of each figure, in the order of arrival; the window is empty afterwards."""
+        """Mean of each metric, in the order of arrival; the window is empty afterwards."""
         means = {name: math.fsum(values) / len(values) for name, values in self.to_lists().items()}
         self._read = {}
         return means
@@ -85,12 +85,12 @@ def watch(student: Encoder, batch: Batch) -> dict[str, float]:
         student: in evaluation mode.
         batch: its first samples are taken.
     """
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     lengths = None if batch.lengths is None else batch.lengths[:_WATCHED_SAMPLES]
     for stage, features_ND in stage_features(student, batch.inputs[:_WATCHED_SAMPLES], lengths).items():
-        figures[f"features/{stage}_std"] = float(mean_std(features_ND))
-        figures[f"features/{stage}_rank"] = effective_rank(features_ND)
-    return figures
+        metrics[f"features/{stage}_std"] = float(mean_std(features_ND))
+        metrics[f"features/{stage}_rank"] = effective_rank(features_ND)
+    return metrics
 
 
 def check_collapse(

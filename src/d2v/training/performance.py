@@ -102,22 +102,22 @@ class Stopwatch:
         self._paused_s += time.perf_counter() - start
 
     def read(self) -> dict[str, float]:
-        """Figures since the last reading."""
+        """Metrics since the last reading."""
         elapsed_s = self._elapsed_s()
         updates = max(self._updates, 1)
-        figures = {
+        metrics = {
             "perf/samples_per_s": self._samples / elapsed_s,
             "perf/data_ms": 1e3 * self._data_s / updates,
             "perf/step_ms": 1e3 * (elapsed_s - self._data_s) / updates,
             PEAK_MEMORY_MB: peak_memory_bytes(self._device) / 1e6,
         }
         if self._peak:
-            figures["perf/mfu"] = self._flops / elapsed_s / self._peak
+            metrics["perf/mfu"] = self._flops / elapsed_s / self._peak
         self._s_per_update = elapsed_s / updates
         self._trained_s += elapsed_s
         self._began = time.perf_counter()
         self._clear()
-        return figures
+        return metrics
 
     def trained_s(self) -> float:
         """Wall seconds of the run's updates over all its sessions, without what was `paused`. Updates that a resumed
@@ -144,7 +144,7 @@ def total_flops(objective: Objective, sampler: BatchSampler, updates: int) -> fl
 
 
 def progress_line(metrics: dict[str, float], left_s: float) -> str:
-    """The figures behind the progress bar; the names are the tail of the metrics' names."""
+    """The metrics behind the progress bar; the names are the tail of the metrics' names."""
     parts = [f"{name.partition('/')[2]} {metrics[name]:.4g}" for name in _SHOWN if name in metrics]
     parts.append(f"data {metrics['perf/data_ms']:.0f} ms")
     parts.append(f"step {metrics['perf/step_ms']:.0f} ms")
