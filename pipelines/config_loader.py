@@ -9,6 +9,7 @@ from typing import Any
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
+from d2v.config import current_names
 from d2v.config.derive import BASE, derive
 from d2v.errors import ConfigError
 from d2v.modalities import registry
@@ -18,11 +19,13 @@ MODALITY = "{modality}"
 
 class ConfigLoader(OmegaConfigLoader):
     """Kedro's loader. `base: <environment>` in a modality's parameters is resolved before `--params` and
-    interpolations are, so what is validated, logged and given to nodes is the whole recipe. A catalog entry
-    `{modality}.<name>` becomes one entry for each modality."""
+    interpolations are, so what is validated, logged and given to nodes is the whole recipe. Old names of keys become
+    the new ones before anything is merged. A catalog entry `{modality}.<name>` becomes one entry for each modality."""
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """A kind of configuration, such as `parameters`. Raises ConfigError for a base that cannot be used."""
+        if key == "parameters":
+            self.runtime_params = _under_current_names(self.runtime_params)
         values = super().__getitem__(key)
         return for_each_modality(values, self["globals"]) if key == "catalog" else values
 
@@ -35,7 +38,7 @@ class ConfigLoader(OmegaConfigLoader):
         return {file: OmegaConf.create(self._derived(values, Path(conf_path).name)) for file, values in files.items()}
 
     def _derived(self, parameters: DictConfig, environment: str) -> dict[str, Any]:
-        blocks: dict[str, Any] = OmegaConf.to_container(parameters)
+        blocks = _under_current_names(OmegaConf.to_container(parameters))
         for modality, block in blocks.items():
             if modality in registry.MODALITIES and isinstance(block, Mapping) and BASE in block:
                 blocks[modality] = derive(
@@ -54,12 +57,22 @@ class ConfigLoader(OmegaConfigLoader):
             files = super()._read_dir_configs(path, patterns, "parameters", set())
         except MissingConfigException:
             return {}
-        return OmegaConf.to_container(OmegaConf.unsafe_merge(*files.values())) if files else {}
+        return _under_current_names(OmegaConf.to_container(OmegaConf.unsafe_merge(*files.values()))) if files else {}
 
     def _environments_with(self, modality: str) -> list[str]:
         folder = Path(self._get_conf_env_path(self.base_env)).parent
         names = (Path(path).name for path in self._fs.ls(folder.as_posix(), detail=False))
         return sorted(name for name in names if modality in self._written(name))
+
+
+def _under_current_names(parameters: Any) -> dict[str, Any]:
+    """Recipes, or parts of them, by modality; a line for each old name."""
+    return {
+        modality: current_names(registry.recipe_type(modality), block, at=modality, speaks=True)
+        if modality in registry.MODALITIES and isinstance(block, Mapping)
+        else block
+        for modality, block in parameters.items()
+    }
 
 
 def for_each_modality(catalog: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:

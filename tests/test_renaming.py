@@ -15,7 +15,7 @@ from d2v.modalities.registry import MODALITIES, recipe_type
 from d2v.modalities.speech.config import SpeechFinetuneConfig
 from d2v.model_folder import read_config
 from d2v.training import resume
-from d2v.training.rerun import is_finished
+from pipelines.config_loader import ConfigLoader
 from pipelines.watched import watched
 
 OLD = {"hide": {"time_ratio": 0.2}, "float32_products": "blas", "task": {"name": "transcription", "letters": "fairseq"}}
@@ -72,9 +72,9 @@ def test_a_stored_recipe_with_old_names_is_the_same_run(tmp_path: Path, capsys: 
     assert "mask" not in stored
     assert not resume.differences("", SpeechFinetuneConfig, (stored, "data"), (resume.shaping(recipe), "data"))
     (tmp_path / resume.RESULT).write_text(json.dumps({"recipe": stored, "data_fingerprint": "data"}))
-    assert is_finished(recipe, "data", tmp_path)
+    assert resume.is_finished(recipe, "data", tmp_path)
     other = finetune(**NEW | {"mask": {"time_ratio": 0.3}})
-    assert not is_finished(other, "data", tmp_path)
+    assert not resume.is_finished(other, "data", tmp_path)
     (line,) = resume.differences("speech.finetune", SpeechFinetuneConfig, (stored, ""), (resume.shaping(other), ""))
     assert line == "speech.finetune.mask.time_ratio: 0.2 -> 0.3"
     assert not capsys.readouterr().err
@@ -98,6 +98,35 @@ def test_renaming_forth_and_back_changes_nothing(modality: str) -> None:
     first = first_names(kind, values)
     assert first != values
     assert current_names(kind, first) == values
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A recipe with new names, and one with old names that derives from it."""
+    recipes = {
+        "base": "speech: {finetune: {mask: {time_ratio: 0.2, time_span: 5}, float32_matmul: blas}}",
+        "older": "speech: {base: base, finetune: {hide: {time_ratio: 0.3}, float32_products: onednn}}",
+    }
+    for environment, text in recipes.items():
+        folder = tmp_path / "conf" / environment
+        folder.mkdir(parents=True)
+        (folder / "parameters_speech.yml").write_text(text)
+    return tmp_path / "conf"
+
+
+@pytest.mark.parametrize("environment", ["base", "older"])
+def test_params_with_old_names_reach_recipes_with_new_ones(conf: Path, environment: str) -> None:
+    """`--params speech.finetune.hide.time_ratio=0.4`, which must not stand beside the recipe's own `mask`."""
+    params = {"speech": {"finetune": {"hide": {"time_ratio": 0.4}}}}
+    loader = ConfigLoader(str(conf), environment, params, base_env="base", default_run_env="base")
+    assert loader["parameters"]["speech"]["finetune"]["mask"] == {"time_ratio": 0.4, "time_span": 5}
+
+
+def test_a_recipe_with_old_names_derives_from_one_with_new_ones(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loader = ConfigLoader(str(conf), "older", base_env="base", default_run_env="base")
+    new = {"mask": {"time_ratio": 0.3, "time_span": 5}, "float32_matmul": "onednn"}
+    assert loader["parameters"]["speech"]["finetune"] == new
+    assert "speech.finetune.hide is now called mask" in capsys.readouterr().err
 
 
 def test_what_dvc_watches_keeps_the_first_names() -> None:
