@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import Annotation, Annotator, Lookup, Wanted
-from d2v.data.sources.locations import find_format, folder_source, guarded, open_place, reading
+from d2v.data.sources.locations import find_format, folder_source, guarded, open_location, reading
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.tables import Columns, parquet_source
 
@@ -36,19 +36,19 @@ def source_of(
 ) -> Source:
     """As a modality opens a source."""
     with reading(str(path)):
-        place, is_folder = open_place(str(path), {}, wanted)
-        kind, place = find_format(place, is_folder, wanted)
+        location, is_folder = open_location(str(path), {}, wanted)
+        kind, location = find_format(location, is_folder, wanted)
         if kind == "parquet":
-            return guarded(parquet_source(place, wanted, columns), str(path))
+            return guarded(parquet_source(location, wanted, columns), str(path))
         opener = {"folder": folder_source, "tar": tar_source, "zip": zip_source}[kind]
-        return guarded(opener(place, wanted, annotator), str(path))
+        return guarded(opener(location, wanted, annotator), str(path))
 
 
 def read(path: Path | str, *arguments: Any, **named: Any) -> list[Item]:
     return list(source_of(path, *arguments, **named).items(0))
 
 
-def places(items: list[Item]) -> list[tuple[str, str | None, str | None]]:
+def labels_and_splits(items: list[Item]) -> list[tuple[str, str | None, str | None]]:
     return [(item.key, item.label, item.split) for item in items]
 
 

@@ -39,7 +39,7 @@ def test_a_corpus_is_read_by_item(tmp_path):
     assert len(corpus) == 9
     assert corpus.integers("size").tolist() == list(range(1, 10))
     assert list(corpus.data([0, 2])) == [b"x", b"xxx"]
-    assert {name: rows.tolist() for name, rows in corpus.parts("things").items()} == {
+    assert {name: rows.tolist() for name, rows in corpus.items_by_split("things").items()} == {
         "train": [0, 1, 3, 4, 6, 7],
         "test": [2, 5, 8],
     }
@@ -56,10 +56,10 @@ def test_classes_come_from_labels_or_from_a_column(tmp_path):
 
 
 def test_without_a_test_part_the_val_part_is_tested(tmp_path):
-    parts = Corpus(make_corpus(tmp_path / "corpus", splits=("train", "val"))).parts("things")
+    parts = Corpus(make_corpus(tmp_path / "corpus", splits=("train", "val"))).items_by_split("things")
     assert parts["test"].tolist() == [1, 3, 5, 7]
     with pytest.raises(DataError, match="no train things"):
-        Corpus(make_corpus(tmp_path / "other", splits=("test",))).parts("things")
+        Corpus(make_corpus(tmp_path / "other", splits=("test",))).items_by_split("things")
 
 
 def test_unchanged_is_not_built_again_and_a_change_is(tmp_path):

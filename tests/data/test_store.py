@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from d2v.data.store import ShardReader, ShardWriter, part_path
+from d2v.data.store import ShardReader, ShardWriter, shard_path
 from d2v.errors import DataError
 
 SCHEMA = pa.schema([("label", pa.int64()), ("data", pa.large_binary())])
@@ -21,7 +21,7 @@ def write(folder, values, shard_bytes=30):
 def test_rows_come_back_over_shard_borders(tmp_path):
     values = [bytes([n]) * (1 + n % 7) for n in range(40)]
     writer = write(tmp_path, values)
-    assert writer.parts > 3
+    assert writer.shards > 3
     reader = ShardReader(tmp_path)
     assert len(reader) == 40
     assert [reader.binary("data", row) for row in range(40)] == values
@@ -69,7 +69,7 @@ def test_a_killed_writer_leaves_whole_shards_only(tmp_path):
 
 def test_a_damaged_shard_names_itself(tmp_path):
     write(tmp_path, [b"abc"])
-    path = part_path(tmp_path, 0)
+    path = shard_path(tmp_path, 0)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match="part-00000"):
         ShardReader(tmp_path)

@@ -1,4 +1,4 @@
-"""What travels from the store to the training step, and to the encoder when it is looked at."""
+"""Batches and their keys, from the store to the training step, and the inputs of an encoder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SampleKeys:
-    """Which samples an update, or a part of it, trains on.
+    """Which samples an update, or a micro-batch of it, trains on.
 
     Attributes:
         update: index of the optimiser update, from 0.
-        indices: (B,) int64 rows of the store's training part; they are the sample ids.
+        indices: (B,) int64 rows of the store's train split; they are the sample ids.
         epochs: (B,) int64 epoch of each row; a batch can straddle two epochs.
         length: input positions to crop every row to; None where all items are alike or are padded instead.
     """

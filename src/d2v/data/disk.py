@@ -34,15 +34,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     sync(path.parent)
 
 
-def swap_in(new: Path, place: Path) -> None:
-    """Put folder `new` at `place`; what stood there is removed after that."""
-    old = place.with_name(f".{place.name}.old")
+def swap_in(new: Path, target: Path) -> None:
+    """Put folder `new` at `target`; the folder that stood there is removed after that."""
+    old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    sync(place.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

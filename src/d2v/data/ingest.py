@@ -23,7 +23,7 @@ from d2v.data import fingerprint
 from d2v.data.disk import full_disk_named, swap_in, write_json
 from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item, Source
-from d2v.data.store import ShardReader, ShardWriter, part_path
+from d2v.data.store import ShardReader, ShardWriter, shard_path
 from d2v.errors import DataError
 from d2v.progress import Progress, say
 
@@ -49,7 +49,7 @@ class Record:
 
 @dataclass
 class IngestReport:
-    """What became of a source's items: `total` = `kept` + `quarantined` + `duplicates`."""
+    """Counts of a source's items: `total` = `kept` + `quarantined` + `duplicates`."""
 
     total: int = 0
     kept: int = 0
@@ -130,9 +130,10 @@ def _unchanged(out: Path, identity: str) -> IngestReport | None:
         content = json.loads((out / CORPUS).read_text())
     except (OSError, json.JSONDecodeError):
         return None
-    parts = content.get("shard_bytes", {})
+    shards = content.get("shard_bytes", {})
     whole = all(
-        (out / SHARDS / name).is_file() and (out / SHARDS / name).stat().st_size == size for name, size in parts.items()
+        (out / SHARDS / name).is_file() and (out / SHARDS / name).stat().st_size == size
+        for name, size in shards.items()
     )
     return IngestReport(**content["report"]) if content.get("identity") == identity and whole else None
 
@@ -177,9 +178,9 @@ class _Ingest:
             for name, head in CSV_HEADS.items():
                 (self.folder / name).write_text(",".join(head) + "\r\n")
             return {"parts": 0, "next_item": 0}
-        for part in (self.folder / SHARDS).glob("part-*.arrow"):
-            if part >= part_path(self.folder / SHARDS, journal["parts"]):
-                part.unlink()
+        for shard in (self.folder / SHARDS).glob("part-*.arrow"):
+            if shard >= shard_path(self.folder / SHARDS, journal["parts"]):
+                shard.unlink()
         for name, size in journal["csv_bytes"].items():
             with (self.folder / name).open("r+b") as file:
                 file.truncate(size)
@@ -197,7 +198,7 @@ class _Ingest:
     def _save_journal(self) -> None:
         content = {
             "identity": self.identity,
-            "parts": self.writer.parts,
+            "parts": self.writer.shards,
             "next_item": self.next_item,
             "csv_bytes": {name: (self.folder / name).stat().st_size for name in CSV_HEADS},
             "report": asdict(self.report),
@@ -318,12 +319,12 @@ class _Ingest:
 
     def _write_corpus(self, parameters: Mapping[str, Any]) -> None:
         (self.folder / JOURNAL).unlink()
-        parts = {path.name: path.stat().st_size for path in sorted((self.folder / SHARDS).glob("part-*.arrow"))}
+        shards = {path.name: path.stat().st_size for path in sorted((self.folder / SHARDS).glob("part-*.arrow"))}
         content = {
             "identity": self.identity,
             "source": self.source.description,
             "parameters": dict(parameters),
             "report": asdict(self.report),
-            "shard_bytes": parts,
+            "shard_bytes": shards,
         }
         write_json(self.folder / CORPUS, content)

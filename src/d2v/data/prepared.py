@@ -1,4 +1,4 @@
-"""What every prepare step shares: reading a corpus, being up to date or not, swapping in, and the probe's rows.
+"""Shared by every prepare step: reading a corpus, being up to date or not, swapping in, and the probe's rows.
 
 A prepared folder holds `train/` and `test/` shards and, written last, `prepared.json`.
 """
@@ -87,8 +87,8 @@ class Corpus:
         ids = {name: number for number, name in enumerate(names)}
         return names, np.array([ids.get(value, UNLABELLED) for value in values], dtype=np.int64)
 
-    def parts(self, noun: str) -> dict[str, np.ndarray]:
-        """Ascending items of the parts "train" and "test"; a source without a test part is tested on its val part.
+    def items_by_split(self, noun: str) -> dict[str, np.ndarray]:
+        """Ascending items of "train" and of "test"; a source without a test split is tested on its val split.
 
         Args:
             noun: what the items are, for the message.
@@ -97,13 +97,13 @@ class Corpus:
             DataError: nothing to train on.
         """
         test_split = next((name for name in ("test", "val") if (self.splits == name).any()), "")
-        parts = {"train": np.flatnonzero(self.splits == "train"), "test": np.flatnonzero(self.splits == test_split)}
-        if not len(parts["train"]):
+        train, test = (np.flatnonzero(self.splits == split) for split in ("train", test_split))
+        if not len(train):
             raise DataError(
                 f"The corpus of {self.source} has no train {noun} (its splits: {set(self.splits)}): lower "
-                "ingest.test_fraction or give a source with a train part"
+                "ingest.test_fraction or give a source with a train split"
             )
-        return parts
+        return {"train": train, "test": test}
 
 
 def bring_up_to_date(
@@ -155,7 +155,7 @@ class PreparedFolder:
 
     Attributes:
         about: the contents of `prepared.json`.
-        train, test: shards of the two parts.
+        train, test: shards of the two splits.
 
     Raises:
         DataError: the folder is not a prepared one, or shards are missing or damaged.
@@ -165,11 +165,11 @@ class PreparedFolder:
         try:
             self.about: dict[str, Any] = json.loads((folder / PREPARED).read_text())
         except (OSError, json.JSONDecodeError) as error:
-            raise DataError(f"{folder} is no prepared folder ({error}): run the prepare step first") from None
+            raise DataError(f"{folder} is not a prepared folder ({error}): run the prepare step first") from None
         self.train, self.test = ShardReader(folder / "train"), ShardReader(folder / "test")
         found = (len(self.train), len(self.test))
         if found != (self.about["train_items"], self.about["test_items"]):
-            items = " and ".join(f"{count} {part}" for count, part in zip(found, ("train", "test"), strict=True))
+            items = " and ".join(f"{count} {split}" for count, split in zip(found, ("train", "test"), strict=True))
             raise DataError(f"{folder} lacks shards (found {items} {noun}): remove it and prepare again")
 
     @property
@@ -184,7 +184,7 @@ class PreparedFolder:
 
     @property
     def has_own_test_items(self) -> bool:
-        """Whether probes are tested on the corpus's test part, and not on items taken from train."""
+        """Whether probes are tested on the corpus's test split, and not on items taken from train."""
         return self.about["test_items"] > 0 and self.about.get("probe_test_from", "test") == "test"
 
     @property
@@ -208,7 +208,7 @@ def balanced_subset(labels: np.ndarray, count: int, random: np.random.Generator)
 
 
 def probe_rows(labels: Mapping[str, np.ndarray], counts: Mapping[str, int], seed: int) -> dict[str, list[int]]:
-    """Fixed rows of both parts with as equal class counts as the data allows; empty if unlabelled.
+    """Fixed rows of both splits with as equal class counts as the data allows; empty if unlabelled.
 
     Args:
         labels: class ids of the rows of "train" and of "test".
@@ -216,7 +216,7 @@ def probe_rows(labels: Mapping[str, np.ndarray], counts: Mapping[str, int], seed
         seed: another one gives another subset.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, 0]))
-    return {part: balanced_subset(labels[part], counts[part], random).tolist() for part in ("train", "test")}
+    return {split: balanced_subset(labels[split], counts[split], random).tolist() for split in ("train", "test")}
 
 
 def _read_json(path: Path, fix: str) -> dict[str, Any]:

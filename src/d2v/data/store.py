@@ -27,7 +27,7 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, shard_bytes: int, first: int = 0) -> None:
-        self.folder, self.schema, self.shard_bytes, self.parts = folder, schema, shard_bytes, first
+        self.folder, self.schema, self.shard_bytes, self.shards = folder, schema, shard_bytes, first
         folder.mkdir(parents=True, exist_ok=True)
         self._clear()
 
@@ -46,7 +46,7 @@ class ShardWriter:
         """Write what is left; False if there was nothing."""
         if not self._columns[self.schema.names[0]]:
             return False
-        path = part_path(self.folder, self.parts)
+        path = shard_path(self.folder, self.shards)
         temporary = path.with_name(f".{path.name}.tmp")
         arrays = [pa.array(self._columns[field.name], field.type) for field in self.schema]
         batch = pa.record_batch(arrays, schema=self.schema)
@@ -54,12 +54,12 @@ class ShardWriter:
             writer.write_batch(batch)
         sync(temporary)
         temporary.replace(path)
-        self.parts += 1
+        self.shards += 1
         self._clear()
         return True
 
 
-def part_path(folder: Path, number: int) -> Path:
+def shard_path(folder: Path, number: int) -> Path:
     """The file of one shard."""
     return folder / f"part-{number:05d}.arrow"
 
@@ -78,7 +78,7 @@ class ShardReader:
     def _open(self) -> None:
         self._batches = [_read_batch(path) for path in sorted(self.folder.glob("part-*.arrow"))]
         self._starts = np.cumsum([0] + [batch.num_rows for batch in self._batches])
-        self._last_part = -1
+        self._last_shard = -1
         self._views: dict[str, list[np.ndarray]] = {}
         self._large: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 
@@ -114,18 +114,18 @@ class ShardReader:
 
     def binary(self, name: str, row: int) -> bytes:
         """One value of a binary column. Reading all of them in order holds one shard in memory at a time."""
-        part, offset = self._locate(row)
-        if part == self._last_part + 1 > 0:  # pages that were read count as this process's as long as they are mapped
-            self._batches[part - 1] = _read_batch(part_path(self.folder, part - 1))
-        self._last_part = part
-        return bytes(self._batches[part].column(name)[offset].as_py())
+        shard, offset = self._locate(row)
+        if shard == self._last_shard + 1 > 0:  # pages that were read count as this process's as long as they are mapped
+            self._batches[shard - 1] = _read_batch(shard_path(self.folder, shard - 1))
+        self._last_shard = shard
+        return bytes(self._batches[shard].column(name)[offset].as_py())
 
     def view(self, name: str, row: int) -> np.ndarray:
         """One value of a large binary column where it lies in the file: (size,) uint8, read-only, not copied."""
         if name not in self._large:
             self._large[name] = [_large_view(batch.column(name)) for batch in self._batches]
-        part, offset = self._locate(row)
-        ends, values = self._large[name][part]
+        shard, offset = self._locate(row)
+        ends, values = self._large[name][shard]
         return values[ends[offset] : ends[offset + 1]]
 
     def fixed(self, name: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -134,16 +134,16 @@ class ShardReader:
         rows = np.asarray(rows, dtype=np.int64)
         if len(views) == 1:
             return views[0][rows]
-        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
         values = np.empty((len(rows), views[0].shape[1]), dtype=np.uint8)
-        for part in np.unique(parts):
-            chosen = parts == part
-            values[chosen] = views[part][rows[chosen] - self._starts[part]]
+        for shard in np.unique(shards):
+            chosen = shards == shard
+            values[chosen] = views[shard][rows[chosen] - self._starts[shard]]
         return values
 
     def _locate(self, row: int) -> tuple[int, int]:
-        part = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return part, row - int(self._starts[part])
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return shard, row - int(self._starts[shard])
 
     def _fixed_views(self, name: str) -> list[np.ndarray]:
         if name not in self._views:

@@ -59,9 +59,9 @@ def items_of(corpus: Path) -> Items:
     strings = [field.name for field in pq.read_schema(corpus / MANIFEST) if pa.types.is_string(field.type)]
     columns = [opened.column(name) for name in strings if name not in _BESIDE]
     rows = [_digest(content, cells) for content, *cells in zip(contents, *columns, strict=True)]
-    parts = opened.parts("items")
+    splits = opened.items_by_split("items")
     marked = {name: np.zeros(len(opened), dtype=bool) for name in ("train", "test")}
-    for name, chosen in parts.items():
+    for name, chosen in splits.items():
         marked[name][chosen] = True
     content = np.array([int.from_bytes(one[:8], "big") for one in contents], dtype=np.uint64)
     seen = np.unique(content[marked["train"]])

@@ -22,7 +22,7 @@ from tests.data.source_files import (
     by_table,
     content,
     expected,
-    places,
+    labels_and_splits,
     read,
     refusals,
     source_of,
@@ -36,7 +36,7 @@ from tests.data.source_files import (
 def test_tar_works_as_the_folder_does(tmp_path: Path, name: str, mode: str, top: str) -> None:
     path = write_tar(tmp_path / name, [top + one for one in TREE], mode)
     items = read(path)
-    assert places(items) == expected()
+    assert labels_and_splits(items) == expected()
     assert items[3].data == content(TREE[3])
 
 
@@ -44,17 +44,21 @@ def test_tar_works_as_the_folder_does(tmp_path: Path, name: str, mode: str, top:
 def test_zip_works_as_the_folder_does(tmp_path: Path, top: str) -> None:
     path = write_zip(tmp_path / "a.zip", ["__MACOSX/._1.png", *(top + one for one in TREE)])
     source = source_of(path)
-    assert places(list(source.items(0))) == expected()
+    assert labels_and_splits(list(source.items(0))) == expected()
     assert source.total == len(TREE)
 
 
 def test_readme_does_not_hide_the_common_folder(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", ["README.md", "pics/cat/1.png", "pics/dog/1.png"])
-    assert places(read(path)) == [("README.md", None, None), ("cat/1.png", "cat", None), ("dog/1.png", "dog", None)]
+    assert labels_and_splits(read(path)) == [
+        ("README.md", None, None),
+        ("cat/1.png", "cat", None),
+        ("dog/1.png", "dog", None),
+    ]
 
 
 def test_packed_folder_of_bare_images_has_no_classes(tmp_path: Path) -> None:
-    assert places(read(write_zip(tmp_path / "a.zip", ["pics/1.png"]))) == [("1.png", None, None)]
+    assert labels_and_splits(read(write_zip(tmp_path / "a.zip", ["pics/1.png"]))) == [("1.png", None, None)]
 
 
 def test_tar_refuses_members_that_could_do_harm(tmp_path: Path) -> None:
@@ -71,7 +75,7 @@ def test_tar_refuses_members_that_could_do_harm(tmp_path: Path) -> None:
         add(archive, "dog/2.png", content("dog/2.png"))
     items = read(tmp_path / "a.tar.gz", replace(DRAWINGS, max_item_bytes=1_000_000))
     kept = [item for item in items if item.refused is None]
-    assert places(kept) == [("cat/1.png", "cat", None), ("dog/2.png", "dog", None)]
+    assert labels_and_splits(kept) == [("cat/1.png", "cat", None), ("dog/2.png", "dog", None)]
     reasons = refusals(items)
     assert len(reasons) == 8
     assert all(item.data is None for item in items if item.refused)

@@ -16,7 +16,7 @@ from tests.data.source_files import (
     DRAWINGS,
     by_table,
     content,
-    places,
+    labels_and_splits,
     read,
     source_of,
     write_any,
@@ -42,7 +42,7 @@ ANNOTATED = replace(DRAWINGS, side_names=re.compile(r"(^|/)(table\.csv|[^/]+\.ar
     ],
 )
 def test_what_folders_mean(tmp_path: Path, names: list[str], wanted: list[tuple[str, str | None, str | None]]) -> None:
-    assert places(read(write_tree(tmp_path, names))) == wanted
+    assert labels_and_splits(read(write_tree(tmp_path, names))) == wanted
 
 
 def test_validation_is_kept_apart_where_there_is_a_test_split(tmp_path: Path) -> None:
@@ -72,7 +72,11 @@ def test_papers_are_left_out_and_strangers_are_not(tmp_path: Path, kind: str) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_suffixes_of_two_parts_tell_items(tmp_path: Path, kind: str) -> None:
     path = write_any(kind, tmp_path, ["pics/a/1.svg.gz", "pics/b/2.svg.gz", "zebra.gz"])
-    assert places(read(path)) == [("a/1.svg.gz", "a", None), ("b/2.svg.gz", "b", None), ("zebra.gz", None, None)]
+    assert labels_and_splits(read(path)) == [
+        ("a/1.svg.gz", "a", None),
+        ("b/2.svg.gz", "b", None),
+        ("zebra.gz", None, None),
+    ]
 
 
 # ------------------------------------------------------------------------------------------- side files

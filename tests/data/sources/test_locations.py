@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from d2v.data.sources.locations import find_format, open_place
+from d2v.data.sources.locations import find_format, open_location
 from d2v.errors import ConfigError, DataError
 from tests.data.source_files import (
     DRAWINGS,
@@ -20,7 +20,7 @@ from tests.data.source_files import (
     by_table,
     content,
     expected,
-    places,
+    labels_and_splits,
     read,
     refusals,
     source_of,
@@ -38,7 +38,7 @@ def test_folder_with_splits_and_classes(tmp_path: Path) -> None:
     (tmp_path / "train" / ".git" / "x.png").write_bytes(b"hidden")
     source = source_of(tmp_path)
     items = list(source.items(0))
-    assert places(items) == expected()
+    assert labels_and_splits(items) == expected()
     assert source.total == len(items)
     assert source.class_names is None
     assert items[0].data == content(TREE[0])
@@ -71,7 +71,7 @@ def test_folder_passes_other_files_on_and_refuses_what_it_must_not_open(tmp_path
 def test_folder_that_holds_one_archive_is_that_archive(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar.gz", TREE, "w:gz")
     (tmp_path / "README.md").write_text("words")
-    assert places(read(tmp_path)) == expected()
+    assert labels_and_splits(read(tmp_path)) == expected()
 
 
 def test_folder_of_papers_only_says_so(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_folder_of_papers_only_says_so(tmp_path: Path) -> None:
         source_of(tmp_path, replace(DRAWINGS, only_suffixes=True))
 
 
-def test_fingerprint_follows_the_files_not_their_place(tmp_path: Path) -> None:
+def test_fingerprint_follows_the_files_not_their_location(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "a")
     before = source_of(folder).fingerprint
     moved = folder.rename(tmp_path / "b")
@@ -126,7 +126,7 @@ def test_urls_work_as_paths_do(tmp_path: Path) -> None:
             there = read(tmp_path / name, wanted, by_table)
             assert read(f"memory://drawings/{name}", wanted, by_table) == there, name
             assert read((tmp_path / name).as_uri(), wanted, by_table) == there, name
-            assert ("train/cat/0.png", "cat", "val") in places(there) or name == "tables"
+            assert ("train/cat/0.png", "cat", "val") in labels_and_splits(there) or name == "tables"
     finally:
         memory.rm("/drawings", recursive=True)
 
@@ -138,9 +138,9 @@ def test_messages_speak_of_what_the_modality_has(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a URL, doodles or sketchbook:<Class>\. Or did you mean.* doodles\?"):
         source_of("doodels", doodles)
     with pytest.raises(ConfigError, match=r"drawing\.ingest\.options \['x'\] mean.*for URLs\. Remove"):
-        open_place(str(tmp_path), {"x": 1}, DRAWINGS)
+        open_location(str(tmp_path), {"x": 1}, DRAWINGS)
     with pytest.raises(ConfigError, match="for doodles, sketchbook and URLs"):
-        open_place(str(tmp_path), {"x": 1}, doodles)
+        open_location(str(tmp_path), {"x": 1}, doodles)
     with pytest.raises(DataError, match=r"empty folder: put drawings into it.*drawing\.ingest\.source"):
         source_of(tmp_path)
     with pytest.raises(DataError, match=r"nowhere://x cannot be opened.*drawing\.ingest\.options"):
@@ -150,14 +150,14 @@ def test_messages_speak_of_what_the_modality_has(tmp_path: Path) -> None:
         source_of(tmp_path / "a.rar")
 
 
-def test_chosen_formats_must_fit_the_place(tmp_path: Path) -> None:
+def test_chosen_formats_must_fit_the_location(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "tree")
-    opened, is_folder = open_place(str(folder), {}, DRAWINGS)
+    opened, is_folder = open_location(str(folder), {}, DRAWINGS)
     assert find_format(opened, is_folder, DRAWINGS) == ("folder", opened)
     assert find_format(opened, is_folder, DRAWINGS, "ledger") == ("ledger", opened)
     with pytest.raises(DataError, match=r"folder of 8 files, format tar reads one: set drawing\.ingest\.source"):
         find_format(opened, is_folder, DRAWINGS, "tar")
-    file, is_folder = open_place(str(write_tar(tmp_path / "a.tar", TREE)), {}, DRAWINGS)
+    file, is_folder = open_location(str(write_tar(tmp_path / "a.tar", TREE)), {}, DRAWINGS)
     with pytest.raises(DataError, match=r"is a file, not a folder: set drawing\.ingest\.format to auto"):
         find_format(file, is_folder, DRAWINGS, "folder")
 
@@ -165,7 +165,7 @@ def test_chosen_formats_must_fit_the_place(tmp_path: Path) -> None:
 def test_parquet_folder_is_one_source_unless_items_lie_in_it(tmp_path: Path) -> None:
     folder = write_parquet(tmp_path / "tables")
     (folder / "README.md").write_text("words")
-    kind, place = find_format(*open_place(str(folder), {}, DRAWINGS), DRAWINGS)
-    assert (kind, [file.name for file in place.files]) == ("parquet", ["test-00000.parquet", "train-00000.parquet"])
+    kind, location = find_format(*open_location(str(folder), {}, DRAWINGS), DRAWINGS)
+    assert (kind, [file.name for file in location.files]) == ("parquet", ["test-00000.parquet", "train-00000.parquet"])
     (folder / "1.png").write_bytes(b"x")
-    assert find_format(*open_place(str(folder), {}, DRAWINGS), DRAWINGS)[0] == "folder"
+    assert find_format(*open_location(str(folder), {}, DRAWINGS), DRAWINGS)[0] == "folder"

@@ -6,20 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from d2v.data.sources.row_sources import Part, in_order, parts_source, split_in
+from d2v.data.sources.row_sources import Split, in_order, source_of_splits, split_in
 from d2v.data.sources.source import Item
 
 
-def part(split: str | None, rows: int) -> Part:
+def rows_of(split: str | None, rows: int) -> Split:
     def items(start: int) -> Iterator[Item]:
         for row in range(start, rows):
             yield Item(f"{split}/{row}", b"", texts={"row": str(row)})
 
-    return Part(split, rows, items)
+    return Split(split, rows, items)
 
 
-def test_parts_follow_each_other_from_any_row() -> None:
-    source = parts_source("made up", "f", [part("train", 3), part(None, 0), part(None, 2), part("test", 1)], None)
+def test_splits_follow_each_other_from_any_row() -> None:
+    source = source_of_splits(
+        "made up", "f", [rows_of("train", 3), rows_of(None, 0), rows_of(None, 2), rows_of("test", 1)], None
+    )
     whole = list(source.items(0))
     assert source.total == len(whole) == 6
     assert [item.split for item in whole] == ["train"] * 3 + [None] * 2 + ["test"]
@@ -30,7 +32,7 @@ def test_parts_follow_each_other_from_any_row() -> None:
 
 @pytest.mark.parametrize(("others", "wanted"), [(["train"], "test"), (["train", "test"], "val")])
 def test_validation_part_is_the_test_part_if_there_is_no_other(others: list[str], wanted: str) -> None:
-    source = parts_source("made up", "f", [part(split, 1) for split in ["val", *others]], ["b", "a"])
+    source = source_of_splits("made up", "f", [rows_of(split, 1) for split in ["val", *others]], ["b", "a"])
     assert next(source.items(0)).split == wanted
     assert source.class_names == ("b", "a")
 

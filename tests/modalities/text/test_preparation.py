@@ -102,7 +102,7 @@ def test_blocks_hold_the_documents_in_their_order(prepared: Path, corpus: Path) 
     stream = batch.inputs[:, 1:].flatten()
     texts = data.tokenizer.decode(stream.tolist()).rstrip("\n")
     stored = preparation.Corpus(corpus)
-    assert texts == "\n".join(one.decode() for one in stored.data(stored.parts("documents")["train"]))
+    assert texts == "\n".join(one.decode() for one in stored.data(stored.items_by_split("documents")["train"]))
     assert int((stream == EOS).sum()) == 30
 
 

@@ -73,7 +73,7 @@ def write_zip(path: Path, files: dict[str, bytes | str]) -> Path:
     return path
 
 
-def places(items: list[Item]) -> dict[str, tuple[str | None, str | None]]:
+def labels_and_splits(items: list[Item]) -> dict[str, tuple[str | None, str | None]]:
     return {item.key: (item.split, item.label) for item in items}
 
 
@@ -149,7 +149,7 @@ def test_splits_and_classes_of_folders(tmp_path: Path) -> None:
         f"{split}/{name}/{n}.txt": f"{split} {name} {n}" for split in ("train", "test") for name in "ab" for n in "12"
     }
     folder = write(tmp_path, {**tree, "README.md": "about", "table.csv": "1,2"})
-    found = places(read(folder))
+    found = labels_and_splits(read(folder))
     assert found == {key: (key.split("/")[0], key.split("/")[1]) for key in tree}
 
 

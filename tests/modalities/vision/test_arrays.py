@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from d2v.errors import DataError
-from tests.data.source_files import places
+from tests.data.source_files import labels_and_splits
 from tests.modalities.vision.source_files import LABELS, PICTURES, idx_bytes, read, source_of, write_idx, write_npz
 
 
@@ -31,7 +31,7 @@ def test_idx_folder(tmp_path: Path, packed: bool) -> None:
 
 def test_idx_single_file_finds_its_labels(tmp_path: Path) -> None:
     items = read(write_idx(tmp_path) / "t10k-images-idx3-ubyte.gz")
-    assert places(items) == [("test/000000", "3", "test"), ("test/000001", "2", "test")]
+    assert labels_and_splits(items) == [("test/000000", "3", "test"), ("test/000001", "2", "test")]
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
-from tests.data.source_files import TREE, expected, places, write_parquet, write_tar, write_tree, write_zip
+from tests.data.source_files import TREE, expected, labels_and_splits, write_parquet, write_tar, write_tree, write_zip
 from tests.modalities.vision.source_files import PICTURES, read, source_of, write_idx, write_npz
 
 # ------------------------------------------------------------------------------------------ named corpora
@@ -131,7 +131,7 @@ def test_urls_work_as_paths_do(tmp_path: Path) -> None:
             wanted = [_plain(item) for item in read(tmp_path / name)]
             assert [_plain(item) for item in read(f"memory://sources/{name}")] == wanted, name
             assert [_plain(item) for item in read((tmp_path / name).as_uri())] == wanted, name
-        assert places(read(local)) == expected()
+        assert labels_and_splits(read(local)) == expected()
         with pytest.raises(DataError, match=r"similar .*a\.zip"):
             source_of("memory://sources/a.zipp")
     finally:

@@ -15,8 +15,8 @@ from d2v.data.ingest import IngestReport, Record, Rejected
 from d2v.data.ingest import ingest as run_ingest
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import Wanted
-from d2v.data.sources.locations import find_format, folder_source, guarded, open_place, reading
-from d2v.data.sources.row_sources import Part, parts_source
+from d2v.data.sources.locations import find_format, folder_source, guarded, open_location, reading
+from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
 from d2v.modalities.series.config import SeriesIngestConfig
 
@@ -57,8 +57,8 @@ def open_source(config: SeriesIngestConfig) -> Source:
     if config.source == "waves":
         options = parse(WaveOptions, config.options, at="series.ingest.options")
         counts = {"train": options.count, "test": options.test_count}
-        parts = [Part(split, count, partial(_waves, options, split, count)) for split, count in counts.items()]
-        return parts_source("waves", fingerprint.of_values(options.model_dump()), parts, SHAPES)
+        splits = [Split(split, count, partial(_waves, options, split, count)) for split, count in counts.items()]
+        return source_of_splits("waves", fingerprint.of_values(options.model_dump()), splits, SHAPES)
     suffixes = frozenset({".csv"})
     wanted = Wanted(
         modality="series",
@@ -68,9 +68,9 @@ def open_source(config: SeriesIngestConfig) -> Source:
         embedded=("waves",),
     )
     with reading(config.source):
-        opened, is_folder = open_place(config.source, config.options, wanted)
-        kind, place = find_format(opened, is_folder, wanted, formats=("tar", "zip"))
-        return guarded(OPENERS[kind](place, wanted), config.source)
+        opened, is_folder = open_location(config.source, config.options, wanted)
+        kind, location = find_format(opened, is_folder, wanted, formats=("tar", "zip"))
+        return guarded(OPENERS[kind](location, wanted), config.source)
 
 
 def read_series(data: bytes | np.ndarray) -> Record:

@@ -43,7 +43,7 @@ def _build(corpus: Corpus, folder: Path, config: SeriesPrepareConfig) -> dict[st
     if len(channels) > 1:
         raise DataError(f"{corpus.source} has series of {sorted(channels)} channels: ingest those of one width")
     (width,) = channels
-    parts = {name: items[steps[items] >= config.min_steps] for name, items in corpus.parts("series").items()}
+    parts = {name: items[steps[items] >= config.min_steps] for name, items in corpus.items_by_split("series").items()}
     if not len(parts["train"]):
         raise DataError(f"No train series has {config.min_steps} steps: lower prepare.min_steps")
     with Progress("prepare", sum(map(len, parts.values()))) as progress:

@@ -2,7 +2,7 @@
 
 Nothing is ever written to disk. Members that could do harm (paths that climb out, links, devices, bombs) are not
 read: they come back as items with a reason. Memory holds one member at a time, and for a zip its directory; with an
-annotator also the names of all members and what the side files say.
+annotator also the names of all members and the content of the side files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from d2v.data.sources.layout import (
     split_path,
     too_large,
 )
-from d2v.data.sources.locations import SIDE_BYTES, Place, side_error
+from d2v.data.sources.locations import SIDE_BYTES, Location, side_error
 from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
@@ -68,10 +68,10 @@ def _path(name: str) -> str:
     return "/".join(split_path(name))
 
 
-def _nothing_in(place: Place, wanted: Wanted, papers: bool) -> DataError:
+def _nothing_in(location: Location, wanted: Wanted, papers: bool) -> DataError:
     return DataError(
-        f"{place.given} holds no files{' but papers' if papers else ''}: pack the folder with the {wanted.noun} again, "
-        "or point to another."
+        f"{location.given} holds no files{' but papers' if papers else ''}: pack the folder with the {wanted.noun} "
+        "again, or point to another."
     )
 
 
@@ -97,16 +97,16 @@ class _Header(tarfile.TarInfo):
 
 
 class _Tar:
-    """A tar archive at a place, passed over from its beginning each time something is asked of it."""
+    """A tar archive, passed over from its beginning each time something is asked of it."""
 
-    def __init__(self, place: Place, wanted: Wanted, annotator: Annotator | None) -> None:
-        self.place, self.wanted, self.annotator = place, wanted, annotator
-        self.name = place.files[0].name
+    def __init__(self, location: Location, wanted: Wanted, annotator: Annotator | None) -> None:
+        self.location, self.wanted, self.annotator = location, wanted, annotator
+        self.name = location.files[0].name
 
     def members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, Role]]:
         """Everything in the archive that is neither a folder nor hidden, and what it is."""
         with (
-            decompressed(self.place.fs, self.place.files[0].path) as stream,
+            decompressed(self.location.fs, self.location.files[0].path) as stream,
             tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as archive,
         ):
             while member := _next_member(archive):
@@ -135,7 +135,7 @@ class _Tar:
         return "/".join([*folders, "_" + next(filter(last.lower().endswith, self.wanted.suffixes), "")])
 
     def _side(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-        where = f"{self.place.given}/{_path(member.name)}"
+        where = f"{self.location.given}/{_path(member.name)}"
         refused = _tar_harm(member) or _side_too_large(member.size)
         if refused:
             raise side_error(where, refused)
@@ -167,14 +167,14 @@ class _Tar:
         return self.layout.item(member.name, _tar_content(archive, member))
 
 
-def tar_source(place: Place, wanted: Wanted, annotator: Annotator | None = None) -> Source:
+def tar_source(location: Location, wanted: Wanted, annotator: Annotator | None = None) -> Source:
     """Members of a tar archive, plain or compressed, in the archive's order.
 
     The archive is passed over twice: once for its layout and its side files, when the first item is asked for, and
     once for the items. Damage in the middle ends the source with one item that says so.
 
     Args:
-        place: the archive.
+        location: the archive.
         wanted: the modality's words, and which members are side files or papers.
         annotator: what the side files say.
 
@@ -182,7 +182,7 @@ def tar_source(place: Place, wanted: Wanted, annotator: Annotator | None = None)
         DataError: not a tar archive, or no item in it. Reading items raises it too: a side file that cannot be read,
             or that names a split which is unknown.
     """
-    tar = _Tar(place, wanted, annotator)
+    tar = _Tar(location, wanted, annotator)
     roles = set[Role]()
     try:
         for _, _, role in tar.members():
@@ -191,12 +191,12 @@ def tar_source(place: Place, wanted: Wanted, annotator: Annotator | None = None)
                 break
     except DAMAGE as error:
         raise DataError(
-            f"{place.given} cannot be read as a tar archive ({error}): check that it was copied whole with `tar tf`, "
-            f"or set {wanted.modality}.ingest.format to what it is."
+            f"{location.given} cannot be read as a tar archive ({error}): check that it was copied whole with `tar "
+            f"tf`, or set {wanted.modality}.ingest.format to what it is."
         ) from error
     if "item" not in roles:
-        raise _nothing_in(place, wanted, papers=bool(roles))
-    return Source(f"tar archive {place.given}", place.fingerprint, None, tar.items)
+        raise _nothing_in(location, wanted, papers=bool(roles))
+    return Source(f"tar archive {location.given}", location.fingerprint, None, tar.items)
 
 
 def _next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
@@ -229,11 +229,11 @@ def _side_too_large(size: int) -> str | None:
 # ----------------------------------------------------------------------------------------------- zip
 
 
-def zip_source(place: Place, wanted: Wanted, annotator: Annotator | None = None) -> Source:
+def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None = None) -> Source:
     """Members of a zip archive in the order of its directory, read by random access.
 
     Args:
-        place: the archive.
+        location: the archive.
         wanted: the modality's words, and which members are side files or papers.
         annotator: what the side files say; they are read when the first item is asked for.
 
@@ -241,35 +241,35 @@ def zip_source(place: Place, wanted: Wanted, annotator: Annotator | None = None)
         DataError: not a zip archive, cut off, or no item in it. Reading items raises it too: a side file that cannot
             be read, or that names a split which is unknown.
     """
-    file = place.files[0]
+    file = location.files[0]
     try:
-        with place.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+        with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             roles = {info: wanted.role(_path(_zip_name(info)), annotator is not None) for info in _zip_members(archive)}
     except (*DAMAGE, ValueError) as error:
         raise DataError(
-            f"{place.given} cannot be read as a zip archive ({error}): its directory is at the end, so a copy that was "
-            f"cut off has none; copy it again, or set {wanted.modality}.ingest.format to what it is."
+            f"{location.given} cannot be read as a zip archive ({error}): its directory is at the end, so a copy "
+            f"that was cut off has none; copy it again, or set {wanted.modality}.ingest.format to what it is."
         ) from error
     infos = [info for info, role in roles.items() if role == "item"]
     if not infos:
-        raise _nothing_in(place, wanted, papers=bool(roles))
+        raise _nothing_in(location, wanted, papers=bool(roles))
 
     @functools.cache
     def layout() -> Layout:
         said = None
         if annotator:
-            with place.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
                 sides = [info for info, role in roles.items() if role == "side"]
-                said = annotator({_path(_zip_name(info)): _zip_side(place, archive, info) for info in sides})
+                said = annotator({_path(_zip_name(info)): _zip_side(location, archive, info) for info in sides})
         names = (_zip_name(info) for info in infos if not climbs_out(_zip_name(info)))
         return find_layout(names, wanted, packed=True, said=said)
 
     def items(start: int) -> Iterator[Item]:
-        with place.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+        with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             for info in infos[start:]:
                 yield _zip_item(archive, info, layout(), wanted)
 
-    return Source(f"zip archive {place.given}", place.fingerprint, len(infos), items)
+    return Source(f"zip archive {location.given}", location.fingerprint, len(infos), items)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -316,8 +316,8 @@ def _zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return content.read(info.file_size)
 
 
-def _zip_side(place: Place, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    where = f"{place.given}/{_path(_zip_name(info))}"
+def _zip_side(location: Location, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    where = f"{location.given}/{_path(_zip_name(info))}"
     refused = _zip_harm(info) or _side_too_large(info.file_size)
     if refused:
         raise side_error(where, refused)

@@ -1,5 +1,4 @@
-"""What the names of files say: which are items, and the split and class that their folders and the files beside them
-give them."""
+"""The layout of a tree of files: its items, and the split and class that folders and side files give them."""
 
 from __future__ import annotations
 
@@ -105,8 +104,8 @@ Annotator = Callable[[Mapping[str, bytes]], Lookup]
 @dataclass(frozen=True)
 class Layout:
     """What the folder names of one tree mean: `top` is dropped, then comes a split folder (if `splits` knows its
-    name), then the class folder, as in torchvision's ImageFolder. What `said` says wins; `settled` is what becomes of
-    each split."""
+    name), then the class folder, as in torchvision's ImageFolder. What `said` says wins; `settled` gives the
+    split that each of them is used as."""
 
     top: Folders
     splits: Mapping[str, str]
@@ -151,7 +150,7 @@ def find_layout(names: Iterable[str], wanted: Wanted, packed: bool = False, said
 
 
 def settle_splits(found: Collection[str | None]) -> dict[str, str]:
-    """What becomes of each split: a source without a test split is tested on its validation split."""
+    """The split that each split is used as: a source without a test split is tested on its validation split."""
     return {"train": "train", "test": "test", "val": "val" if "test" in found else "test"}
 
 

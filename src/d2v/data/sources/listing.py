@@ -15,7 +15,7 @@ STAMPS = ("etag", "ETag", "md5Hash", "mtime", "LastModified", "last_modified", "
 
 
 class Found(NamedTuple):
-    """One file of a place. `stamp` changes when the file does; `refused` says why it must not be opened."""
+    """One file of a location. `stamp` changes when the file does; `refused` says why it must not be opened."""
 
     key: str
     path: str

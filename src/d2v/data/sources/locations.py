@@ -1,4 +1,4 @@
-"""Where the files of a source lie: a local path or any fsspec URL, and its format; and the source that a folder is."""
+"""Locations of a source's files: local paths or fsspec URLs, and their formats. A folder is read as a source here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIDE_BYTES = 64 * 2**20  # of one file beside the items; all of them are held in
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A file, or a folder with all its files sorted by key, on any fsspec file system.
 
     Attributes:
@@ -43,7 +43,7 @@ class Place:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes when a file is added, removed, renamed or written; where the place lies does not matter."""
+        """Changes when a file is added, removed, renamed or written; the address of the location does not matter."""
         digest = hashlib.sha256()
         for file in self.files:
             digest.update(f"{file.key}\0{file.size}\0{file.stamp}\n".encode())
@@ -58,9 +58,9 @@ def packed_as(name: str) -> str | None:
     return next((kind for suffix, kind in PACKED.items() if name.lower().endswith(suffix)), None)
 
 
-def open_place(
+def open_location(
     source: str, options: Mapping[str, Any], wanted: Wanted, format_of: Callable[[str], str | None] = packed_as
-) -> tuple[Place, bool]:
+) -> tuple[Location, bool]:
     """List what a path or URL names; and whether it is a folder.
 
     Args:
@@ -80,74 +80,74 @@ def open_place(
     if not is_folder and not fs.exists(path):
         raise DataError(_nothing_there(source, fs, path, wanted))
     found = list_files(fs, path) if is_folder else (find_file(fs, path, name),)
-    place = Place(source, fs, tuple(sorted(found, key=lambda file: file.key)))
-    if not place.files:
+    location = Location(source, fs, tuple(sorted(found, key=lambda file: file.key)))
+    if not location.files:
         raise DataError(
             f"{source} is an empty folder: put {wanted.noun} into it (class folders and train/ and test/ are "
             f"understood), or point {wanted.modality}.ingest.source to where they are."
         )
-    return place, is_folder
+    return location, is_folder
 
 
 def find_format(
-    place: Place,
+    location: Location,
     is_folder: bool,
     wanted: Wanted,
     chosen: str = "auto",
     format_of: Callable[[str], str | None] = packed_as,
     formats: Sequence[str] = ("tar", "zip", "parquet"),
-    in_parts: Sequence[str] = ("parquet",),
-) -> tuple[str, Place]:
-    """Format of a place, and the place to read: a folder that holds one archive beside its papers is that archive.
+    in_shards: Sequence[str] = ("parquet",),
+) -> tuple[str, Location]:
+    """Format of a location, and the location to read: of a folder with one archive beside its papers, that archive.
 
     Args:
-        place: what was opened.
+        location: what was opened.
         is_folder: whether it is a folder.
         wanted: the modality's words.
         chosen: "folder" or one of `formats`, if the user said so.
         format_of: name of a file -> its format, if it is one that the modality opens.
         formats: what `format_of` can give, for the message.
-        in_parts: those of them that can be several files.
+        in_shards: those of them that can be several files.
 
     Raises:
-        DataError: a file whose name does not tell its format, or a place that cannot have the chosen one.
+        DataError: a file whose name does not tell its format, or a location that cannot have the chosen one.
     """
     if chosen == "auto":
-        chosen, place = _detect(place, is_folder, wanted, format_of, formats, in_parts)
+        chosen, location = _detect(location, is_folder, wanted, format_of, formats, in_shards)
     if chosen == "folder" and not is_folder:
-        raise DataError(f"{place.given} is a file, not a folder: set {wanted.modality}.ingest.format to auto.")
-    if chosen in formats and chosen not in in_parts and len(place.files) > 1:
+        raise DataError(f"{location.given} is a file, not a folder: set {wanted.modality}.ingest.format to auto.")
+    if chosen in formats and chosen not in in_shards and len(location.files) > 1:
         raise DataError(
-            f"{place.given} is a folder of {len(place.files)} files, format {chosen} reads one: "
+            f"{location.given} is a folder of {len(location.files)} files, format {chosen} reads one: "
             f"set {wanted.modality}.ingest.source to the .{chosen} file itself."
         )
-    return chosen, place
+    return chosen, location
 
 
 def _detect(
-    place: Place,
+    location: Location,
     is_folder: bool,
     wanted: Wanted,
     format_of: Callable[[str], str | None],
     formats: Sequence[str],
-    in_parts: Sequence[str],
-) -> tuple[str, Place]:
-    kinds = {file: kind for file in place.files if (kind := format_of(file.name))}
+    in_shards: Sequence[str],
+) -> tuple[str, Location]:
+    kinds = {file: kind for file in location.files if (kind := format_of(file.name))}
     if not is_folder:
         if not kinds:
             raise DataError(
-                f"Cannot tell the format of {place.given} from its name: set {wanted.modality}.ingest.format to one "
+                f"Cannot tell the format of {location.given} from its name: set {wanted.modality}.ingest.format to one "
                 f"of {', '.join(formats)}, or point {wanted.modality}.ingest.source to a folder of {wanted.noun}."
             )
-        return next(iter(kinds.values())), place
+        return next(iter(kinds.values())), location
     found = set(kinds.values())
-    if not any(wanted.has_suffix(file.name) for file in place.files):
-        if len(found) == 1 and found <= set(in_parts):
-            return found.pop(), replace(place, files=tuple(kinds))
+    if not any(wanted.has_suffix(file.name) for file in location.files):
+        if len(found) == 1 and found <= set(in_shards):
+            return found.pop(), replace(location, files=tuple(kinds))
         if len(kinds) == 1:
             (file,) = kinds
-            return kinds[file], Place(f"{place.given}/{file.key}", place.fs, (file,))
-    return "folder", place
+            return kinds[file], Location(f"{location.given}/{file.key}", location.fs, (file,))
+    return "folder", location
 
 
 def _resolve(source: str, options: Mapping[str, Any], wanted: Wanted) -> tuple[Any, str]:
@@ -195,12 +195,12 @@ def _nothing_there(given: str, fs: Any, path: str, wanted: Wanted) -> str:
 # ------------------------------------------------------------------------------------------- folders
 
 
-def folder_source(place: Place, wanted: Wanted, annotator: Annotator | None = None) -> Source:
-    """Every file of a folder but hidden ones; what is no item, the reader will say. Links are followed, for data
+def folder_source(location: Location, wanted: Wanted, annotator: Annotator | None = None) -> Source:
+    """Every file of a folder but hidden ones; the reader says which of them are not items. Links are followed, for data
     sets are often links into a cache.
 
     Args:
-        place: the folder.
+        location: the folder.
         wanted: the modality's words, and which files are side files or papers.
         annotator: what the side files say; they are read when the first item is asked for.
 
@@ -208,17 +208,17 @@ def folder_source(place: Place, wanted: Wanted, annotator: Annotator | None = No
         DataError: nothing but side files and papers. Reading items raises it too: a side file that cannot be read, or
             that names a split which is unknown.
     """
-    roles = {file: wanted.role(file.key, annotator is not None) for file in place.files}
+    roles = {file: wanted.role(file.key, annotator is not None) for file in location.files}
     files = [file for file, role in roles.items() if role == "item"]
     if not files:
         raise DataError(
-            f"{place.given} holds no files but papers: put {wanted.noun} into it, or point "
+            f"{location.given} holds no files but papers: put {wanted.noun} into it, or point "
             f"{wanted.modality}.ingest.source to where they are."
         )
 
     @functools.cache
     def layout() -> Layout:
-        sides = {file.key: _read_side(place.fs, file) for file, role in roles.items() if role == "side"}
+        sides = {file.key: _read_side(location.fs, file) for file, role in roles.items() if role == "side"}
         said = annotator(sides) if annotator else None
         return find_layout((file.key for file in files), wanted, said=said)
 
@@ -227,10 +227,10 @@ def folder_source(place: Place, wanted: Wanted, annotator: Annotator | None = No
             refused = file.refused or too_large(file.size or 0, wanted)
             data = None
             if not refused:
-                data, refused = read_file(place.fs, file.path, wanted)
+                data, refused = read_file(location.fs, file.path, wanted)
             yield layout().item(file.key, data, refused)
 
-    return Source(f"folder {place.given}", place.fingerprint, len(files), items)
+    return Source(f"folder {location.given}", location.fingerprint, len(files), items)
 
 
 def read_file(fs: Any, path: str, wanted: Wanted) -> tuple[bytes | None, str | None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from d2v.data import fingerprint
 from d2v.data.sources.layout import Wanted
-from d2v.data.sources.row_sources import Part, parts_source
+from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 
@@ -67,12 +67,12 @@ def dataset_source(
         )
     classes = getattr(next(iter(sets.values())), "classes", None)
     names = [one if isinstance(one, str) else str(one[0]) for one in classes] if classes else None
-    parts = [
-        Part(split, len(one), functools.partial(_items, one, split or "items", names, to_item))
+    splits = [
+        Split(split, len(one), functools.partial(_items, one, split or "items", names, to_item))
         for split, one in sets.items()
     ]
     digest = fingerprint.of_values([name, {**options, "root": None}])
-    return parts_source(f"{wanted.library}:{name}", digest, parts, names)
+    return source_of_splits(f"{wanted.library}:{name}", digest, splits, names)
 
 
 def _class(module: ModuleType, name: str, wanted: Wanted, example: str) -> type:

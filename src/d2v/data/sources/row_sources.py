@@ -1,8 +1,7 @@
 """Sources of counted rows, such as arrays, tables and named data sets.
 
-Such a source is a list of parts (one per split or file) whose rows are counted beforehand, so that reading can start
-at any row. A row that cannot be read comes back as an item with the reason, so that every promised row is accounted
-for.
+The rows of every split, or of every file of it, are counted beforehand, so that reading can start at any row. A row
+that cannot be read comes back as an item with the reason, so that every promised row is accounted for.
 """
 
 from __future__ import annotations
@@ -18,29 +17,35 @@ LABEL_NAMES = ("label", "labels", "class", "classes", "y", "target", "targets", 
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows of one split; `items(start)` yields exactly `rows - start` items."""
+class Split:
+    """Rows of one split, or of one file of it.
 
-    split: str | None
+    Attributes:
+        name: "train", "val" or "test"; None leaves it to the items' hashes.
+        rows: how many there are.
+        items: start row -> exactly `rows - start` items.
+    """
+
+    name: str | None
     rows: int
     items: Callable[[int], Iterator[Item]]
 
 
-def parts_source(
-    description: str, fingerprint: str, parts: Sequence[Part], class_names: Sequence[str] | None
+def source_of_splits(
+    description: str, fingerprint: str, splits: Sequence[Split], class_names: Sequence[str] | None
 ) -> Source:
-    """One source of several parts, in their order; without a test part, the validation part is the test part."""
-    settled = settle_splits([part.split for part in parts])
+    """One source of several splits, in their order; without a test split, the validation split is the test split."""
+    settled = settle_splits([split.name for split in splits])
 
     def items(start: int) -> Iterator[Item]:
-        for part in parts:
-            if start < part.rows:
-                split = settled[part.split] if part.split else None
-                yield from (replace(item, split=split) for item in part.items(start))
-            start = max(start - part.rows, 0)
+        for split in splits:
+            if start < split.rows:
+                name = settled[split.name] if split.name else None
+                yield from (replace(item, split=name) for item in split.items(start))
+            start = max(start - split.rows, 0)
 
     names = tuple(class_names) if class_names is not None else None
-    return Source(description, fingerprint, sum(part.rows for part in parts), items, names)
+    return Source(description, fingerprint, sum(split.rows for split in splits), items, names)
 
 
 def split_in(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a source yields: items with their names, labels and splits, whatever the modality."""
+"""Sources and their items, with their names, labels and splits, whatever the modality."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from d2v.data.sources.layout import Wanted, too_large
-from d2v.data.sources.locations import Found, Place
-from d2v.data.sources.row_sources import LABEL_NAMES, Part, in_order, parts_source, split_in
+from d2v.data.sources.locations import Found, Location
+from d2v.data.sources.row_sources import LABEL_NAMES, Split, in_order, source_of_splits, split_in
 from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
@@ -36,32 +36,32 @@ class Columns:
     strings: bool = False
 
 
-def parquet_source(place: Place, wanted: Wanted, columns: Columns | None = None) -> Source:
+def parquet_source(location: Location, wanted: Wanted, columns: Columns | None = None) -> Source:
     """Tables with a column of encoded items, as bytes or as {bytes, path}, or of strings; the split is in the file or
     folder names.
 
     Args:
-        place: the tables.
+        location: the tables.
         wanted: the modality's words, with the names of content columns.
         columns: names of the others; None is the usual labels and no texts.
 
     Raises:
         DataError: not Parquet, or no column of items.
     """
-    tables = [_Table(place, file, wanted, columns or Columns()) for file in place.files]
-    parts = [Part(split_in(table.file.key), table.rows, table.items) for table in tables]
+    tables = [_Table(location, file, wanted, columns or Columns()) for file in location.files]
+    splits = [Split(split_in(table.file.key), table.rows, table.items) for table in tables]
     named = next((table.class_names for table in tables if table.class_names), None)
     classes = named or in_order(sorted(set().union(*(table.labels() for table in tables))))
-    return parts_source(f"Parquet {place.given}", place.fingerprint, parts, classes)
+    return source_of_splits(f"Parquet {location.given}", location.fingerprint, splits, classes)
 
 
 class _Table:
     """One Parquet file: `rows`, and `class_names` if its metadata tells them (as Hugging Face's do)."""
 
-    def __init__(self, place: Place, file: Found, wanted: Wanted, columns: Columns) -> None:
+    def __init__(self, location: Location, file: Found, wanted: Wanted, columns: Columns) -> None:
         import pyarrow as pa  # imported late: half a second that other sources do not need
 
-        self.place, self.file, self.wanted, self.strings = place, file, wanted, columns.strings
+        self.location, self.file, self.wanted, self.strings = location, file, wanted, columns.strings
         self.errors = (pa.ArrowException, OSError)
         try:
             with self._open() as table:
@@ -92,7 +92,7 @@ class _Table:
     def _open(self) -> Iterator[Any]:
         import pyarrow.parquet as pq
 
-        with self.place.fs.open(self.file.path, "rb") as file, pq.ParquetFile(file) as table:
+        with self.location.fs.open(self.file.path, "rb") as file, pq.ParquetFile(file) as table:
             yield table
 
     def labels(self) -> set[str]:

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from d2v.data.sources.layout import Wanted, too_large
-from d2v.data.sources.locations import Found, Place, read_file
-from d2v.data.sources.row_sources import Part, parts_source, split_in
+from d2v.data.sources.locations import Found, Location, read_file
+from d2v.data.sources.row_sources import Split, source_of_splits, split_in
 from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 from d2v.modalities.speech.annotations import of_librispeech, without_suffix
@@ -28,7 +28,7 @@ def is_manifest(fs: Any, file: Found) -> bool:
     return b"\t" not in first and re.fullmatch(rb"[^\t]+\t\d+\s*", second) is not None
 
 
-def manifest_source(place: Place, wanted: Wanted) -> Source:
+def manifest_source(location: Location, wanted: Wanted) -> Source:
     """All recordings that manifests name, in their order; the split is in the manifest's name.
 
     Args:
@@ -38,9 +38,9 @@ def manifest_source(place: Place, wanted: Wanted) -> Source:
     Raises:
         DataError: a manifest that is damaged, whose recordings are not there, or whose transcripts are not as many.
     """
-    manifests = [_Manifest(place, file, wanted) for file in place.files if file.name.endswith(".tsv")]
-    parts = [Part(split_in(one.stem), len(one.rows), partial(_items, one)) for one in manifests]
-    return parts_source(f"manifest {place.given}", place.fingerprint, parts, None)
+    manifests = [_Manifest(location, file, wanted) for file in location.files if file.name.endswith(".tsv")]
+    splits = [Split(split_in(one.stem), len(one.rows), partial(_items, one)) for one in manifests]
+    return source_of_splits(f"manifest {location.given}", location.fingerprint, splits, None)
 
 
 def _words_of_letters(line: str) -> list[str]:
@@ -56,7 +56,7 @@ TRANSCRIPT_SUFFIXES: dict[str, Callable[[str], list[str]]] = {".wrd": str.split,
 class _Manifest:
     """One manifest: `rows` are paths under `root`, with their transcripts if there are some."""
 
-    place: Place
+    location: Location
     file: Found
     wanted: Wanted
     rows: list[str] = field(init=False)
@@ -71,7 +71,7 @@ class _Manifest:
 
     def _lines(self, file: Found) -> list[str]:
         try:
-            with self.place.fs.open(file.path, "rb") as stream:
+            with self.location.fs.open(file.path, "rb") as stream:
                 content: str = stream.read().decode()
         except UnicodeDecodeError as error:
             raise DataError(f"{file.path} is no UTF-8 text ({error}): write the manifest again.") from None
@@ -79,7 +79,7 @@ class _Manifest:
 
     def _find_root(self, given: str) -> str:
         """The folder of the first line: absolute, relative to the manifest, or, if it has moved, the manifest's own."""
-        fs, beside = self.place.fs, str(PurePosixPath(self.file.path).parent)
+        fs, beside = self.location.fs, str(PurePosixPath(self.file.path).parent)
         roots = [given.rstrip("/") or "/", f"{beside}/{given}", beside]
         if not self.rows:
             raise DataError(f"{self.file.path} names no {self.wanted.noun}: write the manifest again.")
@@ -93,7 +93,7 @@ class _Manifest:
         )
 
     def _find_transcripts(self) -> list[str] | None:
-        beside = {file.name: file for file in self.place.files}
+        beside = {file.name: file for file in self.location.files}
         for suffix, to_words in TRANSCRIPT_SUFFIXES.items():
             file = beside.get(self.stem + suffix)
             if not file:
@@ -127,11 +127,11 @@ def _items(manifest: _Manifest, start: int) -> Iterator[Item]:
 
 def _content(manifest: _Manifest, row: str) -> tuple[bytes | None, str | None]:
     """Content of a row, or why not."""
-    fs, wanted = manifest.place.fs, manifest.wanted
-    name, part = _archive_and_range(row)
-    if part is None:
+    fs, wanted = manifest.location.fs, manifest.wanted
+    name, as_split = _archive_and_range(row)
+    if as_split is None:
         return read_file(fs, f"{manifest.root}/{name}", wanted)
-    offset, length = part
+    offset, length = as_split
     if refused := too_large(length, wanted):
         return None, refused
     try:

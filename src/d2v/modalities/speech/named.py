@@ -19,7 +19,7 @@ from d2v.config import parse
 from d2v.data import fingerprint
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.named_datasets import dataset_source
-from d2v.data.sources.row_sources import Part, parts_source
+from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError
 from d2v.modalities.speech import spoken
@@ -34,12 +34,12 @@ def spoken_source(options: Mapping[str, Any]) -> Source:
         DataError: espeak-ng cannot be used here.
     """
     chosen = parse(spoken.SpokenOptions, options, at="speech.ingest.options")
-    parts = [
-        Part("train", chosen.count, partial(_spoken_items, chosen, "train", chosen.count)),
-        Part("test", chosen.test_count, partial(_spoken_items, chosen, "test", chosen.test_count)),
+    splits = [
+        Split("train", chosen.count, partial(_spoken_items, chosen, "train", chosen.count)),
+        Split("test", chosen.test_count, partial(_spoken_items, chosen, "test", chosen.test_count)),
     ]
     digest = fingerprint.of_values(["spoken", chosen.model_dump(), spoken.espeak_version()])
-    return parts_source("spoken", digest, parts, spoken.KEYWORDS)
+    return source_of_splits("spoken", digest, splits, spoken.KEYWORDS)
 
 
 def _spoken_items(options: spoken.SpokenOptions, split: spoken.Split, count: int, start: int) -> Iterator[Item]:

@@ -69,7 +69,7 @@ class _Preparation:
 
     def run(self) -> dict[str, Any]:
         """Write all parts and describe them."""
-        parts = self.corpus.parts("recordings")
+        parts = self.corpus.items_by_split("recordings")
         parts["train"], short = self._without_short(parts["train"])
         probe_test = self._choose_probe_test(parts)
         self._keep_common_classes(parts["train"], parts[probe_test])

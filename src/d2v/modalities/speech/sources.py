@@ -15,12 +15,12 @@ from pathlib import PurePosixPath
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.locations import (
-    Place,
+    Location,
     find_file,
     find_format,
     folder_source,
     guarded,
-    open_place,
+    open_location,
     packed_as,
     reading,
 )
@@ -43,7 +43,7 @@ TEXTS = ("speaker", "transcript")
 CONTENT_NAMES = ("audio", "bytes", "recording", "speech", "wav", "flac")
 COLUMNS = Columns(LABEL_NAMES, {"speaker": SPEAKER_NAMES, "transcript": TRANSCRIPT_NAMES})
 
-OPENERS: dict[str, Callable[[Place, Wanted], Source]] = {
+OPENERS: dict[str, Callable[[Location, Wanted], Source]] = {
     "folder": partial(folder_source, annotator=annotate),
     "tar": partial(tar_source, annotator=annotate),
     "zip": partial(zip_source, annotator=annotate),
@@ -72,7 +72,7 @@ def open_source(config: SpeechIngestConfig) -> Source:
     if config.format == "spoken" or (config.format == "auto" and name == "spoken"):
         return spoken_source(options)
     with reading(name):
-        source = _open_place(config)
+        source = _open_location(config)
     return guarded(source, name)
 
 
@@ -91,34 +91,34 @@ def wanted_recordings(config: SpeechIngestConfig) -> Wanted:
     )
 
 
-def _open_place(config: SpeechIngestConfig) -> Source:
+def _open_location(config: SpeechIngestConfig) -> Source:
     wanted = wanted_recordings(config)
-    place, is_folder = open_place(config.source, config.options, wanted)
+    location, is_folder = open_location(config.source, config.options, wanted)
     kind: str = config.format
-    if kind == "auto" and (manifests := _manifests(place, is_folder, wanted)):
+    if kind == "auto" and (manifests := _manifests(location, is_folder, wanted)):
         return manifest_source(manifests, wanted)
     if kind == "manifest":
-        return manifest_source(place if is_folder else _with_transcripts(place), wanted)
-    kind, place = find_format(place, is_folder, wanted, kind, packed_as)
-    return OPENERS[kind](place, wanted)
+        return manifest_source(location if is_folder else _with_transcripts(location), wanted)
+    kind, location = find_format(location, is_folder, wanted, kind, packed_as)
+    return OPENERS[kind](location, wanted)
 
 
-def _manifests(place: Place, is_folder: bool, wanted: Wanted) -> Place | None:
+def _manifests(location: Location, is_folder: bool, wanted: Wanted) -> Location | None:
     """fairseq's manifests at a place, with their transcripts; None if it holds recordings, or no manifests."""
-    if any(wanted.has_suffix(file.name) for file in place.files):
+    if any(wanted.has_suffix(file.name) for file in location.files):
         return None
-    found = [file for file in place.files if "/" not in file.key and is_manifest(place.fs, file)]
+    found = [file for file in location.files if "/" not in file.key and is_manifest(location.fs, file)]
     if not found:
         return None
     if not is_folder:
-        return _with_transcripts(place)
+        return _with_transcripts(location)
     wanted_names = {PurePosixPath(file.name).stem + suffix for file in found for suffix in TRANSCRIPT_SUFFIXES}
-    return replace(place, files=(*found, *(file for file in place.files if file.key in wanted_names)))
+    return replace(location, files=(*found, *(file for file in location.files if file.key in wanted_names)))
 
 
-def _with_transcripts(place: Place) -> Place:
+def _with_transcripts(location: Location) -> Location:
     """A manifest with the files of words or letters that lie beside it."""
-    path = PurePosixPath(place.files[0].path)
+    path = PurePosixPath(location.files[0].path)
     beside = [path.with_suffix(suffix) for suffix in TRANSCRIPT_SUFFIXES]
-    found = [find_file(place.fs, str(one), one.name) for one in beside if place.fs.exists(str(one))]
-    return replace(place, files=(*place.files, *found))
+    found = [find_file(location.fs, str(one), one.name) for one in beside if location.fs.exists(str(one))]
+    return replace(location, files=(*location.files, *found))

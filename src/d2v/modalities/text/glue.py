@@ -18,7 +18,7 @@ from typing import IO
 
 from d2v.data.sources.archives import DAMAGE
 from d2v.data.sources.layout import Wanted, too_large
-from d2v.data.sources.locations import Place
+from d2v.data.sources.locations import Location
 from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
@@ -43,14 +43,14 @@ Files = dict[str, Opener]
 """Files of a task: name in SPLITS -> how to open it."""
 
 
-def find_task(place: Place) -> Files | None:
+def find_task(location: Location) -> Files | None:
     """The files of the task in a folder or a zip; None if there is none.
 
     Raises:
         DataError: there are several.
     """
-    is_zip = len(place.files) == 1 and place.files[0].name.lower().endswith(".zip")
-    paths = _zip_names(place) if is_zip else {file.key: _file_opener(place, file.path) for file in place.files}
+    is_zip = len(location.files) == 1 and location.files[0].name.lower().endswith(".zip")
+    paths = _zip_names(location) if is_zip else {file.key: _file_opener(location, file.path) for file in location.files}
     folders: dict[str, Files] = {}
     for path, opener in paths.items():
         parent, name = str(PurePosixPath(path).parent), PurePosixPath(path).name
@@ -59,16 +59,16 @@ def find_task(place: Place) -> Files | None:
     tasks = {folder: files for folder, files in folders.items() if len({SPLITS[name] for name in files}) >= 2}
     if len(tasks) > 1:
         raise DataError(
-            f"{place.given} holds several GLUE tasks: point text.ingest.source to one of the folders "
+            f"{location.given} holds several GLUE tasks: point text.ingest.source to one of the folders "
             f"{', '.join(sorted(tasks))} in it."
         )
     return next(iter(tasks.values()), None)
 
 
-def _zip_names(place: Place) -> Files:
-    path = place.files[0].path
+def _zip_names(location: Location) -> Files:
+    path = location.files[0].path
     try:
-        with place.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with location.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (*DAMAGE, ValueError):
         return {}  # opening it as an archive says what is wrong
@@ -76,7 +76,7 @@ def _zip_names(place: Place) -> Files:
     def opener(name: str) -> Opener:
         @contextmanager
         def opened() -> Iterator[IO[bytes]]:
-            with place.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive, archive.open(name) as stream:
+            with location.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive, archive.open(name) as stream:
                 yield stream
 
         return opened
@@ -84,11 +84,11 @@ def _zip_names(place: Place) -> Files:
     return {name: opener(name) for name in names}
 
 
-def _file_opener(place: Place, path: str) -> Opener:
-    return lambda: place.fs.open(path, "rb")
+def _file_opener(location: Location, path: str) -> Opener:
+    return lambda: location.fs.open(path, "rb")
 
 
-def glue_source(place: Place, files: Files, wanted: Wanted) -> Source:
+def glue_source(location: Location, files: Files, wanted: Wanted) -> Source:
     """All rows of a task, file by file.
 
     Raises:
@@ -105,7 +105,7 @@ def glue_source(place: Place, files: Files, wanted: Wanted) -> Source:
                     yield item
                 read += 1
 
-    return Source(f"GLUE task {place.given}", place.fingerprint, None, items, names)
+    return Source(f"GLUE task {location.given}", location.fingerprint, None, items, names)
 
 
 class _Table:

@@ -15,7 +15,7 @@ from typing import Any
 
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import SPLITS, Annotation, Role, Wanted, find_layout
-from d2v.data.sources.locations import Found, Place, find_format, guarded, open_place, packed_as, reading
+from d2v.data.sources.locations import Found, Location, find_format, guarded, open_location, packed_as, reading
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.tables import Columns, parquet_source
 from d2v.errors import ConfigError, DataError
@@ -73,7 +73,7 @@ def open_source(config: TextIngestConfig) -> Source:
             raise ConfigError(f"pydocs takes no options: remove text.ingest.options {sorted(config.options)}")
         return pydocs_source()
     with reading(config.source):
-        source = _open_place(config)
+        source = _open_location(config)
     return guarded(_as_pairs(source), config.source)
 
 
@@ -98,33 +98,33 @@ def _format_of(name: str) -> str | None:
     return packed_as(name) or ("text" if name.lower().endswith(TEXT_SUFFIXES) else None)
 
 
-def _open_place(config: TextIngestConfig) -> Source:
+def _open_location(config: TextIngestConfig) -> Source:
     wanted, kind = _wanted(config), str(config.format)
-    place, is_folder = open_place(config.source, config.options, wanted, _format_of)
+    location, is_folder = open_location(config.source, config.options, wanted, _format_of)
     if kind in ("auto", "glue"):
-        found, place = find_format(place, is_folder, wanted, "auto", _format_of, FORMATS)
-        if files := find_task(place):
-            return glue_source(place, files, wanted)
+        found, location = find_format(location, is_folder, wanted, "auto", _format_of, FORMATS)
+        if files := find_task(location):
+            return glue_source(location, files, wanted)
         if kind == "glue":
             raise DataError(
-                f"{place.given} is no GLUE task: give the folder or the zip that holds its train.tsv and dev.tsv, or "
-                "set text.ingest.format=auto."
+                f"{location.given} is no GLUE task: give the folder or the zip that holds its train.tsv and dev.tsv, "
+                "or set text.ingest.format=auto."
             )
         kind = found
-    packed = packed_as(place.files[0].name) if len(place.files) == 1 else None
+    packed = packed_as(location.files[0].name) if len(location.files) == 1 else None
     if kind == "parquet":
-        return _tables(place, config, wanted)
+        return _tables(location, config, wanted)
     if packed in ARCHIVES:
-        return _in_archive(ARCHIVES[packed](place, wanted, lambda _: _split_in_name), config, wanted)
-    _check_folder(place, wanted)
-    return _files_source(place, config, wanted)
+        return _in_archive(ARCHIVES[packed](location, wanted, lambda _: _split_in_name), config, wanted)
+    _check_folder(location, wanted)
+    return _files_source(location, config, wanted)
 
 
-def _check_folder(place: Place, wanted: Wanted) -> None:
-    archives = [file.key for file in place.files if packed_as(file.name)]
-    if archives and not any(wanted.has_suffix(file.name) for file in place.files):
+def _check_folder(location: Location, wanted: Wanted) -> None:
+    archives = [file.key for file in location.files if packed_as(file.name)]
+    if archives and not any(wanted.has_suffix(file.name) for file in location.files):
         raise DataError(
-            f"{place.given} holds {len(archives)} archives ({', '.join(archives[:6])}), and one is read: point "
+            f"{location.given} holds {len(archives)} archives ({', '.join(archives[:6])}), and one is read: point "
             "text.ingest.source to it."
         )
 
@@ -132,11 +132,15 @@ def _check_folder(place: Place, wanted: Wanted) -> None:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def _files_source(place: Place, config: TextIngestConfig, wanted: Wanted) -> Source:
+def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) -> Source:
     """Every file but hidden ones and papers; what is no text, the reader will say."""
-    files = [file for file in place.files if len(place.files) == 1 or wanted.role(file.key, annotated=False) == "item"]
+    files = [
+        file for file in location.files if len(location.files) == 1 or wanted.role(file.key, annotated=False) == "item"
+    ]
     if not files:
-        raise DataError(f"{place.given} holds no files but papers: put text files into it, or point to another folder.")
+        raise DataError(
+            f"{location.given} holds no files but papers: put text files into it, or point to another folder."
+        )
     keys = [file.key for file in files]
     several = len({_name_split(key) for key in keys} - {None}) > 1
     layout = find_layout(keys, wanted, said=_split_in_name if several else None)
@@ -145,18 +149,20 @@ def _files_source(place: Place, config: TextIngestConfig, wanted: Wanted) -> Sou
         read = 0
         for file in files:
             found = layout.item(file.key, refused=file.refused)
-            for item in [found] if file.refused else _file_items(place, file, found, config, wanted):
+            for item in [found] if file.refused else _file_items(location, file, found, config, wanted):
                 if read >= start:
                     yield item
                 read += 1
 
     total = len(files) if config.document == "file" and not any(_is_jsonl(key, config) for key in keys) else None
-    return Source(f"text {place.given}", place.fingerprint, total, items)
+    return Source(f"text {location.given}", location.fingerprint, total, items)
 
 
-def _file_items(place: Place, file: Found, found: Item, config: TextIngestConfig, wanted: Wanted) -> Iterator[Item]:
+def _file_items(
+    location: Location, file: Found, found: Item, config: TextIngestConfig, wanted: Wanted
+) -> Iterator[Item]:
     try:
-        with place.fs.open(file.path, "rb") as stream:
+        with location.fs.open(file.path, "rb") as stream:
             for document in read_documents(stream, config, wanted, _is_jsonl(file.name, config)):
                 yield _item(found, document)
     except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
@@ -217,11 +223,11 @@ def _member_items(member: Item, config: TextIngestConfig, wanted: Wanted) -> Ite
 # --------------------------------------------------------------------------------------------- tables
 
 
-def _tables(place: Place, config: TextIngestConfig, wanted: Wanted) -> Source:
+def _tables(location: Location, config: TextIngestConfig, wanted: Wanted) -> Source:
     labels = (config.label_field,) if config.label_field else CLASS_NAMES
-    tables = tuple(file for file in place.files if packed_as(file.name) == "parquet") or place.files
+    tables = tuple(file for file in location.files if packed_as(file.name) == "parquet") or location.files
     columns = Columns(labels=labels, texts={"second": SECOND_NAMES}, strings=True)
-    return parquet_source(replace(place, files=tables), wanted, columns)
+    return parquet_source(replace(location, files=tables), wanted, columns)
 
 
 def _as_pairs(source: Source) -> Source:

@@ -52,7 +52,7 @@ class Texts:
     """
 
     def __init__(self, corpus: Corpus) -> None:
-        self.corpus, self.parts = corpus, corpus.parts("documents")
+        self.corpus, self.parts = corpus, corpus.items_by_split("documents")
 
     @cached_property
     def seconds(self) -> list[str | None]:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from d2v.data.sources.archives import DAMAGE, decompressed
 from d2v.data.sources.layout import SPLITS, Wanted, too_large
-from d2v.data.sources.locations import Found, Place
-from d2v.data.sources.row_sources import LABEL_NAMES, Part, in_order, parts_source, split_in
+from d2v.data.sources.locations import Found, Location
+from d2v.data.sources.row_sources import LABEL_NAMES, Split, in_order, source_of_splits, split_in
 from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
@@ -48,9 +48,9 @@ class _Rows:
         """Bytes of one image."""
         return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
 
-    def part(self, split: str | None, labels: Sequence[str] | None) -> Part:
-        """The part that these rows are, with `labels` beside them."""
-        return Part(split, self.shape[0], functools.partial(self._items, split or "items", labels))
+    def as_split(self, split: str | None, labels: Sequence[str] | None) -> Split:
+        """These rows as a split, with `labels` beside them."""
+        return Split(split, self.shape[0], functools.partial(self._items, split or "items", labels))
 
     def _items(self, prefix: str, labels: Sequence[str] | None, start: int) -> Iterator[Item]:
         row, reason = start, ""
@@ -124,39 +124,40 @@ def idx_label_paths(path: str) -> list[str]:
     return [f"{folder}{slash}{plain}{end}" for end in ("", ".gz")] if plain != name.removesuffix(".gz") else []
 
 
-def idx_source(place: Place, wanted: Wanted) -> Source:
+def idx_source(location: Location, wanted: Wanted) -> Source:
     """MNIST-like pairs of IDX files, plain or gzip; the split is in the file name (train, t10k or test).
 
     Raises:
         DataError: no images file, damaged headers, or labels that do not fit.
     """
-    images = [file for file in place.files if IDX_NAME.match(file.name)]
-    if not images and len(place.files) == 1:
-        images = list(place.files)
-    splits = [split_in(file.name) for file in images]
-    if not images or len(set(splits)) < len(splits):
+    images = [file for file in location.files if IDX_NAME.match(file.name)]
+    if not images and len(location.files) == 1:
+        images = list(location.files)
+    names_of_splits = [split_in(file.name) for file in images]
+    if not images or len(set(names_of_splits)) < len(images):
         raise DataError(
-            f"{place.given} holds {len(images)} IDX image files ({', '.join(file.name for file in images) or 'none'}), "
-            "one per split was expected (train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz): point "
+            f"{location.given} holds {len(images)} IDX image files "
+            f"({', '.join(file.name for file in images) or 'none'}), one per split was "
+            "expected (train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz): point "
             "vision.ingest.source to the one you want."
         )
-    parts, classes = [], set[str]()
-    for file, split in sorted(zip(images, splits, strict=True), key=lambda pair: pair[1] != "train"):
-        rows = _idx_rows(place, file)
+    splits, classes = [], set[str]()
+    for file, split in sorted(zip(images, names_of_splits, strict=True), key=lambda pair: pair[1] != "train"):
+        rows = _idx_rows(location, file)
         _check_rows(file.key, rows, wanted)
-        beside = [other for other in place.files if other.path in idx_label_paths(file.path)]
+        beside = [other for other in location.files if other.path in idx_label_paths(file.path)]
         labels = None
         if beside:
-            labels, names = _class_labels(beside[0].key, _idx_values(place, beside[0], rows.shape[0]), rows.shape[0])
+            labels, names = _class_labels(beside[0].key, _idx_values(location, beside[0], rows.shape[0]), rows.shape[0])
             classes.update(names or ())
-        parts.append(rows.part(split, labels))
-    return parts_source(
-        f"IDX files {place.given}", place.fingerprint, parts, sorted(classes, key=int) if classes else None
+        splits.append(rows.as_split(split, labels))
+    return source_of_splits(
+        f"IDX files {location.given}", location.fingerprint, splits, sorted(classes, key=int) if classes else None
     )
 
 
-def _idx_rows(place: Place, file: Found) -> _Rows:
-    opened = functools.partial(decompressed, place.fs, file.path)
+def _idx_rows(location: Location, file: Found) -> _Rows:
+    opened = functools.partial(decompressed, location.fs, file.path)
     try:
         with opened() as stream:
             zeros, kind, axes = struct.unpack(">HBB", stream.read(4))
@@ -172,9 +173,9 @@ def _idx_rows(place: Place, file: Found) -> _Rows:
     return rows
 
 
-def _idx_values(place: Place, file: Found, most: int) -> NDArray[Any]:
+def _idx_values(location: Location, file: Found, most: int) -> NDArray[Any]:
     """A whole IDX file of labels, at most one value more than `most`."""
-    rows = _idx_rows(place, file)
+    rows = _idx_rows(location, file)
     try:
         with rows.open() as stream:
             stream.seek(rows.offset)
@@ -186,31 +187,31 @@ def _idx_values(place: Place, file: Found, most: int) -> NDArray[Any]:
 # ----------------------------------------------------------------------------------------------- npz
 
 
-def npz_source(place: Place, wanted: Wanted) -> Source:
+def npz_source(location: Location, wanted: Wanted) -> Source:
     """Arrays of images in an .npz: x_train/y_train/x_test/y_test, train_images/train_labels/..., images/labels, x/y.
 
     Raises:
         DataError: not an .npz, no array named like images, or arrays of another shape.
     """
-    path = place.files[0].path
+    path = location.files[0].path
     try:
-        with place.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with location.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             found = {name: _npz_kind(name) for name in archive.namelist()}
             images = {split: name for name, (kind, split) in found.items() if kind == "images"}
             labels = {split: name for name, (kind, split) in found.items() if kind == "labels"}
-            arrays = {split: _npz_rows(place, archive, name) for split, name in images.items()}
+            arrays = {split: _npz_rows(location, archive, name) for split, name in images.items()}
             values = {split: _npz_values(archive, name, wanted) for split, name in labels.items()}
     except (*DAMAGE, ValueError) as error:
         raise DataError(
-            f"{place.given} cannot be read as .npz ({error}): it must be whole, and hold plain arrays (no objects), "
+            f"{location.given} cannot be read as .npz ({error}): it must be whole, and hold plain arrays (no objects), "
             "images first axis first; save it again with numpy.savez."
         ) from error
     if not arrays:
         raise DataError(
-            f"{place.given} holds {', '.join(found) or 'nothing'}, none of it named like images: name the arrays "
+            f"{location.given} holds {', '.join(found) or 'nothing'}, none of it named like images: name the arrays "
             "x_train, y_train, x_test, y_test, or images, labels."
         )
-    parts, classes = [], list[str]()
+    splits, classes = [], list[str]()
     for split in sorted(arrays, key=lambda split: (split != "train", split or "")):
         rows = arrays[split]
         _check_rows(images[split], rows, wanted)
@@ -218,8 +219,8 @@ def npz_source(place: Place, wanted: Wanted) -> Source:
         if split in values:
             named, names = _class_labels(labels[split], values[split], rows.shape[0])
             classes = list(dict.fromkeys([*classes, *(names or ())]))
-        parts.append(rows.part(split, named))
-    return parts_source(f"arrays {place.given}", place.fingerprint, parts, in_order(classes))
+        splits.append(rows.as_split(split, named))
+    return source_of_splits(f"arrays {location.given}", location.fingerprint, splits, in_order(classes))
 
 
 def _npz_kind(name: str) -> tuple[str, str | None]:
@@ -237,11 +238,11 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     return np.lib.format.read_array_header_2_0(stream)
 
 
-def _npz_rows(place: Place, archive: zipfile.ZipFile, name: str) -> _Rows:
+def _npz_rows(location: Location, archive: zipfile.ZipFile, name: str) -> _Rows:
     @contextmanager
     def opened() -> Iterator[IO[bytes]]:
-        path = place.files[0].path
-        with place.fs.open(path, "rb") as file, zipfile.ZipFile(file) as again, again.open(name) as stream:
+        path = location.files[0].path
+        with location.fs.open(path, "rb") as file, zipfile.ZipFile(file) as again, again.open(name) as stream:
             yield stream
 
     with archive.open(name) as stream:

@@ -12,7 +12,7 @@ from d2v.config import parse
 from d2v.data import fingerprint
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.named_datasets import dataset_source
-from d2v.data.sources.row_sources import Part, parts_source
+from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
 from d2v.modalities.vision import glyphs
 
@@ -48,14 +48,14 @@ def embedded_source(name: str, options: Mapping[str, Any]) -> Source:
     """
     if name == "glyphs":
         chosen = parse(glyphs.GlyphOptions, options, at="vision.ingest.options")
-        parts = [
-            Part("train", chosen.count, functools.partial(_glyph_items, chosen, "train", chosen.count)),
-            Part("test", chosen.test_count, functools.partial(_glyph_items, chosen, "test", chosen.test_count)),
+        splits = [
+            Split("train", chosen.count, functools.partial(_glyph_items, chosen, "train", chosen.count)),
+            Split("test", chosen.test_count, functools.partial(_glyph_items, chosen, "test", chosen.test_count)),
         ]
-        return parts_source("glyphs", fingerprint.of_values([name, chosen.model_dump()]), parts, chosen.characters)
+        return source_of_splits("glyphs", fingerprint.of_values([name, chosen.model_dump()]), splits, chosen.characters)
     small = parse(glyphs.DigitOptions, options, at="vision.ingest.options")
-    parts = [_digit_part(small, "train"), _digit_part(small, "test")]
-    return parts_source("digits", fingerprint.of_values([name, small.model_dump()]), parts, "0123456789")
+    splits = [_digit_split(small, "train"), _digit_split(small, "test")]
+    return source_of_splits("digits", fingerprint.of_values([name, small.model_dump()]), splits, "0123456789")
 
 
 def _glyph_items(options: glyphs.GlyphOptions, split: glyphs.Split, count: int, start: int) -> Iterator[Item]:
@@ -66,11 +66,11 @@ def _glyph_items(options: glyphs.GlyphOptions, split: glyphs.Split, count: int, 
             yield Item(f"{split}/{first + row:06d}", image, options.characters[labels[row]])
 
 
-def _digit_part(options: glyphs.DigitOptions, split: glyphs.Split) -> Part:
+def _digit_split(options: glyphs.DigitOptions, split: glyphs.Split) -> Split:
     images, labels, names = glyphs.digit_arrays(options, split)
 
     def items(start: int) -> Iterator[Item]:
         for row in range(start, len(images)):
             yield Item(f"{split}/{row:06d}", images[row], names[labels[row]])
 
-    return Part(split, len(images), items)
+    return Split(split, len(images), items)

@@ -100,7 +100,7 @@ class _Preparation:
 
     def run(self) -> dict[str, Any]:
         """Write both parts and describe them."""
-        parts = self.corpus.parts("images")
+        parts = self.corpus.items_by_split("images")
         statistics = _Statistics()
         with Progress("prepare", sum(len(rows) for rows in parts.values())) as progress:
             for name, rows in parts.items():

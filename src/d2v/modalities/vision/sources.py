@@ -14,12 +14,12 @@ from pathlib import PurePosixPath
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.locations import (
-    Place,
+    Location,
     find_file,
     find_format,
     folder_source,
     guarded,
-    open_place,
+    open_location,
     packed_as,
     reading,
 )
@@ -35,7 +35,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 EMBEDDED = ("glyphs", "digits")
 
-OPENERS: dict[str, Callable[[Place, Wanted], Source]] = {
+OPENERS: dict[str, Callable[[Location, Wanted], Source]] = {
     "tar": tar_source,
     "zip": zip_source,
     "idx": idx_source,
@@ -64,7 +64,7 @@ def open_source(config: VisionIngestConfig) -> Source:
     if config.format in EMBEDDED or (config.format == "auto" and name in EMBEDDED):
         return embedded_source(name if config.format == "auto" else config.format, options)
     with reading(name):
-        source = _open_place(config)
+        source = _open_location(config)
     return guarded(source, name)
 
 
@@ -81,21 +81,21 @@ def wanted_images(config: VisionIngestConfig) -> Wanted:
     )
 
 
-def _open_place(config: VisionIngestConfig) -> Source:
+def _open_location(config: VisionIngestConfig) -> Source:
     wanted = wanted_images(config)
-    opened, is_folder = open_place(config.source, config.options, wanted, _format_of)
+    opened, is_folder = open_location(config.source, config.options, wanted, _format_of)
     formats = ("tar", "zip", "idx", "npz", "parquet")
-    kind, place = find_format(opened, is_folder, wanted, config.format, _format_of, formats, ("idx", "parquet"))
+    kind, location = find_format(opened, is_folder, wanted, config.format, _format_of, formats, ("idx", "parquet"))
     if kind == "idx":
-        place = opened if is_folder else _with_labels(opened)
-    return OPENERS[kind](place, wanted)
+        location = opened if is_folder else _with_labels(opened)
+    return OPENERS[kind](location, wanted)
 
 
-def _with_labels(place: Place) -> Place:
+def _with_labels(location: Location) -> Location:
     """An IDX file of images with its labels, if they lie beside it."""
-    beside = [path for path in idx_label_paths(place.files[0].path) if place.fs.exists(path)]
-    labels = [find_file(place.fs, path, PurePosixPath(path).name) for path in beside[:1]]
-    return replace(place, files=(*place.files, *labels))
+    beside = [path for path in idx_label_paths(location.files[0].path) if location.fs.exists(path)]
+    labels = [find_file(location.fs, path, PurePosixPath(path).name) for path in beside[:1]]
+    return replace(location, files=(*location.files, *labels))
 
 
 def _format_of(name: str) -> str | None:
