@@ -20,7 +20,7 @@ from benchmarks.sizes import HERTZ, read_size
 from benchmarks.step import Timed, time_size
 from d2v.config import DistributedConfig
 from d2v.distributed.supervisor import Supervisor
-from d2v.progress import say
+from d2v.progress import log
 from d2v.reporting.figures import BLUE, DPI, GREY, STYLE, WIDTH_IN
 from d2v.reporting.tables import Table
 
@@ -85,7 +85,7 @@ def measure_growth(axes: Sequence[str], precision: str, seconds: float, conf: Pa
                     Row.of(f"{at}/{MEMORY}", "MB", [timed.peak_bytes / 1e6]),
                     Row.of(f"{at}/{FLOPS}", "GFLOP an update", [timed.flops / 1e9]),
                 ]
-                say(f"bench-growth: {name} {value}: {rows[-3].shown} ms")
+                log(f"bench-growth: {name} {value}: {rows[-3].shown} ms")
     return Document("growth", machine(), rows)
 
 

@@ -15,7 +15,7 @@ import torch
 from benchmarks.papers import GPU_BYTES, Costs, calculate, read_models
 from benchmarks.scale import MODEL, Measured, measure_stages
 from d2v.errors import ConfigError
-from d2v.progress import say
+from d2v.progress import log
 from d2v.reporting.tables import Table
 from d2v.training.scale import Choice, memory_bytes, state_parts, traffic_bytes
 
@@ -52,7 +52,7 @@ def bench_scale(
     with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
         for ranks in RANKS:
             for stage in stages:
-                say(f"bench-scale: {ranks} rank(s), stage {stage}")
+                log(f"bench-scale: {ranks} rank(s), stage {stage}")
                 measured += measure_stages(ranks, [stage], updates, Path(scratch), model)
     text = "\n\n".join(
         [

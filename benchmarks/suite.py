@@ -14,7 +14,7 @@ from benchmarks.sizes import read_size
 from benchmarks.step import Timed, time_size
 from d2v.config import DistributedConfig
 from d2v.distributed.supervisor import Supervisor
-from d2v.progress import say
+from d2v.progress import log
 from d2v.reporting.tables import Table
 
 REFERENCE_PEAK = 440.0
@@ -48,7 +48,7 @@ def time_suite(sizes: Sequence[str], precisions: Sequence[str], repeats: int, se
                 one = _in_fresh_process(size, precision, seconds, conf, Path(scratch))
                 timed[size, precision].append(one)
                 where = f"round {repeat + 1} of {repeats}, {number} of {len(kinds)}"
-                say(f"bench: {where}: {size} {precision} {one.samples_per_s:.4g} samples/s")
+                log(f"bench: {where}: {size} {precision} {one.samples_per_s:.4g} samples/s")
     measured = [one for some in timed.values() for one in some]
     used = {
         "threads": ", ".join(sorted({str(one.threads) for one in measured})),

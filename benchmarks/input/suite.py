@@ -21,7 +21,7 @@ from benchmarks.input.job import Job, Material, given, made
 from benchmarks.input.measure import OURS, STEPS, Taken, What, alone, run_jobs, run_step
 from d2v.errors import ConfigError, DataError, LaunchError
 from d2v.modalities.registry import MODALITIES
-from d2v.progress import say
+from d2v.progress import log
 
 LIBRARIES = ("pillow", "torchvision", "soundfile", "tokenizers")
 WORKERS = (0, 2)
@@ -97,7 +97,7 @@ def measure_input(options: Options) -> Document:
         LaunchError: a process died.
     """
     with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
-        say("bench-input: making files")
+        log("bench-input: making files")
         suite = _Suite(options, Path(scratch))
         rows = [*suite.speed_rows(), *suite.growth_rows()]
     return Document("input", machine() | {name: version(name) for name in LIBRARIES}, rows)
@@ -133,7 +133,7 @@ class _Suite:
         taken: dict[str, list[dict[What, Taken]]] = {name: [] for name in self._materials}
         for repeat in range(self._options.repeats):
             for name, material in self._materials.items():
-                say(f"bench-input: {name}, round {repeat + 1} of {self._options.repeats}")
+                log(f"bench-input: {name}, round {repeat + 1} of {self._options.repeats}")
                 items = len(material.files) if name in self._options.sources else self._items(name)
                 with _jobs(material, items) as jobs:
                     arguments = {"jobs": jobs, "workers": WORKERS, "seconds": self._options.seconds}
@@ -146,7 +146,7 @@ class _Suite:
         taken: dict[tuple[str, str, int], list[tuple[Taken, int]]] = {}
         for repeat, (name, material), size in product(range(self._options.repeats), self._materials.items(), SIZES):
             items = size * self._items(name)
-            say(f"bench-input: {name} with {items:,} items, round {repeat + 1} of {self._options.repeats}")
+            log(f"bench-input: {name} with {items:,} items, round {repeat + 1} of {self._options.repeats}")
             with _jobs(material, items) as jobs:
                 for step in STEPS:
                     arguments = {"jobs": jobs, "step": step, "seconds": self._options.seconds}

@@ -15,13 +15,13 @@ _muted = False
 
 
 def mute() -> None:
-    """Say nothing more in this process: it follows another that speaks."""
+    """Print nothing more in this process: rank 0 prints for all."""
     global _muted  # noqa: PLW0603  (a process has one terminal)
     _muted = True
 
 
 class Progress:
-    """Count of work done, with a line of figures behind it.
+    """Count of work done, with a line of numbers behind it.
 
     Args:
         title: what is being done.
@@ -75,10 +75,10 @@ class Progress:
     def _print_line(self) -> None:
         self._last_line_s = time.monotonic()
         of = f"/{self.total}" if self.total else ""
-        say(f"{self.title} {self.done}{of} {self._detail}".rstrip())
+        log(f"{self.title} {self.done}{of} {self._detail}".rstrip())
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """One line for people, beside the progress bar if there is one."""
     if not _muted:
         print(line, file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ MODULES = {
     "d2v.packed.olden": "d2v.data.disk",
 }
 ATTRIBUTES = {
-    "d2v.config.olden": {"WrongRecipe": "ConfigError", "speak": "d2v.progress.say"},
+    "d2v.config.olden": {"WrongRecipe": "ConfigError", "speak": "d2v.progress.log"},
     "d2v.errors": {"Wrong": "D2vError"},
 }
 
@@ -98,10 +98,10 @@ def test_every_way_to_import_gives_the_same_objects_and_one_warning() -> None:
 
 @pytest.mark.usefixtures("names")
 def test_a_module_of_a_package_that_is_gone() -> None:
-    from d2v.progress import say
+    from d2v.progress import log
 
-    space, said = warnings_of("from d2v.gone import olden\nfound = olden.say")
-    assert space["found"] is say
+    space, said = warnings_of("from d2v.gone import olden\nfound = olden.log")
+    assert space["found"] is log
     assert [one.split(":")[0] for one in said] == ["d2v.gone.olden is now d2v.progress"]
 
 
@@ -117,13 +117,13 @@ def test_a_package_and_a_module_in_it_move_apart() -> None:
 @pytest.mark.usefixtures("names")
 def test_renamed_attributes_of_a_moved_module() -> None:
     from d2v.errors import ConfigError
-    from d2v.progress import say
+    from d2v.progress import log
 
     space, said = warnings_of("import d2v.config.olden as olden\nfound = olden.WrongRecipe, olden.speak, olden.speak")
-    assert space["found"] == (ConfigError, say, say)
+    assert space["found"] == (ConfigError, log, log)
     assert [one.split(":")[0] for one in said[1:]] == [
         "d2v.config.olden.WrongRecipe is now d2v.errors.ConfigError",
-        "d2v.config.olden.speak is now d2v.progress.say",
+        "d2v.config.olden.speak is now d2v.progress.log",
     ]
 
 

@@ -62,9 +62,9 @@ def test_the_leader_has_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_muted_process_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "_muted", False)
-    progress.say("before")
+    progress.log("before")
     progress.mute()
-    progress.say("after")
+    progress.log("after")
     with progress.Progress("train", 2) as bar:
         bar.advance(2)
     assert capsys.readouterr().err == "before\n"

@@ -18,7 +18,7 @@ from d2v.comparison.report import write_benchmark_report
 from d2v.comparison.tracked import log_outcome, log_pretraining, log_task
 from d2v.distributed.environment import read_dist_env
 from d2v.errors import ConfigError
-from d2v.progress import say
+from d2v.progress import log
 from d2v.statistics import Score
 from d2v.tracker import NullTracker, Tracker
 from d2v.training import resume
@@ -44,7 +44,7 @@ class _Runs:
         self._number = sum(map(len, done.values()))
         self._of = self._number + sum(missing.values())
         counts = " and ".join(f"{len(done[kind]) + missing[kind]} of {kind}" for kind in done)
-        say(f"benchmark {name}: {self._of} runs ({counts}), {self._number} of them done already")
+        log(f"benchmark {name}: {self._of} runs ({counts}), {self._number} of them done already")
 
     def do(self, kind: str, key: str, work: Callable[[], Result]) -> Result:
         """One run that is missing."""
@@ -54,7 +54,7 @@ class _Runs:
         self._missing[kind] -= 1
         self._number += 1
         took, left = duration(self._seconds[kind][-1]), duration(self._left_s())
-        say(f"benchmark {self._name}: {self._number} of {self._of}: {key} in {took}; about {left} left")
+        log(f"benchmark {self._name}: {self._number} of {self._of}: {key} in {took}; about {left} left")
         return result
 
     def _left_s(self) -> float:
@@ -115,7 +115,7 @@ def _pretrain(comparison: Comparison, runs: _Runs, tracker: Tracker) -> tuple[li
         if not is_pretrained(comparison, one):
             runs.do(PRETRAINING, one.key, lambda one=one: run_pretraining(comparison, one))  # type: ignore[misc]
     prober = Prober(comparison)
-    say(f"benchmark {comparison.modality.name}: probing frozen features")
+    log(f"benchmark {comparison.modality.name}: probing frozen features")
     probed = [] if prober.why_not else prober.measure()
     for one in comparison.pretrainings:
         log_pretraining(tracker, comparison, one)

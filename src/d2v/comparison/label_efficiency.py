@@ -26,7 +26,7 @@ from d2v.finetuning.evaluation import PREDICTIONS, evaluate_tuned
 from d2v.finetuning.finetune import Setting, finetune
 from d2v.finetuning.metrics import metric
 from d2v.modalities.base import Modality
-from d2v.progress import say
+from d2v.progress import log
 from d2v.statistics import Interval, Score, score_difference_interval, score_interval
 from d2v.tracker import NullTracker, Tracker
 from d2v.training.resume import is_finished, restarting_others
@@ -219,7 +219,7 @@ def label_efficiency(study: Study, tracker: Tracker | None = None) -> dict[str, 
     scores: dict[TaskRun, Score] = {}
     runs = study.runs()
     for number, run in enumerate(runs, start=1):
-        say(f"efficiency: run {number} of {len(runs)}: {run.key}")
+        log(f"efficiency: run {number} of {len(runs)}: {run.key}")
         scores[run] = run_task(study, run)
     findings = compare(study, scores)
     figures = findings.figures()
@@ -236,7 +236,7 @@ def run_task(study: Study, run: TaskRun) -> Score:
     """Train and measure one model, unless that is done. What is said meanwhile goes to `logs/task.log` of its folder.
     Its checkpoints go: a study has dozens of runs, and nothing reads them again."""
     config, out, setting = study.config_of(run), study.folder_of(run), study.setting_of(run)
-    with _said_to(out / LOGS / "task.log"):
+    with _output_to(out / LOGS / "task.log"):
         config = restarting_others(config, lambda: setting.open_data().fingerprint, out)
         finetune(study.modality, config, study.pretraining, study.prepared, setting.start, out)
         evaluate_tuned(study.modality, config, study.prepared, out, out / "report", NullTracker())
@@ -246,10 +246,10 @@ def run_task(study: Study, run: TaskRun) -> Score:
 
 
 @contextlib.contextmanager
-def _said_to(log: Path) -> Iterator[None]:
+def _output_to(path: Path) -> Iterator[None]:
     """Dozens of small runs would bury the lines that tell how far a study is."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield
 
 

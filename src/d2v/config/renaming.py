@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel
 
-from d2v.progress import say
+from d2v.progress import log
 
 _Rename = Callable[[type[BaseModel], Mapping[str, Any]], dict[str, Any]]
 _TAGS = ("name", "kind")
@@ -49,7 +49,7 @@ def rename_keys(model: type[BaseModel], values: Mapping[str, Any], at: str = "",
 def _say_once(old: str, name: str) -> None:
     if old not in _said:
         _said.add(old)
-        say(f"recipe: {old} is now called {name}; the old name still works")
+        log(f"recipe: {old} is now called {name}; the old name still works")
 
 
 def check_one_name(model: type[BaseModel], values: Mapping[str, Any]) -> None:

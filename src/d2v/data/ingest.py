@@ -25,7 +25,7 @@ from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader, ShardWriter, shard_path
 from d2v.errors import DataError
-from d2v.progress import Progress, say
+from d2v.progress import Progress, log
 
 CORPUS, MANIFEST, SHARDS = "corpus.json", "manifest.parquet", "shards"
 QUARANTINE, DUPLICATES, JOURNAL = "quarantine.csv", "duplicates.csv", "journal.json"
@@ -112,7 +112,7 @@ def ingest(
     """
     identity = fingerprint.of_values({"source": source.fingerprint, "parameters": dict(parameters)})
     if report := _unchanged(out, identity):
-        say(f"ingest: {source.description} is unchanged since it was read; {report}")
+        log(f"ingest: {source.description} is unchanged since it was read; {report}")
         return report
     partial = out.with_name(f".{out.name}.partial")
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
@@ -120,7 +120,7 @@ def ingest(
         run.stream()
         report = run.finish(parameters)
         swap_in(partial, out)
-    say(f"ingest: {report}")
+    log(f"ingest: {report}")
     return report
 
 
@@ -188,7 +188,7 @@ class _Ingest:
         self.superseded = {bytes.fromhex(digest) for digest in journal["superseded"]}
         for digest, split, key in self._stored("sha256", "split", "key"):
             self.seen[digest] = (split, key)
-        say(f"ingest: going on after item {journal['next_item']:,}, where it was interrupted")
+        log(f"ingest: going on after item {journal['next_item']:,}, where it was interrupted")
         return journal
 
     def _stored(self, *columns: str) -> Iterator[tuple[Any, ...]]:

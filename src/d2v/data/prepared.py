@@ -19,7 +19,7 @@ from d2v.data.disk import full_disk_named, swap_in, write_json
 from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
 from d2v.data.store import ShardReader
 from d2v.errors import DataError
-from d2v.progress import say
+from d2v.progress import log
 
 PREPARED = "prepared.json"
 SHARD_BYTES = 64 * 2**20
@@ -133,7 +133,7 @@ def bring_up_to_date(
     if (out / PREPARED).is_file():
         done = _read_json(out / PREPARED, "remove it")
         if done["fingerprint"] == identity:
-            say(f"prepare: {out} is up to date ({summary(done)})")
+            log(f"prepare: {out} is up to date ({summary(done)})")
             return done
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -142,7 +142,7 @@ def bring_up_to_date(
         content = {**build(opened, partial), "corpus_fingerprint": opened.fingerprint, "fingerprint": identity}
         write_json(partial / PREPARED, content)
         swap_in(partial, out)
-    say(f"prepare: {summary(content)}")
+    log(f"prepare: {summary(content)}")
     return content
 
 

@@ -25,7 +25,7 @@ from d2v.model_folder import ENCODER, load_encoder
 from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
 from d2v.objectives.build import build_objective
-from d2v.progress import say
+from d2v.progress import log
 from d2v.reporting.model_card import write_model_card
 from d2v.reporting.probe_tables import accuracy_table, difference_table, has_accuracies, verdict
 from d2v.reporting.report import Heading, Part, Picture, write_report
@@ -75,7 +75,7 @@ def evaluate(
     if metrics is None:
         metrics = _Evaluation(modality, recipe, config, data, prepared, run_folder, out, result).write(identity)
     else:
-        say(f"evaluate: {out} already belongs to this encoder and these settings")
+        log(f"evaluate: {out} already belongs to this encoder and these settings")
     _show(metrics, modality.baseline_name)
     tracker.log_metrics(metrics, recipe.max_updates)
     for path in sorted(path for path in out.iterdir() if path.is_file() and not path.name.startswith(".")):
@@ -132,7 +132,7 @@ class _Evaluation:
         device = own_device()
         encoder = load_encoder(self.run_folder / "encoder")[0].to(device)
         random = objective.student.to(device)
-        say(f"evaluate: {len(items.train_labels)} train and {len(items.test_labels)} test items")
+        log(f"evaluate: {len(items.train_labels)} train and {len(items.test_labels)} test items")
         features = self._features(items, encoder, random)
         metrics = self._metrics(items, features)
         draw = Illustrator(self.modality, self.recipe, self.config, self.data, items, self.out)
@@ -170,7 +170,7 @@ class _Evaluation:
     def _metrics(self, items: ProbeSet, features: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
         ranks = {f"probe/rank{suffix}": effective_rank(features[suffix][0]) for suffix in (PRETRAINED, RANDOM)}
         if reason := why_not_probed(items):
-            say(f"evaluate: {reason}")
+            log(f"evaluate: {reason}")
             return ranks
         return compare(features, items, self.config) | ranks
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from d2v.config import EvaluateConfig
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import ProbeSet
-from d2v.progress import say
+from d2v.progress import log
 from d2v.statistics import Interval, accuracy_interval, difference_interval
 
 PRETRAINED, RANDOM, PLAIN = "", "_random", "_baseline"
@@ -58,7 +58,7 @@ def _right(
     """For each probe, (T,) bool: whether it names the test item's class."""
     fit = linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2)
     if not fit.converged:
-        say(f"evaluate: the linear probe{suffix} stopped before its optimum; its figure may be a little low")
+        log(f"evaluate: the linear probe{suffix} stopped before its optimum; its figure may be a little low")
     near = knn(train_ND, items.train_labels, test_TD, config.knn_k, config.knn_temperature)
     return {
         "linear": (fit.predictions_T == items.test_labels).numpy(),

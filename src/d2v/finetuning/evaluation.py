@@ -26,7 +26,7 @@ from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.transcription import Transcription
 from d2v.modalities.base import LabelledPart, Modality
 from d2v.model_folder import ENCODER
-from d2v.progress import Progress, say
+from d2v.progress import Progress, log
 from d2v.reporting.report import write_report
 from d2v.reporting.tables import Table
 from d2v.statistics import Interval
@@ -72,7 +72,7 @@ def evaluate_tuned(
         figures = _measure(model, labelled_parts(modality, data, config, recipe, model.about), config, out)
         write_measured(out, figures, identity)
     else:
-        say(f"evaluate: {out} already belongs to this model and these settings")
+        log(f"evaluate: {out} already belongs to this model and these settings")
     Console(highlight=False).print(_table(figures, modality.name).to_rich())
     tracker.log_metrics(figures, config.max_updates)
     for path in sorted(path for path in out.iterdir() if path.is_file() and not path.name.startswith(".")):

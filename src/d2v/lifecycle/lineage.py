@@ -15,7 +15,7 @@ from d2v.lifecycle.corpus_items import Items, items_of, read_items
 from d2v.lifecycle.embeddings import REFERENCE_ITEMS, embed_some, save_reference
 from d2v.modalities.base import Modality
 from d2v.model_folder import load_encoder, read_config
-from d2v.progress import say
+from d2v.progress import log
 from d2v.reporting.model_card import write_tuned_card
 from d2v.tracking import registry, versions
 from d2v.tracking.models import REGISTERED
@@ -48,7 +48,7 @@ def register_encoder_of(modality: Modality, corpus: Path, prepared: Path, run_fo
                 notes = _notes(Path(scratch), items, corpus, data, card)
                 save_reference(embed_some(encoder, data, recipe, REFERENCE_ITEMS, seed=0), Path(scratch) / LINEAGE)
         version = registry.register_encoder(modality.name, run_folder / "encoder", _figures(report), notes=notes)
-    say(f"register: {registry.encoder_name(modality.name)} version {version} is the challenger")
+    log(f"register: {registry.encoder_name(modality.name)} version {version} is the challenger")
     return version
 
 
@@ -86,7 +86,7 @@ def register_tuned_of(
             if items := lineage_of(corpus, starts, Path(scratch)):
                 notes = _notes(Path(scratch), items, corpus, data, card)
         version = registry.register_tuned(modality.name, tuned / "model", figures, notes=notes)
-    say(f"register: {registry.tuned_name(modality.name)} version {version} is the challenger")
+    log(f"register: {registry.tuned_name(modality.name)} version {version} is the challenger")
     return version
 
 

@@ -12,7 +12,7 @@ from d2v.errors import CheckpointError
 from d2v.lifecycle.corpus_items import Items, items_of, leaked, read_items
 from d2v.lifecycle.gate import Decision, Measured, judge
 from d2v.lifecycle.measure import HeldOut, measure_encoders, measure_tuned
-from d2v.progress import say
+from d2v.progress import log
 from d2v.reporting.report import Heading, Part, write_report
 from d2v.reporting.tables import Table
 from d2v.tracker import Tracker
@@ -138,8 +138,8 @@ def write_decisions(decisions: Sequence[Decision], out: Path, tracker: Tracker) 
     parts = list(parts_of(decisions))
     for check in decisions[-1].checks:
         values = f"{check.challenger} (champion {check.champion or 'none'}; limit {check.limit})"
-        say(f"promote: {'ok  ' if check.passed else 'FAIL'} {check.name}: {values}")
-    say(f"promote: {decisions[-1].model}: {decisions[-1].why}")
+        log(f"promote: {'ok  ' if check.passed else 'FAIL'} {check.name}: {values}")
+    log(f"promote: {decisions[-1].model}: {decisions[-1].why}")
     written = write_report(out, "Promotion", [*parts, INTERVALS])
     write_json(out / DECISION, {decision.model: decision.as_values() for decision in decisions})
     gains = {f"promotion/{_short(one.model)}_gain{end}": value for one in decisions for end, value in _ends(one)}

@@ -33,7 +33,7 @@ from d2v.lifecycle.retraining_report import (
 )
 from d2v.modalities.base import Modality
 from d2v.pretraining.pretrain import pretrain
-from d2v.progress import say
+from d2v.progress import log
 from d2v.tracker import Tracker
 from d2v.tracking import versions
 from d2v.tracking.models import find_model, find_start
@@ -146,7 +146,7 @@ class _Retraining:
                 self._note(decision)
         if not self.night.decisions:
             self.night.outcome = TOO_FEW if encoder.count or (tuned and tuned.count) else NOTHING_NEW
-            say(f"retrain: {self.night.outcome} since {encoder.champion}: nothing was trained or registered")
+            log(f"retrain: {self.night.outcome} since {encoder.champion}: nothing was trained or registered")
 
     def _looks_different(self, news: News) -> bool:
         """False where training waits for a drift and there is none."""
@@ -158,9 +158,9 @@ class _Retraining:
         found = drift.of_new_items(files, self.modality, prepare, self.places.corpus, news.chosen, config.drift)
         self.night.drift = found
         if isinstance(found, str):
-            say(f"retrain: drift is not known: {found}")
+            log(f"retrain: drift is not known: {found}")
             return self._waits_for_drift(UNKNOWN_DRIFT)
-        say(f"retrain: MMD^2 {found.statistic:.4g}, p {found.p_value:.3g}: {'drift' if found.drifted else 'no drift'}")
+        log(f"retrain: MMD^2 {found.statistic:.4g}, p {found.p_value:.3g}: {'drift' if found.drifted else 'no drift'}")
         return found.drifted or self._waits_for_drift(NO_DRIFT)
 
     def _waits_for_drift(self, outcome: str) -> bool:

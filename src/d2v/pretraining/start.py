@@ -15,7 +15,7 @@ from d2v.modalities.base import Modality
 from d2v.model_folder import ENCODER, TEACHER, load_state, read_config
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
-from d2v.progress import say
+from d2v.progress import log
 
 DECODER = "decoder.safetensors"
 """What only pretraining goes on from, in an encoder's folder: decoder, heads, codebooks."""
@@ -46,9 +46,9 @@ def _take_rest(objective: Objective, start: Path) -> None:
     given = _read(start / DECODER) if (start / DECODER).is_file() else {}
     if own == {name: tuple(value.shape) for name, value in given.items()}:
         objective.load_state_dict(given, strict=False)
-        say(f"train: starts from the weights in {start}")
+        log(f"train: starts from the weights in {start}")
     else:
-        say(f"train: starts from the encoder in {start}; its decoder and heads are others, so they start at random")
+        log(f"train: starts from the encoder in {start}; its decoder and heads are others, so they start at random")
 
 
 def is_rest(name: str) -> bool:

@@ -39,7 +39,7 @@ from d2v.data.disk import sync
 from d2v.errors import CheckpointError
 from d2v.models.shards import count
 from d2v.objectives.base import Objective
-from d2v.progress import say
+from d2v.progress import log
 from d2v.training.engine import MOMENTS, Engine
 from d2v.training.history import History
 from d2v.training.matmul import MatmulBackend
@@ -243,7 +243,7 @@ def newest(folder: Path) -> Checkpoint | None:
             return Checkpoint(path, _verified_state(path))
         except _DamagedError as damage:
             damages.append(f"{path.name}: {damage}")
-            say(f"warning: checkpoint {path} is damaged ({damage}); trying the one before")
+            log(f"warning: checkpoint {path} is damaged ({damage}); trying the one before")
     if damages:
         raise CheckpointError(
             f"No checkpoint in {folder} can be used ({'; '.join(damages)}). Restore one from a backup, or set "

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from d2v.config import RESULT_NEUTRAL, RunConfig, current_names
 from d2v.distributed.environment import LOGS
 from d2v.errors import CheckpointError
-from d2v.progress import say
+from d2v.progress import log
 from d2v.training.checkpoint import newest
 
 RESULT = "result.json"
@@ -121,7 +121,7 @@ def move_aside(out: Path, why: str) -> None:
     target.mkdir(parents=True)
     for path in contents:
         path.rename(target / path.name)
-    say(f"{why}: moved the run in {out} to {target}")
+    log(f"{why}: moved the run in {out} to {target}")
 
 
 # ------------------------------------------------------------------------- many trainings in one command

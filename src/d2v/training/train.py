@@ -17,7 +17,7 @@ from d2v.distributed.process_group import ProcessGroup, init_process_group
 from d2v.distributed.watchdog import Watchdog
 from d2v.errors import CheckpointError, ConfigError, Interrupted
 from d2v.objectives.base import Objective
-from d2v.progress import say
+from d2v.progress import log
 from d2v.tracker import NullTracker, Tracker
 from d2v.training import checkpoint, resume
 from d2v.training.callbacks import standard_callbacks
@@ -145,7 +145,7 @@ def _begin(job: Job, identity: tuple[dict[str, Any], str], out: Path) -> TrainRe
     elif (result := resume.finished_result(out)) is not None:
         lines = resume.differences(job.name, type(job.recipe), (result["recipe"], result["data_fingerprint"]), identity)
         if not lines:
-            say(f"train: the run in {out} is finished ({result['updates']} updates)")
+            log(f"train: the run in {out} is finished ({result['updates']} updates)")
             return TrainResult(out, result["updates"], result["metrics"], result["updates"], result["tracker_run_id"])
         resume.move_aside(out, f"the finished run was another one ({'; '.join(lines)})")
     found = checkpoint.newest(out / "checkpoints")
@@ -186,13 +186,13 @@ class _Run:
         ):
             history = checkpoint.load_rest(found, objective, engine) if found else History()
             for line in summarise(recipe, objective, engine, sampler, start, "; ".join(filter(None, (reason, why)))):
-                say(line)
+                log(line)
             self._prepare_tracking(engine, state, history)
             self._loop(objective, engine, sampler, state, history).run()
             self._export(objective, engine)
             if engine.env.is_main:
                 self._write_result(state, history, engine, sampler, total_flops(objective, sampler, state.update))
-                say(f"train: finished {state.update} updates, {duration(time.monotonic() - began)} in this session")
+                log(f"train: finished {state.update} updates, {duration(time.monotonic() - began)} in this session")
             self.group.barrier()
         return TrainResult(self.out, state.update, history.last(), start, state.tracker_run_id)
 

@@ -22,7 +22,7 @@ from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.lexicon import Lexicon
 from d2v.finetuning.decoding.ngram import NGramModel
 from d2v.finetuning.decoding.tuning import tuned
-from d2v.progress import say
+from d2v.progress import log
 
 LANGUAGE_MODEL = "language_model.arpa"
 
@@ -88,7 +88,7 @@ def _chosen(beam: BeamDecoder, dev: Heard) -> BeamSettings:
     found = tuned(beam, dev.log_probs_BTC, dev.lengths, dev.references)
     settings = found.settings
     rate = found.word_error_rates[settings.lm_weight, settings.word_bonus]
-    say(
+    log(
         f"evaluate: lm_weight {settings.lm_weight:g} and word_bonus {settings.word_bonus:g} have the lowest word error "
         f"rate, {100 * rate:.1f}%, on {len(dev.references):,} recordings kept out of training"
     )

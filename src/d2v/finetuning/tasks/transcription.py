@@ -24,7 +24,7 @@ from d2v.finetuning.heads import TokenHead
 from d2v.finetuning.tasks.base import Task
 from d2v.modalities.base import LabelledPart
 from d2v.models.encoder import Encoder
-from d2v.progress import say
+from d2v.progress import log
 
 NO_LETTER = -1
 
@@ -68,15 +68,15 @@ class Transcription(Task):
                 "recordings of whole transcripts, or an encoder with more frames a second"
             )
         if short:
-            say(
+            log(
                 f"finetune: {short:,} of {len(rows):,} recordings are too short for their transcripts and teach nothing"
             )
         unknown = self.alphabet.unknown_letters(self.references(part, rows))
         if unknown:
-            say(f"finetune: letters that the alphabet lacks are learned as <unk> and never written: {_counts(unknown)}")
+            log(f"finetune: letters that the alphabet lacks are learned as <unk> and never written: {_counts(unknown)}")
         dropped = dropped_characters(part.texts[row] or "" for row in rows)
         if dropped:
-            say(f"finetune: characters of transcripts that only part words: {_counts(dropped)}")
+            log(f"finetune: characters of transcripts that only part words: {_counts(dropped)}")
 
     def too_short(self, part: LabelledPart, rows: np.ndarray) -> int:
         """How many recordings have fewer frames than CTC needs for their transcripts; 0 where frames are unknown."""

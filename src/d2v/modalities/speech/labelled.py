@@ -16,7 +16,7 @@ from d2v.errors import DataError
 from d2v.modalities.base import LabelledPart
 from d2v.modalities.speech.config import RATE_HZ, SpeechEncoderConfig, SpeechFinetuneConfig, SpeechTrainConfig
 from d2v.modalities.speech.data import SpeechData, pieces
-from d2v.progress import say
+from d2v.progress import log
 
 DEV_STREAM = 3
 
@@ -52,7 +52,7 @@ def _short_enough(data: SpeechData, config: SpeechFinetuneConfig) -> np.ndarray:
         )
     if left_out:
         hours = np.delete(samples, rows).sum() / RATE_HZ / 3600
-        say(
+        log(
             f"finetune: {left_out:,} of {len(samples):,} train recordings ({hours:.2f} h) are longer than "
             f"{config.max_seconds:g} s (finetune.max_seconds) and are left out of training"
         )

@@ -28,7 +28,7 @@ from d2v.modalities.text.packing import PACKINGS, batches, encoded
 from d2v.modalities.text.texts import LabelledText, Texts
 from d2v.modalities.text.tokenizer import BOS, PAD, TextTokenizer, encode_items, train_tokenizer
 from d2v.modalities.text.tokenizer_files import TOKENIZER, load_tokenizer
-from d2v.progress import Progress, say
+from d2v.progress import Progress, log
 
 PROBE_FOLDERS = {"train": "probe_train", "test": "probe_test"}
 LABELLED_SCHEMA = pa.schema(
@@ -66,7 +66,7 @@ def _summary(about: Mapping[str, Any]) -> str:
 def _build(corpus: Corpus, folder: Path, config: TextPrepareConfig, tokenizer: TextTokenizer | None) -> dict[str, Any]:
     texts = Texts(corpus)
     if tokenizer is None:
-        say(f"prepare: training a tokenizer of {config.vocab_size:,} types")
+        log(f"prepare: training a tokenizer of {config.vocab_size:,} types")
         sample = texts.sample(texts.parts["train"], TRAINING_CHARACTERS, config.seed)
         tokenizer = train_tokenizer(sample, config.vocab_size)
     (folder / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
@@ -188,7 +188,7 @@ def _find_probe(texts: Texts, config: TextPrepareConfig) -> tuple[list[str], str
     few = f"train or test documents of {texts.corpus.source} hold fewer than two sentences for the acceptability probe"
     if config.probe == "acceptability":
         raise DataError(f"The {few}: set text.prepare.probe=auto to do without, or text.ingest.test_fraction higher")
-    say(f"prepare: the {few}; there will be no probe")
+    log(f"prepare: the {few}; there will be no probe")
     return [], "none", {part: [] for part in PROBE_FOLDERS}
 
 
