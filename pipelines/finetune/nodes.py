@@ -23,7 +23,7 @@ def finetune(
 
 def evaluate_tuned(modality: str, values: dict[str, Any], prepared: Path, tuned: Path, out: Path) -> Path:
     """Predictions, figures with intervals and a report under `out`."""
-    from d2v.finetuning.evaluation import evaluate_tuned as run_evaluation
+    from d2v.finetuning.evaluation import evaluate_finetuned as run_evaluation
     from d2v.modalities import registry
 
     config = step(modality, "finetune", values)
@@ -35,8 +35,8 @@ def register_tuned(
     modality: str, values: dict[str, Any], prepared: Path, corpus: Path, tuned: Path, report: Path
 ) -> None:
     """Register the model as `d2v-<modality>-tuned` with the alias `challenger`."""
-    from d2v.lifecycle.lineage import register_tuned_of
+    from d2v.lifecycle.lineage import register_finetuned_of
     from d2v.modalities import registry
 
     config = step(modality, "finetune", values)
-    register_tuned_of(registry.get(modality), config, corpus, prepared, tuned, report)
+    register_finetuned_of(registry.get(modality), config, corpus, prepared, tuned, report)

@@ -18,6 +18,7 @@ MODULES: dict[str, str] = {
     "d2v.data.places": "d2v.data.sources.locations",
     "d2v.evaluation.run": "d2v.evaluation.evaluate",
     "d2v.evaluation.statistics": "d2v.statistics",
+    "d2v.finetuning.answers": "d2v.finetuning.model",
     "d2v.finetuning.run": "d2v.finetuning.finetune",
     "d2v.interchange.folder": "d2v.model_folder",
     "d2v.loading": "d2v.interchange",
@@ -33,7 +34,12 @@ MODULES: dict[str, str] = {
 """Old module -> new module: those that registered models import and those that the documents named. A package is one
 entry, and each of its modules is another."""
 
-ATTRIBUTES: dict[str, dict[str, str]] = {}
+ATTRIBUTES: dict[str, dict[str, str]] = {
+    "d2v.data.places": {"Place": "Location", "open_place": "open_location"},
+    "d2v.finetuning.answers": {"answers": "decode"},
+    "d2v.finetuning.model": {"TunedModel": "FinetunedModel", "load_tuned": "load_finetuned"},
+    "d2v.modalities.base": {"LabelledPart": "LabelledSplit"},
+}
 """Module, by its old name -> {old attribute: new attribute}. The new one is in the module's new place, or has dots and
 is the whole path to another place, such as `d2v.config.parse`.
 

@@ -12,7 +12,7 @@ from d2v.finetuning.ctc_vocabulary import (
     BOUNDARY,
     PAD,
     UNKNOWN,
-    Alphabet,
+    CtcVocabulary,
     dropped_characters,
     frames_needed,
     normalised,
@@ -21,27 +21,27 @@ from d2v.finetuning.ctc_vocabulary import (
 FAIRSEQ_DICT = ["<s>", "<pad>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
 
 
-def test_the_fixed_alphabet_is_fairseqs() -> None:
-    alphabet = Alphabet.fairseq()
-    assert list(alphabet.symbols) == FAIRSEQ_DICT
-    assert len(alphabet) == 32
-    assert [alphabet.symbols[i] for i in (BLANK, PAD, UNKNOWN, BOUNDARY)] == ["<s>", "<pad>", "<unk>", "|"]
+def test_the_fixed_vocabulary_is_fairseqs() -> None:
+    vocabulary = CtcVocabulary.fairseq()
+    assert list(vocabulary.symbols) == FAIRSEQ_DICT
+    assert len(vocabulary) == 32
+    assert [vocabulary.symbols[i] for i in (BLANK, PAD, UNKNOWN, BOUNDARY)] == ["<s>", "<pad>", "<unk>", "|"]
 
 
 def test_every_word_ends_with_a_boundary_as_in_ltr_files() -> None:
-    alphabet = Alphabet.fairseq()
-    assert [alphabet.symbols[i] for i in alphabet.encode("CAT SAT")] == list("CAT|SAT|")
-    assert alphabet.encode("") == []
+    vocabulary = CtcVocabulary.fairseq()
+    assert [vocabulary.symbols[i] for i in vocabulary.encode("CAT SAT")] == list("CAT|SAT|")
+    assert vocabulary.encode("") == []
 
 
 @pytest.mark.parametrize("text", ["", "A", "DON'T STOP", "ZEBRAS QUIT"])
 def test_text_comes_back_from_its_ids(text: str) -> None:
-    assert Alphabet.fairseq().decode(Alphabet.fairseq().encode(text)) == text
+    assert CtcVocabulary.fairseq().decode(CtcVocabulary.fairseq().encode(text)) == text
 
 
 def test_decoding_passes_over_specials_and_empty_words() -> None:
-    alphabet = Alphabet(("A", "B"))
-    assert alphabet.decode([4, 4, 5, 1, 2, 3, 6, 4, 4, 5]) == "AB A"
+    vocabulary = CtcVocabulary(("A", "B"))
+    assert vocabulary.decode([4, 4, 5, 1, 2, 3, 6, 4, 4, 5]) == "AB A"
 
 
 def test_transcripts_are_normalised() -> None:
@@ -55,18 +55,18 @@ def test_transcripts_are_normalised() -> None:
     assert normalised(" ?! ") == ""
 
 
-def test_the_alphabet_of_transcripts_holds_their_letters_by_frequency() -> None:
-    alphabet = Alphabet.of_transcripts(["A bee, a b!", "be'e"])
-    assert alphabet.letters == ("E", "B", "A", "'")
-    assert alphabet == Alphabet.of_transcripts(["be'e", "a b a bee"])
+def test_the_vocabulary_of_transcripts_holds_their_letters_by_frequency() -> None:
+    vocabulary = CtcVocabulary.of_transcripts(["A bee, a b!", "be'e"])
+    assert vocabulary.characters == ("E", "B", "A", "'")
+    assert vocabulary == CtcVocabulary.of_transcripts(["be'e", "a b a bee"])
     with pytest.raises(DataError, match="no letters"):
-        Alphabet.of_transcripts(["...", ""])
+        CtcVocabulary.of_transcripts(["...", ""])
 
 
 def test_unknown_letters_and_dropped_characters_are_counted() -> None:
-    alphabet = Alphabet.fairseq()
-    assert alphabet.unknown_letters([normalised("Café 5 5")]) == {"É": 1, "5": 2}
-    assert alphabet.encode("CAFÉ")[3] == UNKNOWN
+    vocabulary = CtcVocabulary.fairseq()
+    assert vocabulary.unknown_characters([normalised("Café 5 5")]) == {"É": 1, "5": 2}
+    assert vocabulary.encode("CAFÉ")[3] == UNKNOWN
     assert dropped_characters(["Well-known, isn\N{RIGHT SINGLE QUOTATION MARK}t it?", "a-b"]) == {
         "-": 2,
         ",": 1,
@@ -75,27 +75,27 @@ def test_unknown_letters_and_dropped_characters_are_counted() -> None:
 
 
 def test_frames_needed_counts_a_blank_between_equal_neighbours() -> None:
-    alphabet = Alphabet.fairseq()
-    assert frames_needed(alphabet.encode("BEE")) == 5
+    vocabulary = CtcVocabulary.fairseq()
+    assert frames_needed(vocabulary.encode("BEE")) == 5
     assert frames_needed([]) == 0
 
 
-def test_an_alphabet_is_saved_with_the_model(tmp_path: Path) -> None:
-    alphabet = Alphabet.of_transcripts(["ÄÖ ß 'x"])
-    alphabet.save(tmp_path / "letters.json")
-    assert Alphabet.load(tmp_path / "letters.json") == alphabet
+def test_a_vocabulary_is_saved_with_the_model(tmp_path: Path) -> None:
+    vocabulary = CtcVocabulary.of_transcripts(["ÄÖ ß 'x"])
+    vocabulary.save(tmp_path / "letters.json")
+    assert CtcVocabulary.load(tmp_path / "letters.json") == vocabulary
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"letters": ["A", "A"]}', '{"words": []}', '{"letters": 5}'])
-def test_a_damaged_alphabet_is_refused(tmp_path: Path, content: str | None) -> None:
+def test_a_damaged_vocabulary_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "letters.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(CheckpointError, match="holds no alphabet"):
-        Alphabet.load(path)
+    with pytest.raises(CheckpointError, match="holds no vocabulary"):
+        CtcVocabulary.load(path)
 
 
-@pytest.mark.parametrize("letters", [(), ("A", "A"), ("AB",), ("|",), (" ",)])
-def test_impossible_alphabets_are_refused(letters: tuple[str, ...]) -> None:
-    with pytest.raises(DataError, match="single letters"):
-        Alphabet(letters)
+@pytest.mark.parametrize("characters", [(), ("A", "A"), ("AB",), ("|",), (" ",)])
+def test_impossible_vocabularys_are_refused(characters: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match="single characters"):
+        CtcVocabulary(characters)

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 
 from d2v.config import RegressionTask, parse
 from d2v.errors import ConfigError, DataError
-from d2v.finetuning.data import labelled_parts
-from d2v.finetuning.evaluation import evaluate_tuned
+from d2v.finetuning.data import labelled_splits
+from d2v.finetuning.evaluation import evaluate_finetuned
 from d2v.finetuning.finetune import finetune
-from d2v.finetuning.model import load_tuned
+from d2v.finetuning.model import load_finetuned
 from d2v.finetuning.tasks.regression import Regression
 from d2v.modalities import registry
 from d2v.modalities.text.config import TextFinetuneConfig, TextIngestConfig, TextPrepareConfig, TextTrainConfig
@@ -50,7 +50,7 @@ class Tuned:
     """What a training left."""
 
     out: Path
-    figures: dict[str, float]
+    measured: dict[str, float]
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -96,7 +96,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tune(prepared: Path, out: Path, values: dict[str, Any], start: Path | None = None) -> Tuned:
     config = parse(TextFinetuneConfig, values)
     finetune(TEXT, config, PRETRAINING, prepared, start, out)
-    return Tuned(out, evaluate_tuned(TEXT, config, prepared, out, out / "report", NullTracker()))
+    return Tuned(out, evaluate_finetuned(TEXT, config, prepared, out, out / "report", NullTracker()))
 
 
 @pytest.fixture(scope="module")
@@ -105,29 +105,29 @@ def classifier(classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned
 
 
 def test_an_easy_rule_is_learned(classifier: Tuned) -> None:
-    assert classifier.figures["eval/items"] == 60
-    assert classifier.figures["eval/accuracy"] > 0.95
-    assert classifier.figures["eval/matthews"] > 0.9
-    assert classifier.figures["eval/accuracy_low"] <= classifier.figures["eval/accuracy"]
+    assert classifier.measured["eval/items"] == 60
+    assert classifier.measured["eval/accuracy"] > 0.95
+    assert classifier.measured["eval/matthews"] > 0.9
+    assert classifier.measured["eval/accuracy_low"] <= classifier.measured["eval/accuracy"]
 
 
 def test_the_same_training_twice_is_the_same(classes: Path, tmp_path: Path) -> None:
     again, other = (tune(classes, tmp_path / str(seed), SHORT | {"seed": seed}) for seed in (0, 1))
     third = tune(classes, tmp_path / "again", SHORT)
     assert all(torch.equal(value, again.weights[name]) for name, value in third.weights.items())
-    assert again.figures == third.figures
+    assert again.measured == third.measured
     assert not torch.equal(other.weights["stem.local.words.weight"], again.weights["stem.local.words.weight"])
 
 
 def test_a_user_gets_predictions_for_sentences(classifier: Tuned) -> None:
-    model = load_tuned(classifier.out / "model")
+    model = load_finetuned(classifier.out / "model")
     pairs = [["rain", "sun 3 2"], ["hat", "rain 3 2"], ["dog", "hat 12 2"]]
     assert model.predict(TEXT.to_inputs(pairs, dict(model.about)), batch_size=2).tolist() == [1, 0, 1]
 
 
 def test_a_tuned_encoder_can_be_tuned_again(classifier: Tuned, classes: Path, tmp_path: Path) -> None:
     longer = tune(classes, tmp_path / "run", SHORT, start=classifier.out / "model")
-    assert longer.figures["eval/accuracy"] > 0.2
+    assert longer.measured["eval/accuracy"] > 0.2
     settings = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["recipe"]["encoder"]
     assert settings["width"] == 32
 
@@ -139,7 +139,7 @@ def test_other_ids_than_the_encoders_are_refused(
     with pytest.raises(ConfigError, match="prepared with another tokenizer"):
         tune(scores, tmp_path / "run", SCORES, start=classifier.out / "model")
     with pytest.raises(ConfigError, match="prepared with another tokenizer"):
-        evaluate_tuned(
+        evaluate_finetuned(
             TEXT, parse(TextFinetuneConfig, VALUES), scores, classifier.out, tmp_path / "report", NullTracker()
         )
 
@@ -149,7 +149,7 @@ def test_other_ids_than_the_encoders_are_refused(
 
 def test_scores_are_learned_and_predicted_on_their_own_scale(scores: Path, tmp_path: Path) -> None:
     tuned = tune(scores, tmp_path / "run", SCORES)
-    assert tuned.figures["eval/pearson_and_spearman"] > 0.9
+    assert tuned.measured["eval/pearson_and_spearman"] > 0.9
     table = tuned.predictions
     assert set(table["right"]) == {0.5, 1.5, 2.5, 3.5}
     assert (table["predicted"] - table["right"]).abs().mean() < 0.5
@@ -157,12 +157,12 @@ def test_scores_are_learned_and_predicted_on_their_own_scale(scores: Path, tmp_p
 
 def test_regression_is_on_a_scale_from_0_to_1(scores: Path) -> None:
     config = parse(TextFinetuneConfig, SCORES)
-    part = labelled_parts(TEXT, TEXT.open(scores), config, PRETRAINING, {})["train"]
+    split = labelled_splits(TEXT, TEXT.open(scores), config, PRETRAINING, {})["train"]
     task = Regression(parse(RegressionTask, {"name": "regression", "range": [0.5, 3.5]}))
     some = np.arange(30)
-    targets = task.targets(part, some)
+    targets = task.targets(split, some)
     assert (float(targets.min()), float(targets.max())) == (0.0, 1.0)
-    assert task.predict(targets[:, None], None) == pytest.approx(part.scores[some], abs=1e-6)
+    assert task.predict(targets[:, None], None) == pytest.approx(split.scores[some], abs=1e-6)
     assert float(task.loss(targets[:, None] + 0.5, targets, None)) == pytest.approx(30 * 0.25, rel=1e-4)
 
 

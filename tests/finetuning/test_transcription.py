@@ -1,4 +1,4 @@
-"""Transcripts by CTC: the loss, what cannot be learned, a training that learns to spell, and its figures."""
+"""Transcripts by CTC: the loss, what cannot be learned, a training that learns to spell, and its metrics."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from d2v.data.batch import Batch, SampleKeys
 from d2v.distributed.launch import launch
 from d2v.errors import DataError
 from d2v.finetuning import metrics
-from d2v.finetuning.ctc_vocabulary import BLANK, UNKNOWN, Alphabet
-from d2v.finetuning.data import chosen_rows, labelled_parts
+from d2v.finetuning.ctc_vocabulary import BLANK, UNKNOWN, CtcVocabulary
+from d2v.finetuning.data import chosen_rows, labelled_splits
 from d2v.finetuning.decoding.language import LANGUAGE_MODEL, Heard, search_decoder
 from d2v.finetuning.decoding.ngram import load_arpa
-from d2v.finetuning.evaluation import evaluate_tuned, predict
+from d2v.finetuning.evaluation import evaluate_finetuned, predict
 from d2v.finetuning.finetune import Setting
-from d2v.finetuning.model import load_tuned
+from d2v.finetuning.model import load_finetuned
 from d2v.finetuning.objective import FineTuning
 from d2v.finetuning.tasks.transcription import Transcription
 from d2v.tracker import NullTracker
@@ -35,7 +35,7 @@ from tests.checkpoints import stored
 from tests.distributed.trainings import furthest
 from tests.finetuning.spelling import SPEECH, Tuning, finetune_recipe, prepare_spelling, train_recipe
 
-ABC = Alphabet(("A", "B", "C"))
+ABC = CtcVocabulary(("A", "B", "C"))
 TASK = Transcription(TranscriptionTask(name="transcription"), ABC)
 SPELLS = {
     "task": {"name": "transcription", "decoding": {"decoder": "beam", "width": 10}},
@@ -86,9 +86,9 @@ def log_likelihood(log_probs_TC: np.ndarray, letters: Sequence[int]) -> float:
 
 
 def test_the_loss_is_the_sum_over_all_alignments_of_recordings_side_by_side() -> None:
-    part = Texts(["AB", "A", "CC"], [6, 3, 7])
+    split = Texts(["AB", "A", "CC"], [6, 3, 7])
     outputs = torch.randn(3, 7, len(ABC), generator=torch.Generator().manual_seed(0))
-    targets, lengths = TASK.targets(part, np.arange(3)), torch.tensor([6, 3, 7])
+    targets, lengths = TASK.targets(split, np.arange(3)), torch.tensor([6, 3, 7])
     assert targets.tolist() == [[5, 6, 4], [5, 4, -1], [7, 7, 4]]
     by_hand = 0.0
     for row, length in enumerate(lengths.tolist()):
@@ -99,9 +99,9 @@ def test_the_loss_is_the_sum_over_all_alignments_of_recordings_side_by_side() ->
 
 
 def test_padding_changes_neither_loss_nor_gradient() -> None:
-    part = Texts(["AB CA", "B"], [20, 9])
+    split = Texts(["AB CA", "B"], [20, 9])
     outputs = torch.randn(2, 20, len(ABC), generator=torch.Generator().manual_seed(1))
-    targets, lengths = TASK.targets(part, np.arange(2)), torch.tensor([20, 9])
+    targets, lengths = TASK.targets(split, np.arange(2)), torch.tensor([20, 9])
     other = outputs.clone()
     other[1, 9:] = 50.0
     for one in (outputs, other):
@@ -111,21 +111,21 @@ def test_padding_changes_neither_loss_nor_gradient() -> None:
     gradients = [torch.autograd.grad(loss, one)[0] for loss, one in zip(losses, (outputs, other), strict=True)]
     assert torch.equal(gradients[0][1, :9], gradients[1][1, :9])
     assert gradients[1][1, 9:].abs().max() == 0.0
-    alone = TASK.loss(outputs[1:, :9], TASK.targets(part, np.array([1])), None)
+    alone = TASK.loss(outputs[1:, :9], TASK.targets(split, np.array([1])), None)
     assert losses[0].item() == pytest.approx(alone.item() + TASK.loss(outputs[:1], targets[:1], None).item(), rel=1e-6)
 
 
 def test_a_recording_that_is_too_short_counts_as_nothing() -> None:
     """AAB needs A, blank, A, B, |: five frames."""
-    part = Texts(["AAB", "C"], [4, 4])
+    split = Texts(["AAB", "C"], [4, 4])
     outputs = torch.randn(2, 4, len(ABC), generator=torch.Generator().manual_seed(2)).requires_grad_()
-    loss = TASK.loss(outputs, TASK.targets(part, np.arange(2)), torch.tensor([4, 4]))
+    loss = TASK.loss(outputs, TASK.targets(split, np.arange(2)), torch.tensor([4, 4]))
     assert math.isfinite(loss.item())
     loss.backward()
     assert outputs.grad is not None
     assert outputs.grad[0].abs().max() == 0.0
     assert outputs.grad[1].abs().max() > 0.0
-    assert (TASK.too_short(part, np.arange(2)), TASK.too_short(Texts(["AAB"], [5]), np.arange(1))) == (1, 0)
+    assert (TASK.too_short(split, np.arange(2)), TASK.too_short(Texts(["AAB"], [5]), np.arange(1))) == (1, 0)
 
 
 def test_what_cannot_be_learned_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,9 +139,9 @@ def test_what_cannot_be_learned_is_said(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_unknown_letters_are_learned_as_unk_and_never_written() -> None:
-    part = Texts(["AZ"], [9])
-    assert TASK.targets(part, np.array([0])).tolist() == [[5, UNKNOWN, 4]]
-    assert TASK.references(part, np.array([0])) == ["AZ"]
+    split = Texts(["AZ"], [9])
+    assert TASK.targets(split, np.array([0])).tolist() == [[5, UNKNOWN, 4]]
+    assert TASK.references(split, np.array([0])) == ["AZ"]
     outputs = torch.full((1, 3, len(ABC)), -9.0)
     outputs[0, [0, 1, 2], [5, UNKNOWN, 4]] = 9.0
     assert "Z" not in TASK.predict(outputs, None)[0]
@@ -183,38 +183,38 @@ def test_hidden_spans_lie_within_recordings_and_depend_on_sample_and_update(prep
 # ---------------------------------------------------------------------------------------------- trainings
 
 
-def test_it_learns_to_spell_and_its_figures_are_the_metrics_of_its_texts(speller: Tuning, tmp_path: Path) -> None:
-    figures = evaluate_tuned(SPEECH, speller.recipe(), speller.prepared, speller.out, tmp_path, NullTracker())
-    assert figures["eval/cer"] < 0.3
-    assert figures["eval/wer_lm"] < figures["eval/wer"]
-    assert (figures["eval/items"], figures["eval/too_short_items"]) == (40, 0)
+def test_it_learns_to_spell_and_its_metrics_are_those_of_its_texts(speller: Tuning, tmp_path: Path) -> None:
+    measured = evaluate_finetuned(SPEECH, speller.recipe(), speller.prepared, speller.out, tmp_path, NullTracker())
+    assert measured["eval/cer"] < 0.3
+    assert measured["eval/wer_lm"] < measured["eval/wer"]
+    assert (measured["eval/items"], measured["eval/too_short_items"]) == (40, 0)
     table = pd.read_parquet(tmp_path / "predictions.parquet")
     for suffix in ("", "_lm"):
         texts, right = list(table[f"predicted{suffix}"]), list(table["right"])
-        assert figures[f"eval/wer{suffix}"] == metrics.word_error_rate(texts, right)
-        assert figures[f"eval/cer{suffix}"] == metrics.character_error_rate(texts, right)
-        assert figures[f"eval/wer{suffix}_low"] <= figures[f"eval/wer{suffix}"] <= figures[f"eval/wer{suffix}_high"]
-    model, parts = load_tuned(speller.out / "model"), parts_of(speller)
-    rows = model.task.usable(parts["test"])
-    assert predict(model, parts["test"], rows, 7) == list(table["predicted"])
-    assert model.predict(parts["test"].inputs(rows[:5])) == list(table["predicted"][:5])
-    assert "Figures that end with _lm are of a beam search" in (tmp_path / "report.md").read_text()
+        assert measured[f"eval/wer{suffix}"] == metrics.word_error_rate(texts, right)
+        assert measured[f"eval/cer{suffix}"] == metrics.character_error_rate(texts, right)
+        assert measured[f"eval/wer{suffix}_low"] <= measured[f"eval/wer{suffix}"] <= measured[f"eval/wer{suffix}_high"]
+    model, splits = load_finetuned(speller.out / "model"), splits_of(speller)
+    rows = model.task.usable(splits["test"])
+    assert predict(model, splits["test"], rows, 7) == list(table["predicted"])
+    assert model.predict(splits["test"].inputs(rows[:5])) == list(table["predicted"][:5])
+    assert "Metrics that end with _lm are of a beam search" in (tmp_path / "report.md").read_text()
     words = set(load_arpa(tmp_path / LANGUAGE_MODEL).words) - {"<s>", "</s>", "<unk>"}
-    train = parts["train"]
+    train = splits["train"]
     assert words == {word for row in range(len(train.texts)) for word in (train.texts[row] or "").split()}
-    assert len(parts["dev"].texts) == 40
+    assert len(splits["dev"].texts) == 40
     assert len(train.texts) == 360
 
 
-def parts_of(tuning: Tuning) -> Any:
-    return labelled_parts(SPEECH, SPEECH.open(tuning.prepared), tuning.recipe(), train_recipe(), {})
+def splits_of(tuning: Tuning) -> Any:
+    return labelled_splits(SPEECH, SPEECH.open(tuning.prepared), tuning.recipe(), train_recipe(), {})
 
 
-def test_greedy_figures_need_no_language_model(speller: Tuning, tmp_path: Path) -> None:
+def test_greedy_metrics_need_no_language_model(speller: Tuning, tmp_path: Path) -> None:
     recipe = finetune_recipe(**{**SPELLS, "task": {"name": "transcription"}})
-    figures = evaluate_tuned(SPEECH, recipe, speller.prepared, speller.out, tmp_path, NullTracker())
-    assert "eval/wer" in figures
-    assert not {"eval/wer_lm", "eval/lm_weight"} & figures.keys()
+    measured = evaluate_finetuned(SPEECH, recipe, speller.prepared, speller.out, tmp_path, NullTracker())
+    assert "eval/wer" in measured
+    assert not {"eval/wer_lm", "eval/lm_weight"} & measured.keys()
     assert not (tmp_path / LANGUAGE_MODEL).exists()
 
 
@@ -258,7 +258,7 @@ def test_frozen_convolutions_leave_their_projection_to_train(prepared: Path, tmp
     fresh = Setting(SPEECH, tuning.recipe(), train_recipe(), prepared, None).build(SPEECH, tuning.recipe())
     trained, starts = weights_at(tuning, 2), fresh.state_dict()
     local = {name for name in starts if name.startswith("student.stem.local.")}
-    behind = {f"student.stem.local.{part}.{kind}" for part in ("norm", "projection") for kind in ("weight", "bias")}
+    behind = {f"student.stem.local.{module}.{kind}" for module in ("norm", "projection") for kind in ("weight", "bias")}
     assert {name for name in local if name in trained and not torch.equal(trained[name], starts[name])} == behind
     assert local - behind
 
@@ -283,8 +283,8 @@ def test_two_ranks_end_with_the_bits_of_one(prepared: Path, tmp_path: Path) -> N
 
 
 def test_fewer_minutes_of_labels_are_a_part_of_more(prepared: Path) -> None:
-    parts = labelled_parts(SPEECH, SPEECH.open(prepared), finetune_recipe(), train_recipe(), {})
-    train, task = parts["train"], Transcription(TranscriptionTask(name="transcription"), ABC)
+    splits = labelled_splits(SPEECH, SPEECH.open(prepared), finetune_recipe(), train_recipe(), {})
+    train, task = splits["train"], Transcription(TranscriptionTask(name="transcription"), ABC)
     chosen = {}
     for minutes in (0.2, 0.5, 1.0, 60.0):
         chosen[minutes] = chosen_rows(train, task, finetune_recipe(labels={"minutes": minutes}))

@@ -11,7 +11,7 @@ import torch
 
 from d2v.config import MultilabelTask
 from d2v.finetuning import metrics
-from d2v.finetuning.evaluation import evaluate_tuned
+from d2v.finetuning.evaluation import evaluate_finetuned
 from d2v.finetuning.tasks.classification import Multilabel, pooled_logits
 from d2v.tracker import NullTracker
 from tests.finetuning.spelling import SPEECH, Tuning, prepare_spelling
@@ -47,9 +47,9 @@ def test_a_class_is_pooled_by_its_own_weight_and_not_over_padding() -> None:
 
 def test_names_of_classes_are_targets_and_the_loss_is_per_right_class() -> None:
     task = Multilabel(MultilabelTask(name="multilabel"), ["dog", "siren", "speech"])
-    part = Texts(["siren, dog", "speech", None, "cat"], [9] * 4)
-    assert task.usable(part).tolist() == [0, 1, 3]
-    targets = task.targets(part, np.array([0, 1, 3]))
+    split = Texts(["siren, dog", "speech", None, "cat"], [9] * 4)
+    assert task.usable(split).tolist() == [0, 1, 3]
+    targets = task.targets(split, np.array([0, 1, 3]))
     assert targets.tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
     assert task.units(targets).item() == 3
     assert task.units(targets[2:]).item() == 1
@@ -61,21 +61,21 @@ def test_names_of_classes_are_targets_and_the_loss_is_per_right_class() -> None:
 
 def test_it_hears_which_tones_there_are(prepared: Path, tmp_path: Path) -> None:
     tuning = Tuning(prepared, tmp_path / "run", {**FAST, "task": {"name": "multilabel"}, "text": "speaker"}).run()
-    figures = evaluate_tuned(SPEECH, tuning.recipe(), prepared, tuning.out, tmp_path / "report", NullTracker())
+    measured = evaluate_finetuned(SPEECH, tuning.recipe(), prepared, tuning.out, tmp_path / "report", NullTracker())
     table = pd.read_parquet(tmp_path / "report" / "predictions.parquet")
     scores, right = np.stack(table["predicted"].tolist()), np.stack(table["right"].tolist())
     assert scores.shape == right.shape == (40, 3)
-    assert figures["eval/mean_average_precision"] == metrics.mean_average_precision(scores, right)
+    assert measured["eval/mean_average_precision"] == metrics.mean_average_precision(scores, right)
     chance = float(right.mean(axis=0).mean())
-    assert figures["eval/mean_average_precision"] > chance + 0.5 * (1.0 - chance)
+    assert measured["eval/mean_average_precision"] > chance + 0.5 * (1.0 - chance)
 
 
 def test_it_tells_low_tones_from_high_ones_by_crops(tmp_path: Path) -> None:
     prepared = make_prepared(SPEECH, CASE, tmp_path).path
     block = {**FAST, "batch_size": 8, "task": {"name": "classification"}, "augment": {"crop_seconds": 0.2}}
     tuning = Tuning(prepared, tmp_path / "run", block).run()
-    figures = evaluate_tuned(SPEECH, tuning.recipe(), prepared, tuning.out, tmp_path / "report", NullTracker())
+    measured = evaluate_finetuned(SPEECH, tuning.recipe(), prepared, tuning.out, tmp_path / "report", NullTracker())
     table = pd.read_parquet(tmp_path / "report" / "predictions.parquet")
-    assert figures["eval/accuracy"] == metrics.accuracy(table["predicted"], table["right"])
-    assert figures["eval/accuracy"] > 0.9
+    assert measured["eval/accuracy"] == metrics.accuracy(table["predicted"], table["right"])
+    assert measured["eval/accuracy"] > 0.9
     assert set(table["right"]) == {0, 1}

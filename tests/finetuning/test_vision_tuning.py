@@ -16,9 +16,9 @@ from d2v.config import LabelConfig, parse
 from d2v.data.batch import SampleKeys
 from d2v.errors import Interrupted
 from d2v.finetuning.data import chosen_rows
-from d2v.finetuning.evaluation import evaluate_tuned
+from d2v.finetuning.evaluation import evaluate_finetuned
 from d2v.finetuning.finetune import MODEL, finetune
-from d2v.finetuning.model import load_tuned
+from d2v.finetuning.model import load_finetuned
 from d2v.finetuning.tasks.build_task import build_task
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionFinetuneConfig, VisionRecipe
@@ -72,7 +72,7 @@ class Tuned:
         return stored(max((self.out / "checkpoints").glob("update-*")))
 
     @property
-    def figures(self) -> list[dict[str, float]]:
+    def measured(self) -> list[dict[str, float]]:
         rows = History.read(self.out / "history.csv").rows
         return [{name: value for name, value in row.items() if not name.startswith("perf/")} for row in rows]
 
@@ -96,7 +96,7 @@ def test_a_stopped_run_ends_in_the_same_bits(base: Training, tmp_path: Path) -> 
     tune(base, tmp_path / "resumed", stop_after=3)
     assert not (tmp_path / "resumed/result.json").exists()
     resumed = tune(base, tmp_path / "resumed")
-    assert resumed.figures == whole.figures
+    assert resumed.measured == whole.measured
     ours, theirs = resumed.state, whole.state
     assert ours.keys() == theirs.keys()
     assert {name for name in ours if not torch.equal(ours[name], theirs[name])} == set()
@@ -109,16 +109,18 @@ def test_a_frozen_encoder_does_not_move_a_bit(base: Training, tmp_path: Path) ->
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(name.startswith("exp_avg/student") for name in tuned.state)
-    figures = evaluate_tuned(VISION, config_of(**changes), base.prepared, tmp_path, tmp_path / "report", NullTracker())
-    assert 0.0 <= figures["eval/accuracy_low"] <= figures["eval/accuracy"] <= figures["eval/accuracy_high"] <= 1.0
+    measured = evaluate_finetuned(
+        VISION, config_of(**changes), base.prepared, tmp_path, tmp_path / "report", NullTracker()
+    )
+    assert 0.0 <= measured["eval/accuracy_low"] <= measured["eval/accuracy"] <= measured["eval/accuracy_high"] <= 1.0
 
 
 def test_all_weights_move_and_the_model_predicts(base: Training, tmp_path: Path) -> None:
     tuned = tune(base, tmp_path)
     before, after = (load_file(folder / "encoder.safetensors") for folder in (base.out / "encoder", tuned.out / MODEL))
     assert {name for name in before if torch.equal(before[name], after[name])} == {"stem.positions"}
-    part = VISION.labelled(VISION.open(base.prepared), config_of(), base.recipe())["test"]
-    predictions = load_tuned(tmp_path / MODEL).predict(part.inputs(np.arange(20)), batch_size=7)
+    split = VISION.labelled(VISION.open(base.prepared), config_of(), base.recipe())["test"]
+    predictions = load_finetuned(tmp_path / MODEL).predict(split.inputs(np.arange(20)), batch_size=7)
     assert predictions.shape == (20,)
     assert set(predictions.tolist()) <= {0, 1, 2, 3}
 
@@ -130,7 +132,7 @@ def test_two_ranks_with_shards_are_one_rank(base: Training, tmp_path: Path) -> N
     for changes in ({}, {"trained": "head"}):
         alone = tune(base, tmp_path / f"alone-{len(changes)}", accumulation_steps=2, **changes)
         two = tune(base, tmp_path / f"two-{len(changes)}", distributed={"ranks": 2, "zero_stage": 3}, **changes)
-        for ours, theirs in zip(two.figures, alone.figures, strict=True):
+        for ours, theirs in zip(two.measured, alone.measured, strict=True):
             assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-5)
         for name in ("encoder.safetensors", "head.safetensors"):
             difference, where = furthest(*(load_file(one.out / MODEL / name) for one in (alone, two)))
@@ -142,18 +144,18 @@ def test_two_ranks_with_shards_are_one_rank(base: Training, tmp_path: Path) -> N
 
 def test_fewer_labels_are_a_part_of_more_and_classes_take_turns(base: Training) -> None:
     data = VISION.open(base.prepared)
-    part = VISION.labelled(data, config_of(), base.recipe())["train"]
-    task = build_task(config_of().task, data.class_names, part)
+    split = VISION.labelled(data, config_of(), base.recipe())["train"]
+    task = build_task(config_of().task, data.class_names, split)
     shares = (0.05, 0.1, 0.3, 0.6, 1.0)
-    rows = {share: chosen_rows(part, task, config_of(labels=LabelConfig(share=share, seed=4))) for share in shares}
+    rows = {share: chosen_rows(split, task, config_of(labels=LabelConfig(share=share, seed=4))) for share in shares}
     for fewer, more in itertools.pairwise(shares):
         assert set(rows[fewer]) < set(rows[more])
     for share in shares[:-1]:
         assert len(rows[share]) == round(80 * share)
         assert (np.diff(rows[share]) > 0).all()
-    counts = np.bincount(part.labels[rows[0.3]], minlength=4)
+    counts = np.bincount(split.labels[rows[0.3]], minlength=4)
     assert counts.max() - counts.min() <= 1
-    other = chosen_rows(part, task, config_of(labels=LabelConfig(share=0.3, seed=5)))
+    other = chosen_rows(split, task, config_of(labels=LabelConfig(share=0.3, seed=5)))
     assert set(other) != set(rows[0.3])
 
 
@@ -162,10 +164,10 @@ def test_fewer_labels_are_a_part_of_more_and_classes_take_turns(base: Training) 
 
 def test_training_images_follow_seed_epoch_and_item_alone(base: Training) -> None:
     data = VISION.open(base.prepared)
-    part = VISION.labelled(data, config_of(), base.recipe())["train"]
+    split = VISION.labelled(data, config_of(), base.recipe())["train"]
 
     def images(rows: list[int], epoch: int = 0, update: int = 0) -> torch.Tensor:
-        return part.augmented(SampleKeys(update, np.array(rows), np.full(len(rows), epoch))).values
+        return split.augmented(SampleKeys(update, np.array(rows), np.full(len(rows), epoch))).values
 
     whole = images(list(range(20)))
     assert whole.shape == (20, 3, 16, 16)
@@ -177,9 +179,9 @@ def test_training_images_follow_seed_epoch_and_item_alone(base: Training) -> Non
 
 def test_test_images_are_as_they_are(base: Training) -> None:
     data = VISION.open(base.prepared)
-    part = VISION.labelled(data, config_of(), base.recipe())["test"]
+    split = VISION.labelled(data, config_of(), base.recipe())["test"]
     rows = np.arange(5)
-    assert torch.equal(part.inputs(rows).values, data.whole(data.test, rows, 16))
+    assert torch.equal(split.inputs(rows).values, data.whole(data.test, rows, 16))
 
 
 # ---------------------------------------------------------------------------------------------- learning
@@ -204,6 +206,6 @@ def accuracies(recipe: VisionRecipe, folder: Path) -> dict[str, float]:
     for name, start, decay in (("pretrained", folder / "pretraining/encoder", 0.75), ("scratch", None, 1.0)):
         config, out = recipe.finetune.model_copy(update={"layer_decay": decay}), folder / name
         finetune(VISION, config, recipe.train, folder / "prepared", start, out)
-        figures = evaluate_tuned(VISION, config, folder / "prepared", out, out / "report", NullTracker())
-        found[name] = figures["eval/accuracy"]
+        measured = evaluate_finetuned(VISION, config, folder / "prepared", out, out / "report", NullTracker())
+        found[name] = measured["eval/accuracy"]
     return found

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from d2v.config import parse
 from d2v.finetuning.tasks.build_task import restore_task
-from d2v.interchange.imported import Imported, TunedHead, save_imported
+from d2v.interchange.imported import FinetunedHead, Imported, save_imported
 from d2v.interchange.importing import ImportedModel
 from d2v.interchange.load import _TaskBlock, from_imported
 from d2v.modalities import registry
@@ -104,7 +104,7 @@ def differences(encoder: Encoder, ours: Tensor, theirs: Tensor, lengths: Tensor 
     return float((ours - theirs).abs().max() / ours.abs().max())
 
 
-def save_tuned(
+def save_finetuned(
     folder: Path,
     modality: str,
     version: int,
@@ -130,5 +130,5 @@ def save_tuned(
     head = restore_task(parse(_TaskBlock, {"task": task}).task, about).make_head(model)
     state = {name: value + 0.3 * torch.randn_like(value) for name, value in head.state_dict().items()}
     imported = dataclasses.replace(imported, about=imported.about | (plain or {}))
-    save_imported(folder, imported, "a test", TunedHead(task, about, state, frozenset()))
+    save_imported(folder, imported, "a test", FinetunedHead(task, about, state, frozenset()))
     return folder

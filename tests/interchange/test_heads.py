@@ -21,8 +21,8 @@ from torch import Tensor
 
 from d2v.data.batch import Inputs
 from d2v.errors import DataError
-from d2v.finetuning.ctc_vocabulary import FAIRSEQ_LETTERS
-from d2v.finetuning.model import TunedModel, load_tuned
+from d2v.finetuning.ctc_vocabulary import FAIRSEQ_CHARACTERS
+from d2v.finetuning.model import FinetunedModel, load_finetuned
 from d2v.interchange.imported import load_head
 from d2v.interchange.importing import ImportedModel, import_model
 from d2v.interchange.labels import NEVER, in_our_order, read_names, symbols_of
@@ -54,12 +54,12 @@ def saved(
     return folder / "finetuned.pt"
 
 
-def opened(source: Path, folder: Path, **options: Any) -> tuple[TunedModel, ImportedModel]:
+def opened(source: Path, folder: Path, **options: Any) -> tuple[FinetunedModel, ImportedModel]:
     imported = import_model(source, folder / "model", **options)
-    return load_tuned(folder / "model"), imported
+    return load_finetuned(folder / "model"), imported
 
 
-def tokens_of(model: TunedModel, inputs: Inputs) -> Tensor:
+def tokens_of(model: FinetunedModel, inputs: Inputs) -> Tensor:
     with torch.no_grad():
         return model.encoder(inputs.values, inputs.lengths)
 
@@ -100,10 +100,10 @@ def their_ctc(shared_goldens, tmp_path):
 
 
 @pytest.mark.goldens
-def test_transformers_ctc_in_the_order_of_our_alphabet(their_ctc, tmp_path):
+def test_transformers_ctc_in_the_order_of_our_vocabulary(their_ctc, tmp_path):
     folder, mixed, stored = their_ctc
     model, _ = opened(folder, tmp_path)
-    ours = ["<pad>", "<s>", *model.task.alphabet.symbols[2:]]
+    ours = ["<pad>", "<s>", *model.task.vocabulary.symbols[2:]]
     order = [mixed.index(name) for name in ours]
     for part in ("plain", "padded"):
         lengths = None
@@ -180,7 +180,7 @@ def test_ctc(shared_goldens, tmp_path, name, blank):
     head = linear(classes=32)
     source = saved(shared_goldens, tmp_path, name, named("w2v_encoder.proj", head), blank)
     model, imported = opened(source, tmp_path)
-    assert model.task.alphabet.letters == FAIRSEQ_LETTERS
+    assert model.task.vocabulary.characters == FAIRSEQ_CHARACTERS
     assert any("taken for the letters of LibriSpeech" in note for note in imported.source.notes)
     expected = F.linear(tokens_of(model, waves()), head["weight"], head["bias"])
     if blank:
@@ -195,7 +195,7 @@ def test_ctc_with_its_own_letters(shared_goldens, tmp_path):
     source = saved(shared_goldens, tmp_path, "v2_audio", named("w2v_encoder.proj", head))
     (tmp_path / "dict.ltr.txt").write_text("| 94802\nA 51860\nÄ 3\nX 1\n")
     model, imported = opened(source, tmp_path)
-    assert model.task.alphabet.letters == ("A", "Ä", "X")
+    assert model.task.vocabulary.characters == ("A", "Ä", "X")
     assert not any("LibriSpeech" in note for note in imported.source.notes)
     (tmp_path / "phones.txt").write_text("| 5\nAA 4\nB 1\nC 1\n")
     kept = import_model(source, tmp_path / "kept", labels=tmp_path / "dict.ltr.txt")

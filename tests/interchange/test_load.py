@@ -202,7 +202,7 @@ def test_other_items_are_named(tmp_path, modality, item, words):
 
 
 def tuned(folder: Path, modality: str, task: dict, says: dict | None = None) -> d2v.Model:
-    encoders.save_tuned(folder, modality, 2, task, says, about(modality))
+    encoders.save_finetuned(folder, modality, 2, task, says, about(modality))
     return d2v.load(folder, device="cpu")
 
 
@@ -290,7 +290,7 @@ def call(*arguments: object) -> str:
 
 def test_encode_writes_features_and_what_could_not_be_read(tmp_path):
     folder, photos = tmp_path / "model", tmp_path / "photos"
-    encoders.save_tuned(folder, "vision", 2, {"name": "classification"})
+    encoders.save_finetuned(folder, "vision", 2, {"name": "classification"})
     (photos / "inner").mkdir(parents=True)
     for number in range(5):
         Image.fromarray(np.roll(PHOTO, number, axis=0)).save(photos / f"{number}.png")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from d2v.data.batch import Inputs
 from d2v.errors import ConfigError
-from d2v.finetuning.model import load_tuned
+from d2v.finetuning.model import load_finetuned
 from d2v.finetuning.tasks.classification import pooled_logits
 from d2v.interchange.exporting import export_model
 from d2v.interchange.importing import import_model
@@ -41,10 +41,10 @@ def transformers():
 
 
 def exported(tmp_path, *arguments, **options):
-    encoders.save_tuned(tmp_path / "ours", *arguments, **options)
+    encoders.save_finetuned(tmp_path / "ours", *arguments, **options)
     notes = export_model(tmp_path / "ours", tmp_path / "theirs", "hf")
     assert not any("pooler is new" in note for note in notes)
-    return load_tuned(tmp_path / "ours")
+    return load_finetuned(tmp_path / "ours")
 
 
 def in_transformers(kind, folder):
@@ -66,7 +66,7 @@ def test_transformers_transcribes(transformers, tmp_path):
         close(outputs[row, :length], logits[row, :length])
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
     ids = [5, 5, 0, 5, 6, 4, 4, 0, 7]  # A A . A B | | . '
-    assert tokenizer.decode(ids) == ours.task.alphabet.decode([5, 5, 6, 4, 7]) == "AAB '"
+    assert tokenizer.decode(ids) == ours.task.vocabulary.decode([5, 5, 6, 4, 7]) == "AAB '"
     processor = transformers.AutoProcessor.from_pretrained(tmp_path / "theirs")
     assert type(processor).__name__ == "Wav2Vec2Processor"
     back = import_model(tmp_path / "theirs", tmp_path / "back")
@@ -87,7 +87,7 @@ def test_transformers_judges_texts(transformers, tmp_path, task):
     close(outputs if task == "classification" else 5.0 * outputs, logits)
     if task == "classification":
         assert theirs.config.id2label == {0: "a", 1: "b", 2: "c"}
-    back = load_tuned(import_model(tmp_path / "theirs", tmp_path / "back") and tmp_path / "back")
+    back = load_finetuned(import_model(tmp_path / "theirs", tmp_path / "back") and tmp_path / "back")
     np.testing.assert_allclose(back.predict(Inputs(values, lengths)), ours.predict(Inputs(values, lengths)), rtol=1e-4)
 
 
@@ -127,14 +127,14 @@ def test_transformers_judges_images(transformers, tmp_path, head, encoder):
     ],
 )
 def test_heads_that_transformers_lacks_are_refused(tmp_path, modality, task, encoder, words):
-    encoders.save_tuned(tmp_path / "ours", modality, 1, task, **encoder)
+    encoders.save_finetuned(tmp_path / "ours", modality, 1, task, **encoder)
     with pytest.raises(ConfigError, match=words):
         export_model(tmp_path / "ours", tmp_path / "theirs", "hf")
     assert not (tmp_path / "theirs").exists()
 
 
 def test_of_data2vec2_the_encoder_goes_and_it_is_said(tmp_path):
-    encoders.save_tuned(tmp_path / "ours", "vision", 2, {"name": "classification"})
+    encoders.save_finetuned(tmp_path / "ours", "vision", 2, {"name": "classification"})
     notes = export_model(tmp_path / "ours", tmp_path / "theirs", "hf")
     assert any("the head is left out" in note for note in notes)
 
@@ -181,9 +181,9 @@ def cases(*quick):
 
 @cases("scores")
 def test_graphs_take_any_number_of_items_and_positions(tmp_path, modality, version, task, about):
-    encoders.save_tuned(tmp_path / "ours", modality, version, task, about, depth=1)
+    encoders.save_finetuned(tmp_path / "ours", modality, version, task, about, depth=1)
     export_model(tmp_path / "ours", tmp_path / "out", "torch-export")
-    graph, model = torch.export.load(tmp_path / "out" / "encoder.pt2").module(), load_tuned(tmp_path / "ours")
+    graph, model = torch.export.load(tmp_path / "out" / "encoder.pt2").module(), load_finetuned(tmp_path / "ours")
     names = json.loads((tmp_path / "out" / "export.json").read_text())["outputs"]
     for items, positions in SHAPES:
         inputs = Inputs(*encoders.inputs(modality, items, positions))
@@ -196,11 +196,14 @@ def test_graphs_take_any_number_of_items_and_positions(tmp_path, modality, versi
 def test_onnx_takes_any_number_of_items_and_positions(tmp_path, modality, version, task, about):
     runtime = pytest.importorskip("onnxruntime", reason="install the extra `interchange` to run this test")
     pytest.importorskip("onnxscript", reason="install the extra `interchange` to run this test")
-    encoders.save_tuned(tmp_path / "ours", modality, version, task, about, depth=1)
+    encoders.save_finetuned(tmp_path / "ours", modality, version, task, about, depth=1)
     export_model(tmp_path / "ours", tmp_path / "out", "onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    session, model = runtime.InferenceSession(tmp_path / "out" / "encoder.onnx", options), load_tuned(tmp_path / "ours")
+    session, model = (
+        runtime.InferenceSession(tmp_path / "out" / "encoder.onnx", options),
+        load_finetuned(tmp_path / "ours"),
+    )
     names = [value.name for value in session.get_outputs()]
     for items, positions in [(1, 1), *SHAPES]:
         values, given = encoders.inputs(modality, items, positions)
@@ -214,25 +217,25 @@ def test_onnx_takes_any_number_of_items_and_positions(tmp_path, modality, versio
 
 def test_timm_has_the_head_too(tmp_path):
     beit = pytest.importorskip("timm.models.beit", reason="install the extra `interchange` to run this test")
-    encoders.save_tuned(tmp_path / "ours", "vision", 1, {"name": "classification"}, **FINETUNED)
+    encoders.save_finetuned(tmp_path / "ours", "vision", 1, {"name": "classification"}, **FINETUNED)
     export_model(tmp_path / "ours", tmp_path / "out", "timm")
     about = json.loads((tmp_path / "out" / "export.json").read_text())
     model = beit.Beit(**about["arguments"], norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6)).eval()
     model.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"), strict=True)
     images, _ = encoders.inputs("vision")
     with torch.no_grad():
-        close(load_tuned(tmp_path / "ours").outputs(Inputs(images))[0], model(images))
+        close(load_finetuned(tmp_path / "ours").outputs(Inputs(images))[0], model(images))
 
 
 def test_plain_weights_are_a_model_folder_again(tmp_path):
-    encoders.save_tuned(tmp_path / "ours", "text", 2, {"name": "classification", "head": ROBERTA})
+    encoders.save_finetuned(tmp_path / "ours", "text", 2, {"name": "classification", "head": ROBERTA})
     export_model(tmp_path / "ours", tmp_path / "out", "safetensors")
     inputs = Inputs(*encoders.inputs("text"))
-    ours, again = (load_tuned(tmp_path / name).outputs(inputs)[0] for name in ("ours", "out"))
+    ours, again = (load_finetuned(tmp_path / name).outputs(inputs)[0] for name in ("ours", "out"))
     assert torch.equal(ours, again)
 
 
 def test_a_fine_tuned_model_has_no_teacher(tmp_path):
-    encoders.save_tuned(tmp_path / "ours", "text", 2, {"name": "classification"})
+    encoders.save_finetuned(tmp_path / "ours", "text", 2, {"name": "classification"})
     with pytest.raises(ConfigError, match="leave --teacher out"):
         export_model(tmp_path / "ours", tmp_path / "out", "onnx", teacher=True)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from d2v.config import parse
 from d2v.errors import CheckpointError
-from d2v.finetuning.model import TunedModel
+from d2v.finetuning.model import FinetunedModel
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.lifecycle.gate import Verdict
 from d2v.lifecycle.lineage import register_encoder_of
@@ -169,8 +169,8 @@ def test_without_a_challenger_the_error_says_how_to_get_one(client: MlflowClient
         promote(contest, tmp_path, NullTracker())
 
 
-def tuned(task: Classification | Multilabel) -> TunedModel:
-    return cast(TunedModel, SimpleNamespace(task=task))
+def tuned(task: Classification | Multilabel) -> FinetunedModel:
+    return cast(FinetunedModel, SimpleNamespace(task=task))
 
 
 def test_predictions_are_read_by_the_names_of_classes() -> None:

@@ -30,7 +30,7 @@ import d2v
 from d2v.errors import ConfigError
 from d2v.modalities.requests import Limits
 from d2v.modalities.text.tokenizer import train_tokenizer
-from d2v.tracking.registry import register_encoder, register_tuned
+from d2v.tracking.registry import register_encoder, register_finetuned
 from d2v.tracking.requests import RequestRefused
 from tests.interchange import encoders
 from tests.modalities.speech.sounds import sound_file, tone
@@ -82,8 +82,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterat
         for modality in COLUMN:
             register_encoder(modality, encoders.save(folder / modality, modality, 2, plain(modality)), {}, "champion")
         for name, (modality, task, says) in TASKS.items():
-            tuned = encoders.save_tuned(folder / name, modality, 2, task, says, plain(modality))
-            register_tuned(modality, tuned, {}, name)
+            tuned = encoders.save_finetuned(folder / name, modality, 2, task, says, plain(modality))
+            register_finetuned(modality, tuned, {}, name)
     yield folder
     mlflow.set_tracking_uri(before)
     mlflow.set_registry_uri(before)

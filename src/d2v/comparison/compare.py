@@ -95,10 +95,10 @@ def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome
 
 def _count(comparison: Comparison) -> _Runs:
     pretrained = [one for one in comparison.pretrainings if is_pretrained(comparison, one)]
-    tuned = comparison.study.finished_runs([one.encoder for one in pretrained])
+    finetuned = comparison.study.finished_runs([one.encoder for one in pretrained])
     done = {
         PRETRAINING: [read_cost(one).seconds for one in pretrained],
-        TASK: [_seconds(comparison.study.folder_of(run)) for run in tuned],
+        TASK: [_seconds(comparison.study.folder_of(run)) for run in finetuned],
     }
     counts = {PRETRAINING: len(comparison.pretrainings), TASK: len(comparison.study.runs())}
     return _Runs(comparison.modality.name, done, {kind: counts[kind] - len(done[kind]) for kind in done})

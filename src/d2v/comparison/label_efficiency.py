@@ -22,7 +22,7 @@ from d2v.config.efficiency import EfficiencyConfig, Init
 from d2v.data.disk import write_json
 from d2v.distributed.environment import LOGS
 from d2v.evaluation.metrics_file import METRICS
-from d2v.finetuning.evaluation import PREDICTIONS, evaluate_tuned
+from d2v.finetuning.evaluation import PREDICTIONS, evaluate_finetuned
 from d2v.finetuning.finetune import Setting, finetune
 from d2v.finetuning.metrics import metric
 from d2v.modalities.base import Modality
@@ -239,7 +239,7 @@ def run_task(study: Study, run: TaskRun) -> Score:
     with _output_to(out / LOGS / "task.log"):
         config = restarting_others(config, lambda: setting.open_data().fingerprint, out)
         finetune(study.modality, config, study.pretraining, study.prepared, setting.start, out)
-        evaluate_tuned(study.modality, config, study.prepared, out, out / "report", NullTracker())
+        evaluate_finetuned(study.modality, config, study.prepared, out, out / "report", NullTracker())
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     table = pd.read_parquet(out / "report" / PREDICTIONS)
     return metric(study.metric).score(_values(table["predicted"]), _values(table["right"]))

@@ -1,6 +1,6 @@
-"""The letters that a speech recogniser writes: text to symbol ids and back, and what a transcript is made into first.
+"""The vocabulary of a CTC head: text to symbol ids and back, and the normalisation of transcripts.
 
-The layout is fairseq's (its dict.ltr.txt): four specials, then "|", which ends every word, then the letters.
+The layout is fairseq's (its dict.ltr.txt): four specials, then "|", which ends every word, then the characters.
 """
 
 from __future__ import annotations
@@ -19,66 +19,66 @@ from d2v.errors import CheckpointError, DataError
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 BLANK, PAD, END, UNKNOWN, BOUNDARY = range(5)
-"""Ids that are the same in every alphabet; `<s>` is the blank of CTC and BOUNDARY is "|"."""
+"""Ids that are the same in every vocabulary; `<s>` is the blank of CTC and BOUNDARY is "|"."""
 
-FAIRSEQ_LETTERS = tuple("ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+FAIRSEQ_CHARACTERS = tuple("ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 """By frequency in LibriSpeech, as in fairseq's dict.ltr.txt."""
 
 APOSTROPHES = str.maketrans({"\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{MODIFIER LETTER APOSTROPHE}": "'"})
 
 
 @dataclass(frozen=True)
-class Alphabet:
-    """The symbols of a CTC head, by id: the specials, "|", and the letters.
+class CtcVocabulary:
+    """The symbols of a CTC head, by id: the specials, "|", and the characters.
 
     Args:
-        letters: what follows "|", each once.
+        characters: the symbols after "|", each once.
 
     Raises:
-        DataError: a letter that stands twice, is no single character, or is "|" or white space.
+        DataError: an entry that stands twice, is not a single character, or is "|" or white space.
 
     Example:
-        >>> alphabet = Alphabet.fairseq()
-        >>> alphabet.encode("A CAT")
+        >>> vocabulary = CtcVocabulary.fairseq()
+        >>> vocabulary.encode("A CAT")
         [7, 4, 19, 7, 6, 4]
-        >>> alphabet.decode([7, 4, 19, 7, 6, 4])
+        >>> vocabulary.decode([7, 4, 19, 7, 6, 4])
         'A CAT'
     """
 
-    letters: tuple[str, ...]
+    characters: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        wrong = [a for a in self.letters if len(a) != 1 or a == "|" or a.isspace()]
-        if wrong or len(set(self.letters)) < len(self.letters) or not self.letters:
+        wrong = [a for a in self.characters if len(a) != 1 or a == "|" or a.isspace()]
+        if wrong or len(set(self.characters)) < len(self.characters) or not self.characters:
             raise DataError(
-                f"An alphabet needs single letters, each once, without | and white space, not {list(self.letters)}: "
-                "make it from transcripts, or take fairseq's"
+                f"A vocabulary needs single characters, each once, without | and white space, not "
+                f"{list(self.characters)}: make it from transcripts, or take fairseq's"
             )
 
     @staticmethod
-    def fairseq() -> Alphabet:
+    def fairseq() -> CtcVocabulary:
         """The 32 symbols of the published LibriSpeech models."""
-        return Alphabet(FAIRSEQ_LETTERS)
+        return CtcVocabulary(FAIRSEQ_CHARACTERS)
 
     @staticmethod
-    def of_transcripts(transcripts: Iterable[str]) -> Alphabet:
-        """The letters of normalised transcripts, the most frequent first.
+    def of_transcripts(transcripts: Iterable[str]) -> CtcVocabulary:
+        """The characters of normalised transcripts, the most frequent first.
 
         Raises:
-            DataError: no letters at all.
+            DataError: there are none.
         """
-        counts = Counter(letter for text in transcripts for letter in normalised(text) if letter != " ")
+        counts = Counter(character for text in transcripts for character in normalised(text) if character != " ")
         if not counts:
             raise DataError(
                 "The training transcripts hold no letters, so there is nothing to learn to write: choose a source "
                 "with transcripts in ingest.source"
             )
-        return Alphabet(tuple(sorted(counts, key=lambda letter: (-counts[letter], letter))))
+        return CtcVocabulary(tuple(sorted(counts, key=lambda character: (-counts[character], character))))
 
     @functools.cached_property
     def symbols(self) -> tuple[str, ...]:
         """Every symbol by id."""
-        return (*SPECIALS, "|", *self.letters)
+        return (*SPECIALS, "|", *self.characters)
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -88,35 +88,35 @@ class Alphabet:
         return {symbol: number for number, symbol in enumerate(self.symbols)}
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a normalised text; every word, the last too, is followed by "|". Letters that the alphabet lacks
-        become `<unk>`."""
-        return [self._ids.get(letter, UNKNOWN) for word in text.split() for letter in (*word, "|")]
+        """Ids of a normalised text; every word, the last too, is followed by "|". Characters that the vocabulary
+        lacks become `<unk>`."""
+        return [self._ids.get(character, UNKNOWN) for word in text.split() for character in (*word, "|")]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids without blanks: words with single spaces between; specials are left out."""
         written = "".join(self.symbols[i] for i in ids if i >= BOUNDARY)
         return " ".join(word for word in written.split("|") if word)
 
-    def unknown_letters(self, texts: Iterable[str]) -> Counter[str]:
-        """How often the normalised texts hold each letter that the alphabet lacks."""
+    def unknown_characters(self, texts: Iterable[str]) -> Counter[str]:
+        """How often the normalised texts hold each character that the vocabulary lacks."""
         return Counter(a for text in texts for a in text if a != " " and a not in self._ids)
 
     def save(self, path: Path) -> None:
-        """Write the alphabet as JSON."""
-        write_json(path, {"letters": list(self.letters)})
+        """Write the vocabulary as JSON."""
+        write_json(path, {"letters": list(self.characters)})
 
     @staticmethod
-    def load(path: Path) -> Alphabet:
+    def load(path: Path) -> CtcVocabulary:
         """Read what `save` wrote.
 
         Raises:
-            CheckpointError: there is no such file, or it holds no alphabet.
+            CheckpointError: there is no such file, or it holds no vocabulary.
         """
         try:
-            return Alphabet(tuple(json.loads(path.read_text())["letters"]))
+            return CtcVocabulary(tuple(json.loads(path.read_text())["letters"]))
         except (OSError, ValueError, KeyError, TypeError, DataError) as error:
             raise CheckpointError(
-                f"{path} holds no alphabet ({error}), and without it the model's outputs cannot be read: take the "
+                f"{path} holds no vocabulary ({error}), and without it the model's outputs cannot be read: take the "
                 "file from the folder of the fine-tuned model again, or repeat finetune"
             ) from error
 

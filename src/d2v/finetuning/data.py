@@ -14,13 +14,13 @@ from d2v.data.prepared import UNLABELLED, balanced_subset
 from d2v.errors import ConfigError, DataError
 from d2v.finetuning.mixup import mixed
 from d2v.finetuning.tasks.base import Task
-from d2v.modalities.base import LabelledPart, Modality
+from d2v.modalities.base import LabelledSplit, Modality
 
 
-def labelled_parts(
+def labelled_splits(
     modality: Modality, data: Any, config: Any, pretraining: Any, about: Mapping[str, Any]
-) -> Mapping[str, LabelledPart]:
-    """The parts "train" and "test" of a prepared folder.
+) -> Mapping[str, LabelledSplit]:
+    """The splits "train" and "test" of a prepared folder.
 
     Args:
         modality: what the data is.
@@ -30,11 +30,11 @@ def labelled_parts(
         about: the encoder's config.json; empty for random weights.
 
     Raises:
-        ConfigError: the modality has nothing to tune to, or the data was prepared for other encoders.
+        ConfigError: the modality has no labels to fine-tune to, or the data was prepared for other encoders.
     """
     if modality.labelled is None:
         raise ConfigError(
-            f"{modality.name} has no labelled data: its Modality says nothing of `labelled`, so it can be pretrained "
+            f"{modality.name} has no labelled data: its Modality has no `labelled`, so it can be pretrained "
             "and probed only"
         )
     if modality.check_fits is not None:
@@ -43,28 +43,28 @@ def labelled_parts(
 
 
 class TaskData:
-    """The training items of a task, as a training takes them.
+    """The training items of a task, in batches.
 
     Args:
-        part: the train part.
+        split: the train split.
         task: gives targets.
         config: how many labels to use, and mixtures.
-        fingerprint: of all that the result depends on: data, and the weights that it starts from.
+        fingerprint: of the data and of the weights that training starts from.
 
     Attributes:
-        rows: (num_train,) ascending rows of the part that are used.
+        rows: (num_train,) ascending rows of the split that are used.
 
     Raises:
-        DataError: the part has nothing to learn from.
+        DataError: the split has nothing to learn from.
     """
 
     class_names: tuple[str, ...] = ()
 
-    def __init__(self, part: LabelledPart, task: Task, config: FinetuneConfig, fingerprint: str) -> None:
-        self._part, self._task, self._config = part, task, config
+    def __init__(self, split: LabelledSplit, task: Task, config: FinetuneConfig, fingerprint: str) -> None:
+        self._split, self._task, self._config = split, task, config
         self.fingerprint = fingerprint
-        self.rows = chosen_rows(part, task, config)
-        task.announce(part, self.rows)
+        self.rows = chosen_rows(split, task, config)
+        task.announce(split, self.rows)
 
     @property
     def num_train(self) -> int:
@@ -76,43 +76,43 @@ class TaskData:
         return
 
     def batch(self, keys: SampleKeys, recipe: Any) -> Batch:
-        """Augmented items with their targets; sample ids are rows of the part."""
+        """Augmented items with their targets; sample ids are rows of the split."""
         rows = self.rows[keys.indices]
-        inputs = self._part.augmented(SampleKeys(keys.update, rows, keys.epochs))
+        inputs = self._split.augmented(SampleKeys(keys.update, rows, keys.epochs))
         ids, epochs = torch.from_numpy(rows), torch.from_numpy(keys.epochs)
-        batch = Batch(inputs.values, ids, epochs, keys.update, inputs.lengths, self._task.targets(self._part, rows))
+        batch = Batch(inputs.values, ids, epochs, keys.update, inputs.lengths, self._task.targets(self._split, rows))
         return mixed(batch, self._config.mix, recipe.seed)
 
 
-def chosen_rows(part: LabelledPart, task: Task, config: FinetuneConfig) -> np.ndarray:
-    """Ascending rows to train on; a smaller number of labels with the same seed is a part of a larger one.
+def chosen_rows(split: LabelledSplit, task: Task, config: FinetuneConfig) -> np.ndarray:
+    """Ascending rows to train on; a smaller number of labels with the same seed is a subset of a larger one.
 
     Raises:
         DataError: there are none.
         ConfigError: minutes are asked for and items have no length in time.
     """
-    usable, labels = task.usable(part), config.labels
+    usable, labels = task.usable(split), config.labels
     if not len(usable):
         raise DataError(
             f"No training item has what the task {config.task.name} needs: give labelled data, or choose another "
             "finetune.task.name"
         )
     if labels.minutes is not None:
-        return _first_minutes(part, usable, labels.minutes, labels.seed)
+        return _first_minutes(split, usable, labels.minutes, labels.seed)
     count = max(1, round(labels.share * len(usable)))
     if count == len(usable):
         return usable
-    classes = part.labels[usable]
+    classes = split.labels[usable]
     random = np.random.Generator(np.random.Philox(key=[labels.seed, 2]))
     if (classes == UNLABELLED).any():
         return np.sort(random.permutation(usable)[:count])
     return usable[balanced_subset(classes, count, random)]
 
 
-def _first_minutes(part: LabelledPart, usable: np.ndarray, minutes: float, seed: int) -> np.ndarray:
+def _first_minutes(split: LabelledSplit, usable: np.ndarray, minutes: float, seed: int) -> np.ndarray:
     """Random recordings until they last so long."""
-    if part.seconds is None:
+    if split.seconds is None:
         raise ConfigError("finetune.labels.minutes: these items have no length in time: set finetune.labels.share")
     order = np.random.Generator(np.random.Philox(key=[seed, 2])).permutation(usable)
-    within = np.cumsum(part.seconds[order]) <= 60.0 * minutes
+    within = np.cumsum(split.seconds[order]) <= 60.0 * minutes
     return np.sort(order[: max(1, int(within.sum()))])

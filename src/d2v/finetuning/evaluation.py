@@ -1,4 +1,4 @@
-"""A fine-tuned model on the items that no training has seen: predictions, figures with intervals, a report."""
+"""A fine-tuned model on held-out items: predictions, metrics with intervals, a report."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask, first_names
+from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask, first_names, parse
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
 from d2v.finetuning import metrics
-from d2v.finetuning.data import chosen_rows, labelled_parts
+from d2v.finetuning.data import chosen_rows, labelled_splits
 from d2v.finetuning.decoding.language import Heard, search_decoder
 from d2v.finetuning.finetune import MODEL
-from d2v.finetuning.model import HEAD, TunedModel, load_tuned
+from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.transcription import Transcription
-from d2v.modalities.base import LabelledPart, Modality
+from d2v.modalities.base import LabelledSplit, Modality
 from d2v.model_folder import ENCODER
 from d2v.progress import Progress, log
 from d2v.reporting.report import write_report
@@ -36,10 +36,10 @@ from d2v.training import resume
 PREDICTIONS = "predictions.parquet"
 
 
-def evaluate_tuned(
+def evaluate_finetuned(
     modality: Modality, config: FinetuneConfig, prepared: Path, run_folder: Path, out: Path, tracker: Tracker
 ) -> dict[str, float]:
-    """Measure a fine-tuned model on the test part, and leave `metrics.json`, `predictions.parquet` and a report.
+    """Measure a fine-tuned model on the test split, and leave `metrics.json`, `predictions.parquet` and a report.
 
     Args:
         modality: what the data is.
@@ -47,44 +47,37 @@ def evaluate_tuned(
         prepared: folder that prepare left.
         run_folder: folder that fine-tuning left, with `model/` and `result.json`.
         out: report folder.
-        tracker: gets the figures at the last update, and the files.
+        tracker: gets the metrics at the last update, and the files.
 
     Returns:
         `eval/<metric>`, `eval/<metric>_low` and `_high` (a 95 % bootstrap interval over items), `eval/items`.
 
     Raises:
         CheckpointError: there is no finished run in `run_folder`.
-        DataError: the test part has nothing that the task needs.
+        DataError: the test split has nothing that the task needs.
     """
     if resume.finished_result(run_folder) is None:
         again = f"kedro run --pipeline=finetune_{modality.name}"
         raise CheckpointError(
             f"{run_folder} holds no finished fine-tuning: finish it with {again}, then evaluate again"
         )
-    model = load_tuned(run_folder / MODEL)
+    model = load_finetuned(run_folder / MODEL)
     data = modality.open(prepared)
     identity = {"weights": _digest(run_folder / MODEL), "data": data.fingerprint, "metrics": list(model.task.metrics)}
     task = first_names(type(config.task), config.task.model_dump(mode="json"))
     identity |= {"resamples": config.bootstrap_resamples, "task": task}
-    figures = measured_before(out, identity, (PREDICTIONS,))
-    if figures is None:
-        recipe: Any = _recipe_of(model, modality)
-        figures = _measure(model, labelled_parts(modality, data, config, recipe, model.about), config, out)
-        write_measured(out, figures, identity)
+    measured = measured_before(out, identity, (PREDICTIONS,))
+    if measured is None:
+        recipe: TrainConfig = parse(modality.train_config, model.about["recipe"], at="recipe")
+        measured = _measure(model, labelled_splits(modality, data, config, recipe, model.about), config, out)
+        write_measured(out, measured, identity)
     else:
         log(f"evaluate: {out} already belongs to this model and these settings")
-    Console(highlight=False).print(_table(figures, modality.name).to_rich())
-    tracker.log_metrics(figures, config.max_updates)
+    Console(highlight=False).print(_table(measured, modality.name).to_rich())
+    tracker.log_metrics(measured, config.max_updates)
     for path in sorted(path for path in out.iterdir() if path.is_file() and not path.name.startswith(".")):
         tracker.log_artifact(path, "finetune")
-    return figures
-
-
-def _recipe_of(model: TunedModel, modality: Modality) -> TrainConfig:
-    from d2v.config import parse
-
-    recipe: TrainConfig = parse(modality.train_config, model.about["recipe"], at="recipe")
-    return recipe
+    return measured
 
 
 def _digest(folder: Path) -> str:
@@ -95,47 +88,47 @@ def _digest(folder: Path) -> str:
 
 
 def _measure(
-    model: TunedModel, parts: Mapping[str, LabelledPart], config: FinetuneConfig, out: Path
+    model: FinetunedModel, splits: Mapping[str, LabelledSplit], config: FinetuneConfig, out: Path
 ) -> dict[str, float]:
-    part = parts["test"]
-    rows = model.task.usable(part)
+    split = splits["test"]
+    rows = model.task.usable(split)
     if not len(rows):
         raise DataError(
             f"No test item has what the task {config.task.name} needs, so there is nothing to measure on: raise "
-            "ingest.test_fraction, or give a source with a labelled test part"
+            "ingest.test_fraction, or give a source with a labelled test split"
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / METRICS).unlink(missing_ok=True)
-    ways, figures = _ways(model, parts, config, out)
+    tasks, measured = _tasks(model, splits, config, out)
     predictions = dict(
-        zip(ways, _predictions(model, part, rows, config.evaluation_batch_size, [*ways.values()]), strict=True)
+        zip(tasks, _predictions(model, split, rows, config.evaluation_batch_size, [*tasks.values()]), strict=True)
     )
-    references = model.task.references(part, rows)
+    references = model.task.references(split, rows)
     _write_predictions(out / PREDICTIONS, rows, predictions, references)
-    for suffix, task in ways.items():
+    for suffix, task in tasks.items():
         for name in task.metrics:
             interval = metrics.interval(name, predictions[suffix], references, config.bootstrap_resamples)
-            figures |= _named(f"eval/{name}{suffix}", interval)
-    figures["eval/items"] = len(rows)
+            measured |= _named(f"eval/{name}{suffix}", interval)
+    measured["eval/items"] = len(rows)
     write_report(
-        out, "A fine-tuned model", [_table(figures, str(model.about["modality"])), *_notes(figures), _INTERVALS]
+        out, "A fine-tuned model", [_table(measured, str(model.about["modality"])), *_notes(measured), _INTERVALS]
     )
-    return figures
+    return measured
 
 
-def predict(model: TunedModel, part: LabelledPart, rows: np.ndarray, batch_size: int) -> Any:
+def predict(model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int) -> Any:
     """One prediction a row, as metrics take them."""
-    (predictions,) = _predictions(model, part, rows, batch_size, [model.task])
+    (predictions,) = _predictions(model, split, rows, batch_size, [model.task])
     return predictions
 
 
 def _predictions(
-    model: TunedModel, part: LabelledPart, rows: np.ndarray, batch_size: int, tasks: Sequence[Task]
+    model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int, tasks: Sequence[Task]
 ) -> list[Any]:
     """The predictions of each task, all from the same outputs."""
     found: list[list[Any]] = [[] for _ in tasks]
     with Progress("evaluate", len(rows)) as progress:
-        for outputs, lengths in _outputs(model, part, rows, batch_size):
+        for outputs, lengths in _outputs(model, split, rows, batch_size):
             for task, predictions in zip(tasks, found, strict=True):
                 predictions.append(task.predict(outputs, lengths))
             progress.advance(len(outputs))
@@ -143,12 +136,12 @@ def _predictions(
 
 
 def _outputs(
-    model: TunedModel, part: LabelledPart, rows: np.ndarray, batch_size: int
+    model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The head's outputs of some rows and their lengths, batch by batch."""
     model = model.to(own_device())
     for begin in range(0, len(rows), batch_size):
-        yield model.outputs(part.inputs(rows[begin : begin + batch_size]))
+        yield model.outputs(split.inputs(rows[begin : begin + batch_size]))
 
 
 def _joined(predictions: list[Any]) -> Any:
@@ -160,31 +153,31 @@ def _joined(predictions: list[Any]) -> Any:
 # ------------------------------------------------------------------------------------- transcription
 
 
-def _ways(
-    model: TunedModel, parts: Mapping[str, LabelledPart], config: FinetuneConfig, out: Path
+def _tasks(
+    model: FinetunedModel, splits: Mapping[str, LabelledSplit], config: FinetuneConfig, out: Path
 ) -> tuple[dict[str, Task], dict[str, float]]:
-    """How predictions are made, by the suffix of their figures, and figures that say more of it. Transcripts are those
-    of the best path, and with the suffix `_lm` those of a search with a language model if the recipe asks for one."""
+    """The task by the suffix of its metrics, and further metrics. Without a suffix transcripts are those of the best
+    path, with `_lm` those of a search with a language model if the recipe asks for one."""
     task = model.task
     if not isinstance(task, Transcription) or not isinstance(config.task, TranscriptionTask):
         return {"": task}, {}
-    test, train = parts["test"], parts["train"]
-    figures = {"eval/too_short_items": float(task.too_short(test, task.usable(test)))}
+    test, train = splits["test"], splits["train"]
+    measured = {"eval/too_short_items": float(task.too_short(test, task.usable(test)))}
     if config.task.decoding.decoder == "greedy":
-        return {"": task}, figures
+        return {"": task}, measured
     transcripts = task.references(train, chosen_rows(train, task, config))
-    dev = _heard(model, task, parts["dev"], config.evaluation_batch_size) if "dev" in parts else None
-    decoder, settings = search_decoder(config.task.decoding, task.alphabet, transcripts, out, dev)
-    figures |= {"eval/lm_weight": settings.lm_weight, "eval/word_bonus": settings.word_bonus}
-    return {"": task, "_lm": Transcription(config.task, task.alphabet, decoder)}, figures
+    dev = _heard(model, task, splits["dev"], config.evaluation_batch_size) if "dev" in splits else None
+    decoder, settings = search_decoder(config.task.decoding, task.vocabulary, transcripts, out, dev)
+    measured |= {"eval/lm_weight": settings.lm_weight, "eval/word_bonus": settings.word_bonus}
+    return {"": task, "_lm": Transcription(config.task, task.vocabulary, decoder)}, measured
 
 
-def _heard(model: TunedModel, task: Transcription, part: LabelledPart, batch_size: int) -> Heard | None:
+def _heard(model: FinetunedModel, task: Transcription, split: LabelledSplit, batch_size: int) -> Heard | None:
     """Log probabilities of the recordings with a transcript, side by side; None if there are none."""
-    rows = task.usable(part)
+    rows = task.usable(split)
     rows_TC = [
         log_probs_TC[:length]
-        for outputs, lengths in _outputs(model, part, rows, batch_size)
+        for outputs, lengths in _outputs(model, split, rows, batch_size)
         for log_probs_TC, length in zip(
             outputs.log_softmax(dim=-1).cpu(),
             [None] * len(outputs) if lengths is None else lengths.tolist(),
@@ -194,7 +187,7 @@ def _heard(model: TunedModel, task: Transcription, part: LabelledPart, batch_siz
     if not rows_TC:
         return None
     lengths = [len(log_probs_TC) for log_probs_TC in rows_TC]
-    return Heard(pad_sequence(rows_TC, batch_first=True), lengths, task.references(part, rows))
+    return Heard(pad_sequence(rows_TC, batch_first=True), lengths, task.references(split, rows))
 
 
 # -------------------------------------------------------------------------------------------- report
@@ -209,26 +202,30 @@ def _write_predictions(file: Path, rows: np.ndarray, predictions: Mapping[str, A
     pd.DataFrame({"row": rows, **columns, "right": list(references)}).to_parquet(file)
 
 
-def _table(figures: Mapping[str, float], name: str) -> Table:
-    """The figures with their intervals."""
-    known = [key.removeprefix("eval/") for key in figures if f"{key}_low" in figures]
+def _table(measured: Mapping[str, float], name: str) -> Table:
+    """The metrics with their intervals."""
+    known = [key.removeprefix("eval/") for key in measured if f"{key}_low" in measured]
     rows = tuple(
-        (key, f"{figures[f'eval/{key}']:.3f}", f"{figures[f'eval/{key}_low']:.3f} to {figures[f'eval/{key}_high']:.3f}")
+        (
+            key,
+            f"{measured[f'eval/{key}']:.3f}",
+            f"{measured[f'eval/{key}_low']:.3f} to {measured[f'eval/{key}_high']:.3f}",
+        )
         for key in known
     )
-    return Table(f"{name}: {int(figures['eval/items']):,} test items", ("figure", "value", "95% interval"), rows)
+    return Table(f"{name}: {int(measured['eval/items']):,} test items", ("metric", "value", "95% interval"), rows)
 
 
-def _notes(figures: Mapping[str, float]) -> list[str]:
-    """What must be known of transcripts to read the table."""
+def _notes(measured: Mapping[str, float]) -> list[str]:
+    """Notes on transcripts for the readers of the table."""
     notes = []
-    if "eval/lm_weight" in figures:
+    if "eval/lm_weight" in measured:
         notes.append(
-            "Figures that end with _lm are of a beam search with a language model (lm_weight "
-            f"{figures['eval/lm_weight']:g}, word_bonus {figures['eval/word_bonus']:g}), the others of the best path."
+            "Metrics that end with _lm are of a beam search with a language model (lm_weight "
+            f"{measured['eval/lm_weight']:g}, word_bonus {measured['eval/word_bonus']:g}), the others of the best path."
         )
-    if figures.get("eval/too_short_items"):
-        short = int(figures["eval/too_short_items"])
+    if measured.get("eval/too_short_items"):
+        short = int(measured["eval/too_short_items"])
         notes.append(
             f"{short:,} recordings have fewer frames than their transcripts need: those cannot come out right."
         )

@@ -12,8 +12,8 @@ import torch
 
 from d2v.config import FinetuneConfig, TrainConfig
 from d2v.errors import CheckpointError
-from d2v.finetuning.data import TaskData, labelled_parts
-from d2v.finetuning.model import load_weights, save_tuned, start_recipe, start_weights
+from d2v.finetuning.data import TaskData, labelled_splits
+from d2v.finetuning.model import load_weights, save_finetuned, start_recipe, start_weights
 from d2v.finetuning.objective import FineTuning
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import build_task
@@ -97,7 +97,7 @@ class Setting:
     def parts(self) -> Any:
         """The labelled parts."""
         about = {} if self.start is None else read_config(self.start)
-        return labelled_parts(self.modality, self.data, self.config, self.recipe, about)
+        return labelled_splits(self.modality, self.data, self.config, self.recipe, about)
 
     @cached_property
     def task(self) -> Task:
@@ -136,4 +136,4 @@ class Setting:
     def export(self, out: Path, objective: FineTuning, weights_of: WeightsOf) -> None:
         """Leave `out/model`."""
         about = self.modality.describe(self.data)
-        save_tuned(out / MODEL, objective, self.modality.name, self.recipe, about, weights_of)
+        save_finetuned(out / MODEL, objective, self.modality.name, self.recipe, about, weights_of)

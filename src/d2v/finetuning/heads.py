@@ -1,4 +1,4 @@
-"""What stands between an encoder and a task: pooling, and one or two layers.
+"""Heads between an encoder and a task: pooling, and one or two layers.
 
 Shape legend: B items, T tokens, E extra tokens, D width, C outputs.
 """

@@ -1,6 +1,6 @@
-"""Figures of downstream tasks, each with what the bootstrap needs to take it again of thousands of resamples.
+"""Metrics of downstream tasks, each ready for a bootstrap of thousands of resamples.
 
-The numbers themselves come from scikit-learn, scipy and jiwer. Beside each stands the same figure as a function of
+The numbers themselves come from scikit-learn, scipy and jiwer. Beside each stands the same metric as a function of
 how often a resample holds each item (`Score`): most are functions of sums over the items, rank correlation and
 average precision are taken of weighted items.
 
@@ -27,11 +27,11 @@ Given = np.ndarray | Sequence[Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure by its name.
+    """A metric by its name.
 
     Attributes:
         name: as in recipes and logs.
-        compute: (predictions, references) -> the figure.
+        compute: (predictions, references) -> its value.
         score: the same, ready for resampling.
         higher_is_better: False for error rates.
     """
@@ -142,9 +142,9 @@ def _errors(alignments: list[list[jiwer.AlignmentChunk]]) -> np.ndarray:
 # ------------------------------------------------------------------------------------- for resampling
 
 
-def _of_sums(statistics_NS: np.ndarray | sparse.csr_array, figure: Callable[[np.ndarray], np.ndarray]) -> Score:
-    """A figure of sums (R, S) of the items' statistics."""
-    return Score(statistics_NS.shape[0], lambda counts_RN: figure(counts_RN @ statistics_NS))
+def _of_sums(statistics_NS: np.ndarray | sparse.csr_array, of_sums: Callable[[np.ndarray], np.ndarray]) -> Score:
+    """A metric of sums (R, S) of the items' statistics."""
+    return Score(statistics_NS.shape[0], lambda counts_RN: of_sums(counts_RN @ statistics_NS))
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -175,26 +175,26 @@ def _binary_f1_score(predictions: Given, references: Given) -> Score:
 def _macro_f1_score(predictions: Given, references: Given) -> Score:
     statistics_NS, classes = _by_class(predictions, references)
 
-    def figure(sums_RS: np.ndarray) -> np.ndarray:
+    def of_sums(sums_RS: np.ndarray) -> np.ndarray:
         right_RC, predicted_RC, true_RC = np.split(sums_RS, [classes, 2 * classes], axis=1)
         named_RC = predicted_RC + true_RC
         return _ratio(2 * right_RC, named_RC).sum(axis=1) / (named_RC > 0).sum(axis=1)
 
-    return _of_sums(statistics_NS, figure)
+    return _of_sums(statistics_NS, of_sums)
 
 
 def _matthews_score(predictions: Given, references: Given) -> Score:
     """Gorodkin's R_K from the margins of the confusion matrix, as in scikit-learn."""
     statistics_NS, classes = _by_class(predictions, references)
 
-    def figure(sums_RS: np.ndarray) -> np.ndarray:
+    def of_sums(sums_RS: np.ndarray) -> np.ndarray:
         right_RC, predicted_RC, true_RC = np.split(sums_RS, [classes, 2 * classes], axis=1)
         items = statistics_NS.shape[0]
         together = right_RC.sum(axis=1) * items - (predicted_RC * true_RC).sum(axis=1)
         spread = (items**2 - (predicted_RC**2).sum(axis=1)) * (items**2 - (true_RC**2).sum(axis=1))
         return _ratio(together, np.sqrt(spread))
 
-    return _of_sums(statistics_NS, figure)
+    return _of_sums(statistics_NS, of_sums)
 
 
 def _pearson_score(predictions: Given, references: Given) -> Score:
@@ -260,24 +260,24 @@ class _AveragePrecision:
     """Average precision of one class in resamples: the mean, over positive items, of the precision among the items
     that score as high or higher. That is scikit-learn's sum over thresholds, equal scores sharing one.
 
-    P positive items, in the order of their scores; `last_P` is the place, among all items in that order, of the last
+    P positive items, in the order of their scores; `last_P` is the position, among all items in that order, of the last
     one with the same score, `last_positive_P` the same among the positive ones.
     """
 
     def __init__(self, scores_N: np.ndarray, labels_N: np.ndarray) -> None:
         self.order_N = np.argsort(-scores_N, kind="stable")
         ordered_N = -scores_N[self.order_N]
-        (self.place_P,) = np.nonzero(labels_N[self.order_N] > 0)
-        positive_P = ordered_N[self.place_P]
+        (self.position_P,) = np.nonzero(labels_N[self.order_N] > 0)
+        positive_P = ordered_N[self.position_P]
         self.last_P = np.searchsorted(ordered_N, positive_P, side="right") - 1
         self.last_positive_P = np.searchsorted(positive_P, positive_P, side="right") - 1
 
     def __call__(self, counts_NR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The figure (R,), 0 without a positive item, and whether there is one."""
-        if not len(self.place_P):
+        """The metric (R,), 0 without a positive item, and whether there is one."""
+        if not len(self.position_P):
             return np.zeros(counts_NR.shape[1]), np.zeros(counts_NR.shape[1], bool)
         held_NR = counts_NR[self.order_N]
-        positive_PR = held_NR[self.place_P]
+        positive_PR = held_NR[self.position_P]
         found_PR = np.cumsum(positive_PR, axis=0)[self.last_positive_P]
         precision_PR = _ratio(found_PR, np.cumsum(held_NR, axis=0)[self.last_P])
         positives_R = positive_PR.sum(axis=0)
@@ -294,7 +294,7 @@ def _error_rate_score(errors_N: np.ndarray, lengths_N: np.ndarray) -> Score:
 
 
 def _mean_of(name: str, first: Metric, second: Metric) -> Metric:
-    """The mean of two figures, as GLUE takes of MRPC, QQP and STS-B."""
+    """The mean of two metrics, as GLUE takes of MRPC, QQP and STS-B."""
 
     def compute(predictions: Given, references: Given) -> float:
         return (first.compute(predictions, references) + second.compute(predictions, references)) / 2

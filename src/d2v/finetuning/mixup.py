@@ -1,7 +1,7 @@
 """Mixtures of two items and of their classes: mixup (Zhang et al. 2017) and cutmix (Yun et al. 2019).
 
 An item's partner is its mirror in the micro-batch, so unlike order, augmentation and masks a mixture depends on how a
-batch is parted. Shape legend: B images, H height, W width.
+batch is cut into micro-batches. Shape legend: B images, H height, W width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def mixed(batch: Batch, config: MixConfig, seed: int) -> Batch:
     """The batch mixed with its mirror image, all items by the same share; a pure function of (seed, update).
 
     Raises:
-        ConfigError: the items are no images, or their targets are no classes.
+        ConfigError: the items are not images, or their targets are not classes.
     """
     if config.mixup == 0.0 and config.cutmix == 0.0:
         return batch

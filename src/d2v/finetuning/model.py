@@ -1,5 +1,5 @@
-"""A fine-tuned model: encoder, head, and what their outputs mean. As a folder: `config.json`, `encoder.safetensors`,
-`head.safetensors`."""
+"""A fine-tuned model: encoder, head, and the task that decodes their outputs. As a folder: `config.json`,
+`encoder.safetensors`, `head.safetensors`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from d2v import moved
 from d2v.config import Block, FinetuneConfig, TaskConfig, TrainConfig, parse
 from d2v.data.batch import Inputs
 from d2v.errors import CheckpointError
 from d2v.finetuning.objective import FineTuning
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
+from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
 from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, own_weights, read_config
@@ -31,7 +33,7 @@ HEAD = "head.safetensors"
 
 
 @dataclass(frozen=True)
-class TunedModel:
+class FinetunedModel:
     """An encoder and a head in evaluation mode.
 
     Attributes:
@@ -46,9 +48,9 @@ class TunedModel:
     task: Task
     about: Mapping[str, Any]
 
-    def to(self, device: torch.device) -> TunedModel:
+    def to(self, device: torch.device) -> FinetunedModel:
         """The same on a device."""
-        return TunedModel(self.encoder.to(device), self.head.to(device), self.task, self.about)
+        return FinetunedModel(self.encoder.to(device), self.head.to(device), self.task, self.about)
 
     @torch.no_grad()
     def outputs(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
@@ -60,10 +62,25 @@ class TunedModel:
 
     def predict(self, inputs: Inputs, batch_size: int = 64) -> Sequence[Any] | np.ndarray:
         """One prediction an item: class ids, numbers, logits of classes, or texts."""
-        parts = [self.task.predict(*self.outputs(part)) for part in inputs.split(batch_size)]
-        if parts and isinstance(parts[0], np.ndarray):
-            return np.concatenate(parts)
-        return [one for part in parts for one in part]
+        batches = [self.task.predict(*self.outputs(batch)) for batch in inputs.split(batch_size)]
+        if batches and isinstance(batches[0], np.ndarray):
+            return np.concatenate(batches)
+        return [prediction for batch in batches for prediction in batch]
+
+
+def decode(task: Task, predictions: Any) -> list[Any]:
+    """Predictions as people read them, one an item: a class name, a text, a number, or {class: probability}.
+
+    Args:
+        task: whose predictions.
+        predictions: what its `predict` gave.
+    """
+    if isinstance(task, Classification):
+        return [task.class_names[class_id] for class_id in predictions]
+    if isinstance(task, Multilabel):
+        probabilities_NC = torch.as_tensor(predictions).sigmoid().tolist()
+        return [dict(zip(task.class_names, row_C, strict=True)) for row_C in probabilities_NC]
+    return predictions.tolist() if isinstance(predictions, np.ndarray) else list(predictions)
 
 
 def start_recipe(start: Path | None, modality: Modality, recipe: TrainConfig, config: FinetuneConfig) -> TrainConfig:
@@ -111,7 +128,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} cannot be read ({error}): train again or restore the file") from error
 
 
-def save_tuned(
+def save_finetuned(
     folder: Path,
     objective: FineTuning,
     modality: str,
@@ -154,7 +171,7 @@ class _TaskBlock(Block):
     task: TaskConfig
 
 
-def load_tuned(folder: Path) -> TunedModel:
+def load_finetuned(folder: Path) -> FinetunedModel:
     """Read what `save_tuned` wrote, in evaluation mode on the CPU.
 
     Raises:
@@ -170,4 +187,8 @@ def load_tuned(folder: Path) -> TunedModel:
     head = task.make_head(encoder)
     for module, name in ((encoder, ENCODER), (head, HEAD)):
         load_weights(module, folder / name)
-    return TunedModel(encoder.eval(), head.eval(), task, about)
+    return FinetunedModel(encoder.eval(), head.eval(), task, about)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved.old_attributes(__name__)

@@ -1,4 +1,4 @@
-"""Tuning an encoder to a task: the one module that the engine trains, beside those of pretraining.
+"""Fine-tuning an encoder to a task: the one module that the engine trains, beside those of pretraining.
 
 Shape legend: B items, T tokens, D width.
 """
@@ -22,7 +22,7 @@ from d2v.models.masking import random_spans
 from d2v.objectives.base import LossOutput, Objective
 
 HEAD, LOCAL, REST = "head", "local", "rest"
-"""Parts with learning rates of their own, beside `block-<n>`."""
+"""Parameter groups with learning rates of their own, beside `block-<n>`."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from d2v.config import HeadConfig
 from d2v.errors import ConfigError
 from d2v.finetuning.ctc_vocabulary import BLANK, END, PAD, UNKNOWN
-from d2v.finetuning.model import HEAD, TunedModel, load_tuned
+from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel, pooled_logits
 from d2v.finetuning.tasks.regression import Regression
@@ -49,9 +49,9 @@ def export_model(folder: Path, target: Path, form: str, teacher: bool = False) -
         return export(folder, target, form, teacher)
     if teacher:
         raise ConfigError(f"{folder} is a fine-tuned model and has no teacher: leave --teacher out")
-    model = load_tuned(folder)
+    model = load_finetuned(folder)
     parts = HeadParts(
-        tuned_graph(model),
+        finetuned_graph(model),
         _for_timm(model) if form == "timm" else {},
         for_transformers(model) if form == "hf" else None,
     )
@@ -69,10 +69,10 @@ Finish = Callable[[Tensor, Tensor | None], tuple[Tensor, ...]]
 """(outputs of a head, token lengths or None) -> what a graph returns."""
 
 
-class _Tuned(nn.Module):
+class _Finetuned(nn.Module):
     """Encoder, head, and what makes their outputs readable."""
 
-    def __init__(self, model: TunedModel, finish: Finish) -> None:
+    def __init__(self, model: FinetunedModel, finish: Finish) -> None:
         super().__init__()
         self.encoder, self.head, self.finish = model.encoder, model.head, finish
 
@@ -82,10 +82,10 @@ class _Tuned(nn.Module):
         return self.finish(self.head(encoded, token_lengths), token_lengths)
 
 
-def tuned_graph(model: TunedModel) -> Graph:
+def finetuned_graph(model: FinetunedModel) -> Graph:
     """What a graph of a fine-tuned model computes: logits of classes, a number, or log probabilities of letters."""
     finish, outputs = _readable(model.task)
-    return Graph(_Tuned(model, finish).eval(), outputs)
+    return Graph(_Finetuned(model, finish).eval(), outputs)
 
 
 def _readable(task: Task) -> tuple[Finish, dict[str, str]]:
@@ -114,7 +114,7 @@ def _letters(outputs_BTC: Tensor, lengths: Tensor | None) -> tuple[Tensor, ...]:
 # ------------------------------------------------------------------------------------------ transformers
 
 
-def for_transformers(model: TunedModel) -> Head | None:
+def for_transformers(model: FinetunedModel) -> Head | None:
     """The head as transformers has it; None for data2vec 2.0, of which transformers has no class.
 
     Raises:
@@ -130,10 +130,10 @@ def for_transformers(model: TunedModel) -> Head | None:
     return _CLASSIFIERS[model.about["modality"]](model, encoder)
 
 
-def _ctc(model: TunedModel, task: Transcription) -> Head:
+def _ctc(model: FinetunedModel, task: Transcription) -> Head:
     """transformers' blank is its padding, so the first two symbols have each other's names there."""
     swapped = {"<s>": "<pad>", "<pad>": "<s>"}
-    symbols = [swapped.get(name, name) for name in task.alphabet.symbols]
+    symbols = [swapped.get(name, name) for name in task.vocabulary.symbols]
     ids = {"pad_token_id": BLANK, "bos_token_id": PAD, "eos_token_id": END}
     tokenizer = {
         "tokenizer_class": "Wav2Vec2CTCTokenizer",
@@ -150,14 +150,14 @@ def _ctc(model: TunedModel, task: Transcription) -> Head:
     return Head("ForCTC", _named(model, {"classify": "lm_head"}), config, files)
 
 
-def _texts(model: TunedModel, encoder: Mapping[str, Any]) -> Head:
+def _texts(model: FinetunedModel, encoder: Mapping[str, Any]) -> Head:
     _check(model, pool="first", norm=False, hidden=True)
     weights = _named(model, {"hidden": "classifier.dense", "classify": "classifier.out_proj"})
     config = {"classifier_dropout": _shape(model).dropout, **_classes(model)}
     return Head("ForSequenceClassification", _on_scale(model, weights, "classifier.out_proj"), config)
 
 
-def _sounds(model: TunedModel, encoder: Mapping[str, Any]) -> Head:
+def _sounds(model: FinetunedModel, encoder: Mapping[str, Any]) -> Head:
     _check(model, pool="mean", norm=False, hidden=False)
     width = encoder["width"]
     weights = _on_scale(model, _named(model, {"classify": "classifier"}), "classifier")
@@ -165,7 +165,7 @@ def _sounds(model: TunedModel, encoder: Mapping[str, Any]) -> Head:
     return Head("ForSequenceClassification", weights, {"classifier_proj_size": width, **_classes(model)})
 
 
-def _images(model: TunedModel, encoder: Mapping[str, Any]) -> Head:
+def _images(model: FinetunedModel, encoder: Mapping[str, Any]) -> Head:
     of_tokens = encoder["final_norm"]
     _check_images(model, encoder)
     parts = {"classify": "classifier"} | ({} if of_tokens else {"norm": "pooler.layernorm"})
@@ -173,19 +173,19 @@ def _images(model: TunedModel, encoder: Mapping[str, Any]) -> Head:
     return Head("ForImageClassification", weights, {"use_mean_pooling": not of_tokens, **_classes(model)})
 
 
-_CLASSIFIERS: dict[str, Callable[[TunedModel, Mapping[str, Any]], Head]] = {
+_CLASSIFIERS: dict[str, Callable[[FinetunedModel, Mapping[str, Any]], Head]] = {
     "text": _texts,
     "speech": _sounds,
     "vision": _images,
 }
 
 
-def _shape(model: TunedModel) -> HeadConfig:
+def _shape(model: FinetunedModel) -> HeadConfig:
     assert isinstance(model.task, Classification | Regression)
     return model.task.config.head
 
 
-def _check(model: TunedModel, **wanted: Any) -> None:
+def _check(model: FinetunedModel, **wanted: Any) -> None:
     """Refuse a head of another shape than the class of transformers has."""
     head = _shape(model)
     other = [f"head.{key}={getattr(head, key)}" for key, value in wanted.items() if getattr(head, key) != value]
@@ -197,7 +197,7 @@ def _check(model: TunedModel, **wanted: Any) -> None:
         )
 
 
-def _check_images(model: TunedModel, encoder: Mapping[str, Any]) -> None:
+def _check_images(model: FinetunedModel, encoder: Mapping[str, Any]) -> None:
     """Both classes norm the tokens and take the first, or norm the mean of tokens that are not normed."""
     of_tokens = encoder["final_norm"]
     _check(model, pool="first" if of_tokens else "mean", norm=not of_tokens, hidden=False)
@@ -208,12 +208,12 @@ def _check_images(model: TunedModel, encoder: Mapping[str, Any]) -> None:
         )
 
 
-def _named(model: TunedModel, parts: Mapping[str, str]) -> dict[str, Tensor]:
+def _named(model: FinetunedModel, parts: Mapping[str, str]) -> dict[str, Tensor]:
     state = model.head.state_dict()
     return {f"{new}.{key}": state[f"{ours}.{key}"] for ours, new in parts.items() for key in ("weight", "bias")}
 
 
-def _on_scale(model: TunedModel, weights: dict[str, Tensor], last: str) -> dict[str, Tensor]:
+def _on_scale(model: FinetunedModel, weights: dict[str, Tensor], last: str) -> dict[str, Tensor]:
     """A regression's last layer with the scale of its numbers in it."""
     if not isinstance(model.task, Regression):
         return weights
@@ -222,7 +222,7 @@ def _on_scale(model: TunedModel, weights: dict[str, Tensor], last: str) -> dict[
     return weights | {f"{last}.weight": weight, f"{last}.bias": bias + lowest}
 
 
-def _classes(model: TunedModel) -> dict[str, Any]:
+def _classes(model: FinetunedModel) -> dict[str, Any]:
     if isinstance(model.task, Regression):
         return {"problem_type": "regression", "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     assert isinstance(model.task, Classification)
@@ -238,7 +238,7 @@ def _classes(model: TunedModel) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------- timm
 
 
-def _for_timm(model: TunedModel) -> dict[str, Tensor]:
+def _for_timm(model: FinetunedModel) -> dict[str, Tensor]:
     """timm's Beit has a norm of the mean, or takes the CLS token, and a linear layer."""
     encoder = model.about["recipe"]["encoder"]
     if model.about["modality"] != "vision" or encoder["layout"] != "beit":

@@ -2,7 +2,7 @@
 
 | theirs | ours |
 |---|---|
-| CTC: a linear layer | transcription; outputs in the order of our alphabets |
+| CTC: a linear layer | transcription; outputs in the order of our vocabularies |
 | images: mean of patches or CLS token, a norm, a linear layer | classification |
 | texts: first token, a layer with tanh, a linear layer | classification, or regression if there is one output |
 | AudioSet: a linear layer, linear softmax over frames | multilabel |
@@ -23,11 +23,11 @@ from torch import Tensor
 
 from d2v.config import HeadConfig, MultilabelTask
 from d2v.errors import DataError
-from d2v.finetuning.ctc_vocabulary import BLANK, Alphabet
-from d2v.interchange.imported import HEAD, Imported, TunedHead
+from d2v.finetuning.ctc_vocabulary import BLANK, CtcVocabulary
+from d2v.interchange.imported import HEAD, FinetunedHead, Imported
 from d2v.interchange.labels import LIBRISPEECH, in_our_order, symbols_of
 
-Made = tuple[TunedHead, tuple[str, ...]]
+Made = tuple[FinetunedHead, tuple[str, ...]]
 """(the head, what a user should know of it)."""
 GLUE_RANGE, AS_IT_IS = (0.0, 5.0), (0.0, 1.0)
 """Of what one output predicts: the reference divides GLUE's scores by 5."""
@@ -50,7 +50,7 @@ class Names:
     boundary: str = "|"
 
 
-def make_head(imported: Imported, names: Names) -> tuple[TunedHead | None, tuple[str, ...]]:
+def make_head(imported: Imported, names: Names) -> tuple[FinetunedHead | None, tuple[str, ...]]:
     """The head of an imported model in our names.
 
     Args:
@@ -127,7 +127,7 @@ def _reference_sounds(imported: Imported, settings: Mapping[str, Any], names: Na
     state, used = _renamed(imported.head, {"proj": "classify"})
     task = MultilabelTask(name="multilabel", dropout=float(settings.get("final_dropout") or 0.0))
     class_names, notes = _class_names(names.given, imported, len(state["classify.weight"]))
-    return TunedHead(task.model_dump(mode="json"), {"class_names": class_names}, state, used), notes
+    return FinetunedHead(task.model_dump(mode="json"), {"class_names": class_names}, state, used), notes
 
 
 # ------------------------------------------------------------------------------------------ transformers
@@ -198,11 +198,11 @@ def _transcription(layer: Mapping[str, Tensor], used: frozenset[str], names: Nam
         notes = ("the source does not say what its outputs mean: they are taken for the letters of LibriSpeech",)
     letters, state = in_our_order(symbols, layer, blank, names.boundary)
     try:
-        Alphabet(letters)
+        CtcVocabulary(letters)
     except DataError as error:
-        raise NoCounterpart(f"it writes symbols that are no single letters ({error})") from error
+        raise NoCounterpart(f"it writes symbols that are not single letters ({error})") from error
     task = {"name": "transcription", "vocabulary": "data", "dropout": dropout}
-    return TunedHead(
+    return FinetunedHead(
         task, {"letters": list(letters)}, {f"classify.{key}": value for key, value in state.items()}, used
     ), notes
 
@@ -231,9 +231,9 @@ def _pooled(
     outputs = len(state["classify.weight"])
     shape = head.model_dump(mode="json")
     if outputs == 1:
-        return TunedHead({"name": "regression", "head": shape, "range": scale}, {}, state, used), ()
+        return FinetunedHead({"name": "regression", "head": shape, "range": scale}, {}, state, used), ()
     class_names, notes = _class_names(names.given, imported, outputs)
-    return TunedHead({"name": "classification", "head": shape}, {"class_names": class_names}, state, used), notes
+    return FinetunedHead({"name": "classification", "head": shape}, {"class_names": class_names}, state, used), notes
 
 
 def _class_names(given: Sequence[str] | None, imported: Imported, outputs: int) -> tuple[list[str], tuple[str, ...]]:

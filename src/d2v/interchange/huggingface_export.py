@@ -53,7 +53,9 @@ class Head:
     files: Mapping[str, Any] = field(default_factory=dict)
 
 
-def export_huggingface(folder: Path, target: Path, teacher: bool = False, tuned: Head | None = None) -> tuple[str, ...]:
+def export_huggingface(
+    folder: Path, target: Path, teacher: bool = False, finetuned: Head | None = None
+) -> tuple[str, ...]:
     """Write a model folder's encoder for `transformers.AutoModel.from_pretrained`.
 
     Args:
@@ -76,10 +78,10 @@ def export_huggingface(folder: Path, target: Path, teacher: bool = False, tuned:
         notes: tuple[str, ...] = ("load it with trust_remote_code=True: transformers has no data2vec 2.0 of its own",)
     else:
         model, notes = _EXPORTS[modality](settings, plain(encoder.state_dict()), load_head(folder))
-        _save(target, model if tuned is None else _with_head(model, tuned))
-        for name, content in (tuned.files if tuned else {}).items():
+        _save(target, model if finetuned is None else _with_head(model, finetuned))
+        for name, content in (finetuned.files if finetuned else {}).items():
             _write_json(target / name, content)
-        notes = notes if tuned is None else tuple(note for note in notes if note != NEW_POOLER)
+        notes = notes if finetuned is None else tuple(note for note in notes if note != NEW_POOLER)
     return notes + _write_inputs(target, config)
 
 

@@ -52,7 +52,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class TunedHead:
+class FinetunedHead:
     """A head from elsewhere in our names: with its encoder it is a fine-tuned model.
 
     Attributes:
@@ -68,7 +68,7 @@ class TunedHead:
     used: frozenset[str]
 
 
-def save_imported(folder: Path, imported: Imported, origin: str, tuned: TunedHead | None = None) -> None:
+def save_imported(folder: Path, imported: Imported, origin: str, finetuned: FinetunedHead | None = None) -> None:
     """Write an imported encoder as a model folder, which `load_encoder` reads; with its head in our names it is a
     fine-tuned model.
 
@@ -87,9 +87,9 @@ def save_imported(folder: Path, imported: Imported, origin: str, tuned: TunedHea
         encoder = registry.get(imported.modality).build_encoder(imported.recipe)
         load_state(encoder, state, origin)
     folder.mkdir(parents=True, exist_ok=True)
-    used = tuned.used if tuned else frozenset()
+    used = finetuned.used if finetuned else frozenset()
     rest = {name: value for name, value in imported.head.items() if name not in used}
-    heads = {HEAD: tuned.state, REST: rest} if tuned else {HEAD: rest}
+    heads = {HEAD: finetuned.state, REST: rest} if finetuned else {HEAD: rest}
     for name, state in {ENCODER: imported.encoder, TEACHER: imported.teacher, **heads}.items():
         if state:
             save_file(plain(state), folder / name)
@@ -100,7 +100,7 @@ def save_imported(folder: Path, imported: Imported, origin: str, tuned: TunedHea
         "class_names": [],
         "source": origin,
         **imported.about,
-        **({"finetune": {"task": tuned.task}, "task": tuned.about} if tuned else {}),
+        **({"finetune": {"task": finetuned.task}, "task": finetuned.about} if finetuned else {}),
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 

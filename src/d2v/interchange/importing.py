@@ -8,7 +8,7 @@ from pathlib import Path
 from d2v.errors import DataError
 from d2v.interchange.heads import Names, make_head
 from d2v.interchange.huggingface import read_json
-from d2v.interchange.imported import Imported, TunedHead, save_imported
+from d2v.interchange.imported import FinetunedHead, Imported, save_imported
 from d2v.interchange.labels import read_names
 from d2v.interchange.readers import read_source
 
@@ -26,7 +26,7 @@ class ImportedModel:
     """
 
     source: Imported
-    head: TunedHead | None
+    head: FinetunedHead | None
 
 
 def import_model(

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from d2v.errors import DataError
-from d2v.finetuning.ctc_vocabulary import FAIRSEQ_LETTERS, SPECIALS
+from d2v.finetuning.ctc_vocabulary import FAIRSEQ_CHARACTERS, SPECIALS
 
 NEVER = -1e4
 """Logit of a symbol that a head lacks. exp of it is 0 beside any other, in half precision too."""
-LIBRISPEECH = (*SPECIALS, "|", *FAIRSEQ_LETTERS)
+LIBRISPEECH = (*SPECIALS, "|", *FAIRSEQ_CHARACTERS)
 """Symbols of the published models, by id."""
 BLANKS, ENDS, UNKNOWNS = ("<s>", "<pad>", "[PAD]", "<blank>"), ("</s>", "[EOS]"), ("<unk>", "[UNK]")
 _COUNTED = re.compile(r"\S+ -?\d+")
@@ -81,7 +81,7 @@ def symbols_of(names: Sequence[str], outputs: int) -> list[str]:
 def in_our_order(
     symbols: Sequence[str], state: Mapping[str, Tensor], blank: int, boundary: str
 ) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """A CTC head with its outputs in the order of our alphabets: blank, `<pad>`, `</s>`, `<unk>`, "|", letters.
+    """A CTC head with its outputs in the order of our vocabularies: blank, `<pad>`, `</s>`, `<unk>`, "|", letters.
 
     Args:
         symbols: by output.

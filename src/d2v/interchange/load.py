@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from d2v.config import Block, TaskConfig, parse
 from d2v.data.batch import Inputs
 from d2v.errors import CheckpointError, ConfigError
-from d2v.finetuning.answers import answers
 from d2v.finetuning.heads import mean_over_tokens
-from d2v.finetuning.model import load_tuned
+from d2v.finetuning.model import decode, load_finetuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
 from d2v.interchange.importing import ImportedModel, read_model
@@ -196,7 +195,7 @@ class Model:
     def predictions(self, inputs: Inputs) -> list[Any]:
         """One prediction an item of a batch that `to_inputs` made, as `predict` gives them."""
         task, (outputs, lengths) = self._task(), self._run_head(inputs)
-        return answers(task, task.predict(outputs, lengths))
+        return decode(task, task.predict(outputs, lengths))
 
     def _outputs(self, inputs: Inputs) -> Iterator[np.ndarray]:
         outputs, lengths = self._run_head(inputs)
@@ -284,8 +283,8 @@ def _is_ours(folder: Path) -> bool:
 
 def _from_folder(folder: Path, teacher: bool) -> Model:
     if "finetune" in read_config(folder) and not teacher:
-        tuned = load_tuned(folder)
-        return Model(tuned.encoder, tuned.about, tuned.head, tuned.task)
+        finetuned = load_finetuned(folder)
+        return Model(finetuned.encoder, finetuned.about, finetuned.head, finetuned.task)
     return Model(*load_encoder(folder, teacher))
 
 

@@ -16,7 +16,7 @@ from d2v.lifecycle.embeddings import REFERENCE_ITEMS, embed_some, save_reference
 from d2v.modalities.base import Modality
 from d2v.model_folder import load_encoder, read_config
 from d2v.progress import log
-from d2v.reporting.model_card import write_tuned_card
+from d2v.reporting.model_card import write_finetuned_card
 from d2v.tracking import registry, versions
 from d2v.tracking.models import REGISTERED
 from d2v.tracking.versions import LINEAGE
@@ -52,12 +52,12 @@ def register_encoder_of(modality: Modality, corpus: Path, prepared: Path, run_fo
     return version
 
 
-def register_tuned_of(
+def register_finetuned_of(
     modality: Modality,
     config: FinetuneConfig,
     corpus: Path,
     prepared: Path,
-    tuned: Path,
+    finetuned: Path,
     report: Path,
     start: str | None = None,
 ) -> str:
@@ -77,16 +77,16 @@ def register_tuned_of(
     """
     data, figures = modality.open(prepared), _figures(report)
     source = {"source": Corpus(corpus).source, "fingerprint": data.fingerprint, "licence": ""}
-    result = resume.finished_result(tuned) or {}
-    card = write_tuned_card(report / CARD, modality.name, config, source, figures, result).read_text()
+    result = resume.finished_result(finetuned) or {}
+    card = write_finetuned_card(report / CARD, modality.name, config, source, figures, result).read_text()
     with tempfile.TemporaryDirectory() as scratch:
         notes = registry.Notes(card)
-        if was_made_of(corpus, data, tuned):
-            starts = [read_config(tuned / "model")["recipe"].get("start"), config.start, start]
+        if was_made_of(corpus, data, finetuned):
+            starts = [read_config(finetuned / "model")["recipe"].get("start"), config.start, start]
             if items := lineage_of(corpus, starts, Path(scratch)):
                 notes = _notes(Path(scratch), items, corpus, data, card)
-        version = registry.register_tuned(modality.name, tuned / "model", figures, notes=notes)
-    log(f"register: {registry.tuned_name(modality.name)} version {version} is the challenger")
+        version = registry.register_finetuned(modality.name, finetuned / "model", figures, notes=notes)
+    log(f"register: {registry.finetuned_name(modality.name)} version {version} is the challenger")
     return version
 
 

@@ -22,10 +22,10 @@ from d2v.distributed.environment import own_device
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import labelled, why_not_probed
 from d2v.evaluation.probes import knn, linear_probe
-from d2v.finetuning.data import labelled_parts
+from d2v.finetuning.data import labelled_splits
 from d2v.finetuning.evaluation import predict
 from d2v.finetuning.metrics import metric
-from d2v.finetuning.model import HEAD, TunedModel, load_tuned
+from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.lifecycle.gate import Figure, Measured
 from d2v.lifecycle.symlink_views import as_known_by
@@ -80,9 +80,9 @@ def measure_encoders(challenger: Path, champion: Path | None, held_out: HeldOut)
     return _both(challenger, champion, held_out, _encoder)
 
 
-def measure_tuned(challenger: Path, champion: Path | None, held_out: HeldOut) -> tuple[Measured, Measured | None]:
+def measure_finetuned(challenger: Path, champion: Path | None, held_out: HeldOut) -> tuple[Measured, Measured | None]:
     """All metrics of the challenger's task. A champion of another task has none of them. Else as `measure_encoders`."""
-    return _both(challenger, champion, held_out, _tuned)
+    return _both(challenger, champion, held_out, _finetuned)
 
 
 def _both(
@@ -189,23 +189,23 @@ def _over_random(
 # ---------------------------------------------------------------------------------- fine-tuned models
 
 
-def _tuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None) -> _Subject:
+def _finetuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None) -> _Subject:
     """One fine-tuned model on the task of its `rival`, or on its own."""
     modality, promote, config = held_out.modality, held_out.promote, held_out.finetune
-    model = load_tuned(folder)
-    task = model.task if rival is None else load_tuned(rival).task
+    model = load_finetuned(folder)
+    task = model.task if rival is None else load_finetuned(rival).task
     data = modality.open(prepared)
     recipe = parse(modality.train_config, model.about["recipe"], at="recipe")
-    part = labelled_parts(modality, data, config, recipe, model.about)["test"]
-    rows = task.usable(part)
+    split = labelled_splits(modality, data, config, recipe, model.about)["test"]
+    rows = task.usable(split)
     model = model.to(own_device())
-    few = part.inputs(rows[: promote.latency_items])
+    few = split.inputs(rows[: promote.latency_items])
     bytes_ = sum((folder / name).stat().st_size for name in (ENCODER, HEAD))
     subject = _Subject(Measured({}, {}, bytes_, 0.0, is_apart=data.has_own_test_items), lambda: model.predict(few))
     if not len(rows) or type(model.task) is not type(task):
         return subject
-    predictions = in_terms_of(data.class_names, model, predict(model, part, rows, promote.batch_size))
-    references: Any = task.references(part, rows)
+    predictions = in_terms_of(data.class_names, model, predict(model, split, rows, promote.batch_size))
+    references: Any = task.references(split, rows)
     figures = {name: _figure(name, predictions, references) for name in task.metrics}
     of_classes: Mapping[str, float] = {}
     if isinstance(task, Classification):
@@ -218,7 +218,7 @@ def _figure(name: str, predictions: Any, references: Any) -> Figure:
     return Figure(found.score(predictions, references), found.higher_is_better)
 
 
-def in_terms_of(class_names: Sequence[str], model: TunedModel, predictions: Any) -> Any:
+def in_terms_of(class_names: Sequence[str], model: FinetunedModel, predictions: Any) -> Any:
     """A model's predictions with the class ids of the data, which may have other classes by now than those that the
     model learned. A class that the data do not have gets an id of its own, and is never right; of one that the model
     does not know, all scores are as low as its lowest.

@@ -11,13 +11,13 @@ from d2v.data.disk import write_json
 from d2v.errors import CheckpointError
 from d2v.lifecycle.corpus_items import Items, items_of, leaked, read_items
 from d2v.lifecycle.gate import Decision, Measured, judge
-from d2v.lifecycle.measure import HeldOut, measure_encoders, measure_tuned
+from d2v.lifecycle.measure import HeldOut, measure_encoders, measure_finetuned
 from d2v.progress import log
 from d2v.reporting.report import Heading, Part, write_report
 from d2v.reporting.tables import Table
 from d2v.tracker import Tracker
 from d2v.tracking import versions
-from d2v.tracking.registry import encoder_name, tuned_name
+from d2v.tracking.registry import encoder_name, finetuned_name
 from d2v.tracking.versions import CHALLENGER, CHAMPION, PREVIOUS, Fetched, Version
 
 DECISION = "decision.json"
@@ -52,8 +52,8 @@ def promote(contest: Contest, out: Path, tracker: Tracker) -> list[Decision]:
     """
     decisions = [decide_encoder(contest)]
     write_decisions(decisions, out, tracker)
-    if tuned := decide_tuned(contest):
-        decisions.append(tuned)
+    if finetuned := decide_finetuned(contest):
+        decisions.append(finetuned)
         write_decisions(decisions, out, tracker)
     return decisions
 
@@ -70,11 +70,11 @@ def decide_encoder(contest: Contest) -> Decision:
     return decision
 
 
-def decide_tuned(contest: Contest) -> Decision | None:
+def decide_finetuned(contest: Contest) -> Decision | None:
     """The fine-tuned model; None if the recipe has no finetune block or there is no challenger."""
     if contest.held_out.finetune is None:
         return None
-    return _decide(tuned_name(contest.held_out.modality.name), contest)
+    return _decide(finetuned_name(contest.held_out.modality.name), contest)
 
 
 def _decide(name: str, contest: Contest) -> Decision | None:
@@ -99,7 +99,7 @@ def _decide(name: str, contest: Contest) -> Decision | None:
 def _measure(name: str, files: Sequence[Fetched | None], contest: Contest) -> tuple[Measured, Measured | None]:
     challenger, champion = files
     assert challenger is not None
-    measure = measure_tuned if name == tuned_name(contest.held_out.modality.name) else measure_encoders
+    measure = measure_finetuned if name == finetuned_name(contest.held_out.modality.name) else measure_encoders
     ours, theirs = measure(challenger.model, champion.model if champion else None, contest.held_out)
     items = items_of(contest.corpus)
     ours = replace(ours, leaked=_leaked(items, challenger))

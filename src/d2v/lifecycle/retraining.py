@@ -14,14 +14,14 @@ from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainCon
 from d2v.config.changes import changed
 from d2v.data import fingerprint
 from d2v.evaluation.evaluate import evaluate
-from d2v.finetuning.evaluation import evaluate_tuned
+from d2v.finetuning.evaluation import evaluate_finetuned
 from d2v.finetuning.finetune import finetune
 from d2v.lifecycle import drift, lineage
 from d2v.lifecycle.corpus_items import items_of, new_content, new_rows
 from d2v.lifecycle.gate import Decision
 from d2v.lifecycle.measure import HeldOut
 from d2v.lifecycle.new_items import News, find_news
-from d2v.lifecycle.promotion import Contest, decide_encoder, decide_tuned, write_decisions
+from d2v.lifecycle.promotion import Contest, decide_encoder, decide_finetuned, write_decisions
 from d2v.lifecycle.retraining_report import (
     NO_DRIFT,
     NOTHING_NEW,
@@ -37,7 +37,7 @@ from d2v.progress import log
 from d2v.tracker import Tracker
 from d2v.tracking import versions
 from d2v.tracking.models import find_model, find_start
-from d2v.tracking.registry import encoder_name, tuned_name
+from d2v.tracking.registry import encoder_name, finetuned_name
 from d2v.tracking.versions import CHALLENGER, CHAMPION, Version
 from d2v.training import resume
 from d2v.training.train import TrainResult
@@ -121,16 +121,16 @@ class _Retraining:
         """News, drift, training, promotion, page."""
         items, cache = items_of(self.places.corpus), self.places.work / "registered"
         encoder = find_news(encoder_name(self.modality.name), items, new_content, cache)
-        tuned = None
+        finetuned = None
         if self.plan.finetune is not None:
-            tuned = find_news(tuned_name(self.modality.name), items, new_rows, cache)
-        self.night.count(items, encoder, tuned)
+            finetuned = find_news(finetuned_name(self.modality.name), items, new_rows, cache)
+        self.night.count(items, encoder, finetuned)
         if self._looks_different(encoder):
-            self._train_and_decide(encoder, tuned)
+            self._train_and_decide(encoder, finetuned)
         write_night(self.night, self.modality.name, self.places.report, self.tracker)
         return self.night
 
-    def _train_and_decide(self, encoder: News, tuned: News | None) -> None:
+    def _train_and_decide(self, encoder: News, finetuned: News | None) -> None:
         wanted = self.plan.retrain.on == "always"
         prepare = _carried(self.plan, self._files(encoder.champion))
         if encoder.count >= self.plan.retrain.min_new_items or wanted:
@@ -138,14 +138,14 @@ class _Retraining:
             if encoder.waits is None:
                 self._train_encoder(encoder.champion)
             self._note(decide_encoder(self._contest()))
-        if tuned is not None and (tuned.count >= self.plan.retrain.min_new_items or wanted):
+        if finetuned is not None and (finetuned.count >= self.plan.retrain.min_new_items or wanted):
             self.modality.prepare(prepare, self.places.corpus, self.places.prepared)
-            if tuned.waits is None:
-                self._train_tuned()
-            if decision := decide_tuned(self._contest()):
+            if finetuned.waits is None:
+                self._train_finetuned()
+            if decision := decide_finetuned(self._contest()):
                 self._note(decision)
         if not self.night.decisions:
-            self.night.outcome = TOO_FEW if encoder.count or (tuned and tuned.count) else NOTHING_NEW
+            self.night.outcome = TOO_FEW if encoder.count or (finetuned and finetuned.count) else NOTHING_NEW
             log(f"retrain: {self.night.outcome} since {encoder.champion}: nothing was trained or registered")
 
     def _looks_different(self, news: News) -> bool:
@@ -197,7 +197,7 @@ class _Retraining:
         lineage.register_encoder_of(self.modality, self.places.corpus, prepared, folder / "run", report)
         self._note_cost("pretraining", trained)
 
-    def _train_tuned(self) -> None:
+    def _train_finetuned(self) -> None:
         """Fine-tune the encoder that is champion now, evaluate, register. Where no encoder was ever promoted, the
         challenger is the best there is."""
         config, name = self.plan.finetune, encoder_name(self.modality.name)
@@ -209,9 +209,9 @@ class _Retraining:
         with self.tracker.child("fine-tuning", {"modality": self.modality.name, "stage": "fine-tuning"}) as child:
             child.log_params({"finetune": config.model_dump(mode="json")})
             trained = finetune(self.modality, config, self.plan.train, prepared, start, folder / "run", child)
-            evaluate_tuned(self.modality, config, prepared, folder / "run", report, child)
+            evaluate_finetuned(self.modality, config, prepared, folder / "run", report, child)
         uri = encoder.uri if encoder and config.start == "pretrained" else None
-        lineage.register_tuned_of(self.modality, config, self.places.corpus, prepared, folder / "run", report, uri)
+        lineage.register_finetuned_of(self.modality, config, self.places.corpus, prepared, folder / "run", report, uri)
         self._note_cost("fine-tuning", trained)
 
     def _note_cost(self, what: str, trained: TrainResult) -> None:

@@ -47,12 +47,12 @@ class Night:
     decisions: list[Decision] = field(default_factory=list)
     outcome: str = NOTHING_NEW
 
-    def count(self, items: Items, encoder: News, tuned: News | None) -> None:
+    def count(self, items: Items, encoder: News, finetuned: News | None) -> None:
         """Take down how much is new."""
         self.counts = {"training items": int(items.is_train.sum()), "held-out items": int(items.is_test.sum())}
         self.counts["training items new to the encoder"] = encoder.count
-        if tuned is not None:
-            self.counts["training items new to the fine-tuned model, or with new labels"] = tuned.count
+        if finetuned is not None:
+            self.counts["training items new to the fine-tuned model, or with new labels"] = finetuned.count
 
     def note_cost(self, what: str, result: Mapping[str, Any] | None) -> None:
         """Take down what a training cost."""

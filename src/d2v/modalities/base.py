@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from d2v import moved
 from d2v.config import Block, TrainConfig
 from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.modalities.requests import Request
@@ -35,7 +36,7 @@ class ProbeSet:
     class_names: tuple[str, ...]
 
 
-class LabelledPart(Protocol):
+class LabelledSplit(Protocol):
     """Whole items of one part of a prepared folder with what is known of them, for fine-tuning."""
 
     @property
@@ -222,7 +223,7 @@ class Modality:
     to_inputs: Callable[[Any, dict[str, Any]], Inputs]
     to_pictures: Callable[[Inputs, Any], np.ndarray]
     picture_grid: Callable[[int], tuple[int, int]]
-    labelled: Callable[[Any, Any, Any], Mapping[str, LabelledPart]] | None = None
+    labelled: Callable[[Any, Any, Any], Mapping[str, LabelledSplit]] | None = None
     check_fits: Callable[[Any, Mapping[str, Any]], None] | None = None
     pictures_per_row: int = 8
     packages: tuple[str, ...] = ()
@@ -234,3 +235,7 @@ class Modality:
     def train_config(self) -> type[TrainConfig]:
         """The type of the recipe's train block."""
         return self.recipe.model_fields["train"].annotation  # type: ignore[return-value]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved.old_attributes(__name__)

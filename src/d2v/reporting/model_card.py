@@ -20,7 +20,7 @@ LIMITS = (
     "- Inputs must be normalised and sized as the encoder's `config.json` says."
 )
 
-TUNED_LIMITS = (
+FINETUNED_LIMITS = (
     "- The held-out items are of the same source as the training; on other data the model may be wrong more often.\n"
     "- It answers with what its labels named, whatever it is given, and its labels' mistakes are in it.\n"
     "- Intervals speak of the choice of test items. Another training seed adds spread that they do not show.\n"
@@ -61,7 +61,7 @@ def write_model_card(
     return path
 
 
-def write_tuned_card(
+def write_finetuned_card(
     path: Path,
     modality: str,
     config: FinetuneConfig,
@@ -80,7 +80,7 @@ def write_tuned_card(
         result: what fine-tuning wrote into `result.json`.
     """
     parts: list[Part] = [Heading("Data"), _data_table(prepared, "Labelled data")]
-    parts += [Heading("Quality"), _figures_table(figures), Heading("Limits"), TUNED_LIMITS]
+    parts += [Heading("Quality"), _figures_table(figures), Heading("Limits"), FINETUNED_LIMITS]
     parts += [Heading("Cost"), _cost_table(config, result), Heading("Recipe"), _recipe_table(config, "finetune")]
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"d2v-{modality}-tuned: {config.task.name}, {result.get('updates', config.max_updates)} updates"

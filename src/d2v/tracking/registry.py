@@ -18,18 +18,18 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from d2v.data import fingerprint
 from d2v.errors import DataError
-from d2v.finetuning.model import HEAD, load_tuned
+from d2v.finetuning.model import HEAD, load_finetuned
 from d2v.modalities import registry
 from d2v.modalities.requests import Request
 from d2v.model_folder import CONFIG, ENCODER, read_config
 from d2v.tracking.schema import schema_of
 from d2v.tracking.versions import LINEAGE
 
-ENCODER_DIGEST, TUNED_DIGEST = "encoder_sha256", "model_sha256"
+ENCODER_DIGEST, FINETUNED_DIGEST = "encoder_sha256", "model_sha256"
 SERVING_PACKAGES = (
     *("fsspec", "mlflow", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "rich", "safetensors", "torch"),
 )
-TUNED_PACKAGES = ("deepspeed", "jiwer", "scikit-learn", "scipy")
+FINETUNED_PACKAGES = ("deepspeed", "jiwer", "scikit-learn", "scipy")
 DESCRIPTION_CHARACTERS = 5000
 """The most that every registry store keeps."""
 
@@ -54,7 +54,7 @@ def encoder_name(modality: str) -> str:
     return f"d2v-{modality}"
 
 
-def tuned_name(modality: str) -> str:
+def finetuned_name(modality: str) -> str:
     """What a modality's fine-tuned models are registered as."""
     return f"d2v-{modality}-tuned"
 
@@ -84,7 +84,7 @@ def register_encoder(
     return version
 
 
-def register_tuned(
+def register_finetuned(
     modality: str, folder: Path, metrics: Mapping[str, float], alias: str = "challenger", notes: Notes = Notes()
 ) -> str:
     """The same of a fine-tuned model, called `d2v-<modality>-tuned`, whose `predict` gives class names, texts or
@@ -95,9 +95,9 @@ def register_tuned(
     """
     files = (CONFIG, ENCODER, HEAD)
     _check(folder, files, "fine-tuned model", f"fine-tune first (kedro run --pipeline=finetune_{modality})")
-    name, digest = tuned_name(modality), digest_of(folder, (ENCODER, HEAD))
-    version = _version_with(name, TUNED_DIGEST, digest) or _log_tuned(name, folder, notes)
-    _describe(name, version, alias, {TUNED_DIGEST: digest}, metrics, folder, notes)
+    name, digest = finetuned_name(modality), digest_of(folder, (ENCODER, HEAD))
+    version = _version_with(name, FINETUNED_DIGEST, digest) or _log_finetuned(name, folder, notes)
+    _describe(name, version, alias, {FINETUNED_DIGEST: digest}, metrics, folder, notes)
     return version
 
 
@@ -168,8 +168,10 @@ def _log_encoder(name: str, folder: Path, notes: Notes) -> str:
     return _log(name, "encoder", folder, answers, SERVING_PACKAGES, notes)
 
 
-def _log_tuned(name: str, folder: Path, notes: Notes) -> str:
-    return _log(name, "model", folder, schema_of(load_tuned(folder).task), SERVING_PACKAGES + TUNED_PACKAGES, notes)
+def _log_finetuned(name: str, folder: Path, notes: Notes) -> str:
+    return _log(
+        name, "model", folder, schema_of(load_finetuned(folder).task), SERVING_PACKAGES + FINETUNED_PACKAGES, notes
+    )
 
 
 def _log(name: str, kind: str, folder: Path, answers: Schema, packages: tuple[str, ...], notes: Notes) -> str:
@@ -177,7 +179,7 @@ def _log(name: str, kind: str, folder: Path, answers: Schema, packages: tuple[st
     config = read_config(folder)
     modality = registry.get(config["modality"])
     files = {kind: str(folder)} | ({LINEAGE: str(notes.lineage)} if notes.lineage else {})
-    code = {"encoder": "pyfunc_encoder.py", "model": "pyfunc_tuned.py"}[kind]
+    code = {"encoder": "pyfunc_encoder.py", "model": "pyfunc_finetuned.py"}[kind]
     logged = mlflow.pyfunc.log_model(
         name=kind,
         python_model=str(Path(__file__).with_name(code)),

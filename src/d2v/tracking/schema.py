@@ -11,7 +11,7 @@ from d2v.finetuning.tasks.regression import Regression
 
 
 def schema_of(task: Task) -> Schema:
-    """The type of `d2v.finetuning.answers.answers`, for the model's signature."""
+    """The type of what `d2v.finetuning.model.decode` gives, for the model's signature."""
     if isinstance(task, Multilabel):
         return Schema([ColSpec(Map(DataType.double))])
     return Schema([ColSpec(DataType.double if isinstance(task, Regression) else DataType.string)])

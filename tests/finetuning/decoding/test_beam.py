@@ -17,22 +17,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from d2v.errors import CollapseError, ConfigError, DataError
-from d2v.finetuning.ctc_vocabulary import BLANK, BOUNDARY, FAIRSEQ_LETTERS, Alphabet
+from d2v.finetuning.ctc_vocabulary import BLANK, BOUNDARY, FAIRSEQ_CHARACTERS, CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.greedy import GreedyDecoder
 from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.lexicon import Lexicon
 from d2v.finetuning.decoding.ngram import NGramModel
 
-AB = Alphabet(("A", "B"))
+AB = CtcVocabulary(("A", "B"))
 WRITTEN = (BLANK, BOUNDARY, 5, 6)
-EXACT = {"width": 10_000, "prefix_margin": None, "letter_margin": None}
+EXACT = {"width": 10_000, "prefix_margin": None, "symbol_margin": None}
 
 
-def random_log_probs(frames: int, seed: int, alphabet: Alphabet = AB) -> Tensor:
+def random_log_probs(frames: int, seed: int, vocabulary: CtcVocabulary = AB) -> Tensor:
     """(T, C), far from certain; the specials are likely too, and must not be written."""
     generator = torch.Generator().manual_seed(seed)
-    return (1.5 * torch.randn(frames, len(alphabet), generator=generator, dtype=torch.float64)).log_softmax(-1)
+    return (1.5 * torch.randn(frames, len(vocabulary), generator=generator, dtype=torch.float64)).log_softmax(-1)
 
 
 def merged(path: tuple[int, ...]) -> tuple[int, ...]:
@@ -133,17 +133,17 @@ def test_greedy_takes_the_best_path_of_the_symbols_that_are_written() -> None:
 
 def test_language_model_turns_the_scale() -> None:
     """CTC cannot tell COT from CAT; the words before can."""
-    alphabet = Alphabet.fairseq()
-    ids = alphabet.encode("THE CAT SAT")
-    logits_TC = torch.zeros(2 * len(ids), len(alphabet))
+    vocabulary = CtcVocabulary.fairseq()
+    ids = vocabulary.encode("THE CAT SAT")
+    logits_TC = torch.zeros(2 * len(ids), len(vocabulary))
     for place, letter in enumerate(ids):
         logits_TC[2 * place, letter] = logits_TC[2 * place + 1, BLANK] = 8.0
-    vowel = 2 * ids.index(alphabet.symbols.index("A"))
-    logits_TC[vowel, alphabet.symbols.index("O")] = 8.1
+    vowel = 2 * ids.index(vocabulary.symbols.index("A"))
+    logits_TC[vowel, vocabulary.symbols.index("O")] = 8.1
     log_p_BTC = logits_TC.log_softmax(-1)[None]
     model = estimate(["THE CAT SAT", "THE COT STOOD", "THE CAT RAN"], order=2)
-    assert BeamDecoder(alphabet).decode(log_p_BTC) == ["THE COT SAT"]
-    assert BeamDecoder(alphabet, language_model=model).decode(log_p_BTC) == ["THE CAT SAT"]
+    assert BeamDecoder(vocabulary).decode(log_p_BTC) == ["THE COT SAT"]
+    assert BeamDecoder(vocabulary, language_model=model).decode(log_p_BTC) == ["THE CAT SAT"]
 
 
 def test_lengths_end_utterances_and_empty_ones_are_empty() -> None:
@@ -181,16 +181,16 @@ def test_outputs_that_are_not_numbers_are_a_collapse(decoder: GreedyDecoder | Be
 
 
 def test_fifty_prefixes_of_ten_seconds_take_well_under_a_second() -> None:
-    alphabet = Alphabet(FAIRSEQ_LETTERS)
-    log_p_TC = random_log_probs(500, 0, alphabet)
-    decoder = BeamDecoder(alphabet, language_model=estimate(["THE CAT SAT", "A DOG RAN"], order=3))
+    vocabulary = CtcVocabulary(FAIRSEQ_CHARACTERS)
+    log_p_TC = random_log_probs(500, 0, vocabulary)
+    decoder = BeamDecoder(vocabulary, language_model=estimate(["THE CAT SAT", "A DOG RAN"], order=3))
     start = time.process_time()
     decoder.search(log_p_TC)
     assert time.process_time() - start < 1.5  # 0.3 s on one core of 2020, when nothing else runs
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(DataError, match="alphabet has 7 symbols"):
+    with pytest.raises(DataError, match="vocabulary has 7 symbols"):
         GreedyDecoder(AB).decode(torch.zeros(1, 3, 8))
     with pytest.raises(DataError, match="do not fit 1 utterances"):
         BeamDecoder(AB).decode(torch.zeros(1, 3, 7), [4])

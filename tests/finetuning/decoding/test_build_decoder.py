@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from d2v.errors import ConfigError
-from d2v.finetuning.ctc_vocabulary import Alphabet
+from d2v.finetuning.ctc_vocabulary import CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.build_decoder import build_decoder
 from d2v.finetuning.decoding.greedy import GreedyDecoder
 from d2v.finetuning.decoding.kneser_ney import estimate
 
-AB = Alphabet(("A", "B"))
+AB = CtcVocabulary(("A", "B"))
 
 
 def test_decoders_are_built_with_what_they_use(tmp_path: Path) -> None:

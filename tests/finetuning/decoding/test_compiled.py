@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from d2v.errors import ConfigError, DataError
-from d2v.finetuning.ctc_vocabulary import BLANK, Alphabet
+from d2v.finetuning.ctc_vocabulary import BLANK, CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.compiled import FlashlightDecoder, KenlmModel, load_language_model
 from d2v.finetuning.decoding.kneser_ney import estimate
@@ -18,13 +18,13 @@ from d2v.finetuning.decoding.lexicon import Lexicon
 from d2v.finetuning.decoding.ngram import NGramModel
 
 SENTENCES = ["THE CAT SAT", "THE COT STOOD", "THE CAT RAN", "A CAT STOOD"]
-ALPHABET = Alphabet.fairseq()
+VOCABULARY = CtcVocabulary.fairseq()
 
 
 def heard(text: str, seed: int) -> Tensor:
     """Log probabilities (T, C) that say `text`, with some noise."""
-    ids = ALPHABET.encode(text)
-    logits_TC = 1.5 * torch.randn(2 * len(ids), len(ALPHABET), generator=torch.Generator().manual_seed(seed))
+    ids = VOCABULARY.encode(text)
+    logits_TC = 1.5 * torch.randn(2 * len(ids), len(VOCABULARY), generator=torch.Generator().manual_seed(seed))
     logits_TC[torch.arange(0, 2 * len(ids), 2), torch.tensor(ids)] += 5.0
     logits_TC[1::2, BLANK] += 5.0
     return logits_TC.log_softmax(-1)
@@ -53,8 +53,8 @@ def test_flashlight_writes_what_our_beam_writes(arpa: Path) -> None:
     pytest.importorskip("flashlight.lib.text")
     words = sorted({word for sentence in SENTENCES for word in sentence.split()})
     settings = BeamSettings(lm_weight=0.8, word_bonus=0.5)
-    theirs = FlashlightDecoder(ALPHABET, words, settings, arpa)
-    ours = BeamDecoder(ALPHABET, settings, load_language_model(arpa), Lexicon(words, ALPHABET))
+    theirs = FlashlightDecoder(VOCABULARY, words, settings, arpa)
+    ours = BeamDecoder(VOCABULARY, settings, load_language_model(arpa), Lexicon(words, VOCABULARY))
     for seed, sentence in enumerate(SENTENCES * 3):
         log_p_BTC = heard(sentence, seed)[None]
         assert theirs.decode(log_p_BTC) == ours.decode(log_p_BTC) == [sentence]
@@ -68,7 +68,7 @@ def test_a_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch, tm
     for module in ("kenlm", "flashlight", "flashlight.lib", "flashlight.lib.text"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=r"flashlight.*pip install 'd2v\[decoding\]'"):
-        FlashlightDecoder(ALPHABET, ["CAT"])
+        FlashlightDecoder(VOCABULARY, ["CAT"])
     with pytest.raises(ConfigError, match=r"kenlm.*pip install 'd2v\[decoding\]'"):
         load_language_model(tmp_path / "model.bin")
 

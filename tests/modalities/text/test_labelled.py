@@ -16,7 +16,7 @@ import pytest
 from d2v.config import parse
 from d2v.data.batch import SampleKeys
 from d2v.errors import ConfigError, DataError
-from d2v.modalities.base import LabelledPart
+from d2v.modalities.base import LabelledSplit
 from d2v.modalities.text.config import (
     TextFinetuneConfig,
     TextIngestConfig,
@@ -55,11 +55,11 @@ def prepared(folder: Path, files: Mapping[str, str], config: TextPrepareConfig =
     return TextData(folder / "prepared")
 
 
-def parts_of(data: TextData, **encoder: int) -> Mapping[str, LabelledPart]:
+def parts_of(data: TextData, **encoder: int) -> Mapping[str, LabelledSplit]:
     return labelled(data, FINETUNE, recipe(**encoder))
 
 
-def shown(data: TextData, part: LabelledPart) -> list[str]:
+def shown(data: TextData, part: LabelledSplit) -> list[str]:
     """All items as people read them."""
     inputs = part.inputs(np.arange(len(part.labels)))
     assert inputs.lengths is not None

@@ -1,11 +1,11 @@
 """Prefix beam search for CTC with a language model of words.
 
 A prefix is the text written so far. Its probability is the sum over all alignments that spell it: those that end with
-a blank and those that end with its last letter are kept apart, as only the former may repeat the letter (Hannun et
-al., arXiv 1408.2873, algorithm 1). One step takes all prefixes and all letters at once. A second "|" in a row and one
+a blank and those that end with its last symbol are kept apart, as only the former may repeat the symbol (Hannun et
+al., arXiv 1408.2873, algorithm 1). One step takes all prefixes and all symbols at once. A second "|" in a row and one
 at the start write nothing, so alignments with them belong to the prefix without.
 
-Shapes: T frames, C symbols of the alphabet, P prefixes in the beam, K symbols that may come next.
+Shapes: T frames, C symbols of the vocabulary, P prefixes in the beam, K symbols that may come next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from d2v.errors import ConfigError
-from d2v.finetuning.ctc_vocabulary import BLANK, BOUNDARY, Alphabet
+from d2v.finetuning.ctc_vocabulary import BLANK, BOUNDARY, CtcVocabulary
 from d2v.finetuning.decoding.interface import Lengths, WordModel, checked_lengths
 from d2v.finetuning.decoding.lexicon import NOWHERE, ROOT, Lexicon
 
@@ -52,7 +52,7 @@ class BeamSettings:
         word_bonus: added for each word; positive values make up for the language model's taste for few words.
         unknown_score: added to ln p of `<unk>` for a word that the model does not know, before the weight.
         prefix_margin: prefixes worse than the best by more than this are dropped; None keeps them.
-        letter_margin: letters less likely than the frame's likeliest symbol by more than this are not tried.
+        symbol_margin: symbols less likely than the frame's likeliest symbol by more than this are not tried.
     """
 
     width: int = 50
@@ -60,7 +60,7 @@ class BeamSettings:
     word_bonus: float = 0.0
     unknown_score: float = -10.0
     prefix_margin: float | None = 25.0
-    letter_margin: float | None = 12.0
+    symbol_margin: float | None = 12.0
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -71,30 +71,30 @@ class BeamDecoder:
     """Prefix beam search. With a width that keeps every prefix and no margins its scores are exact.
 
     Args:
-        alphabet: what the symbols mean. The specials are never written.
+        vocabulary: what the symbols mean. The specials are never written.
         settings: see `BeamSettings`.
-        language_model: asked at the end of each word and of the sentence; its words are in upper case, as the letters.
+        language_model: asked at the end of each word and of the sentence; its words are in upper case, as the symbols.
         lexicon: if given, only its words are written.
 
     Example:
-        >>> decoder = BeamDecoder(Alphabet(("A", "B")))
+        >>> decoder = BeamDecoder(CtcVocabulary(("A", "B")))
         >>> decoder.decode(torch.nn.functional.one_hot(torch.tensor([[5, 5, 0, 6]]), 7).float().log_softmax(-1))
         ['AB']
     """
 
     def __init__(
         self,
-        alphabet: Alphabet,
+        vocabulary: CtcVocabulary,
         settings: BeamSettings | None = None,
         language_model: WordModel | None = None,
         lexicon: Lexicon | None = None,
     ) -> None:
-        self.alphabet, self.settings = alphabet, settings or BeamSettings()
+        self.vocabulary, self.settings = vocabulary, settings or BeamSettings()
         self.language_model, self.lexicon = language_model, lexicon
 
     def decode(self, log_probs_BTC: Tensor, lengths: Lengths = None) -> list[str]:
         """The best text of each utterance, see `Decoder`."""
-        frames = checked_lengths(log_probs_BTC, lengths, len(self.alphabet))
+        frames = checked_lengths(log_probs_BTC, lengths, len(self.vocabulary))
         return [self.search(log_probs_BTC[row, :length])[0].text for row, length in enumerate(frames)]
 
     def search(self, log_probs_TC: Tensor) -> list[Hypothesis]:
@@ -108,19 +108,19 @@ class BeamDecoder:
 
 @dataclass(frozen=True)
 class _Beam:
-    """The prefixes that are followed: their nodes, last letters ("|" for the empty text), ln p of the alignments that
-    end with a blank and with the last letter, language scores, and states in the lexicon."""
+    """The prefixes that are followed: their nodes, last symbols ("|" for the empty text), ln p of the alignments that
+    end with a blank and with the last symbol, language scores, and states in the lexicon."""
 
     node_P: np.ndarray
     last_P: np.ndarray
     blank_P: np.ndarray
-    letter_P: np.ndarray
+    symbol_P: np.ndarray
     language_P: np.ndarray
     lexicon_P: np.ndarray
 
     @property
     def total_P(self) -> np.ndarray:
-        return np.logaddexp(self.blank_P, self.letter_P)
+        return np.logaddexp(self.blank_P, self.symbol_P)
 
 
 class _Search:
@@ -142,37 +142,37 @@ class _Search:
         chosen = self._best(scores)
         stay, grow = chosen[chosen < len(stayed.node_P)], chosen[chosen >= len(stayed.node_P)] - len(stayed.node_P)
         row, column = np.divmod(grow, len(symbols_K))
-        letter = symbols_K[column]
+        symbol = symbols_K[column]
         states = self.beam.lexicon_P[row]
         if self.lexicon is not None:
-            states = self.lexicon.next_SC[states, letter]
+            states = self.lexicon.next_SC[states, symbol]
         self.beam = _Beam(
-            np.concatenate((stayed.node_P[stay], self.tree.grown(self.beam.node_P[row], letter))),
-            np.concatenate((stayed.last_P[stay], letter)),
+            np.concatenate((stayed.node_P[stay], self.tree.grown(self.beam.node_P[row], symbol))),
+            np.concatenate((stayed.last_P[stay], symbol)),
             np.concatenate((stayed.blank_P[stay], np.full(len(row), -np.inf))),
-            np.concatenate((stayed.letter_P[stay], longer_PK[row, column])),
+            np.concatenate((stayed.symbol_P[stay], longer_PK[row, column])),
             np.concatenate((stayed.language_P[stay], language_PK[row, column])),
             np.concatenate((stayed.lexicon_P[stay], states)),
         )
 
     def _symbols(self, log_p_C: np.ndarray) -> np.ndarray:
-        """The letters (K,) that are worth trying at a frame; always one at least."""
-        margin = self.settings.letter_margin
+        """The symbols (K,) that are worth trying at a frame; always one at least."""
+        margin = self.settings.symbol_margin
         least = -np.inf if margin is None else log_p_C[[BLANK, *range(BOUNDARY, len(log_p_C))]].max() - margin
         found = np.nonzero(log_p_C[BOUNDARY:] >= least)[0] + BOUNDARY
         return found if len(found) else np.array([BOUNDARY])
 
     def _stayed(self, log_p_C: np.ndarray) -> _Beam:
-        """Every prefix as it is, after a blank or its last letter once more. After "|", another one changes nothing
+        """Every prefix as it is, after a blank or its last symbol once more. After "|", another one changes nothing
         even if a blank stands between."""
         beam = self.beam
-        again_P = np.where(beam.last_P == BOUNDARY, beam.total_P, beam.letter_P)
-        blank_P, letter_P = beam.total_P + log_p_C[BLANK], again_P + log_p_C[beam.last_P]
-        return _Beam(beam.node_P, beam.last_P, blank_P, letter_P, beam.language_P, beam.lexicon_P)
+        again_P = np.where(beam.last_P == BOUNDARY, beam.total_P, beam.symbol_P)
+        blank_P, symbol_P = beam.total_P + log_p_C[BLANK], again_P + log_p_C[beam.last_P]
+        return _Beam(beam.node_P, beam.last_P, blank_P, symbol_P, beam.language_P, beam.lexicon_P)
 
     def _longer(self, log_p_C: np.ndarray, symbols_K: np.ndarray) -> np.ndarray:
-        """ln p (P, K) of every prefix with one more letter: its own last one only after a blank, "|" only after a
-        letter, and what the lexicon allows."""
+        """ln p (P, K) of every prefix with one more symbol: its own last one only after a blank, "|" only after a
+        symbol, and what the lexicon allows."""
         beam = self.beam
         repeats_PK = beam.last_P[:, None] == symbols_K
         before_PK = np.where(repeats_PK, beam.blank_P[:, None], beam.total_P[:, None])
@@ -187,11 +187,11 @@ class _Search:
         parent_P = self.tree.parents_in(stayed.node_P)
         (child,) = np.nonzero((parent_P != NOWHERE) & (symbols_K[column_P] == stayed.last_P))
         parent, column = parent_P[child], column_P[child]
-        stayed.letter_P[child] = np.logaddexp(stayed.letter_P[child], longer_PK[parent, column])
+        stayed.symbol_P[child] = np.logaddexp(stayed.symbol_P[child], longer_PK[parent, column])
         longer_PK[parent, column] = -np.inf
 
     def _language(self, symbols_K: np.ndarray) -> np.ndarray:
-        """Language scores (P, K) of every prefix with one more letter; they change where a word ends."""
+        """Language scores (P, K) of every prefix with one more symbol; they change where a word ends."""
         language_PK = np.repeat(self.beam.language_P[:, None], len(symbols_K), axis=1)
         if symbols_K[0] == BOUNDARY:
             language_PK[:, 0] += self.tree.word_scores(self.beam.node_P)
@@ -228,7 +228,7 @@ class _Tree:
     """All prefixes that were ever in the beam, each once, and what the language model says of them.
 
     Attributes:
-        parent: the node without the last letter.
+        parent: the node without the last symbol.
         word: the unfinished last word of each node.
         began: the node in which that word began: the empty text, or a text that ends with "|".
         states: of the language model before that word.
@@ -236,7 +236,7 @@ class _Tree:
     """
 
     def __init__(self, decoder: BeamDecoder, frames: int) -> None:
-        self.letters, self.settings, self.model = decoder.alphabet.symbols, decoder.settings, decoder.language_model
+        self.symbols, self.settings, self.model = decoder.vocabulary.symbols, decoder.settings, decoder.language_model
         self.children: dict[tuple[int, int], int] = {}
         self.word: list[str] = [""]
         self.began: list[int] = [ROOT]
@@ -246,18 +246,18 @@ class _Tree:
         self.parent = np.full(frames * self.settings.width + 2, -1)
         self.place = np.full(len(self.parent), NOWHERE)
 
-    def grown(self, node_P: np.ndarray, letter_P: np.ndarray) -> np.ndarray:
-        """The nodes of prefixes with one letter more."""
-        return np.array([self._child(*pair) for pair in zip(node_P.tolist(), letter_P.tolist(), strict=True)], np.int64)
+    def grown(self, node_P: np.ndarray, symbol_P: np.ndarray) -> np.ndarray:
+        """The nodes of prefixes with one symbol more."""
+        return np.array([self._child(*pair) for pair in zip(node_P.tolist(), symbol_P.tolist(), strict=True)], np.int64)
 
-    def _child(self, node: int, letter: int) -> int:
-        known = self.children.get((node, letter))
+    def _child(self, node: int, symbol: int) -> int:
+        known = self.children.get((node, symbol))
         if known is not None:
             return known
-        child = self.children[node, letter] = len(self.word)
+        child = self.children[node, symbol] = len(self.word)
         self.parent[child] = node
-        ends_word = letter == BOUNDARY
-        self.word.append("" if ends_word else self.word[node] + self.letters[letter])
+        ends_word = symbol == BOUNDARY
+        self.word.append("" if ends_word else self.word[node] + self.symbols[symbol])
         self.began.append(child if ends_word else self.began[node])
         self.states.append(self._end_of_word(node)[1] if ends_word else self.states[node])
         return child

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from d2v.errors import ConfigError
-from d2v.finetuning.ctc_vocabulary import Alphabet
+from d2v.finetuning.ctc_vocabulary import CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.compiled import FlashlightDecoder, load_language_model
 from d2v.finetuning.decoding.greedy import GreedyDecoder
@@ -19,7 +19,7 @@ Kind = Literal["greedy", "beam", "flashlight"]
 
 def build_decoder(
     kind: Kind,
-    alphabet: Alphabet,
+    vocabulary: CtcVocabulary,
     settings: BeamSettings | None = None,
     language_model: Path | None = None,
     words: Iterable[str] | None = None,
@@ -28,7 +28,7 @@ def build_decoder(
 
     Args:
         kind: "greedy" takes the best path and no language model, "beam" and "flashlight" search.
-        alphabet: what the symbols mean.
+        vocabulary: what the symbols mean.
         settings: of the search.
         language_model: an ARPA file or a binary file of KenLM.
         words: the lexicon; None writes any word, which "flashlight" cannot.
@@ -42,12 +42,12 @@ def build_decoder(
             raise ConfigError(
                 "The greedy decoder takes no language model and no lexicon: set the decoder to beam, or leave them out"
             )
-        return GreedyDecoder(alphabet)
+        return GreedyDecoder(vocabulary)
     if kind == "flashlight":
         if words is None:
             raise ConfigError(
                 "The decoder flashlight writes words of a lexicon only: give one, or take the decoder beam"
             )
-        return FlashlightDecoder(alphabet, words, settings, language_model)
+        return FlashlightDecoder(vocabulary, words, settings, language_model)
     model = None if language_model is None else load_language_model(language_model)
-    return BeamDecoder(alphabet, settings, model, None if words is None else Lexicon(words, alphabet))
+    return BeamDecoder(vocabulary, settings, model, None if words is None else Lexicon(words, vocabulary))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from d2v.errors import ConfigError, DataError
-from d2v.finetuning.ctc_vocabulary import Alphabet
+from d2v.finetuning.ctc_vocabulary import CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamSettings
 from d2v.finetuning.decoding.greedy import written
 from d2v.finetuning.decoding.interface import Lengths, WordModel, checked_lengths
@@ -84,8 +84,8 @@ class FlashlightDecoder:
     word that begins so; which texts survive a narrow beam differs a little.
 
     Args:
-        alphabet: what the symbols mean.
-        words: the lexicon; words with letters that the alphabet lacks are left out.
+        vocabulary: what the symbols mean.
+        words: the lexicon; words with characters that the vocabulary lacks are left out.
         settings: width, weight, word bonus and prefix margin are used.
         language_model: ARPA or binary file for KenLM.
 
@@ -96,7 +96,7 @@ class FlashlightDecoder:
 
     def __init__(
         self,
-        alphabet: Alphabet,
+        vocabulary: CtcVocabulary,
         words: Iterable[str],
         settings: BeamSettings | None = None,
         language_model: Path | None = None,
@@ -105,16 +105,16 @@ class FlashlightDecoder:
             _imported(module, "flashlight's beam search")
         from torchaudio.models.decoder import ctc_decoder  # it asks for flashlight when it is imported
 
-        self.alphabet, settings = alphabet, settings or BeamSettings()
-        spelled = [word for word in words if word and not alphabet.unknown_letters([word])]
+        self.vocabulary, settings = vocabulary, settings or BeamSettings()
+        spelled = [word for word in words if word and not vocabulary.unknown_characters([word])]
         if not spelled:
-            raise DataError("No word of the lexicon can be spelled with the model's letters: give words in upper case")
+            raise DataError("No word of the lexicon can be spelled with the model's symbols: give words in upper case")
         with tempfile.TemporaryDirectory() as folder:
             lexicon = Path(folder) / "lexicon.txt"
             lexicon.write_text("".join(f"{word}\t{' '.join(word)} |\n" for word in dict.fromkeys(spelled)))
             self._decoder = ctc_decoder(
                 lexicon=str(lexicon),
-                tokens=list(alphabet.symbols),
+                tokens=list(vocabulary.symbols),
                 lm=None if language_model is None else str(language_model),
                 beam_size=settings.width,
                 beam_threshold=math.inf if settings.prefix_margin is None else settings.prefix_margin,
@@ -127,7 +127,7 @@ class FlashlightDecoder:
 
     def decode(self, log_probs_BTC: Tensor, lengths: Lengths = None) -> list[str]:
         """The best text of each utterance, see `Decoder`."""
-        frames = torch.tensor(checked_lengths(log_probs_BTC, lengths, len(self.alphabet)))
+        frames = torch.tensor(checked_lengths(log_probs_BTC, lengths, len(self.vocabulary)))
         # It adds what it rules out to other scores, where an infinity would spread.
         finite_BTC = written(log_probs_BTC.detach().float().cpu()).clamp_min(-1e4).contiguous()
         return [" ".join(best[0].words) if best else "" for best in self._decoder(finite_BTC, frames)]

@@ -1,6 +1,6 @@
-"""What decoders and language models are asked.
+"""The interfaces of decoders and language models.
 
-Shapes: B utterances, T frames, C symbols of the alphabet.
+Shapes: B utterances, T frames, C symbols of the vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Lengths = Tensor | Sequence[int] | None
 
 
 class Decoder(Protocol):
-    """Turns what a CTC head says into text."""
+    """Turns outputs of a CTC head into text."""
 
     def decode(self, log_probs_BTC: Tensor, lengths: Lengths = None) -> list[str]:
         """Texts of utterances.
@@ -52,13 +52,13 @@ def checked_lengths(log_probs_BTC: Tensor, lengths: Lengths, symbols: int) -> li
     """Frames of each utterance.
 
     Raises:
-        DataError: log probabilities and alphabet or lengths do not belong together.
+        DataError: log probabilities and vocabulary or lengths do not belong together.
         CollapseError: a log probability is not a number.
     """
     if log_probs_BTC.ndim != 3 or log_probs_BTC.shape[2] != symbols:
         raise DataError(
-            f"The model gives outputs of shape {tuple(log_probs_BTC.shape)} and the alphabet has {symbols} symbols: "
-            "decode with the alphabet that was saved with the model"
+            f"The model gives outputs of shape {tuple(log_probs_BTC.shape)} and the vocabulary has {symbols} symbols: "
+            "decode with the vocabulary that was saved with the model"
         )
     utterances, frames, _ = log_probs_BTC.shape
     found = [frames] * utterances if lengths is None else [int(length) for length in lengths]

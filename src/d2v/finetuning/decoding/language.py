@@ -1,7 +1,7 @@
-"""Search with a language model for a tuned recogniser: the model is that of the training transcripts or a file, and its
-weight suits recordings that were kept out of training.
+"""Search with a language model for a fine-tuned recogniser. The language model comes from the training transcripts or
+from a file, and its weight is chosen on recordings that were kept out of training.
 
-Shapes: B utterances, T frames, C symbols of the alphabet.
+Shapes: B utterances, T frames, C symbols of the vocabulary.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from d2v.config import DecodingConfig
-from d2v.finetuning.ctc_vocabulary import Alphabet
+from d2v.finetuning.ctc_vocabulary import CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.build_decoder import build_decoder
 from d2v.finetuning.decoding.compiled import load_language_model
@@ -32,7 +32,7 @@ class Heard:
     """Recordings that were kept out of training.
 
     Attributes:
-        log_probs_BTC: what the CTC head says of them.
+        log_probs_BTC: outputs of the CTC head.
         lengths: (B,) frames of each.
         references: (B,) normalised transcripts.
     """
@@ -43,13 +43,13 @@ class Heard:
 
 
 def search_decoder(
-    config: DecodingConfig, alphabet: Alphabet, transcripts: Sequence[str], folder: Path, dev: Heard | None
+    config: DecodingConfig, vocabulary: CtcVocabulary, transcripts: Sequence[str], folder: Path, dev: Heard | None
 ) -> tuple[Decoder, BeamSettings]:
     """The decoder of a recipe, and its settings, chosen on `dev` where there is one.
 
     Args:
         config: the recipe's decoding block; its decoder is "beam" or "flashlight".
-        alphabet: of the model.
+        vocabulary: of the model.
         transcripts: normalised ones that the model was trained on. Their words are the lexicon of a closed vocabulary,
             with those of an ARPA file that is given.
         folder: gets the language model that is estimated from them, if no file is given.
@@ -66,12 +66,12 @@ def search_decoder(
     model = load_language_model(file)
     words = _vocabulary(config, model, transcripts)
     settings = BeamSettings(config.width, config.lm_weight, config.word_bonus, config.unknown_score)
-    beam = BeamDecoder(alphabet, settings, model, None if words is None else Lexicon(words, alphabet))
+    beam = BeamDecoder(vocabulary, settings, model, None if words is None else Lexicon(words, vocabulary))
     if dev is not None:
         settings = _chosen(beam, dev)
-        beam = BeamDecoder(alphabet, settings, model, beam.lexicon)
+        beam = BeamDecoder(vocabulary, settings, model, beam.lexicon)
     return (
-        beam if config.decoder == "beam" else build_decoder(config.decoder, alphabet, settings, file, words)
+        beam if config.decoder == "beam" else build_decoder(config.decoder, vocabulary, settings, file, words)
     ), settings
 
 

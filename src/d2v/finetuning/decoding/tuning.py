@@ -1,4 +1,4 @@
-"""Which weight of the language model and which word bonus suit a split with known transcripts: the dev split, never
+"""The search for the language model's weight and the word bonus on a split with known transcripts: the dev split, never
 the one that is reported."""
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def tuned(
     for weight in lm_weights:
         for bonus in word_bonuses:
             settings = dataclasses.replace(decoder.settings, lm_weight=weight, word_bonus=bonus)
-            trial = BeamDecoder(decoder.alphabet, settings, decoder.language_model, decoder.lexicon)
+            trial = BeamDecoder(decoder.vocabulary, settings, decoder.language_model, decoder.lexicon)
             rates[weight, bonus] = word_error_rate(trial.decode(log_probs_BTC, lengths), references)
     weight, bonus = min(rates, key=rates.__getitem__)
     return Tuned(dataclasses.replace(decoder.settings, lm_weight=weight, word_bonus=bonus), rates)

@@ -1,4 +1,4 @@
-"""What every task is: a head, targets, a loss, predictions and their metrics.
+"""The interface of a task: a head, targets, a loss, predictions and their metrics.
 
 Shape legend: B items, T tokens, C outputs.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from d2v.modalities.base import LabelledPart
+from d2v.modalities.base import LabelledSplit
 from d2v.models.encoder import Encoder
 
 
@@ -27,11 +27,11 @@ class Task(ABC):
     metrics: tuple[str, ...]
 
     @abstractmethod
-    def usable(self, part: LabelledPart) -> np.ndarray:
-        """Ascending rows of a part that have what the task needs."""
+    def usable(self, split: LabelledSplit) -> np.ndarray:
+        """Ascending rows of a split that have what the task needs."""
 
-    def announce(self, part: LabelledPart, rows: np.ndarray) -> None:
-        """Say what of the rows to train on cannot be learned."""
+    def announce(self, split: LabelledSplit, rows: np.ndarray) -> None:
+        """Log which of the rows to train on cannot be learned."""
         return
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Task(ABC):
         """(Encoded, token lengths) -> outputs; drawn from torch's generator."""
 
     @abstractmethod
-    def targets(self, part: LabelledPart, rows: np.ndarray) -> Tensor:
+    def targets(self, split: LabelledSplit, rows: np.ndarray) -> Tensor:
         """What the loss compares outputs of these rows with."""
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Task(ABC):
         """One prediction an item, as metrics take them."""
 
     @abstractmethod
-    def references(self, part: LabelledPart, rows: np.ndarray) -> Sequence[Any] | np.ndarray:
+    def references(self, split: LabelledSplit, rows: np.ndarray) -> Sequence[Any] | np.ndarray:
         """What is right, as metrics take it."""
 
     @abstractmethod

@@ -7,21 +7,21 @@ from typing import Any
 
 from d2v.config import ClassificationTask, MultilabelTask, RegressionTask, TaskConfig
 from d2v.errors import DataError
-from d2v.finetuning.ctc_vocabulary import Alphabet
+from d2v.finetuning.ctc_vocabulary import CtcVocabulary
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel, names_in
 from d2v.finetuning.tasks.regression import Regression
 from d2v.finetuning.tasks.transcription import Transcription
-from d2v.modalities.base import LabelledPart
+from d2v.modalities.base import LabelledSplit
 
 
-def build_task(config: TaskConfig, class_names: Sequence[str], train: LabelledPart) -> Task:
+def build_task(config: TaskConfig, class_names: Sequence[str], train: LabelledSplit) -> Task:
     """The task on a data set.
 
     Args:
         config: the task's block of the recipe.
         class_names: of the data's classes, by id.
-        train: letters and lists of classes are gathered from it.
+        train: characters and lists of classes are gathered from it.
 
     Raises:
         DataError: the data has no such labels.
@@ -38,8 +38,8 @@ def build_task(config: TaskConfig, class_names: Sequence[str], train: LabelledPa
     if isinstance(config, RegressionTask):
         return Regression(config)
     if config.vocabulary == "fairseq":
-        return Transcription(config, Alphabet.fairseq())
-    return Transcription(config, Alphabet.of_transcripts(text for text in train.texts if text))
+        return Transcription(config, CtcVocabulary.fairseq())
+    return Transcription(config, CtcVocabulary.of_transcripts(text for text in train.texts if text))
 
 
 def restore_task(config: TaskConfig, about: Mapping[str, Any]) -> Task:
@@ -50,4 +50,4 @@ def restore_task(config: TaskConfig, about: Mapping[str, Any]) -> Task:
         return Multilabel(config, about["class_names"])
     if isinstance(config, RegressionTask):
         return Regression(config)
-    return Transcription(config, Alphabet(tuple(about["letters"])))
+    return Transcription(config, CtcVocabulary(tuple(about["letters"])))

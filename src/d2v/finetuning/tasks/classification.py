@@ -17,7 +17,7 @@ from d2v.config import ClassificationTask, MultilabelTask
 from d2v.data.prepared import UNLABELLED
 from d2v.finetuning.heads import PooledHead, TokenHead
 from d2v.finetuning.tasks.base import Task
-from d2v.modalities.base import LabelledPart
+from d2v.modalities.base import LabelledSplit
 from d2v.models.encoder import Encoder
 from d2v.models.masking import is_padding
 
@@ -34,15 +34,15 @@ class Classification(Task):
         self.config, self.class_names = config, tuple(class_names)
         self.metrics = config.metrics
 
-    def usable(self, part: LabelledPart) -> np.ndarray:
-        return np.flatnonzero(part.labels != UNLABELLED)
+    def usable(self, split: LabelledSplit) -> np.ndarray:
+        return np.flatnonzero(split.labels != UNLABELLED)
 
     def make_head(self, encoder: Encoder) -> nn.Module:
         return PooledHead(self.config.head, encoder.width, len(self.class_names), self.config.head.heads)
 
-    def targets(self, part: LabelledPart, rows: np.ndarray) -> Tensor:
+    def targets(self, split: LabelledSplit, rows: np.ndarray) -> Tensor:
         """(B, C) probabilities of the classes, after label smoothing."""
-        hot_BC = F.one_hot(torch.from_numpy(part.labels[rows]), len(self.class_names)).float()
+        hot_BC = F.one_hot(torch.from_numpy(split.labels[rows]), len(self.class_names)).float()
         return hot_BC * (1.0 - self.config.label_smoothing) + self.config.label_smoothing / len(self.class_names)
 
     def loss(self, outputs: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor:
@@ -52,8 +52,8 @@ class Classification(Task):
         """(B,) class ids."""
         return outputs.argmax(dim=-1).cpu().numpy()
 
-    def references(self, part: LabelledPart, rows: np.ndarray) -> np.ndarray:
-        return part.labels[rows]
+    def references(self, split: LabelledSplit, rows: np.ndarray) -> np.ndarray:
+        return split.labels[rows]
 
     def describe(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names)}
@@ -74,17 +74,17 @@ class Multilabel(Task):
         self.metrics = config.metrics
         self._ids = {name: number for number, name in enumerate(self.class_names)}
 
-    def usable(self, part: LabelledPart) -> np.ndarray:
-        return np.array([row for row, text in enumerate(part.texts) if text], dtype=np.int64)
+    def usable(self, split: LabelledSplit) -> np.ndarray:
+        return np.array([row for row, text in enumerate(split.texts) if text], dtype=np.int64)
 
     def make_head(self, encoder: Encoder) -> nn.Module:
         return TokenHead(encoder.width, len(self.class_names), self.config.dropout)
 
-    def targets(self, part: LabelledPart, rows: np.ndarray) -> Tensor:
+    def targets(self, split: LabelledSplit, rows: np.ndarray) -> Tensor:
         """(B, C) of 0 and 1."""
         hot_BC = torch.zeros(len(rows), len(self.class_names))
         for item, row in enumerate(rows):
-            hot_BC[item, [self._ids[name] for name in names_in(part.texts[row]) if name in self._ids]] = 1.0
+            hot_BC[item, [self._ids[name] for name in names_in(split.texts[row]) if name in self._ids]] = 1.0
         return hot_BC
 
     def loss(self, outputs: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor:
@@ -97,8 +97,8 @@ class Multilabel(Task):
         """(B, C) logits."""
         return pooled_logits(outputs, lengths).cpu().numpy()
 
-    def references(self, part: LabelledPart, rows: np.ndarray) -> np.ndarray:
-        return self.targets(part, rows).numpy().astype(np.int64)
+    def references(self, split: LabelledSplit, rows: np.ndarray) -> np.ndarray:
+        return self.targets(split, rows).numpy().astype(np.int64)
 
     def describe(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names)}

@@ -13,7 +13,7 @@ from d2v.data.batch import Inputs, SampleKeys
 from d2v.data.random import STREAM_AUGMENT, mix, uniform
 from d2v.data.store import ShardReader
 from d2v.errors import DataError
-from d2v.modalities.base import LabelledPart
+from d2v.modalities.base import LabelledSplit
 from d2v.modalities.speech.config import RATE_HZ, SpeechEncoderConfig, SpeechFinetuneConfig, SpeechTrainConfig
 from d2v.modalities.speech.data import SpeechData, pieces
 from d2v.progress import log
@@ -21,7 +21,7 @@ from d2v.progress import log
 DEV_STREAM = 3
 
 
-def labelled(data: SpeechData, config: SpeechFinetuneConfig, encoder: SpeechTrainConfig) -> Mapping[str, LabelledPart]:
+def labelled(data: SpeechData, config: SpeechFinetuneConfig, encoder: SpeechTrainConfig) -> Mapping[str, LabelledSplit]:
     """The parts "train" and "test", and "dev" where recordings are kept out of training to choose settings on.
 
     A classifier is tested on the probe's test recordings: those of train that prepare held out where the test part has

@@ -12,14 +12,14 @@ import numpy as np
 from d2v.data.batch import Inputs, SampleKeys
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError, DataError
-from d2v.modalities.base import LabelledPart
+from d2v.modalities.base import LabelledSplit
 from d2v.modalities.text.config import TextFinetuneConfig, TextTrainConfig
 from d2v.modalities.text.data import TextData
 from d2v.modalities.text.serving import pad
 from d2v.modalities.text.tokenizer import TextTokenizer
 
 
-def labelled(data: TextData, config: TextFinetuneConfig, encoder: TextTrainConfig) -> Mapping[str, LabelledPart]:
+def labelled(data: TextData, config: TextFinetuneConfig, encoder: TextTrainConfig) -> Mapping[str, LabelledSplit]:
     """All labelled items of "train" and "test", and of MNLI those of "mismatched" genres.
 
     Raises:

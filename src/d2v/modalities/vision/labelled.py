@@ -11,12 +11,12 @@ import torch
 from d2v.data.batch import Inputs, SampleKeys
 from d2v.data.random import STREAM_AUGMENT, mix
 from d2v.data.store import ShardReader
-from d2v.modalities.base import LabelledPart
+from d2v.modalities.base import LabelledSplit
 from d2v.modalities.vision.config import VisionFinetuneConfig, VisionTrainConfig
 from d2v.modalities.vision.data import VisionData
 
 
-def labelled(data: VisionData, config: VisionFinetuneConfig, encoder: VisionTrainConfig) -> Mapping[str, LabelledPart]:
+def labelled(data: VisionData, config: VisionFinetuneConfig, encoder: VisionTrainConfig) -> Mapping[str, LabelledSplit]:
     """Both parts at the encoder's side.
 
     Raises:

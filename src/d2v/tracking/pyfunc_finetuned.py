@@ -11,17 +11,17 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
-class TunedPredictor(PythonModel):
+class FinetunedPredictor(PythonModel):
     """A table in, with the columns of the modality's `request`; one answer an item out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Rebuild encoder and head from config.json and safetensors."""
-        from d2v.finetuning.model import load_tuned
+        from d2v.finetuning.model import load_finetuned
         from d2v.modalities import registry
         from d2v.modalities.requests import Limits
         from d2v.tracking.requests import Requests
 
-        self.model = load_tuned(Path(context.artifacts["model"]))
+        self.model = load_finetuned(Path(context.artifacts["model"]))
         about = dict(self.model.about)
         self.requests = Requests(registry.get(about["modality"]), about, Limits.from_environment(os.environ))
 
@@ -30,10 +30,10 @@ class TunedPredictor(PythonModel):
     ) -> list[Any]:
         """Class names, texts, numbers or {class: probability}. Raises RequestRefused for a table that cannot be
         read."""
-        from d2v.finetuning.answers import answers
+        from d2v.finetuning.model import decode
 
-        model, parts = self.model, self.requests.batches(model_input)
-        return [one for part in parts for one in answers(model.task, model.predict(part))]
+        model, batches = self.model, self.requests.batches(model_input)
+        return [one for batch in batches for one in decode(model.task, model.predict(batch))]
 
 
-mlflow.models.set_model(TunedPredictor())
+mlflow.models.set_model(FinetunedPredictor())
