@@ -1,4 +1,4 @@
-"""How sure figures are: percentile bootstrap over the test items, paired for differences.
+"""How certain metrics are: percentile bootstrap over the test items, paired for differences.
 
 The intervals speak of the choice of test items only; another training seed adds spread that they do not show.
 
@@ -23,7 +23,7 @@ Values = np.ndarray | torch.Tensor
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the ends of its interval, in the figure's own unit."""
+    """A metric with the ends of its interval, in the metric's own unit."""
 
     value: float
     low: float
@@ -42,11 +42,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Score:
-    """A figure of a set of items that can be taken again of any resample of them.
+    """A metric of a set of items that can be taken again of any resample of them.
 
     Attributes:
         items: how many there are.
-        of_counts: counts (R, N), how often each resample holds each item -> figures (R,).
+        of_counts: counts (R, N), how often each resample holds each item -> metrics (R,).
     """
 
     items: int
@@ -54,7 +54,7 @@ class Score:
 
     @property
     def value(self) -> float:
-        """The figure of the items themselves."""
+        """The metric of the items themselves."""
         return float(self.of_counts(np.ones((1, self.items)))[0])
 
 
@@ -99,7 +99,7 @@ def better(a_correct: Values, b_correct: Values, resamples: int = 1000, seed: in
 
 
 def score_interval(score: Score, resamples: int = 1000, seed: int = 0, level: float = LEVEL) -> Interval:
-    """Percentile bootstrap interval of any figure.
+    """Percentile bootstrap interval of any metric.
 
     Raises:
         DataError: no items.
@@ -115,7 +115,7 @@ def score_interval(score: Score, resamples: int = 1000, seed: int = 0, level: fl
 def score_difference_interval(
     a: Score, b: Score, resamples: int = 1000, seed: int = 0, level: float = LEVEL
 ) -> Interval:
-    """Paired bootstrap interval of figure a - figure b: both are taken of the same resamples of the same items.
+    """Paired bootstrap interval of metric a - metric b: both are taken of the same resamples of the same items.
 
     Raises:
         DataError: the two do not have the same number of items, or none.

@@ -1,4 +1,4 @@
-"""A study of label efficiency: what is run, what is not run again, and its figures."""
+"""A study of label efficiency: what is run, what is not run again, and its metrics."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Keeps(NullTracker):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """Two amounts of labels, two ways, two seeds, on a tiny encoder."""
+    """Two amounts of labels, two inits, two seeds, on a tiny encoder."""
     case, folder = find_case("vision"), tmp_path_factory.mktemp("efficiency")
     assert case is not None
     pretraining = Training(make_prepared(VISION, case, folder).path, folder / "pretraining", "vision")
@@ -74,38 +74,38 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     )
 
 
-def run_of(study: Study, way: Any, amount: float, seed: int) -> TaskRun:
-    (contender,) = (one for one in study.contenders if one.way == way)
+def run_of(study: Study, init: Any, amount: float, seed: int) -> TaskRun:
+    (contender,) = (one for one in study.contenders if one.init == init)
     return TaskRun(contender, Point(amount, in_minutes=False), seed)
 
 
 @pytest.fixture(scope="module")
-def figures(study: Study) -> dict[str, float]:
+def metrics(study: Study) -> dict[str, float]:
     return label_efficiency(study)
 
 
-def predictions(study: Study, way: Any, amount: float, seed: int) -> pd.DataFrame:
-    folder = study.folder_of(run_of(study, way, amount, seed))
+def predictions(study: Study, init: Any, amount: float, seed: int) -> pd.DataFrame:
+    folder = study.folder_of(run_of(study, init, amount, seed))
     return pd.read_parquet(folder / "report/predictions.parquet")
 
 
-def test_a_figure_is_the_mean_over_seeds(study: Study, figures: dict[str, float]) -> None:
-    for way, key in (("pretrained", "data2vec2"), ("scratch", "scratch")):
+def test_a_metric_is_the_mean_over_seeds(study: Study, metrics: dict[str, float]) -> None:
+    for init, key in (("pretrained", "data2vec2"), ("scratch", "scratch")):
         by_seed = []
         for seed in range(2):
-            table = predictions(study, way, 0.1, seed)
+            table = predictions(study, init, 0.1, seed)
             by_seed.append(float((table["predicted"] == table["right"]).mean()))
         name = f"efficiency/accuracy_{key}_share-0.1"
-        assert figures[name] == pytest.approx(np.mean(by_seed))
-        assert figures[f"{name}_seed_std"] == pytest.approx(np.std(by_seed, ddof=1))
-        assert figures[f"{name}_low"] <= figures[name] <= figures[f"{name}_high"]
-    gain = figures["efficiency/accuracy_data2vec2_share-0.1"] - figures["efficiency/accuracy_scratch_share-0.1"]
-    assert figures["efficiency/accuracy_gain_over_scratch_share-0.1"] == pytest.approx(gain)
-    assert (figures["efficiency/items_share-0.1"], figures["efficiency/items_share-0.5"]) == (8, 40)
+        assert metrics[name] == pytest.approx(np.mean(by_seed))
+        assert metrics[f"{name}_seed_std"] == pytest.approx(np.std(by_seed, ddof=1))
+        assert metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
+    gain = metrics["efficiency/accuracy_data2vec2_share-0.1"] - metrics["efficiency/accuracy_scratch_share-0.1"]
+    assert metrics["efficiency/accuracy_gain_over_scratch_share-0.1"] == pytest.approx(gain)
+    assert (metrics["efficiency/items_share-0.1"], metrics["efficiency/items_share-0.5"]) == (8, 40)
 
 
-def test_it_leaves_a_report_and_no_checkpoints(study: Study, figures: dict[str, float]) -> None:
-    assert json.loads((study.out / "metrics.json").read_text()) == pytest.approx(figures)
+def test_it_leaves_a_report_and_no_checkpoints(study: Study, metrics: dict[str, float]) -> None:
+    assert json.loads((study.out / "metrics.json").read_text()) == pytest.approx(metrics)
     text = (study.out / "report.md").read_text()
     assert "| encoder | 10% (8 items) | 50% (40 items) |" in text
     assert "data2vec2, all trained" in text
@@ -117,8 +117,8 @@ def test_it_leaves_a_report_and_no_checkpoints(study: Study, figures: dict[str, 
     assert len(list((study.out / "runs").glob("*/model/head.safetensors"))) == 8
 
 
-def test_what_is_finished_is_not_trained_again(study: Study, figures: dict[str, float]) -> None:
-    """Only the run whose folder is gone comes again, and the figures stay."""
+def test_what_is_finished_is_not_trained_again(study: Study, metrics: dict[str, float]) -> None:
+    """Only the run whose folder is gone comes again, and the metrics stay."""
     runs = {
         folder: (folder / "result.json").stat().st_mtime_ns
         for folder in (study.out / "runs").iterdir()
@@ -128,13 +128,13 @@ def test_what_is_finished_is_not_trained_again(study: Study, figures: dict[str, 
     assert len(study.finished_runs([study.contenders[0].encoders[0]])) == 8
     (lost / "result.json").unlink()
     assert {study.folder_of(run) for run in study.finished_runs([])} == {
-        study.folder_of(run) for run in study.runs() if run.contender.way == "scratch"
+        study.folder_of(run) for run in study.runs() if run.contender.init == "scratch"
     } - {lost}
     tracker = Keeps()
     again = label_efficiency(study, tracker)
     after = {folder: (folder / "result.json").stat().st_mtime_ns for folder in runs}
     assert {folder for folder in runs if after[folder] != runs[folder]} == {lost}
-    assert again == pytest.approx(figures)
+    assert again == pytest.approx(metrics)
     assert tracker.metrics == again
     assert {"efficiency/report.html", "efficiency/metrics.json", "efficiency/efficiency.png"} <= set(tracker.files)
 
@@ -160,7 +160,7 @@ def test_an_interrupted_study_goes_on(study: Study, tmp_path: Path, monkeypatch:
     assert calls == [f"{key}-share-0.5-seed-0" for key in ("data2vec2", "random_frozen") * 2]
 
 
-def test_ways_differ_in_what_they_say(study: Study) -> None:
+def test_inits_differ_in_their_changes(study: Study) -> None:
     point, minutes = Point(0.1, in_minutes=False), Point(10.0, in_minutes=True)
     frozen = study.config_of(TaskRun(Contender("random_frozen"), point, 2))
     scratch = study.config_of(TaskRun(Contender("scratch"), point, 2))
@@ -240,8 +240,8 @@ def test_error_rates_gain_by_falling() -> None:
 def test_the_curve_has_all_amounts(tmp_path: Path) -> None:
     items = {"minutes-10": 120, "minutes-60": 700}
     measured = [
-        Measured(way, objective, key, amount, Interval(0.5, 0.4, 0.6), [0.4, 0.6])
-        for way, objective, key in (("pretrained", "mae", "mae"), ("scratch", "", "scratch"))
+        Measured(init, objective, key, amount, Interval(0.5, 0.4, 0.6), [0.4, 0.6])
+        for init, objective, key in (("pretrained", "mae", "mae"), ("scratch", "", "scratch"))
         for amount in items
     ]
     findings = Findings("wer", True, items, measured, [])

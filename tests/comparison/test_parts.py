@@ -1,4 +1,4 @@
-"""Time to accuracy, published figures, costs over sessions, and MLflow's children."""
+"""Time to accuracy, published results, costs over sessions, and MLflow's children."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
+from pydantic import TypeAdapter
 
+from d2v.comparison.label_efficiency_report import Measured
+from d2v.comparison.outcome import speeds
 from d2v.comparison.pretraining import Curve
 from d2v.comparison.published import Facts, amount_of, comparable, published, why_not_comparable
-from d2v.comparison.speed import speeds
 from d2v.config import TrainConfig, changed
 from d2v.errors import Interrupted
 from d2v.tracking.mlflow_tracker import MlflowTracker
@@ -69,7 +71,7 @@ def test_published_figures_need_the_same_data_metric_size_and_labels() -> None:
         ({"metric": "accuracy"}, "metric accuracy, published matthews"),
         ({"parameters": 800_000}, "an encoder of 0.8 million parameters, published 110 to 125"),
         ({"labels": ["10%"]}, "labels 10%, published all"),
-        ({"modality": "series"}, "there are no published figures for series"),
+        ({"modality": "series"}, "there are no published results for series"),
     ],
 )
 def test_what_differs_is_named(change: dict[str, object], why: str) -> None:
@@ -124,3 +126,11 @@ def test_children_are_made_once(client: MlflowClient) -> None:  # noqa: F811
     found = runs["vision-mae-seed-0"]
     assert (found.data.tags["objective"], found.data.metrics["cost/seconds"]) == ("mae", 2.0)
     assert client.get_run(parent).info.status == "RUNNING"
+
+
+def test_an_outcome_of_before_is_read() -> None:
+    """It called the initial weights of a contender `way`."""
+    values = {"objective": "", "key": "scratch", "amount": "share-1", "by_seed": [0.5]}
+    interval = {"value": 0.5, "low": 0.4, "high": 0.6}
+    found = TypeAdapter(Measured).validate_python({"way": "scratch", **values, "interval": interval})
+    assert (found.init, found.name) == ("scratch", "random weights, all trained")

@@ -49,7 +49,7 @@ def test_the_report_has_every_objective_at_every_amount(comparison: Comparison, 
         (row,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
         assert row.count(" ± ") == 2
     assert "Beware: a linear probe of mae is not above random weights" in text
-    assert "Published figures are not comparable: data prepared, published imagenet" in text
+    assert "Published results are not comparable: data prepared, published imagenet" in text
     assert (comparison.out / "report.html").read_text().count("data:image/png;base64") == 2
     assert {(cost.objective, cost.seed) for cost in outcome.costs} == {
         (name, seed) for name in ("data2vec2", "mae") for seed in (0, 1)
@@ -83,7 +83,7 @@ def test_every_training_is_a_run_below(whole: tuple[Outcome, Tree]) -> None:
     task = tracker.children["vision-scratch-share-0.1-seed-1"]
     assert (task.tags["way"], task.tags["labels"], task.tags["objective"]) == ("scratch", "share-0.1", "none")
     assert {"eval/accuracy", "eval/accuracy_low", "cost/seconds"} <= task.metrics.keys()
-    assert tracker.metrics == outcome.figures()
+    assert tracker.metrics == outcome.metrics()
     assert {"benchmark/report.html", "benchmark/labels.png", "benchmark/time_to_accuracy.png"} <= set(tracker.files)
 
 

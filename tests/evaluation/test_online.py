@@ -42,7 +42,7 @@ def test_without_classes_there_is_only_a_rank(labelled: str, objective: Objectiv
 
 
 def test_the_test_items_are_not_touched(objective: Objective) -> None:
-    """The same figures with and without them: the online probe holds out train items."""
+    """The same metrics with and without them: the online probe holds out train items."""
     assert probe_of(FakeData(test_items=0))(objective.student) == probe_of(FakeData())(objective.student)
 
 

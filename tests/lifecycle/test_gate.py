@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from d2v.config import PromoteConfig
-from d2v.lifecycle.gate import Figure, Measured, judge
+from d2v.lifecycle.gate import Measured, MetricScore, judge
 from d2v.lifecycle.measure import accuracy_score, recalls
 from d2v.statistics import Interval, Score
 
@@ -18,8 +18,8 @@ ITEMS = 400
 
 def model(right: int, **changes: Any) -> Measured:
     """A model that names the first `right` items."""
-    figures = {"accuracy": Figure(accuracy_score(np.arange(ITEMS) < right))}
-    plain = Measured(figures, {"cat": 0.8, "dog": 0.8}, 1_000_000, 0.01, 20.0, Interval(0.3, 0.2, 0.4))
+    metrics = {"accuracy": MetricScore(accuracy_score(np.arange(ITEMS) < right))}
+    plain = Measured(metrics, {"cat": 0.8, "dog": 0.8}, 1_000_000, 0.01, 20.0, Interval(0.3, 0.2, 0.4))
     return replace(plain, **changes)
 
 
@@ -55,7 +55,7 @@ def test_a_gain_within_the_margin_is_kept() -> None:
 def test_error_rates_are_better_when_they_fall() -> None:
     def rate(errors: int) -> Measured:
         score = Score(ITEMS, lambda counts_RN: counts_RN @ (np.arange(ITEMS) < errors) / ITEMS)
-        return model(0, figures={"wer": Figure(score, higher_is_better=False)})
+        return model(0, metrics={"wer": MetricScore(score, higher_is_better=False)})
 
     assert failed(rate(60), rate(100)) == ""
     assert "gain in wer" in failed(rate(100), rate(60))
@@ -87,8 +87,8 @@ def test_guards_can_be_switched_off() -> None:
 
 def test_another_figure_may_fall_by_the_tolerance_only() -> None:
     def two(first: int, second: int) -> Measured:
-        both = {"linear": model(first).figures["accuracy"], "kNN": model(second).figures["accuracy"]}
-        return model(0, figures=both)
+        both = {"linear": model(first).metrics["accuracy"], "kNN": model(second).metrics["accuracy"]}
+        return model(0, metrics=both)
 
     assert failed(two(340, 296), two(300, 300)) == ""
     assert failed(two(340, 280), two(300, 300)) == "kNN"
@@ -102,13 +102,13 @@ def test_the_first_challenger_is_promoted_if_its_guards_hold() -> None:
 
 
 def test_without_a_common_figure_nobody_is_replaced() -> None:
-    other = {"another": Figure(accuracy_score(np.arange(ITEMS) < 340))}
-    assert failed(model(340, figures=other, recalls={})) == "gain over the champion"
+    other = {"another": MetricScore(accuracy_score(np.arange(ITEMS) < 340))}
+    assert failed(model(340, metrics=other, recalls={})) == "gain over the champion"
 
 
 @pytest.mark.parametrize("champion", [None, CHAMPION])
 def test_what_cannot_be_measured_is_not_promoted(champion: Measured | None) -> None:
-    assert "figures on held-out items" in failed(model(340, figures={}, recalls={}), champion)
+    assert "figures on held-out items" in failed(model(340, metrics={}, recalls={}), champion)
     assert failed(model(340, over_random=None), champion) == "gain over random weights"
     assert failed(model(340, is_apart=False), champion) == "items measured on"
     assert not failed(model(340, over_random=None), champion, min_gain_over_random=None)

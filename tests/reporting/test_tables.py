@@ -10,7 +10,7 @@ from rich.console import Console
 
 from d2v.errors import ConfigError
 from d2v.reporting.probe_tables import accuracy_table, difference_table, verdict
-from d2v.reporting.report import Heading, Picture, write_report
+from d2v.reporting.report import Heading, Plot, write_report
 from d2v.reporting.tables import Table
 
 TABLE = Table("Probes", ("features", "kNN %"), (("pretrained", "71.2"), ("a|b <i>", "3\n4")))
@@ -18,15 +18,15 @@ TABLE = Table("Probes", ("features", "kNN %"), (("pretrained", "71.2"), ("a|b <i
 
 def metrics(gain_over_random: tuple[float, float], gain_over_baseline: tuple[float, float]) -> dict[str, float]:
     """Probe metrics whose linear gains have these intervals."""
-    figures = {"probe/rank": 21.5, "probe/rank_random": 7.0}
+    shown = {"probe/rank": 21.5, "probe/rank_random": 7.0}
     for probe in ("linear", "knn"):
         for suffix in ("", "_random", "_baseline"):
             name = f"probe/{probe}{suffix}"
-            figures |= {name: 0.5, f"{name}_low": 0.45, f"{name}_high": 0.55}
+            shown |= {name: 0.5, f"{name}_low": 0.45, f"{name}_high": 0.55}
         for suffix, (low, high) in (("_random", gain_over_random), ("_baseline", gain_over_baseline)):
             name = f"probe/{probe}_gain_over{suffix}"
-            figures |= {name: (low + high) / 2, f"{name}_low": low, f"{name}_high": high}
-    return figures
+            shown |= {name: (low + high) / 2, f"{name}_low": low, f"{name}_high": high}
+    return shown
 
 
 def test_markdown_escapes_what_would_break_a_row() -> None:
@@ -66,11 +66,11 @@ def test_the_probe_tables_fit_80_columns_at_their_widest() -> None:
 
 
 def test_tables_show_percent_and_signed_points() -> None:
-    figures = metrics((0.1, 0.2), (-0.2, -0.1))
-    rows = accuracy_table(figures, "plain features").rows
+    shown = metrics((0.1, 0.2), (-0.2, -0.1))
+    rows = accuracy_table(shown, "plain features").rows
     assert rows[0] == ("pretrained", "50.0 (45.0 to 55.0)", "50.0 (45.0 to 55.0)", "21.5")
     assert (rows[2][0], rows[2][-1]) == ("plain features", "")
-    assert difference_table(figures, "plain features").rows[1][1] == "-15.0 (-20.0 to -10.0)"
+    assert difference_table(shown, "plain features").rows[1][1] == "-15.0 (-20.0 to -10.0)"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_without_labels_only_ranks_are_shown() -> None:
 def test_a_report_has_the_same_parts_twice(tmp_path: Path) -> None:
     picture = tmp_path / "p.png"
     picture.write_bytes(b"\x89PNG")
-    parts = [Heading("One & two"), "A < B.", TABLE, Picture(picture, "What it shows")]
+    parts = [Heading("One & two"), "A < B.", TABLE, Plot(picture, "What it shows")]
     markdown, html = (path.read_text() for path in write_report(tmp_path, "Title", parts))
     assert markdown.startswith("# Title\n\n## One & two\n\nA < B.\n\n**Probes**")
     assert "![What it shows](p.png)" in markdown

@@ -223,7 +223,7 @@ BAD: dict[str, tuple[str, Any, str]] = {
     ),
     "long sound": ("speech", [{"recording": as_text(sound_file(tone(2.1, 8_000), 8_000))}], "D2V_SERVE_MAX_SECONDS"),
     "long text": ("text", [{"text": "a" * 20, "second": "b" * 11}], "31 characters.* D2V_SERVE_MAX_CHARACTERS"),
-    "many items": ("text", [{"text": "a"}] * 11, "11 items, above max_items 10: send it in parts"),
+    "many items": ("text", [{"text": "a"}] * 11, "11 items, above max_items 10: send it in several requests"),
     "a number as text": ("text", [{"text": "a"}, {"text": 7}], "Item 1 .* text is of the type int: send a string"),
     "no text": ("text", [{"text": None}], "Item 0 .* text is empty: send a string"),
     "a number as second": ("text", [{"text": "a", "second": 7}], "Item 0 .* second is of the type .*: send a string"),

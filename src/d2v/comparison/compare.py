@@ -9,25 +9,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from d2v.comparison.comparison import Comparison
-from d2v.comparison.label_efficiency import TaskRun, compare, run_task
+from d2v.comparison.comparison import Comparison, Pretraining
+from d2v.comparison.label_efficiency import CHANGES, TaskRun, compare, run_task
 from d2v.comparison.outcome import OUTCOME, Outcome, gather, read_outcome, write_outcome
 from d2v.comparison.pretraining import is_pretrained, read_cost, run_pretraining
 from d2v.comparison.probing import Probed, Prober
 from d2v.comparison.report import write_benchmark_report
-from d2v.comparison.tracked import log_outcome, log_pretraining, log_task
 from d2v.distributed.environment import read_dist_env
 from d2v.errors import ConfigError
+from d2v.evaluation.metrics_file import BELONGS_TO, METRICS
 from d2v.progress import log
 from d2v.statistics import Score
 from d2v.tracker import NullTracker, Tracker
 from d2v.training import resume
+from d2v.training.history import History
 from d2v.training.performance import duration
 
 Result = TypeVar("Result")
 
 PRETRAINING, TASK = "pretraining", "task"
 """Kinds of runs: those of one kind take about as long as one another."""
+_COSTS = ("seconds", "samples", "flops", "peak_memory_mb")
 
 
 class _Runs:
@@ -68,7 +70,7 @@ def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome
 
     Args:
         comparison: what is compared.
-        tracker: gets the figures and the report, and a run below its own for every pretraining and task run.
+        tracker: gets the metrics and the report, and a run below its own for every pretraining and task run.
 
     Raises:
         ConfigError: a change does not fit its block, or torchrun or srun started this command.
@@ -89,7 +91,7 @@ def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome
     outcome = gather(comparison, compare(comparison.study, scores), probed, why_not)
     write_benchmark_report(comparison.out, [outcome])
     write_outcome(outcome, comparison.out)
-    log_outcome(tracker, outcome, comparison)
+    _log_outcome(tracker, outcome, comparison)
     return outcome
 
 
@@ -118,7 +120,7 @@ def _pretrain(comparison: Comparison, runs: _Runs, tracker: Tracker) -> tuple[li
     log(f"benchmark {comparison.modality.name}: probing frozen features")
     probed = [] if prober.why_not else prober.measure()
     for one in comparison.pretrainings:
-        log_pretraining(tracker, comparison, one)
+        _log_pretraining(tracker, comparison, one)
     return probed, prober.why_not
 
 
@@ -132,7 +134,7 @@ def _tune(comparison: Comparison, runs: _Runs, tracker: Tracker) -> dict[TaskRun
             scores[run] = run_task(study, run)
         else:
             scores[run] = runs.do(TASK, run.key, lambda run=run: run_task(study, run))  # type: ignore[misc]
-        log_task(tracker, comparison, run)
+        _log_task(tracker, comparison, run)
     return scores
 
 
@@ -152,3 +154,61 @@ def combine(folders: Sequence[Path], out: Path, tracker: Tracker | None = None) 
     if tracker is not None:
         for path in sorted(path for path in out.iterdir() if path.is_file() and not path.name.startswith(".")):
             tracker.log_artifact(path, "benchmark")
+
+
+# --------------------------------------------------------------------------------------------- tracker
+
+
+def _log_pretraining(tracker: Tracker, comparison: Comparison, one: Pretraining) -> None:
+    """The curves, probes and cost of a finished pretraining."""
+    name = comparison.modality.name
+    tags = {"modality": name, "stage": "pretraining", "objective": one.objective, "seed": str(one.seed)}
+    with tracker.child(f"{name}-{one.key}", tags) as child:
+        changes = comparison.config.pretraining | comparison.config.objectives[one.objective]
+        child.log_params({"objective": one.objective, "seed": one.recipe.seed, "changes": changes})
+        for row in History.read(one.folder / "history.csv").rows:
+            child.log_metrics({key: value for key, value in row.items() if key != "update"}, int(row["update"]))
+        child.log_metrics(_metrics_in(one.folder / "probe") | _cost(one.folder), read_cost(one).updates)
+
+
+def _log_task(tracker: Tracker, comparison: Comparison, run: TaskRun) -> None:
+    """The metrics and cost of a finished task run."""
+    name, contender = comparison.modality.name, run.contender
+    tags = {
+        "modality": name,
+        "stage": "task",
+        "objective": contender.objective or "none",
+        "way": contender.init,
+        "labels": run.point.key,
+        "seed": str(run.seed),
+    }
+    folder, config = comparison.study.folder_of(run), comparison.study.config_of(run)
+    with tracker.child(f"{name}-{run.key}", tags) as child:
+        changes = comparison.config.finetuning | comparison.config.efficiency.changes.get(contender.init, {})
+        of_init = CHANGES[contender.init] | {"labels": run.point.labels, "seed": config.seed}
+        child.log_params(
+            {"objective": contender.objective or "none", "way": contender.init, **of_init} | {"changes": changes}
+        )
+        cost = _cost(folder)
+        del cost["cost/peak_memory_mb"]  # of the whole process, in which many such runs follow one another
+        child.log_metrics(_metrics_in(folder / "report") | cost, config.max_updates)
+
+
+def _log_outcome(tracker: Tracker, outcome: Outcome, comparison: Comparison) -> None:
+    """All metrics side by side, and the report."""
+    tracker.set_tags({"stage": "benchmark"})
+    tracker.log_metrics(outcome.metrics(), outcome.costs[0].updates)
+    for path in sorted(path for path in comparison.out.iterdir() if path.is_file() and not path.name.startswith(".")):
+        tracker.log_artifact(path, "benchmark")
+
+
+def _metrics_in(folder: Path) -> dict[str, float]:
+    """The contents of `metrics.json`; nothing where nothing could be measured."""
+    file = folder / METRICS
+    content = json.loads(file.read_text()) if file.is_file() else {}
+    return {name: value for name, value in content.items() if name != BELONGS_TO}
+
+
+def _cost(folder: Path) -> dict[str, float]:
+    result = json.loads((folder / resume.RESULT).read_text())
+    return {f"cost/{name}": float(result[name]) for name in _COSTS}

@@ -1,4 +1,4 @@
-"""What pretraining is worth in labels: one task with few and with many labels, from pretrained encoders and from
+"""Label efficiency: one task with few and with many labels, from pretrained encoders and from
 random weights, with several seeds. Every run has its own folder, so an interrupted study goes on with what is missing.
 
 Shapes: N test items, R resamples.
@@ -38,7 +38,7 @@ CHANGES: dict[Init, dict[str, Any]] = {
     "frozen": {"trained": "head"},
     "random_frozen": {"start": "scratch", "trained": "head"},
 }
-"""What a way changes of the finetune block."""
+"""Init -> its changes of the finetune block."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Point:
 
     @property
     def key(self) -> str:
-        """For folders and figures."""
+        """For folders and metrics."""
         return f"minutes-{self.amount:g}" if self.in_minutes else f"share-{self.amount:g}"
 
     @property
@@ -61,42 +61,42 @@ class Point:
 
 @dataclass(frozen=True)
 class Contender:
-    """What takes part: a way to train, from encoders of one kind or from random weights.
+    """One side of a comparison: encoders of one kind or random weights, and what is trained of them.
 
     Attributes:
-        way: what is trained.
+        init: initial weights, and what is trained.
         objective: what the encoders were pretrained with; empty for random weights.
         encoders: model folders. Run s starts from number s modulo their count; with none, from random weights.
     """
 
-    way: Init
+    init: Init
     objective: str = ""
     encoders: tuple[Path, ...] = ()
 
     @property
     def key(self) -> str:
-        """For folders and figures."""
-        return "_".join(filter(None, (self.objective, "" if self.way == PRETRAINED else self.way)))
+        """For folders and metrics."""
+        return "_".join(filter(None, (self.objective, "" if self.init == PRETRAINED else self.init)))
 
     def start(self, seed: int) -> Path | None:
         """The encoder of a run; None for random weights."""
         return self.encoders[seed % len(self.encoders)] if self.encoders else None
 
 
-def contenders(ways: Sequence[Init], encoders: Mapping[str, Sequence[Path]]) -> tuple[Contender, ...]:
-    """Every way from every objective's encoders, and once from random weights where a way begins with those.
+def contenders(inits: Sequence[Init], encoders: Mapping[str, Sequence[Path]]) -> tuple[Contender, ...]:
+    """Every init from every objective's encoders, and once from random weights where it begins with those.
 
     Args:
-        ways: in order.
+        inits: in order.
         encoders: objective -> model folders, one a pretraining seed; the first objective is compared with all others.
     """
     found: list[Contender] = []
-    for way in ways:
-        if "start" in CHANGES[way]:
-            found.append(Contender(way))
+    for init in inits:
+        if "start" in CHANGES[init]:
+            found.append(Contender(init))
         else:
-            found += [Contender(way, name, tuple(folders)) for name, folders in encoders.items()]
-    return tuple(sorted(found, key=lambda one: one.way != PRETRAINED))
+            found += [Contender(init, name, tuple(folders)) for name, folders in encoders.items()]
+    return tuple(sorted(found, key=lambda one: one.init != PRETRAINED))
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Study:
     Attributes:
         modality: from `d2v.modalities.registry`.
         config: its finetune block: the task and how it is trained.
-        efficiency: amounts of labels, ways and seeds.
+        efficiency: amounts of labels, inits and seeds.
         pretraining: its train block: the encoder's sizes where the weights are random.
         prepared: folder that prepare left, with labels.
         contenders: see the function of this name; the first is what the others are compared with.
@@ -161,13 +161,13 @@ class Study:
         Raises:
             ConfigError: the study's changes do not fit the block.
         """
-        way, seeds = run.contender.way, {"seed": self.config.seed + run.seed}
+        init, seeds = run.contender.init, {"seed": self.config.seed + run.seed}
         labels = {"share": 1.0, "minutes": None, **run.point.labels, "seed": self.config.labels.seed + run.seed}
-        changes = (CHANGES[way], self.efficiency.changes.get(way, {}), seeds | {"labels": labels})
-        return changed(self.config, *changes, at=f"{self.modality.name}.efficiency.changes.{way}")
+        changes = (CHANGES[init], self.efficiency.changes.get(init, {}), seeds | {"labels": labels})
+        return changed(self.config, *changes, at=f"{self.modality.name}.efficiency.changes.{init}")
 
     def check(self) -> None:
-        """Raises ConfigError if the changes of a way do not fit: before hours of training."""
+        """Raises ConfigError if the changes of an init do not fit: before hours of training."""
         for run in self.runs():
             self.config_of(run)
 
@@ -205,13 +205,13 @@ def label_efficiency(study: Study, tracker: Tracker | None = None) -> dict[str, 
 
     Args:
         study: what is compared.
-        tracker: gets the figures and the files.
+        tracker: gets the metrics and the files.
 
     Returns:
-        See `Findings.figures`.
+        See `Findings.metrics`.
 
     Raises:
-        ConfigError: the changes of a way do not fit the finetune block.
+        ConfigError: the changes of an init do not fit the finetune block.
         D2vError: see `d2v.finetuning.finetune.finetune` and `d2v.finetuning.evaluation.evaluate_tuned`.
         Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
@@ -222,18 +222,18 @@ def label_efficiency(study: Study, tracker: Tracker | None = None) -> dict[str, 
         log(f"efficiency: run {number} of {len(runs)}: {run.key}")
         scores[run] = run_task(study, run)
     findings = compare(study, scores)
-    figures = findings.figures()
+    metrics = findings.metrics()
     write_efficiency_report(study.out, study.modality.name, findings)
-    write_json(study.out / METRICS, figures)
+    write_json(study.out / METRICS, metrics)
     if tracker is not None:
-        tracker.log_metrics(figures, study.config.max_updates)
+        tracker.log_metrics(metrics, study.config.max_updates)
         for path in sorted(path for path in study.out.iterdir() if path.is_file() and not path.name.startswith(".")):
             tracker.log_artifact(path, "efficiency")
-    return figures
+    return metrics
 
 
 def run_task(study: Study, run: TaskRun) -> Score:
-    """Train and measure one model, unless that is done. What is said meanwhile goes to `logs/task.log` of its folder.
+    """Train and measure one model, unless that is done. Its output goes to `logs/task.log` of its folder.
     Its checkpoints go: a study has dozens of runs, and nothing reads them again."""
     config, out, setting = study.config_of(run), study.folder_of(run), study.setting_of(run)
     with _output_to(out / LOGS / "task.log"):
@@ -264,7 +264,7 @@ def _plain(values: list[Any]) -> Any:
 
 
 def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
-    """What the runs of a study say together.
+    """The findings of all runs of a study.
 
     Args:
         study: what is compared.
@@ -282,7 +282,7 @@ def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
         items={point.key: study.items_at(point) for point in study.points},
         measured=[
             Measured(
-                contender.way,
+                contender.init,
                 contender.objective,
                 contender.key,
                 point.key,
@@ -300,7 +300,7 @@ def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
 
 
 def _mean(of_seeds: list[Score]) -> Score:
-    """The mean of the seeds' figures, all taken of the same resamples."""
+    """The mean of the seeds' metrics, all taken of the same resamples."""
     return Score(of_seeds[0].items, lambda counts_RN: np.mean([one.of_counts(counts_RN) for one in of_seeds], axis=0))
 
 

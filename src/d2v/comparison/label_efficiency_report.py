@@ -1,4 +1,4 @@
-"""What a study of label efficiency found, as figures, tables and a curve."""
+"""The report of a study of label efficiency: metrics, tables and a curve."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
+from pydantic import AliasChoices, Field
 
 from d2v.finetuning.metrics import metric as metric_of
 from d2v.reporting.figures import BLUE, DPI, GREEN, GREY, ORANGE, RED, STYLE, WIDTH_IN
-from d2v.reporting.report import Part, Picture, write_report
+from d2v.reporting.report import Part, Plot, write_report
 from d2v.reporting.tables import Table
 from d2v.statistics import Interval
 
@@ -28,7 +30,7 @@ _LOOKS = {
     "frozen": ("{objective}, only the head trained", None, ":"),
     "random_frozen": ("random weights, only the head trained", GREY, ":"),
 }
-"""Name, colour and line of each way; without a colour it has the objective's."""
+"""Name, colour and line of each init; without a colour it has the objective's."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,15 @@ class Measured:
     """One contender at one amount of labels.
 
     Attributes:
-        way: how it was trained.
+        init: how it was initialised, and what was trained.
         objective: what its encoders were pretrained with; empty for random weights.
-        key: name in figures.
+        key: name in metrics.
         amount: key of the amount of labels.
         interval: mean over seeds, with its interval over test items.
-        by_seed: the figure of each seed.
+        by_seed: the metric of each seed.
     """
 
-    way: str
+    init: Annotated[str, Field(validation_alias=AliasChoices("init", "way"))]  # "way" in older files
     objective: str
     key: str
     amount: str
@@ -59,7 +61,7 @@ class Measured:
     @property
     def name(self) -> str:
         """For people."""
-        return _LOOKS[self.way][0].format(objective=self.objective)
+        return _LOOKS[self.init][0].format(objective=self.objective)
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,18 @@ class Findings:
         """Key -> name of each contender."""
         return {one.key: one.name for one in self.measured}
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """For each contender and amount of labels: `efficiency/<metric>_<contender>_<amount>`, the mean over seeds,
         with `_low` and `_high` (a 95 % bootstrap interval over test items) and `_seed_std`; how much better the first
         contender is, `efficiency/<metric>_gain_over_<contender>_<amount>`, with the paired interval; and
         `efficiency/items_<amount>`, the training items."""
-        figures: dict[str, float] = {f"efficiency/items_{key}": float(count) for key, count in self.items.items()}
+        metrics: dict[str, float] = {f"efficiency/items_{key}": float(count) for key, count in self.items.items()}
         for one in self.measured:
             key = f"efficiency/{self.metric}_{one.key}_{one.amount}"
-            figures |= _spelled(key, one.interval) | {f"{key}_seed_std": one.seed_std}
+            metrics |= _spelled(key, one.interval) | {f"{key}_seed_std": one.seed_std}
         for gain in self.gains:
-            figures |= _spelled(f"efficiency/{self.metric}_gain_over_{gain.over}_{gain.amount}", gain.interval)
-        return figures
+            metrics |= _spelled(f"efficiency/{self.metric}_gain_over_{gain.over}_{gain.amount}", gain.interval)
+        return metrics
 
 
 def _spelled(key: str, interval: Interval) -> dict[str, float]:
@@ -113,7 +115,7 @@ def _spelled(key: str, interval: Interval) -> dict[str, float]:
 
 
 def verdict(interval: Interval) -> str:
-    """What an interval of a difference allows to say."""
+    """The verdict that an interval of a difference allows."""
     if not interval.excludes_zero:
         return "not told apart"
     return "better" if interval.above_zero else "worse"
@@ -122,7 +124,7 @@ def verdict(interval: Interval) -> str:
 def write_efficiency_report(out: Path, modality: str, findings: Findings) -> None:
     """Write `report.md`, `report.html` and the curve into the folder of the study."""
     curve = draw_efficiency(out / CURVE, {modality: findings})
-    parts: list[Part] = [Picture(curve, CURVE_CAPTION), *efficiency_parts(modality, findings)]
+    parts: list[Part] = [Plot(curve, CURVE_CAPTION), *efficiency_parts(modality, findings)]
     write_report(out, "What pretraining is worth in labels", parts)
 
 
@@ -218,15 +220,15 @@ def draw_panels(path: Path, panels: Sequence[Panel], height_in: float, columns: 
 
 
 def _draw(findings: Findings, ax: Axes) -> None:
-    places = {key: float(key.partition("-")[2]) for key in findings.items}
+    amounts = {key: float(key.partition("-")[2]) for key in findings.items}
     objectives = list(dict.fromkeys(one.objective for one in findings.measured if one.objective))
     keys = list(findings.names)
     for number, key in enumerate(keys):
         ours = [one for one in findings.measured if one.key == key]
         aside = 1.0 + 0.03 * (number - (len(keys) - 1) / 2)  # bars of one amount stand side by side
-        _draw_contender(ax, ours, [places[one.amount] * aside for one in ours], objectives)
+        _draw_contender(ax, ours, [amounts[one.amount] * aside for one in ours], objectives)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(list(places.values())))
+    ax.xaxis.set_major_locator(FixedLocator(list(amounts.values())))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticklabels([amount_name(key, count).replace(" (", "\n(") for key, count in findings.items.items()])
     ax.set_title(f"{_metric_name(findings.metric)} over {'recordings' if findings.in_minutes else 'labels'} used")
@@ -234,7 +236,7 @@ def _draw(findings: Findings, ax: Axes) -> None:
 
 def _draw_contender(ax: Axes, measured: Sequence[Measured], x: Sequence[float], objectives: Sequence[str]) -> None:
     one = measured[0]
-    _, own, line = _LOOKS[one.way]
+    _, own, line = _LOOKS[one.init]
     colour = own or objective_colour(one.objective, objectives)
     means = np.array([one.interval.value for one in measured])
     below, above = means - [one.interval.low for one in measured], [one.interval.high for one in measured] - means
@@ -243,5 +245,5 @@ def _draw_contender(ax: Axes, measured: Sequence[Measured], x: Sequence[float], 
 
 
 def objective_colour(objective: str, objectives: Sequence[str]) -> str:
-    """The same in all pictures of a comparison."""
+    """The same in all plots of a comparison."""
     return OBJECTIVE_COLOURS[objectives.index(objective) % len(OBJECTIVE_COLOURS)]

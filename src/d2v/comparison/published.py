@@ -1,7 +1,7 @@
-"""Published figures, beside ours only where both measure the same.
+"""Published results, beside ours only where both measure the same.
 
 `published.csv` holds the fine-tuning tables of the two papers: data2vec (arXiv 2202.03555, tables 1 to 4) and data2vec
-2.0 (arXiv 2212.07525); figures in percent. MNLI is the mean of its two parts.
+2.0 (arXiv 2212.07525), in percent. MNLI is the mean of its two test sets.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from functools import cache
 from importlib.resources import files
 
 SAME_SIZE = (0.8, 1.25)
-"""Ours over theirs: papers and code do not count the same parts."""
+"""Ours over theirs: papers and code do not count the same weights."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One figure of a paper.
+    """One result of a paper.
 
     Attributes:
         modality, data, metric: what was measured, on what, in our names.
@@ -73,7 +73,7 @@ def amount_of(key: str) -> str:
 
 @cache
 def published() -> tuple[Published, ...]:
-    """All figures of the table."""
+    """All results of the table."""
     text = (files("d2v.comparison") / "published.csv").read_text(encoding="utf-8")
     return tuple(
         Published(
@@ -86,21 +86,21 @@ def published() -> tuple[Published, ...]:
 
 
 def comparable(facts: Facts) -> list[Published]:
-    """The figures that measure the same as ours."""
+    """The results that measure the same as ours."""
     return [one for one in published() if one.modality == facts.modality and not _differences(facts, [one])]
 
 
 def why_not_comparable(facts: Facts) -> str:
-    """One line: in what ours differs from the published figures of its data, or of its modality if there are none."""
+    """One line: in what ours differs from the published results of its data, or of its modality if there are none."""
     of_modality = [one for one in published() if one.modality == facts.modality]
     of_data = [one for one in of_modality if one.data == facts.data]
     if not of_modality:
-        return f"not comparable: there are no published figures for {facts.modality}"
+        return f"not comparable: there are no published results for {facts.modality}"
     return f"not comparable: {'; '.join(_differences(facts, of_data or of_modality))}"
 
 
 def _differences(facts: Facts, ones: list[Published]) -> list[str]:
-    """In what ours differs from all of some published figures."""
+    """In what ours differs from all of some published results."""
     low, high = SAME_SIZE
     sizes = sorted({one.parameters for one in ones})
     pairs = (

@@ -18,12 +18,11 @@ from d2v.comparison.label_efficiency_report import (
     objective_colour,
     verdict,
 )
-from d2v.comparison.outcome import Outcome
+from d2v.comparison.outcome import Axis, Outcome
 from d2v.comparison.pretraining import Cost, Curve
 from d2v.comparison.probing import PLAIN, PROBES, RANDOM, Probed
 from d2v.comparison.published import amount_of, comparable, why_not_comparable
-from d2v.comparison.speed import Axis
-from d2v.reporting.report import Heading, Part, Picture, write_report
+from d2v.reporting.report import Heading, Part, Plot, write_report
 from d2v.reporting.tables import Table
 from d2v.statistics import Interval
 
@@ -39,13 +38,13 @@ def write_benchmark_report(out: Path, outcomes: Sequence[Outcome]) -> None:
     """
     (out / TIME).unlink(missing_ok=True)
     labels = draw_efficiency(out / LABELS, {one.facts.modality: one.findings for one in outcomes})
-    parts: list[Part] = [*(_summary(one) for one in outcomes), Picture(labels, f"The task. {CURVE_CAPTION}")]
+    parts: list[Part] = [*(_summary(one) for one in outcomes), Plot(labels, f"The task. {CURVE_CAPTION}")]
     if timed := [one for one in outcomes if any(curve.accuracy for curve in one.curves)]:
         caption = (
             "The online linear probe during pretraining, on held-out training items: mean over seeds, and the range "
             "from the worst to the best one. Time is that of the updates, without probes and checkpoints."
         )
-        parts.append(Picture(_draw_times(out / TIME, timed), caption))
+        parts.append(Plot(_draw_times(out / TIME, timed), caption))
     for one in outcomes:
         parts += _section(one)
     write_report(out, "Benchmark: objectives side by side", parts)
@@ -83,7 +82,7 @@ def _section(one: Outcome) -> list[Part]:
         "budgets are in the table of costs. What a baseline does not change is the recipe's, and not tuned for it."
     )
     parts: list[Part] = [Heading(f"{name}: the task"), about, *efficiency_parts(name, one.findings)]
-    parts += [Heading(f"{name}: published figures"), *_published(one)]
+    parts += [Heading(f"{name}: published results"), *_published(one)]
     parts += [Heading(f"{name}: frozen features"), *_probes(one)]
     return [*parts, Heading(f"{name}: what pretraining costs"), _costs(one), *_speeds(one)]
 
@@ -94,7 +93,7 @@ def _section(one: Outcome) -> list[Part]:
 def _published(one: Outcome) -> list[Part]:
     found = comparable(one.facts)
     if not found:
-        return [f"Published figures are {why_not_comparable(one.facts)}."]
+        return [f"Published results are {why_not_comparable(one.facts)}."]
     ours = {(measured.name, amount_of(measured.amount)): measured.interval for measured in one.findings.measured}
     rows = [
         (f"ours: {name}", labels, _interval(interval), "")
@@ -104,7 +103,7 @@ def _published(one: Outcome) -> list[Part]:
     rows += [
         (f"{theirs.model}, {theirs.size}", theirs.labels, f"{theirs.value:.3f}", theirs.source) for theirs in found
     ]
-    return [Table(f"{one.facts.data}: {one.facts.metric}", ("model", "labels", "figure", "source"), tuple(rows))]
+    return [Table(f"{one.facts.data}: {one.facts.metric}", ("model", "labels", "metric", "source"), tuple(rows))]
 
 
 def _probes(one: Outcome) -> list[Part]:

@@ -1,4 +1,7 @@
-"""A whole evaluation: from a prepared folder and a run folder to metrics, pictures, report and model card."""
+"""A whole evaluation: from a prepared folder and a run folder to metrics, plots, report and model card.
+
+Shapes: N train items, T test items, D feature width.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from torch import Tensor
 
@@ -18,8 +22,8 @@ from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.figures import Illustrator
 from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
-from d2v.evaluation.paired import PLAIN, PRETRAINED, RANDOM, compare
 from d2v.evaluation.probe_set import labelled, why_not_probed, with_test_items
+from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
 from d2v.model_folder import ENCODER, load_encoder
 from d2v.models.effective_rank import effective_rank
@@ -28,12 +32,21 @@ from d2v.objectives.build import build_objective
 from d2v.progress import log
 from d2v.reporting.model_card import write_model_card
 from d2v.reporting.probe_tables import accuracy_table, difference_table, has_accuracies, verdict
-from d2v.reporting.report import Heading, Part, Picture, write_report
+from d2v.reporting.report import Heading, Part, Plot, write_report
+from d2v.statistics import Interval, accuracy_interval, difference_interval
 from d2v.tracker import Tracker
 from d2v.training import resume
 
 PREPARED = "prepared.json"
 WRITTEN = ("report.md", "report.html", "model_card.md", "curves.png", "masks.png", "pca.png", "neighbours.png")
+
+PRETRAINED, RANDOM, PLAIN = "", "_random", "_baseline"
+"""Suffixes of metric names."""
+
+PROBES = ("linear", "knn")
+
+Features = Mapping[str, tuple[Tensor, Tensor]]
+"""Suffix to ((N, D) train features, (T, D) test features)."""
 
 
 def evaluate(
@@ -48,7 +61,7 @@ def evaluate(
     """Probe a frozen encoder beside the same encoder with random weights and plain features.
 
     Prints a table, writes `metrics.json` (last: its presence means that the rest is there), `report.md`,
-    `report.html`, `model_card.md` and pictures into `out`, and logs all of it. Where `out` already belongs to these
+    `report.html`, `model_card.md` and plots into `out`, and logs all of it. Where `out` already belongs to these
     weights, data and settings, nothing is measured anew.
 
     Args:
@@ -61,7 +74,7 @@ def evaluate(
         tracker: gets metrics at update `recipe.max_updates`, and the files.
 
     Returns:
-        Accuracies and differences as shares from 0 to 1, and effective ranks; see `comparison.compare`.
+        Accuracies and differences as shares from 0 to 1, and effective ranks; see `compare_probes`.
 
     Raises:
         CheckpointError: there is no finished run in `run_folder`, or it had another recipe.
@@ -84,7 +97,7 @@ def evaluate(
 
 
 def _finished_run(modality: Modality, recipe: TrainConfig, run_folder: Path) -> dict[str, Any]:
-    """What the run wrote at its end."""
+    """The result of the finished run."""
     train_again = f"kedro run --pipeline=train_{modality.name}"
     result = resume.finished_result(run_folder)
     if result is None:
@@ -94,13 +107,13 @@ def _finished_run(modality: Modality, recipe: TrainConfig, run_folder: Path) -> 
     if lines := resume.differences(f"{modality.name}.train", type(recipe), old, new):
         raise CheckpointError(
             f"The encoder in {run_folder} was trained with another recipe ({'; '.join(lines)}), so the random encoder "
-            f"of this one would be no fair baseline: change the recipe back, or train with it by {train_again}"
+            f"of this one would not be a fair baseline: change the recipe back, or train with it by {train_again}"
         )
     return result
 
 
 def _identity(weights: Path, data: PreparedData, config: EvaluateConfig) -> dict[str, Any]:
-    """What metrics belong to: weights, data, settings."""
+    """The identity of metrics: weights, data, settings."""
     try:
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -112,7 +125,7 @@ def _identity(weights: Path, data: PreparedData, config: EvaluateConfig) -> dict
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The phases of an evaluation that is not there yet."""
+    """The phases of a new evaluation."""
 
     modality: Modality
     recipe: TrainConfig
@@ -126,7 +139,7 @@ class _Evaluation:
     def write(self, identity: dict[str, Any]) -> dict[str, float]:
         """Load, measure, draw, write."""
         self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / METRICS).unlink(missing_ok=True)  # pictures and report are about to be others
+        (self.out / METRICS).unlink(missing_ok=True)  # plots and report are about to change
         items = self._items()
         objective = build_objective(self.modality, self.recipe)
         device = own_device()
@@ -136,13 +149,13 @@ class _Evaluation:
         features = self._features(items, encoder, random)
         metrics = self._metrics(items, features)
         draw = Illustrator(self.modality, self.recipe, self.config, self.data, items, self.out)
-        pictures = [
+        plots = [
             draw.curves(self.run_folder / "history.csv"),
             draw.masks(objective),
             draw.pca({"pretrained": encoder, "random": random}),
             draw.neighbours(*features[PRETRAINED]),
         ]
-        self._write_report(metrics, pictures, why_not_probed(items))
+        self._write_report(metrics, plots, why_not_probed(items))
         self._write_card(metrics)
         write_measured(self.out, metrics, identity)
         return metrics
@@ -172,9 +185,9 @@ class _Evaluation:
         if reason := why_not_probed(items):
             log(f"evaluate: {reason}")
             return ranks
-        return compare(features, items, self.config) | ranks
+        return compare_probes(features, items, self.config) | ranks
 
-    def _write_report(self, metrics: dict[str, float], pictures: list[Picture], reason: str | None) -> None:
+    def _write_report(self, metrics: dict[str, float], plots: list[Plot], reason: str | None) -> None:
         titles = ("Training", "Masks", "Token features", "Nearest neighbours")
         parts: list[Part] = [verdict(metrics, self.modality.baseline_name)]
         if reason:
@@ -183,8 +196,8 @@ class _Evaluation:
         if has_accuracies(metrics):
             parts += [difference_table(metrics, self.modality.baseline_name), INTERVALS]
         parts.append(RANK)
-        for title, picture in zip(titles, pictures, strict=True):
-            parts += [Heading(title), picture]
+        for title, plot in zip(titles, plots, strict=True):
+            parts += [Heading(title), plot]
         write_report(self.out, f"d2v {self.modality.name}: a pretrained encoder and its baselines", parts)
 
     def _write_card(self, metrics: dict[str, float]) -> None:
@@ -195,6 +208,56 @@ class _Evaluation:
         card = self.out / "model_card.md"
         write_model_card(card, name, self.recipe, about, metrics, self.result, baseline)
 
+
+# -------------------------------------------------------------------------------------------- probes
+
+
+def compare_probes(features: Features, items: ProbeSet, config: EvaluateConfig) -> dict[str, float]:
+    """Probe accuracies and the pretrained encoder's gains, each with the ends of its 95% interval.
+
+    Args:
+        features: of PRETRAINED, RANDOM and PLAIN.
+        items: their labels; every item has one.
+        config: settings of the probes.
+
+    Returns:
+        Shares from 0 to 1: `probe/linear<suffix>`, `probe/linear_gain_over_{random,baseline}`, the same of `knn`,
+        and each of these with `_low` and `_high`.
+    """
+    right = {
+        probe + suffix: given
+        for suffix, (train_ND, test_TD) in features.items()
+        for probe, given in _right(suffix, train_ND, test_TD, items, config).items()
+    }
+    metrics: dict[str, float] = {}
+    for name, given in right.items():
+        metrics |= _spelled(f"probe/{name}", accuracy_interval(given, config.bootstrap_resamples))
+    for probe in PROBES:
+        for suffix in (RANDOM, PLAIN):
+            gain = difference_interval(right[probe + PRETRAINED], right[probe + suffix], config.bootstrap_resamples)
+            metrics |= _spelled(f"probe/{probe}_gain_over{suffix}", gain)
+    return metrics
+
+
+def _right(
+    suffix: str, train_ND: Tensor, test_TD: Tensor, items: ProbeSet, config: EvaluateConfig
+) -> dict[str, np.ndarray]:
+    """For each probe, (T,) bool: whether it names the test item's class."""
+    fit = linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2)
+    if not fit.converged:
+        log(f"evaluate: the linear probe{suffix} stopped before its optimum; its accuracy may be a little low")
+    near = knn(train_ND, items.train_labels, test_TD, config.knn_k, config.knn_temperature)
+    return {
+        "linear": (fit.predictions_T == items.test_labels).numpy(),
+        "knn": (near == items.test_labels).numpy(),
+    }
+
+
+def _spelled(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+# -------------------------------------------------------------------------------------------- report
 
 RANK = (
     "Rank is the effective rank of the features of the train items (RankMe): how many directions they really use, "

@@ -20,13 +20,13 @@ from d2v.models.encoder import Encoder
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; afterwards every submodule is in the mode that it had (they may differ)."""
-    modes = [(part, part.training) for part in module.modules()]
+    modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for child, training in modes:
+            child.training = training
 
 
 def extract_features(encoder: Encoder, inputs: Inputs, batch_size: int = 256) -> Tensor:
@@ -42,30 +42,30 @@ def extract_features(encoder: Encoder, inputs: Inputs, batch_size: int = 256) ->
     Raises:
         CollapseError: a feature is NaN or infinite.
     """
-    order, parts = _extract(encoder, encoder.features, inputs, batch_size)
-    return torch.cat(parts)[order.argsort()]
+    order, batches = _extract(encoder, encoder.features, inputs, batch_size)
+    return torch.cat(batches)[order.argsort()]
 
 
 def extract_tokens(encoder: Encoder, inputs: Inputs, batch_size: int = 256) -> Tensor:
     """Token features (n, T, D), float32 on the CPU, without meaning at padding; else as `extract_features`."""
-    order, parts = _extract(encoder, encoder, inputs, batch_size)
-    longest = max(part.shape[1] for part in parts)
-    whole = torch.cat([functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
+    order, batches = _extract(encoder, encoder, inputs, batch_size)
+    longest = max(batch.shape[1] for batch in batches)
+    whole = torch.cat([functional.pad(batch, (0, 0, 0, longest - batch.shape[1])) for batch in batches])
     return whole[order.argsort()]
 
 
 def _extract(
     encoder: Encoder, of: Callable[[Tensor, Tensor | None], Tensor], inputs: Inputs, batch_size: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """The order in which items were taken, alike lengths together so that little padding is computed, and what `of`
-    makes of each batch. Joined outside inference mode these are ordinary tensors, fit for autograd."""
+    """The order in which items were taken, alike lengths together so that little padding is computed, and the features
+    of each batch. Joined outside inference mode these are ordinary tensors, fit for autograd."""
     like = next(encoder.parameters())
     order = torch.arange(len(inputs)) if inputs.lengths is None else inputs.lengths.argsort(stable=True)
-    parts = []
+    batches = []
     for rows in order.split(batch_size):
         with evaluating(encoder), torch.inference_mode():
             there = inputs.select(rows).to(like)
             features = of(there.values, there.lengths).float().cpu()
         check_finite(features, "the encoder")
-        parts.append(features)
-    return order, parts
+        batches.append(features)
+    return order, batches

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: curves of the run, masks, token features, nearest neighbours."""
+"""The plots of an evaluation: curves of the run, masks, token features, nearest neighbours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from d2v.modalities.base import Modality, PreparedData, ProbeSet
 from d2v.models.encoder import Encoder
 from d2v.objectives.base import Objective
 from d2v.reporting.figures import draw_curves, draw_masks, draw_neighbours, draw_pca
-from d2v.reporting.report import Picture
+from d2v.reporting.report import Plot
 from d2v.training.history import History
 
 NEIGHBOURS = 8
@@ -31,7 +31,7 @@ class Illustrator:
     """Draws test items of a probe set into `out`.
 
     Attributes:
-        modality: turns items into pictures.
+        modality: turns items into images.
         recipe: the train block.
         config: how many items to show.
         data: the prepared folder, opened.
@@ -46,26 +46,26 @@ class Illustrator:
     items: ProbeSet
     out: Path
 
-    def curves(self, history: Path) -> Picture:
+    def curves(self, history: Path) -> Plot:
         """The run's metrics over updates, with the baselines of the online probe as levels."""
         table = pd.DataFrame(History.read(history).rows)
         for name, value in OnlineProbe(self.modality, self.recipe, self.data, self.config).baselines().items():
             table.loc[table.index[-1], name] = value
         path = draw_curves(table, self.out / "curves.png")
-        return Picture(path, "The online probe holds out some train items; the table is measured on the test items.")
+        return Plot(path, "The online probe holds out some train items; the table is measured on the test items.")
 
-    def masks(self, objective: Objective) -> Picture:
+    def masks(self, objective: Objective) -> Plot:
         """What the student saw of some items."""
         inputs = self._some_inputs()
         ids = torch.arange(len(inputs))
         batch = Batch(inputs.values, ids, torch.zeros_like(ids), 0, inputs.lengths)
         is_masked = objective.draw_masks(batch, self.recipe.seed, "cpu").is_masked.unflatten(0, (len(inputs), -1))
         grid, lengths = self.modality.picture_grid(is_masked.shape[-1]), objective.student.token_lengths(inputs.lengths)
-        pictures = self.modality.to_pictures(inputs, self.data)
-        path = draw_masks(pictures, is_masked, grid, self.out / "masks.png", lengths)
-        return Picture(path, "Masks as training draws them; what is shaded is hidden, and the student must predict it.")
+        images = self.modality.to_pictures(inputs, self.data)
+        path = draw_masks(images, is_masked, grid, self.out / "masks.png", lengths)
+        return Plot(path, "Masks as training draws them; what is shaded is hidden, and the student must predict it.")
 
-    def pca(self, encoders: dict[str, Encoder]) -> Picture:
+    def pca(self, encoders: dict[str, Encoder]) -> Plot:
         """Token features of some items as colours, one row an encoder."""
         inputs = self._some_inputs()
         tokens = {name: extract_tokens(encoder, inputs, self.config.batch_size) for name, encoder in encoders.items()}
@@ -73,17 +73,15 @@ class Illustrator:
         lengths = first.token_lengths(inputs.lengths)
         grid = self.modality.picture_grid(next(iter(tokens.values())).shape[1])
         path = draw_pca(self.modality.to_pictures(inputs, self.data), tokens, grid, self.out / "pca.png", lengths)
-        return Picture(path, "Tokens of like colour have like features.")
+        return Plot(path, "Tokens of like colour have like features.")
 
-    def neighbours(self, train_ND: Tensor, test_TD: Tensor) -> Picture:
+    def neighbours(self, train_ND: Tensor, test_TD: Tensor) -> Plot:
         """Test items with the train items whose features point the same way."""
         rows = self._shown(self.config.neighbour_queries)
-        queries_QD, pool_ND = (functional.normalize(part, dim=1) for part in (test_TD[rows], train_ND))
+        queries_QD, pool_ND = (functional.normalize(features, dim=1) for features in (test_TD[rows], train_ND))
         most = min(NEIGHBOURS, self.modality.pictures_per_row, len(pool_ND))
         nearest_Qk = (queries_QD @ pool_ND.T).topk(most, dim=1).indices
-        shown = self._pictures(
-            self.items.test_inputs.select(rows), self.items.train_inputs.select(nearest_Qk.flatten())
-        )
+        shown = self._images(self.items.test_inputs.select(rows), self.items.train_inputs.select(nearest_Qk.flatten()))
         labels, near_labels = self.items.test_labels[rows], self.items.train_labels[nearest_Qk]
         labelled = bool((labels >= 0).all() and (near_labels >= 0).all())
         path = draw_neighbours(
@@ -94,11 +92,11 @@ class Illustrator:
             near_labels.numpy() if labelled else None,
             self.items.class_names,
         )
-        return Picture(path, "Each test item with its nearest train items by the pretrained encoder's features.")
+        return Plot(path, "Each test item with its nearest train items by the pretrained encoder's features.")
 
-    def _pictures(self, *parts: Inputs) -> np.ndarray:
-        """Pictures of several parts, all of one size: white where one is smaller."""
-        drawn = [self.modality.to_pictures(part, self.data) for part in parts]
+    def _images(self, *several: Inputs) -> np.ndarray:
+        """Images of several inputs, all of one size: white where one is smaller."""
+        drawn = [self.modality.to_pictures(inputs, self.data) for inputs in several]
         height, width = (max(one.shape[axis] for one in drawn) for axis in (1, 2))
         whole = np.full((sum(map(len, drawn)), height, width, 3), 255, dtype=np.uint8)
         start = 0

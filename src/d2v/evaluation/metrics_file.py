@@ -1,4 +1,4 @@
-"""`metrics.json`: figures with what they belong to, so that nothing is measured twice."""
+"""`metrics.json`: metrics with the identity of model, data and settings, so that nothing is measured twice."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from d2v.data.disk import write_json
 
 METRICS = "metrics.json"
 BELONGS_TO = "belongs_to"
-"""Key of metrics.json under which stands what was measured, and how."""
+"""Key of metrics.json with the identity: what was measured, and how."""
 
 
-def write_measured(out: Path, figures: Mapping[str, float], identity: Mapping[str, Any]) -> None:
-    """Write figures into `out`, last: their presence means that the rest is there."""
-    write_json(out / METRICS, {**figures, BELONGS_TO: identity})
+def write_measured(out: Path, metrics: Mapping[str, float], identity: Mapping[str, Any]) -> None:
+    """Write metrics into `out`, last: their presence means that the rest is there."""
+    write_json(out / METRICS, {**metrics, BELONGS_TO: identity})
 
 
 def measured_before(out: Path, identity: Mapping[str, Any], written: Sequence[str]) -> dict[str, float] | None:
-    """The figures in `out` if they are this identity's and its other files are there: git may have brought metrics.json
+    """The metrics in `out` if they are this identity's and its other files are there: git may have brought metrics.json
     alone, as DVC wants metrics in git. A damaged file counts as none.
 
     Args:

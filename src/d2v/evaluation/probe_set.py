@@ -1,4 +1,4 @@
-"""What of a probe set can be probed, and smaller parts of it."""
+"""Probe sets: whether accuracies can be measured on them, and subsets of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def labelled(probe_set: ProbeSet) -> ProbeSet:
 
 
 def smaller(probe_set: ProbeSet, train_items: int, test_items: int, seed: int = 0) -> ProbeSet:
-    """At most so many items of each part, always the same ones, as copies that do not hold the whole in memory."""
+    """At most so many items of each split, always the same ones, as copies that do not hold the whole in memory."""
     train = some_rows(len(probe_set.train_labels), train_items, seed)
     return _select(probe_set, train, some_rows(len(probe_set.test_labels), test_items, seed))
 

@@ -13,7 +13,7 @@ Outcome = Literal["promoted", "kept", "nothing"]
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricScore:
     """A figure of a model on the held-out items.
 
     Attributes:
@@ -41,7 +41,7 @@ class Measured:
             part.
     """
 
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, MetricScore]
     recalls: Mapping[str, float]
     size_bytes: int
     latency_s: float
@@ -122,10 +122,10 @@ def judge(challenger: Measured, champion: Measured | None, config: PromoteConfig
 
 def _gain(challenger: Measured, champion: Measured, config: PromoteConfig) -> Interval | None:
     """Of the first figure, paired over the items."""
-    name = next(iter(challenger.figures), None)
-    if name is None or name not in champion.figures:
+    name = next(iter(challenger.metrics), None)
+    if name is None or name not in champion.metrics:
         return None
-    ours, theirs = challenger.figures[name], champion.figures[name]
+    ours, theirs = challenger.metrics[name], champion.metrics[name]
     pair = (ours.score, theirs.score) if ours.higher_is_better else (theirs.score, ours.score)
     return score_difference_interval(*pair, config.bootstrap_resamples, config.seed, config.level)
 
@@ -139,7 +139,7 @@ def _measurable(challenger: Measured, config: PromoteConfig) -> Iterator[Check]:
     """What would leave nothing to judge by. Said only where it is so."""
     if not challenger.is_apart:
         yield Check("items measured on", "taken from the training part", "", "a test part of the corpus", False)
-    if not challenger.figures:
+    if not challenger.metrics:
         yield Check("figures on held-out items", "none", "", "at least one", False)
     elif config.min_gain_over_random is not None and challenger.rank is not None and challenger.over_random is None:
         yield Check("gain over random weights", "not measured", "", "measured", False)
@@ -153,8 +153,8 @@ def _gain_check(challenger: Measured, champion: Measured, gain: Interval | None,
     limit = f"whole interval above {config.margin:g}"
     if gain is None:
         return Check("gain over the champion", "cannot be measured", "", limit, False)
-    name = next(iter(challenger.figures))
-    ours, theirs = (f"{one.figures[name].score.value:.4f}" for one in (challenger, champion))
+    name = next(iter(challenger.metrics))
+    ours, theirs = (f"{one.metrics[name].score.value:.4f}" for one in (challenger, champion))
     title = f"gain in {name} ({config.level:.0%} interval)"
     return Check(title, f"{ours}, {_of(gain)}", theirs, limit, gain.low > config.margin)
 
@@ -181,7 +181,7 @@ def _guards(challenger: Measured, champion: Measured | None, config: PromoteConf
     if champion is None:
         return
     if config.tolerance is not None:
-        yield from _other_figures(challenger, champion, config.tolerance)
+        yield from _other_metrics(challenger, champion, config.tolerance)
     if config.max_class_drop is not None and challenger.recalls:
         yield _classes(challenger, champion, config.max_class_drop)
     megabytes = [one.size_bytes / 1e6 for one in (challenger, champion)]
@@ -190,10 +190,10 @@ def _guards(challenger: Measured, champion: Measured | None, config: PromoteConf
     yield from _factor("time of an answer, ms", milliseconds[0], milliseconds[1], config.max_latency_factor)
 
 
-def _other_figures(challenger: Measured, champion: Measured, tolerance: float) -> Iterator[Check]:
-    for name, ours in list(challenger.figures.items())[1:]:
-        if name in champion.figures:
-            values = ours.score.value, champion.figures[name].score.value
+def _other_metrics(challenger: Measured, champion: Measured, tolerance: float) -> Iterator[Check]:
+    for name, ours in list(challenger.metrics.items())[1:]:
+        if name in champion.metrics:
+            values = ours.score.value, champion.metrics[name].score.value
             loss = (values[1] - values[0]) * (1.0 if ours.higher_is_better else -1.0)
             limit = f"worse by at most {tolerance:g}"
             yield Check(name, f"{values[0]:.4f}", f"{values[1]:.4f}", limit, loss <= tolerance)

@@ -47,7 +47,7 @@ def register_encoder_of(modality: Modality, corpus: Path, prepared: Path, run_fo
             if items := lineage_of(corpus, [recipe.start], Path(scratch)):
                 notes = _notes(Path(scratch), items, corpus, data, card)
                 save_reference(embed_some(encoder, data, recipe, REFERENCE_ITEMS, seed=0), Path(scratch) / LINEAGE)
-        version = registry.register_encoder(modality.name, run_folder / "encoder", _figures(report), notes=notes)
+        version = registry.register_encoder(modality.name, run_folder / "encoder", _metrics(report), notes=notes)
     log(f"register: {registry.encoder_name(modality.name)} version {version} is the challenger")
     return version
 
@@ -75,17 +75,17 @@ def register_finetuned_of(
     Returns:
         The version.
     """
-    data, figures = modality.open(prepared), _figures(report)
+    data, metrics = modality.open(prepared), _metrics(report)
     source = {"source": Corpus(corpus).source, "fingerprint": data.fingerprint, "licence": ""}
     result = resume.finished_result(finetuned) or {}
-    card = write_finetuned_card(report / CARD, modality.name, config, source, figures, result).read_text()
+    card = write_finetuned_card(report / CARD, modality.name, config, source, metrics, result).read_text()
     with tempfile.TemporaryDirectory() as scratch:
         notes = registry.Notes(card)
         if was_made_of(corpus, data, finetuned):
             starts = [read_config(finetuned / "model")["recipe"].get("start"), config.start, start]
             if items := lineage_of(corpus, starts, Path(scratch)):
                 notes = _notes(Path(scratch), items, corpus, data, card)
-        version = registry.register_finetuned(modality.name, finetuned / "model", figures, notes=notes)
+        version = registry.register_finetuned(modality.name, finetuned / "model", metrics, notes=notes)
     log(f"register: {registry.finetuned_name(modality.name)} version {version} is the challenger")
     return version
 
@@ -131,6 +131,6 @@ def _notes(scratch: Path, items: Items, corpus: Path, data: Any, card: str) -> r
     return registry.Notes(card, tags, folder)
 
 
-def _figures(report: Path) -> Mapping[str, float]:
+def _metrics(report: Path) -> Mapping[str, float]:
     metrics = json.loads((report / METRICS).read_text())
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

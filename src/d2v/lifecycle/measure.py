@@ -27,7 +27,7 @@ from d2v.finetuning.evaluation import predict
 from d2v.finetuning.metrics import metric
 from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
 from d2v.finetuning.tasks.classification import Classification, Multilabel
-from d2v.lifecycle.gate import Figure, Measured
+from d2v.lifecycle.gate import Measured, MetricScore
 from d2v.lifecycle.symlink_views import as_known_by
 from d2v.modalities.base import Modality
 from d2v.model_folder import ENCODER, load_encoder, read_config
@@ -158,7 +158,7 @@ def _encoder(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None
         subject,
         measured=replace(
             measured,
-            figures={name: Figure(accuracy_score(right_T)) for name, right_T in rights.items()},
+            metrics={name: MetricScore(accuracy_score(right_T)) for name, right_T in rights.items()},
             recalls=recalls(rights["linear probe"], labels_T, items.class_names, promote.min_class_items),
             over_random=over_random,
         ),
@@ -206,16 +206,16 @@ def _finetuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | No
         return subject
     predictions = in_terms_of(data.class_names, model, predict(model, split, rows, promote.batch_size))
     references: Any = task.references(split, rows)
-    figures = {name: _figure(name, predictions, references) for name in task.metrics}
+    metrics = {name: _metric_score(name, predictions, references) for name in task.metrics}
     of_classes: Mapping[str, float] = {}
     if isinstance(task, Classification):
         of_classes = recalls(predictions == references, references, data.class_names, promote.min_class_items)
-    return replace(subject, measured=replace(subject.measured, figures=figures, recalls=of_classes))
+    return replace(subject, measured=replace(subject.measured, metrics=metrics, recalls=of_classes))
 
 
-def _figure(name: str, predictions: Any, references: Any) -> Figure:
+def _metric_score(name: str, predictions: Any, references: Any) -> MetricScore:
     found = metric(name)
-    return Figure(found.score(predictions, references), found.higher_is_better)
+    return MetricScore(found.score(predictions, references), found.higher_is_better)
 
 
 def in_terms_of(class_names: Sequence[str], model: FinetunedModel, predictions: Any) -> Any:

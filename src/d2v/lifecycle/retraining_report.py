@@ -14,7 +14,7 @@ from d2v.lifecycle.drift_picture import draw_drift
 from d2v.lifecycle.gate import Decision
 from d2v.lifecycle.new_items import News
 from d2v.lifecycle.promotion import parts_of
-from d2v.reporting.report import Heading, Part, Picture, write_report
+from d2v.reporting.report import Heading, Part, Plot, write_report
 from d2v.reporting.tables import Table
 from d2v.tracker import Tracker
 
@@ -103,7 +103,7 @@ def _drift_parts(drift: Drift | str | None, out: Path) -> Iterator[Part]:
         return
     finding = "The new items do not lie where the champion's do" if drift.drifted else "No drift was found"
     yield f"{finding}: squared maximum mean discrepancy {drift.statistic:.4g}, p = {drift.p_value:.3g}."
-    yield Picture(draw_drift(drift, out / "drift.png"), "New items in the champion's space, beside its own")
+    yield Plot(draw_drift(drift, out / "drift.png"), "New items in the champion's space, beside its own")
 
 
 NOTES = {

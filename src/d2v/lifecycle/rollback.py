@@ -57,11 +57,11 @@ def _target(name: str, to: int | None) -> Version:
 def versions_table() -> Table:
     """All versions with their aliases, key figures and what became of them."""
     rows = tuple(
-        (str(one), ", ".join(one.aliases), ", ".join(_figures(one)), one.tags.get(TAG, "not judged"))
+        (str(one), ", ".join(one.aliases), ", ".join(_metrics(one)), one.tags.get(TAG, "not judged"))
         for one in versions.all_versions()
     )
     return Table("Registered models", ("version", "aliases", "figures", "promotion"), rows)
 
 
-def _figures(version: Version) -> list[str]:
+def _metrics(version: Version) -> list[str]:
     return [f"{key.partition('/')[2]} {float(version.tags[key]):.3f}" for key in KEY_METRICS if key in version.tags]

@@ -1,6 +1,6 @@
-"""Pictures of a training run and of its features, 1200 pixels wide, the same call for every modality.
+"""Plots of a training run and of its features, 1200 pixels wide, the same call for every modality.
 
-A modality turns its items into pictures (n, H, W, 3); tokens lie over a picture as a grid of rows and columns.
+A modality turns its items into images (n, H, W, 3); tokens lie over an image as a grid of rows and columns.
 Shapes: n items, M masks per item, T tokens, D feature width, k neighbours.
 """
 
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 WIDTH_IN, DPI = 8.0, 150
-LABEL_IN, NAME_IN = 0.9, 0.2  # the width of labels beside rows, the height of names below pictures
+LABEL_IN, NAME_IN = 0.9, 0.2  # the width of labels beside rows, the height of names below images
 GREEN, RED, BLUE, ORANGE, GREY = "#1a9850", "#d73027", "#3366aa", "#dd7711", "#888888"
 HIDDEN_SHADE = np.array([238, 238, 240], dtype=np.float32)
 HIDDEN_OPACITY = 0.88
@@ -119,7 +119,7 @@ def _draw_panel(ax: Axes, title: str, curves: Sequence[Curve], history: pd.DataF
 
 
 def draw_masks(
-    pictures: np.ndarray,
+    images: np.ndarray,
     is_masked: Tensor,
     grid: tuple[int, int],
     path: Path,
@@ -129,31 +129,31 @@ def draw_masks(
     """Items with their masks; hidden tokens are shaded.
 
     Args:
-        pictures: (n, H, W, 3) uint8.
+        images: (n, H, W, 3) uint8.
         is_masked: (n, M, T) bool, True where the student does not see the token.
-        grid: (rows, columns) of cells that tokens take in a picture, row by row; cells may be left over.
+        grid: (rows, columns) of cells that tokens take in an image, row by row; cells may be left over.
         path: the PNG to write; returned.
         lengths: (n,) tokens that are not padding; None without padding.
         most_masks: masks to show.
     """
     items, masks, tokens = is_masked.shape
     hidden = (is_masked.sum(dim=(0, 2)) / (items * tokens if lengths is None else lengths.sum())).tolist()
-    rows, labels = [pictures], ["input"]
+    rows, labels = [images], ["input"]
     for number in range(min(masks, most_masks)):
-        rows.append(shade_hidden(pictures, is_masked[:, number], grid))
+        rows.append(shade_hidden(images, is_masked[:, number], grid))
         labels.append(f"mask {number + 1}\n{hidden[number]:.0%} hidden")
     shown = f"{min(masks, most_masks)} of {masks} masks per item" if masks > 1 else "one mask per item"
     return _draw_rows(rows, labels, f"What the student sees: {shown}, hidden tokens shaded", path)
 
 
-def shade_hidden(pictures: np.ndarray, is_masked_nT: Tensor, grid: tuple[int, int]) -> np.ndarray:
-    """Pictures (n, H, W, 3) uint8 with the cells of hidden tokens faded out."""
+def shade_hidden(images: np.ndarray, is_masked_nT: Tensor, grid: tuple[int, int]) -> np.ndarray:
+    """Images (n, H, W, 3) uint8 with the cells of hidden tokens faded out."""
     cells = _in_cells(is_masked_nT, grid).numpy()
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
     row_of = np.arange(height) * grid[0] // height
     column_of = np.arange(width) * grid[1] // width
     opacity = cells[:, row_of][:, :, column_of, None] * HIDDEN_OPACITY
-    return (pictures * (1.0 - opacity) + HIDDEN_SHADE * opacity).round().astype(np.uint8)
+    return (images * (1.0 - opacity) + HIDDEN_SHADE * opacity).round().astype(np.uint8)
 
 
 def _in_cells(values_nT: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -164,7 +164,7 @@ def _in_cells(values_nT: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def draw_pca(
-    pictures: np.ndarray,
+    images: np.ndarray,
     tokens_by_name: Mapping[str, Tensor],
     grid: tuple[int, int],
     path: Path,
@@ -173,13 +173,13 @@ def draw_pca(
     """The first three principal components of token features as red, green and blue beside the items.
 
     Args:
-        pictures: (n, H, W, 3) uint8.
-        tokens_by_name: encoder name to (n, T, D) token features; one row of pictures and one projection each.
-        grid: (rows, columns) of cells that tokens take in a picture, row by row; cells may be left over.
+        images: (n, H, W, 3) uint8.
+        tokens_by_name: encoder name to (n, T, D) token features; one row of images and one projection each.
+        grid: (rows, columns) of cells that tokens take in an image, row by row; cells may be left over.
         lengths: (n,) tokens that are not padding; None without padding.
         path: the PNG to write; returned.
     """
-    rows, labels = [pictures], ["input"]
+    rows, labels = [images], ["input"]
     for name, tokens_nTD in tokens_by_name.items():
         faded = _in_cells(1.0 - project_to_colours(tokens_nTD, lengths), grid)
         rows.append((1.0 - faded).numpy())  # white where there is no token
@@ -255,8 +255,8 @@ def _name(label: int | None, class_names: Sequence[str]) -> str:
     return name if len(name) <= 14 else name[:13] + "…"
 
 
-def _draw_cell(ax: Axes, picture: np.ndarray, name: str, border: str) -> None:
-    ax.imshow(picture, interpolation="auto")
+def _draw_cell(ax: Axes, image: np.ndarray, name: str, border: str) -> None:
+    ax.imshow(image, interpolation="auto")
     ax.set(xticks=[], yticks=[])
     ax.set_xlabel(name, fontsize=7, labelpad=1.5)
     for spine in ax.spines.values():
@@ -264,7 +264,7 @@ def _draw_cell(ax: Axes, picture: np.ndarray, name: str, border: str) -> None:
 
 
 def _draw_rows(rows: Sequence[np.ndarray], labels: Sequence[str], title: str, path: Path, smooth: bool = False) -> Path:
-    """One row of pictures under another, labelled at the left; `smooth` interpolates all but the first row."""
+    """One row of images under another, labelled at the left; `smooth` interpolates all but the first row."""
     columns = len(rows[0])
     height_in = (WIDTH_IN - LABEL_IN) / columns * rows[0].shape[1] / rows[0].shape[2]
     extent = (0.0, float(rows[0].shape[2]), float(rows[0].shape[1]), 0.0)
@@ -273,8 +273,8 @@ def _draw_rows(rows: Sequence[np.ndarray], labels: Sequence[str], title: str, pa
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
             interpolation = "bicubic" if smooth and number else "auto"
-            for ax, picture in zip(axes[number], row, strict=True):
-                ax.imshow(picture, interpolation=interpolation, extent=extent)
+            for ax, image in zip(axes[number], row, strict=True):
+                ax.imshow(image, interpolation=interpolation, extent=extent)
                 ax.set(xticks=[], yticks=[])
                 ax.spines[:].set_visible(False)
             axes[number, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5)

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was trained on, how good it is, what it cost, where it ends."""
+"""The model card: a model's data, quality, limits, cost and recipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMITS = (
 
 FINETUNED_LIMITS = (
     "- The held-out items are of the same source as the training; on other data the model may be wrong more often.\n"
-    "- It answers with what its labels named, whatever it is given, and its labels' mistakes are in it.\n"
+    "- It answers with a label of its training data, whatever it is given, and repeats the mistakes of these labels.\n"
     "- Intervals speak of the choice of test items. Another training seed adds spread that they do not show.\n"
     "- Nothing here tests for bias, robustness or what could be read back out of the weights."
 )
@@ -66,7 +66,7 @@ def write_finetuned_card(
     modality: str,
     config: FinetuneConfig,
     prepared: Mapping[str, Any],
-    figures: Mapping[str, float],
+    metrics: Mapping[str, float],
     result: Mapping[str, Any],
 ) -> Path:
     """Write the card of an evaluated fine-tuned model as markdown.
@@ -76,11 +76,11 @@ def write_finetuned_card(
         modality: registry name.
         config: its finetune block.
         prepared: plain facts about the data, as of an encoder.
-        figures: what `d2v.finetuning.evaluation.evaluate_tuned` measured.
+        metrics: what `d2v.finetuning.evaluation.evaluate_tuned` measured.
         result: what fine-tuning wrote into `result.json`.
     """
     parts: list[Part] = [Heading("Data"), _data_table(prepared, "Labelled data")]
-    parts += [Heading("Quality"), _figures_table(figures), Heading("Limits"), FINETUNED_LIMITS]
+    parts += [Heading("Quality"), _metrics_table(metrics), Heading("Limits"), FINETUNED_LIMITS]
     parts += [Heading("Cost"), _cost_table(config, result), Heading("Recipe"), _recipe_table(config, "finetune")]
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"d2v-{modality}-tuned: {config.task.name}, {result.get('updates', config.max_updates)} updates"
@@ -88,13 +88,13 @@ def write_finetuned_card(
     return path
 
 
-def _figures_table(figures: Mapping[str, float]) -> Table:
+def _metrics_table(metrics: Mapping[str, float]) -> Table:
     rows = tuple(
-        (name.removeprefix("eval/"), f"{value:.4f}", f"{figures[f'{name}_low']:.4f} to {figures[f'{name}_high']:.4f}")
-        for name, value in figures.items()
-        if f"{name}_low" in figures
+        (name.removeprefix("eval/"), f"{value:.4f}", f"{metrics[f'{name}_low']:.4f} to {metrics[f'{name}_high']:.4f}")
+        for name, value in metrics.items()
+        if f"{name}_low" in metrics
     )
-    return Table(f"On {figures['eval/items']:,.0f} held-out items", ("figure", "value", "95% interval"), rows)
+    return Table(f"On {metrics['eval/items']:,.0f} held-out items", ("metric", "value", "95% interval"), rows)
 
 
 def _data_table(prepared: Mapping[str, Any], title: str = "Pretraining data") -> Table:

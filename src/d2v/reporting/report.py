@@ -1,4 +1,4 @@
-"""A report from one list of parts: markdown with links to its pictures, and one HTML file with all inside."""
+"""A report from one list of parts: markdown with links to its plots, and one HTML file with all inside."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Plot:
     """A PNG file in the report's folder with the sentence that stands under it."""
 
     path: Path
     caption: str
 
 
-Part = Heading | Picture | Table | str
+Part = Heading | Plot | Table | str
 
 
 def write_report(folder: Path, title: str, parts: Sequence[Part]) -> tuple[Path, Path]:
     """Write `report.md` and the self-contained `report.html` into `folder`, and return both paths.
 
     Args:
-        folder: where the pictures are; made if it is absent.
+        folder: where the plots are; made if it is absent.
         title: the first heading.
         parts: from top to bottom; a plain string is a paragraph.
     """
@@ -57,14 +57,14 @@ def write_report(folder: Path, title: str, parts: Sequence[Part]) -> tuple[Path,
 
 
 def to_markdown(title: str, parts: Sequence[Part]) -> str:
-    """The parts under a title as markdown; pictures are links."""
+    """The parts under a title as markdown; plots are links."""
     return "\n\n".join([f"# {title}", *map(_part_markdown, parts)]) + "\n"
 
 
 def _part_markdown(part: Part) -> str:
     if isinstance(part, Heading):
         return f"## {part.text}"
-    if isinstance(part, Picture):
+    if isinstance(part, Plot):
         return f"![{part.caption}]({part.path.name})\n\n{part.caption}"
     if isinstance(part, Table):
         return f"**{part.title}**\n\n{part.to_markdown()}"
@@ -74,7 +74,7 @@ def _part_markdown(part: Part) -> str:
 def _part_html(part: Part) -> str:
     if isinstance(part, Heading):
         return f"<h2>{escape(part.text)}</h2>"
-    if isinstance(part, Picture):
+    if isinstance(part, Plot):
         data = base64.b64encode(part.path.read_bytes()).decode("ascii")
         caption = escape(part.caption)
         image = f'<img src="data:image/png;base64,{data}" alt="{caption}">'

@@ -1,1 +1,5 @@
-"""MLflow: one run per Kedro run, and the model registry. Nothing else in the library imports MLflow."""
+"""MLflow: metrics of runs (`mlflow_tracker`), the model registry (`registry`, `versions`), and registered models that
+answer requests (`pyfunc_encoder`, `pyfunc_finetuned`).
+
+Nothing else in the library imports MLflow.
+"""

@@ -48,8 +48,8 @@ class MlflowTracker:
         now_ms = int(time.time() * 1000)
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         rows = [Metric(name, value, now_ms, update) for name, value in finite.items()]
-        for part in _parts(rows, BATCH["metrics"]):
-            self._client.log_batch(self._run_id, metrics=part)
+        for batch in _batches(rows, BATCH["metrics"]):
+            self._client.log_batch(self._run_id, metrics=batch)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file, or a folder with its contents, with the run."""
@@ -66,13 +66,13 @@ class MlflowTracker:
         """Nested values as flat parameters with dotted names. Raises MlflowException if one was logged before with
         another value."""
         rows = [Param(name, value[:PARAM_CHARACTERS]) for name, value in flatten(values)]
-        for part in _parts(rows, BATCH["params"]):
-            self._client.log_batch(self._run_id, params=part)
+        for batch in _batches(rows, BATCH["params"]):
+            self._client.log_batch(self._run_id, params=batch)
 
     def set_tags(self, tags: dict[str, str]) -> None:
         """Short facts to filter runs by."""
-        for part in _parts([RunTag(name, value) for name, value in tags.items()], BATCH["tags"]):
-            self._client.log_batch(self._run_id, tags=part)
+        for batch in _batches([RunTag(name, value) for name, value in tags.items()], BATCH["tags"]):
+            self._client.log_batch(self._run_id, tags=batch)
 
     @contextmanager
     def child(self, name: str, tags: dict[str, str]) -> Iterator[MlflowTracker]:
@@ -111,7 +111,7 @@ def flatten(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]
             yield dotted, str(value)
 
 
-def _parts(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     rows = list(items)
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

@@ -1,4 +1,4 @@
-"""Where a model lies that a recipe names: a folder, a run's encoder, or an entry of the registry."""
+"""From a model's name in a recipe to its folder: a folder, a run's encoder, or an entry of the registry."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _named(name: str, key: str, others: str) -> Path:
         return registered_model(name)
     if not Path(name).is_dir():
         raise CheckpointError(
-            f"{key} {name!r} is no folder: give a model folder, models:/d2v-<modality>@champion{others}"
+            f"{key} {name!r} is not a folder: give a model folder, models:/d2v-<modality>@champion{others}"
         )
     return Path(name)
 

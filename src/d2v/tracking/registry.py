@@ -36,7 +36,7 @@ DESCRIPTION_CHARACTERS = 5000
 
 @dataclass(frozen=True)
 class Notes:
-    """What a version says of itself beside its weights and figures.
+    """Notes that a version keeps beside its weights and metrics.
 
     Attributes:
         card: the model card, in markdown.
@@ -106,8 +106,8 @@ def digest_of(folder: Path, files: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in files:
         with (folder / name).open("rb") as file:
-            while part := file.read(2**24):
-                digest.update(part)
+            while chunk := file.read(2**24):
+                digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -137,8 +137,8 @@ def _describe(
     run = client.get_run(about.run_id)
     facts = {"run_id": about.run_id, "git_commit": run.data.tags.get("git_commit", "unknown")}
     facts |= {"recipe_digest": fingerprint.of_values(_recipe(folder))[:16]}
-    figures = {key: f"{value:g}" for key, value in sorted(metrics.items())}
-    for key, text in {**digest, **facts, **notes.tags, **figures}.items():
+    shown = {key: f"{value:g}" for key, value in sorted(metrics.items())}
+    for key, text in {**digest, **facts, **notes.tags, **shown}.items():
         client.set_model_version_tag(name, version, key, text)
     if notes.card:
         client.update_model_version(name, version, _shortened(notes.card))
@@ -164,8 +164,8 @@ def _shortened(card: str) -> str:
 
 def _log_encoder(name: str, folder: Path, notes: Notes) -> str:
     width = int(read_config(folder)["recipe"]["encoder"]["width"])
-    answers = Schema([TensorSpec(np.dtype(np.float32), (-1, width))])
-    return _log(name, "encoder", folder, answers, SERVING_PACKAGES, notes)
+    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, width))])
+    return _log(name, "encoder", folder, outputs, SERVING_PACKAGES, notes)
 
 
 def _log_finetuned(name: str, folder: Path, notes: Notes) -> str:
@@ -174,7 +174,7 @@ def _log_finetuned(name: str, folder: Path, notes: Notes) -> str:
     )
 
 
-def _log(name: str, kind: str, folder: Path, answers: Schema, packages: tuple[str, ...], notes: Notes) -> str:
+def _log(name: str, kind: str, folder: Path, outputs: Schema, packages: tuple[str, ...], notes: Notes) -> str:
     """A new version that answers requests."""
     config = read_config(folder)
     modality = registry.get(config["modality"])
@@ -185,7 +185,7 @@ def _log(name: str, kind: str, folder: Path, answers: Schema, packages: tuple[st
         python_model=str(Path(__file__).with_name(code)),
         artifacts=files,
         code_paths=[str(Path(__file__).parents[1])],
-        signature=ModelSignature(_schema_of(modality.request), answers),
+        signature=ModelSignature(_schema_of(modality.request), outputs),
         input_example=pd.DataFrame([modality.request.example(config)]),
         pip_requirements=pinned(packages + modality.packages),
         registered_model_name=name,

@@ -1,4 +1,4 @@
-"""From what a served model is sent to its inputs, or to a refusal that says what to send instead."""
+"""From the requests to a served model to its inputs, or to a refusal that says what to send instead."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Requests:
             )
         if len(table) > self.limits.items:
             raise RequestRefused(
-                f"The request has {len(table):,} items, above max_items {self.limits.items:,}: send it in parts, or "
-                f"{higher('items')}"
+                f"The request has {len(table):,} items, above max_items {self.limits.items:,}: send it in several "
+                f"requests, or {higher('items')}"
             )
 
     def _read(self, number: int, row: Mapping[Any, Any]) -> Any:

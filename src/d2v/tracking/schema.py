@@ -1,4 +1,4 @@
-"""The type of what a served fine-tuned model answers."""
+"""The type of a served fine-tuned model's predictions."""
 
 from __future__ import annotations
 

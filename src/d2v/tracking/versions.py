@@ -1,4 +1,4 @@
-"""Out of the model registry: versions, their aliases, and what they hold."""
+"""Versions in the model registry: their aliases and their files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from d2v.tracking.models import REGISTERED
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 LINEAGE = "lineage"
-"""Folder of a version that holds what it was made of."""
+"""Folder of a version with the items it was trained on and its card."""
 PREFIX = "d2v-"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""What stores answer where there is no such model, version or alias."""
+"""Error codes of stores where there is no such model, version or alias."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Version:
     Attributes:
         name: of the model.
         number: from 1.
-        tags: facts and figures.
+        tags: facts and metrics.
         aliases: its roles, such as `champion`.
     """
 
@@ -59,7 +59,7 @@ class Fetched:
 
     Attributes:
         model: the model folder.
-        lineage: the folder of what it was made of; None if it was registered without.
+        lineage: the folder of its lineage; None if it was registered without.
     """
 
     model: Path
@@ -86,7 +86,7 @@ def by_uri(uri: str) -> Version | None:
 
 
 def _found(ask: Callable[[MlflowClient], ModelVersion]) -> Version | None:
-    """None if the store says that there is none. That it does not answer says nothing of the kind.
+    """None if the store says that there is none. A store that does not answer is an error.
 
     Raises:
         CheckpointError: the store failed.
