@@ -21,7 +21,7 @@ def retrain(
     """Train on what is new, and promote what is better; a page about it goes under `out`. Kedro has no conditional
     nodes, so the steps that may have nothing to do are one node's."""
     from d2v.distributed.environment import read_dist_env
-    from d2v.lifecycle.retraining import Places, Plan
+    from d2v.lifecycle.retraining import Plan, RetrainingFolders
     from d2v.lifecycle.retraining import retrain as run_retraining
     from d2v.modalities import registry
 
@@ -31,6 +31,6 @@ def retrain(
             f"{modality}.train.distributed.ranks (and hostfile for more machines)"
         )
     plan = Plan.of(parse_all(parameters)[modality])
-    places = Places(corpus, prepared_dir, work_dir, promotion_dir, out)
-    run_retraining(registry.get(modality), plan, places, active_tracker())
+    folders = RetrainingFolders(corpus, prepared_dir, work_dir, promotion_dir, out)
+    run_retraining(registry.get(modality), plan, folders, active_tracker())
     return out

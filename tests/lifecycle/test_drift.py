@@ -11,8 +11,7 @@ from torch import Tensor
 
 from d2v.config import DriftConfig
 from d2v.errors import DataError
-from d2v.lifecycle.drift import Drift, compare
-from d2v.lifecycle.drift_picture import draw_drift
+from d2v.lifecycle.drift import Drift, compare, draw_drift
 
 CONFIG = DriftConfig(items=80, permutations=199, level=0.05)
 

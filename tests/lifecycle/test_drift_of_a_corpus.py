@@ -17,7 +17,7 @@ from d2v.modalities.vision.config import VisionRecipe
 from d2v.model_folder import load_encoder, save_encoder
 from d2v.objectives.build import build_objective
 from d2v.tracking.versions import Fetched
-from tests.lifecycle.nights import RECIPE, add_pictures
+from tests.lifecycle.retrainings import RECIPE, add_pictures
 
 VISION = registry.get("vision")
 

@@ -101,14 +101,14 @@ def test_the_first_challenger_is_promoted_if_its_guards_hold() -> None:
     assert failed(model(10, rank=1.0), None) == "effective rank"
 
 
-def test_without_a_common_figure_nobody_is_replaced() -> None:
+def test_without_a_common_metric_nobody_is_replaced() -> None:
     other = {"another": MetricScore(accuracy_score(np.arange(ITEMS) < 340))}
     assert failed(model(340, metrics=other, recalls={})) == "gain over the champion"
 
 
 @pytest.mark.parametrize("champion", [None, CHAMPION])
 def test_what_cannot_be_measured_is_not_promoted(champion: Measured | None) -> None:
-    assert "figures on held-out items" in failed(model(340, metrics={}, recalls={}), champion)
+    assert "metrics on held-out items" in failed(model(340, metrics={}, recalls={}), champion)
     assert failed(model(340, over_random=None), champion) == "gain over random weights"
     assert failed(model(340, is_apart=False), champion) == "items measured on"
     assert not failed(model(340, over_random=None), champion, min_gain_over_random=None)

@@ -15,7 +15,7 @@ from d2v.lifecycle.lineage import lineage_of, was_made_of
 from d2v.lifecycle.symlink_views import as_known_by, some_items
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
-from tests.lifecycle.nights import CLASSES, RECIPE, add_pictures
+from tests.lifecycle.retrainings import CLASSES, RECIPE, add_pictures
 
 VISION = registry.get("vision")
 

@@ -23,43 +23,43 @@ from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.lifecycle.gate import Verdict
 from d2v.lifecycle.lineage import register_encoder_of
 from d2v.lifecycle.measure import in_terms_of
-from d2v.lifecycle.promotion import Contest, decide_encoder, promote
+from d2v.lifecycle.promotion import PromotionInputs, decide_encoder, promote
 from d2v.lifecycle.retraining import Plan
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
 from d2v.tracker import NullTracker
 from d2v.tracking import versions
-from tests.lifecycle.nights import CLASSES, RECIPE, add_pictures, one_night, picture
+from tests.lifecycle.retrainings import CLASSES, RECIPE, add_pictures, picture, retrain_once
 
 VISION = registry.get("vision")
 
 
 @pytest.fixture
-def contest(client: MlflowClient, tmp_path: Path) -> Callable[[], dict[str, Any]]:
-    """One night's champions; the call promotes again and gives decision.json."""
+def promotion(client: MlflowClient, tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """One retraining's champions; the call promotes again and gives decision.json."""
     source = tmp_path / "source"
     add_pictures(source, "train", 16, 0)
     add_pictures(source, "test", 60, 0)
     with mlflow.start_run():
-        one_night(source, tmp_path)
+        retrain_once(source, tmp_path)
     recipe = parse(VisionRecipe, RECIPE | {"ingest": {"source": str(source)}})
 
     def again() -> dict[str, Any]:
         held_out = Plan.of(recipe).held_out(VISION, tmp_path / "prepared")
         VISION.ingest(recipe.ingest, tmp_path / "corpus")
         VISION.prepare(recipe.prepare, tmp_path / "corpus", tmp_path / "prepared")
-        promote(Contest(held_out, tmp_path / "corpus"), tmp_path / "promotion", NullTracker())
+        promote(PromotionInputs(held_out, tmp_path / "corpus"), tmp_path / "promotion", NullTracker())
         return cast(dict[str, Any], json.loads((tmp_path / "promotion" / "decision.json").read_text()))
 
     return again
 
 
-def test_what_a_champion_is_and_what_it_says(contest: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
-    decisions = contest()
+def test_what_a_champion_is_and_what_it_says(promotion: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
+    decisions = promotion()
     assert {one["outcome"] for one in decisions.values()} == {"nothing"}
     assert "champion's weights" in decisions["d2v-vision"]["why"]
     check_registered()
-    check_leak(contest, tmp_path)
+    check_leak(promotion, tmp_path)
 
 
 def check_registered() -> None:
@@ -82,13 +82,13 @@ def png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def check_leak(contest: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
+def check_leak(promotion: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
     """The challenger was trained on what is now held out."""
     MlflowClient().delete_registered_model_alias("d2v-vision", "champion")
     source = tmp_path / "source"
     moved = next((source / "train" / CLASSES[0]).iterdir())
     moved.rename(source / "test" / CLASSES[0] / f"from-{moved.name}")
-    decision = contest()["d2v-vision"]
+    decision = promotion()["d2v-vision"]
     assert decision["outcome"] == "kept"
     leak = decision["checks"][0]
     assert (leak["challenger"], leak["passed"]) == ("1", False)
@@ -164,9 +164,9 @@ def test_a_champion_that_came_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_a_challenger_the_error_says_how_to_get_one(client: MlflowClient, tmp_path: Path) -> None:
     recipe = parse(VisionRecipe, RECIPE | {"ingest": {"source": "nowhere"}})
-    contest = Contest(Plan.of(recipe).held_out(VISION, tmp_path), tmp_path)
+    promotion = PromotionInputs(Plan.of(recipe).held_out(VISION, tmp_path), tmp_path)
     with pytest.raises(CheckpointError, match="kedro run --pipeline=pretrain_vision"):
-        promote(contest, tmp_path, NullTracker())
+        promote(promotion, tmp_path, NullTracker())
 
 
 def tuned(task: Classification | Multilabel) -> FinetunedModel:

@@ -20,7 +20,7 @@ from d2v.pretraining.pretrain import build_from, pretrain
 from d2v.tracking.models import find_start
 from d2v.tracking.versions import Version
 from tests.end_to_end.runs import make_prepared
-from tests.lifecycle.nights import RECIPE
+from tests.lifecycle.retrainings import RECIPE
 
 VISION = registry.get("vision")
 TRAIN = RECIPE["train"] | {"max_updates": 3}

@@ -1,1 +1,5 @@
-"""What becomes of trained models: what they were made of, whether one may take another's place, when to train again."""
+"""Lineage, promotion and retraining of registered models.
+
+A retraining run looks for new items and drift, trains on from the champion, and the gate promotes a challenger only if
+it is measurably better. `rollback` goes back to an earlier champion.
+"""

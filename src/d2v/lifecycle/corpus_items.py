@@ -1,4 +1,4 @@
-"""Which items a corpus has, in 17 bytes an item, so that a model can remember what it was made of."""
+"""The items of a corpus in 17 bytes an item, kept with a model as its lineage."""
 
 from __future__ import annotations
 

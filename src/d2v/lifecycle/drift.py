@@ -1,4 +1,4 @@
-"""Whether new items lie where old ones did, in an encoder's space.
+"""Drift: whether new items have the distribution of old ones in an encoder's feature space.
 
 Maximum mean discrepancy (Gretton et al. 2012, "A Kernel Two-Sample Test") with a Gaussian kernel whose width is the
 median distance, and a p-value from permutations: it needs no assumption on how features are distributed.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,10 +26,13 @@ from d2v.modalities.base import Modality
 from d2v.model_folder import load_encoder
 from d2v.tracking.versions import Fetched
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 @dataclass(frozen=True)
 class Drift:
-    """What was found.
+    """The result of the test.
 
     Attributes:
         statistic: the unbiased estimate of the squared discrepancy; about 0 without drift.
@@ -90,7 +93,7 @@ def _kernel(features_SD: Tensor) -> np.ndarray:
 
 
 def _discrepancies(kernel_SS: np.ndarray, is_old_PS: np.ndarray) -> np.ndarray:
-    """(P,) unbiased MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y) of each way to part the items."""
+    """(P,) unbiased MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y) of each assignment of the items."""
     old_PS, new_PS = is_old_PS.astype(np.float64), (~is_old_PS).astype(np.float64)
     n, m = old_PS[0].sum(), new_PS[0].sum()
     to_old_PS = old_PS @ kernel_SS
@@ -126,8 +129,8 @@ def of_new_items(
     recipe = parse(modality.train_config, about["recipe"], at="recipe")
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            part = some_items(corpus, chosen, Path(scratch) / "corpus")
-            modality.prepare(prepare, part, Path(scratch) / "prepared")
+            new = some_items(corpus, chosen, Path(scratch) / "corpus")
+            modality.prepare(prepare, new, Path(scratch) / "prepared")
         except DataError as reason:
             return f"the new items alone cannot be prepared ({reason})"
         known = as_known_by(about, modality, Path(scratch) / "prepared", Path(scratch) / "known")
@@ -135,3 +138,50 @@ def of_new_items(
         if data.num_train < config.min_items:
             return f"{data.num_train} new training items are fewer than retrain.drift.min_items={config.min_items}"
         return compare(reference, embed_some(encoder, data, recipe, config.items, config.seed), config)
+
+
+# ------------------------------------------------------------------------------------------------ plot
+
+
+def draw_drift(drift: Drift, path: Path) -> Path:
+    """The two first principal components of both samples beside the null distribution of the discrepancy.
+
+    Args:
+        drift: what was found.
+        path: the PNG to write; returned.
+    """
+    import matplotlib  # half a second that a comparison without a plot does not need
+    from matplotlib.figure import Figure
+
+    from d2v.reporting.figures import DPI, STYLE, WIDTH_IN
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 3.4), dpi=DPI, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _draw_items(left, drift)
+        _draw_null(right, drift)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path
+
+
+def _draw_items(ax: Axes, drift: Drift) -> None:
+    from d2v.reporting.figures import GREY, ORANGE
+
+    centre_D = drift.old_ND.mean(dim=0)
+    _, _, axes_DD = torch.linalg.svd((drift.old_ND - centre_D).double(), full_matrices=False)
+    for features, colour, label in ((drift.old_ND, GREY, "champion's items"), (drift.new_MD, ORANGE, "new items")):
+        flat = (features - centre_D).double() @ axes_DD[:2].T
+        ax.scatter(flat[:, 0], flat[:, 1], s=7, color=colour, alpha=0.6, linewidths=0, label=label)
+    ax.set_title("Items in the champion's space (PCA)")
+    ax.legend(loc="best")
+
+
+def _draw_null(ax: Axes, drift: Drift) -> None:
+    from d2v.reporting.figures import BLUE, RED
+
+    ax.hist(drift.null_P, bins=40, color=BLUE, alpha=0.6, label="if nothing had changed")
+    ax.axvline(drift.statistic, color=RED, label=f"measured, p = {drift.p_value:.3g}")
+    ax.set_title("Squared maximum mean discrepancy")
+    ax.set_ylabel("permutations")
+    ax.legend(loc="best")

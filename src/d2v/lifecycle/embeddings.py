@@ -1,4 +1,4 @@
-"""Where a random sample of training items lies in an encoder's space."""
+"""Features of a random sample of training items, kept with an encoder as the reference for drift."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def embed_some(encoder: Encoder, data: Any, recipe: TrainConfig, count: int, see
     chosen = some_rows(data.num_train, count, seed).numpy()
     lengths = data.train_lengths(recipe)
     of_each = np.zeros(len(chosen), np.int64) if lengths is None else lengths[chosen]
-    parts = []
+    batches = []
     for length in np.unique(of_each):
         alike = chosen[of_each == length]
         for begin in range(0, len(alike), BATCH_ITEMS):
             rows = alike[begin : begin + BATCH_ITEMS]
             keys = SampleKeys(0, rows, np.zeros_like(rows), None if lengths is None else int(length))
             batch = data.batch(keys, recipe)
-            parts.append(extract_features(encoder, Inputs(batch.inputs, batch.lengths), BATCH_ITEMS))
-    return torch.cat(parts)
+            batches.append(extract_features(encoder, Inputs(batch.inputs, batch.lengths), BATCH_ITEMS))
+    return torch.cat(batches)
 
 
 def save_reference(features_ND: Tensor, folder: Path) -> None:

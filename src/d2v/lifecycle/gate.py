@@ -1,4 +1,4 @@
-"""The gate: from what was measured of challenger and champion to a decision, with every check on the table."""
+"""The gate: from the metrics of challenger and champion to a decision, with every check in a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Outcome = Literal["promoted", "kept", "nothing"]
 
 @dataclass(frozen=True)
 class MetricScore:
-    """A figure of a model on the held-out items.
+    """A metric of a model on the held-out items.
 
     Attributes:
         score: ready for resampling.
@@ -27,18 +27,18 @@ class MetricScore:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the gate knows of a model. Both models were measured on the same items, by the same code.
+    """Measurements of a model for the gate. Both models were measured on the same items, by the same code.
 
     Attributes:
-        figures: by name; models are compared by the first. Empty where the data allow none.
+        metrics: by name; models are compared by the first. Empty where the data allow none.
         recalls: of the classes with enough held-out items, by class name.
         size_bytes: of its weights.
         latency_s: median time of an answer.
         rank: effective rank of its features, of encoders.
-        over_random: gain of its first figure over random weights, of encoders.
+        over_random: gain of its first metric over random weights, of encoders.
         leaked: held-out items that it was trained on; None if that is not recorded.
-        is_apart: whether the items that it was measured on are a part of their own, and not taken from the training
-            part.
+        is_apart: whether the items that it was measured on are a split of their own, and not taken from the train
+            split.
     """
 
     metrics: Mapping[str, MetricScore]
@@ -64,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done with a challenger.
+    """The decision about a challenger.
 
     Attributes:
         model: registered name.
@@ -99,7 +99,7 @@ class Verdict:
 
 
 def judge(challenger: Measured, champion: Measured | None, config: PromoteConfig) -> Verdict:
-    """Whether the challenger takes the champion's place.
+    """Whether the challenger replaces the champion.
 
     Args:
         challenger: what was measured of it.
@@ -121,7 +121,7 @@ def judge(challenger: Measured, champion: Measured | None, config: PromoteConfig
 
 
 def _gain(challenger: Measured, champion: Measured, config: PromoteConfig) -> Interval | None:
-    """Of the first figure, paired over the items."""
+    """Of the first metric, paired over the items."""
     name = next(iter(challenger.metrics), None)
     if name is None or name not in champion.metrics:
         return None
@@ -136,11 +136,11 @@ def _leak(challenger: Measured, champion: Measured | None) -> Check:
 
 
 def _measurable(challenger: Measured, config: PromoteConfig) -> Iterator[Check]:
-    """What would leave nothing to judge by. Said only where it is so."""
+    """Failed checks where there is nothing to judge by."""
     if not challenger.is_apart:
-        yield Check("items measured on", "taken from the training part", "", "a test part of the corpus", False)
+        yield Check("items measured on", "taken from the train split", "", "a test split of the corpus", False)
     if not challenger.metrics:
-        yield Check("figures on held-out items", "none", "", "at least one", False)
+        yield Check("metrics on held-out items", "none", "", "at least one", False)
     elif config.min_gain_over_random is not None and challenger.rank is not None and challenger.over_random is None:
         yield Check("gain over random weights", "not measured", "", "measured", False)
 
@@ -167,7 +167,7 @@ def _of(gain: Interval) -> str:
 
 
 def _guards(challenger: Measured, champion: Measured | None, config: PromoteConfig) -> Iterator[Check]:
-    """What must not get worse, whatever the gain."""
+    """Checks that must hold whatever the gain."""
     floor, gained = config.min_gain_over_random, challenger.over_random
     if floor is not None and gained is not None:
         theirs = _of(champion.over_random) if champion and champion.over_random else ""

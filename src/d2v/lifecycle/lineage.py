@@ -1,4 +1,4 @@
-"""Registration with everything that later nights need: what a model was made of, and where its data lay."""
+"""Registration of models with their lineage: the items they were trained on, and a sample of embeddings."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ WARM_UP_CALLS = 2
 
 @dataclass(frozen=True)
 class HeldOut:
-    """On what, and how, models are measured.
+    """The held-out data, and how models are measured on them.
 
     Attributes:
         modality: what the data is.
@@ -59,8 +59,8 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """A model that was measured, and how it is asked."""
+class _MeasuredModel:
+    """A model that was measured, and a call that answers one request."""
 
     measured: Measured
     answer: Callable[[], Any]
@@ -86,7 +86,7 @@ def measure_finetuned(challenger: Path, champion: Path | None, held_out: HeldOut
 
 
 def _both(
-    challenger: Path, champion: Path | None, held_out: HeldOut, measure: Callable[..., _Subject]
+    challenger: Path, champion: Path | None, held_out: HeldOut, measure: Callable[..., _MeasuredModel]
 ) -> tuple[Measured, Measured | None]:
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad():
         ours = measure(challenger, _known(challenger, held_out, Path(scratch) / "challenger"), held_out, None)
@@ -103,7 +103,7 @@ def _known(model: Path, held_out: HeldOut, out: Path) -> Path:
 
 
 def _latencies(answers: Sequence[Callable[[], Any]], calls: int) -> list[float]:
-    """Median seconds of each; they take turns, so that what else the machine does meets them alike."""
+    """Median seconds of each; they take turns, so that other load on the machine meets both alike."""
     seconds: list[list[float]] = [[] for _ in answers]
     for turn in range(WARM_UP_CALLS + calls):
         for answer, kept in zip(answers, seconds, strict=True):
@@ -132,7 +132,7 @@ def recalls(right_T: np.ndarray, labels_T: np.ndarray, names: Sequence[str], lea
 # ------------------------------------------------------------------------------------------- encoders
 
 
-def _encoder(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None) -> _Subject:
+def _encoder(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None) -> _MeasuredModel:
     """One encoder; the gain over random weights is the challenger's alone, which has no `rival`."""
     modality, evaluate, promote = held_out.modality, held_out.evaluate, held_out.promote
     encoder, about = load_encoder(folder)
@@ -147,15 +147,15 @@ def _encoder(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None
     inputs = few.to(next(encoder.parameters()))
     size, apart = (folder / ENCODER).stat().st_size, data.has_own_test_items
     measured = Measured({}, {}, size, 0.0, effective_rank(train_ND), is_apart=apart)
-    subject = _Subject(measured, lambda: encoder.features(inputs.values, inputs.lengths))
+    answering = _MeasuredModel(measured, lambda: encoder.features(inputs.values, inputs.lengths))
     if why_not_probed(items):
-        return subject
+        return answering
     items = labelled(items)
     rights = _probe(encoder, items, evaluate)
     over_random = _over_random(rights["linear probe"], modality, recipe, items, held_out) if rival is None else None
     labels_T = items.test_labels.numpy()
     return replace(
-        subject,
+        answering,
         measured=replace(
             measured,
             metrics={name: MetricScore(accuracy_score(right_T)) for name, right_T in rights.items()},
@@ -189,7 +189,7 @@ def _over_random(
 # ---------------------------------------------------------------------------------- fine-tuned models
 
 
-def _finetuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None) -> _Subject:
+def _finetuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None) -> _MeasuredModel:
     """One fine-tuned model on the task of its `rival`, or on its own."""
     modality, promote, config = held_out.modality, held_out.promote, held_out.finetune
     model = load_finetuned(folder)
@@ -201,16 +201,18 @@ def _finetuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | No
     model = model.to(own_device())
     few = split.inputs(rows[: promote.latency_items])
     bytes_ = sum((folder / name).stat().st_size for name in (ENCODER, HEAD))
-    subject = _Subject(Measured({}, {}, bytes_, 0.0, is_apart=data.has_own_test_items), lambda: model.predict(few))
+    answering = _MeasuredModel(
+        Measured({}, {}, bytes_, 0.0, is_apart=data.has_own_test_items), lambda: model.predict(few)
+    )
     if not len(rows) or type(model.task) is not type(task):
-        return subject
+        return answering
     predictions = in_terms_of(data.class_names, model, predict(model, split, rows, promote.batch_size))
     references: Any = task.references(split, rows)
     metrics = {name: _metric_score(name, predictions, references) for name in task.metrics}
     of_classes: Mapping[str, float] = {}
     if isinstance(task, Classification):
         of_classes = recalls(predictions == references, references, data.class_names, promote.min_class_items)
-    return replace(subject, measured=replace(subject.measured, metrics=metrics, recalls=of_classes))
+    return replace(answering, measured=replace(answering.measured, metrics=metrics, recalls=of_classes))
 
 
 def _metric_score(name: str, predictions: Any, references: Any) -> MetricScore:

@@ -1,4 +1,4 @@
-"""What of a corpus is new to a model, judged by the registry alone: no file of an earlier night is needed."""
+"""The items of a corpus that are new to a model, judged by the registry alone: no file of an earlier run is needed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ IsNew = Callable[[Items, Iterable[Items]], np.ndarray]
 
 
 @dataclass(frozen=True)
-class News:
-    """What a registered model has not learned from yet.
+class NewItems:
+    """The items that a registered model has not learned from yet.
 
     Attributes:
         champion: its version; None if there is none.
@@ -36,7 +36,7 @@ class News:
         return int(self.chosen.sum())
 
 
-def find_news(name: str, items: Items, is_new: IsNew, cache: Path) -> News:
+def find_new_items(name: str, items: Items, is_new: IsNew, cache: Path) -> NewItems:
     """New is what neither the champion nor the last challenger that was judged has been trained on: data that made no
     better model are not tried again.
 
@@ -51,10 +51,10 @@ def find_news(name: str, items: Items, is_new: IsNew, cache: Path) -> News:
     judged = [champion, challenger] if was_judged else [champion]
     chosen = is_new(items, [seen for one in judged if (seen := _items(one, cache))])
     if challenger is None or was_judged or not chosen.any():
-        return News(champion, chosen)
+        return NewItems(champion, chosen)
     trained_on = _items(challenger, cache)
     covers = trained_on is not None and not is_new(items, [trained_on]).any()
-    return News(champion, chosen, challenger if covers else None)
+    return NewItems(champion, chosen, challenger if covers else None)
 
 
 def _items(version: Version | None, cache: Path) -> Items | None:

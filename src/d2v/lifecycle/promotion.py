@@ -1,4 +1,4 @@
-"""Promotion: challengers are measured against champions, and the better ones take their places."""
+"""Promotion: challengers are measured against champions, and the better ones replace them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from d2v.tracking.versions import CHALLENGER, CHAMPION, PREVIOUS, Fetched, Versi
 
 DECISION = "decision.json"
 TAG = "promotion"
-"""Tag of a version that says what became of it."""
+"""Tag of a version with the decision about it."""
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Where challengers meet champions.
+class PromotionInputs:
+    """The data and settings of a promotion.
 
     Attributes:
         held_out: on what they are measured.
@@ -38,30 +38,30 @@ class Contest:
     corpus: Path
 
 
-def promote(contest: Contest, out: Path, tracker: Tracker) -> list[Decision]:
+def promote(inputs: PromotionInputs, out: Path, tracker: Tracker) -> list[Decision]:
     """Decide on the encoder and, where the recipe has a finetune block and one is registered, on the fine-tuned model;
     move the aliases, and leave a report in `out`.
 
     Args:
-        contest: data and settings.
+        inputs: data and settings.
         out: report folder: `report.md`, `report.html` and, written last, `decision.json`.
         tracker: gets the gains and the files.
 
     Raises:
         CheckpointError: nothing was registered.
     """
-    decisions = [decide_encoder(contest)]
+    decisions = [decide_encoder(inputs)]
     write_decisions(decisions, out, tracker)
-    if finetuned := decide_finetuned(contest):
+    if finetuned := decide_finetuned(inputs):
         decisions.append(finetuned)
         write_decisions(decisions, out, tracker)
     return decisions
 
 
-def decide_encoder(contest: Contest) -> Decision:
+def decide_encoder(inputs: PromotionInputs) -> Decision:
     """The modality's encoder. Raises CheckpointError if there is no challenger."""
-    modality = contest.held_out.modality.name
-    decision = _decide(encoder_name(modality), contest)
+    modality = inputs.held_out.modality.name
+    decision = _decide(encoder_name(modality), inputs)
     if decision is None:
         raise CheckpointError(
             f"no {encoder_name(modality)} has the alias {CHALLENGER}: train and register one with kedro run "
@@ -70,14 +70,14 @@ def decide_encoder(contest: Contest) -> Decision:
     return decision
 
 
-def decide_finetuned(contest: Contest) -> Decision | None:
+def decide_finetuned(inputs: PromotionInputs) -> Decision | None:
     """The fine-tuned model; None if the recipe has no finetune block or there is no challenger."""
-    if contest.held_out.finetune is None:
+    if inputs.held_out.finetune is None:
         return None
-    return _decide(finetuned_name(contest.held_out.modality.name), contest)
+    return _decide(finetuned_name(inputs.held_out.modality.name), inputs)
 
 
-def _decide(name: str, contest: Contest) -> Decision | None:
+def _decide(name: str, inputs: PromotionInputs) -> Decision | None:
     challenger, champion = versions.find(name, CHALLENGER), versions.find(name, CHAMPION)
     if challenger is None:
         return None
@@ -88,20 +88,20 @@ def _decide(name: str, contest: Contest) -> Decision | None:
         return Decision(name, "nothing", why, challenger.number, champion.number)
     with tempfile.TemporaryDirectory() as scratch:
         files = [versions.fetch(one, Path(scratch)) if one else None for one in (challenger, champion)]
-        measured = _measure(name, files, contest)
-    verdict = judge(*measured, contest.held_out.promote)
+        measured = _measure(name, files, inputs)
+    verdict = judge(*measured, inputs.held_out.promote)
     numbers = challenger.number, champion.number if champion else None
     decision = Decision(name, verdict.outcome, verdict.why, *numbers, verdict.checks, verdict.gain)
     _apply(decision, challenger, champion)
     return decision
 
 
-def _measure(name: str, files: Sequence[Fetched | None], contest: Contest) -> tuple[Measured, Measured | None]:
+def _measure(name: str, files: Sequence[Fetched | None], inputs: PromotionInputs) -> tuple[Measured, Measured | None]:
     challenger, champion = files
     assert challenger is not None
-    measure = measure_finetuned if name == finetuned_name(contest.held_out.modality.name) else measure_encoders
-    ours, theirs = measure(challenger.model, champion.model if champion else None, contest.held_out)
-    items = items_of(contest.corpus)
+    measure = measure_finetuned if name == finetuned_name(inputs.held_out.modality.name) else measure_encoders
+    ours, theirs = measure(challenger.model, champion.model if champion else None, inputs.held_out)
+    items = items_of(inputs.corpus)
     ours = replace(ours, leaked=_leaked(items, challenger))
     return ours, replace(theirs, leaked=_leaked(items, champion)) if theirs and champion else None
 
@@ -150,7 +150,7 @@ def write_decisions(decisions: Sequence[Decision], out: Path, tracker: Tracker) 
 
 
 def parts_of(decisions: Sequence[Decision]) -> Iterator[Part]:
-    """Report parts: of each model what was decided, and the table of checks."""
+    """Report parts: of each model the decision, and the table of checks."""
     for decision in decisions:
         yield Heading(decision.model)
         yield _sentence(decision)

@@ -1,4 +1,4 @@
-"""One night: from a corpus that may have grown to champions that may have changed, and a page about it.
+"""A retraining run: new items, drift, training, promotion, and a report.
 
 Every step finds out for itself whether it is done: preparation by fingerprints, trainings by their run folders, models
 by the registry. A retraining that was killed goes on with the same command.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainConfig, TrainConfig, first_names
+from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainConfig, TrainConfig
 from d2v.config.changes import changed
 from d2v.data import fingerprint
 from d2v.evaluation.evaluate import evaluate
@@ -20,16 +20,16 @@ from d2v.lifecycle import drift, lineage
 from d2v.lifecycle.corpus_items import items_of, new_content, new_rows
 from d2v.lifecycle.gate import Decision
 from d2v.lifecycle.measure import HeldOut
-from d2v.lifecycle.new_items import News, find_news
-from d2v.lifecycle.promotion import Contest, decide_encoder, decide_finetuned, write_decisions
+from d2v.lifecycle.new_items import NewItems, find_new_items
+from d2v.lifecycle.promotion import PromotionInputs, decide_encoder, decide_finetuned, write_decisions
 from d2v.lifecycle.retraining_report import (
     NO_DRIFT,
     NOTHING_NEW,
     TOO_FEW,
     TRAINED,
     UNKNOWN_DRIFT,
-    Night,
-    write_night,
+    RetrainingRun,
+    write_retraining_report,
 )
 from d2v.modalities.base import Modality
 from d2v.pretraining.pretrain import pretrain
@@ -45,7 +45,7 @@ from d2v.training.train import TrainResult
 
 @dataclass(frozen=True)
 class Plan:
-    """What a modality's recipe says, block by block."""
+    """The blocks of a modality's recipe."""
 
     train: TrainConfig
     prepare: Any
@@ -72,7 +72,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Places:
+class RetrainingFolders:
     """Folders of a retraining.
 
     Attributes:
@@ -80,7 +80,7 @@ class Places:
         prepared: what prepare makes.
         work: trainings, and copies of registered versions.
         promotion: the promotion's report.
-        report: the page about the night.
+        report: the page about the run.
     """
 
     corpus: Path
@@ -90,73 +90,73 @@ class Places:
     report: Path
 
 
-def retrain(modality: Modality, plan: Plan, places: Places, tracker: Tracker) -> Night:
+def retrain(modality: Modality, plan: Plan, folders: RetrainingFolders, tracker: Tracker) -> RetrainingRun:
     """Train on what is new, and promote what is better.
 
     The encoder is trained on from the champion where content is new; then the fine-tuned model, from the encoder that
-    is champion by then, where content or labels are new. Without news nothing is trained or registered. Without a
+    is champion by then, where content or labels are new. Without new items nothing is trained or registered. Without a
     champion the recipe is trained as it stands.
 
     Args:
         modality: what the data is.
         plan: the recipe.
-        places: where data and results lie.
+        folders: of data and results.
         tracker: gets a run each for pretraining and fine-tuning below its own, and the reports.
 
     Raises:
         D2vError: see the steps; what was done until then is kept.
     """
-    return _Retraining(modality, plan, places, tracker).run()
+    return _Retraining(modality, plan, folders, tracker).run()
 
 
 @dataclass
 class _Retraining:
     modality: Modality
     plan: Plan
-    places: Places
+    folders: RetrainingFolders
     tracker: Tracker
-    night: Night = field(default_factory=Night)
+    record: RetrainingRun = field(default_factory=RetrainingRun)
 
-    def run(self) -> Night:
-        """News, drift, training, promotion, page."""
-        items, cache = items_of(self.places.corpus), self.places.work / "registered"
-        encoder = find_news(encoder_name(self.modality.name), items, new_content, cache)
+    def run(self) -> RetrainingRun:
+        """New items, drift, training, promotion, report."""
+        items, cache = items_of(self.folders.corpus), self.folders.work / "registered"
+        encoder = find_new_items(encoder_name(self.modality.name), items, new_content, cache)
         finetuned = None
         if self.plan.finetune is not None:
-            finetuned = find_news(finetuned_name(self.modality.name), items, new_rows, cache)
-        self.night.count(items, encoder, finetuned)
+            finetuned = find_new_items(finetuned_name(self.modality.name), items, new_rows, cache)
+        self.record.count(items, encoder, finetuned)
         if self._looks_different(encoder):
             self._train_and_decide(encoder, finetuned)
-        write_night(self.night, self.modality.name, self.places.report, self.tracker)
-        return self.night
+        write_retraining_report(self.record, self.modality.name, self.folders.report, self.tracker)
+        return self.record
 
-    def _train_and_decide(self, encoder: News, finetuned: News | None) -> None:
+    def _train_and_decide(self, encoder: NewItems, finetuned: NewItems | None) -> None:
         wanted = self.plan.retrain.on == "always"
         prepare = _carried(self.plan, self._files(encoder.champion))
         if encoder.count >= self.plan.retrain.min_new_items or wanted:
-            self.modality.prepare(prepare, self.places.corpus, self.places.prepared)
+            self.modality.prepare(prepare, self.folders.corpus, self.folders.prepared)
             if encoder.waits is None:
                 self._train_encoder(encoder.champion)
-            self._note(decide_encoder(self._contest()))
+            self._note(decide_encoder(self._promotion_inputs()))
         if finetuned is not None and (finetuned.count >= self.plan.retrain.min_new_items or wanted):
-            self.modality.prepare(prepare, self.places.corpus, self.places.prepared)
+            self.modality.prepare(prepare, self.folders.corpus, self.folders.prepared)
             if finetuned.waits is None:
                 self._train_finetuned()
-            if decision := decide_finetuned(self._contest()):
+            if decision := decide_finetuned(self._promotion_inputs()):
                 self._note(decision)
-        if not self.night.decisions:
-            self.night.outcome = TOO_FEW if encoder.count or (finetuned and finetuned.count) else NOTHING_NEW
-            log(f"retrain: {self.night.outcome} since {encoder.champion}: nothing was trained or registered")
+        if not self.record.decisions:
+            self.record.outcome = TOO_FEW if encoder.count or (finetuned and finetuned.count) else NOTHING_NEW
+            log(f"retrain: {self.record.outcome} since {encoder.champion}: nothing was trained or registered")
 
-    def _looks_different(self, news: News) -> bool:
+    def _looks_different(self, new_items: NewItems) -> bool:
         """False where training waits for a drift and there is none."""
         config = self.plan.retrain
-        if news.champion is None or not news.count:
+        if new_items.champion is None or not new_items.count:
             return True
-        files = versions.fetch(news.champion, self.places.work / "registered")
+        files = versions.fetch(new_items.champion, self.folders.work / "registered")
         prepare = _carried(self.plan, files.model)
-        found = drift.of_new_items(files, self.modality, prepare, self.places.corpus, news.chosen, config.drift)
-        self.night.drift = found
+        found = drift.of_new_items(files, self.modality, prepare, self.folders.corpus, new_items.chosen, config.drift)
+        self.record.drift = found
         if isinstance(found, str):
             log(f"retrain: drift is not known: {found}")
             return self._waits_for_drift(UNKNOWN_DRIFT)
@@ -166,21 +166,21 @@ class _Retraining:
     def _waits_for_drift(self, outcome: str) -> bool:
         """Whether to train all the same."""
         if self.plan.retrain.on == "drift":
-            self.night.outcome = outcome
+            self.record.outcome = outcome
         return self.plan.retrain.on != "drift"
 
     def _note(self, decision: Decision) -> None:
         """At once: should a later step fail, this one has happened."""
-        self.night.decisions.append(decision)
-        self.night.outcome = TRAINED
-        write_decisions(self.night.decisions, self.places.promotion, self.tracker)
+        self.record.decisions.append(decision)
+        self.record.outcome = TRAINED
+        write_decisions(self.record.decisions, self.folders.promotion, self.tracker)
 
-    def _contest(self) -> Contest:
-        return Contest(self.plan.held_out(self.modality, self.places.prepared), self.places.corpus)
+    def _promotion_inputs(self) -> PromotionInputs:
+        return PromotionInputs(self.plan.held_out(self.modality, self.folders.prepared), self.folders.corpus)
 
     def _files(self, version: Version | None) -> Path | None:
-        """The model folder of a version, in a place that is the same on every night."""
-        return versions.fetch(version, self.places.work / "registered").model if version else None
+        """The model folder of a version, in a folder that is the same for every run."""
+        return versions.fetch(version, self.folders.work / "registered").model if version else None
 
     # ---------------------------------------------------------------------------------------- training
 
@@ -189,12 +189,12 @@ class _Retraining:
         recipe = continued(self.plan.train, self.plan.retrain, champion) if champion else self.plan.train
         start = self._files(champion) or find_start(recipe.start)
         folder = self._folder("encoder", recipe, champion.digest if champion else "")
-        report, prepared = folder / "report", self.places.prepared
+        report, prepared = folder / "report", self.folders.prepared
         with self.tracker.child("pretraining", {"modality": self.modality.name, "stage": "pretraining"}) as child:
             child.log_params({"train": recipe.model_dump(mode="json")})
             trained = pretrain(self.modality, recipe, prepared, folder / "run", self.plan.evaluate, child, start)
             evaluate(self.modality, recipe, self.plan.evaluate, prepared, folder / "run", report, child)
-        lineage.register_encoder_of(self.modality, self.places.corpus, prepared, folder / "run", report)
+        lineage.register_encoder_of(self.modality, self.folders.corpus, prepared, folder / "run", report)
         self._note_cost("pretraining", trained)
 
     def _train_finetuned(self) -> None:
@@ -203,28 +203,28 @@ class _Retraining:
         config, name = self.plan.finetune, encoder_name(self.modality.name)
         assert config is not None
         encoder = versions.find(name, CHAMPION) or versions.find(name, CHALLENGER)
-        start = find_model(config.start, self._files(encoder) or self.places.work)
+        start = find_model(config.start, self._files(encoder) or self.folders.work)
         folder = self._folder("tuned", config, encoder.digest if encoder else "")
-        report, prepared = folder / "report", self.places.prepared
+        report, prepared = folder / "report", self.folders.prepared
         with self.tracker.child("fine-tuning", {"modality": self.modality.name, "stage": "fine-tuning"}) as child:
             child.log_params({"finetune": config.model_dump(mode="json")})
             trained = finetune(self.modality, config, self.plan.train, prepared, start, folder / "run", child)
             evaluate_finetuned(self.modality, config, prepared, folder / "run", report, child)
         uri = encoder.uri if encoder and config.start == "pretrained" else None
-        lineage.register_finetuned_of(self.modality, config, self.places.corpus, prepared, folder / "run", report, uri)
+        lineage.register_finetuned_of(self.modality, config, self.folders.corpus, prepared, folder / "run", report, uri)
         self._note_cost("fine-tuning", trained)
 
     def _note_cost(self, what: str, trained: TrainResult) -> None:
-        """Unless the run was finished before this night found it."""
+        """Unless the training was finished in an earlier run."""
         if trained.resumed_from < trained.updates:
-            self.night.note_cost(what, resume.finished_result(trained.folder))
+            self.record.note_cost(what, resume.finished_result(trained.folder))
 
     def _folder(self, kind: str, recipe: TrainConfig | FinetuneConfig, start: str) -> Path:
-        """A run folder for this data, start and recipe: an interrupted night goes on in it, and data that came since
-        begin another one."""
+        """A run folder for this data, start and recipe: an interrupted retraining goes on in it, and newer data begin
+        another one."""
         shaping = first_names(type(recipe), resume.shaping(recipe))
-        made_of = [self.modality.open(self.places.prepared).fingerprint, start, shaping]
-        return self.places.work / f"{kind}-{fingerprint.of_values(made_of)[:12]}"
+        made_of = [self.modality.open(self.folders.prepared).fingerprint, start, shaping]
+        return self.folders.work / f"{kind}-{fingerprint.of_values(made_of)[:12]}"
 
 
 def continued(recipe: TrainConfig, config: RetrainConfig, champion: Version) -> TrainConfig:

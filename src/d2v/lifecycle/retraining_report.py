@@ -1,4 +1,4 @@
-"""One page about a night: what was new, whether it looks different, what was trained, what became of it."""
+"""The report of a retraining run: new items, drift, trainings with their cost, and decisions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any
 
 from d2v.data.disk import write_json
 from d2v.lifecycle.corpus_items import Items
-from d2v.lifecycle.drift import Drift
-from d2v.lifecycle.drift_picture import draw_drift
+from d2v.lifecycle.drift import Drift, draw_drift
 from d2v.lifecycle.gate import Decision
-from d2v.lifecycle.new_items import News
+from d2v.lifecycle.new_items import NewItems
 from d2v.lifecycle.promotion import parts_of
 from d2v.reporting.report import Heading, Part, Plot, write_report
 from d2v.reporting.tables import Table
 from d2v.tracker import Tracker
 
-NIGHT = "retraining.json"
+RETRAINING = "retraining.json"
 NOTHING_NEW, TOO_FEW, NO_DRIFT, UNKNOWN_DRIFT, TRAINED = (
     "nothing new",
     "too few",
@@ -29,12 +28,12 @@ NOTHING_NEW, TOO_FEW, NO_DRIFT, UNKNOWN_DRIFT, TRAINED = (
 
 
 @dataclass
-class Night:
-    """What is known of a night so far.
+class RetrainingRun:
+    """A retraining run so far.
 
     Attributes:
         counts: rows of the first table.
-        drift: of the new items; why it is not known; None where nothing was to compare.
+        drift: of the new items, or why it is not known; None if there was nothing to compare.
         costs: (what, updates, samples, seconds) of each training.
         decisions: of the gate.
         outcome: `trained`, or why not: `nothing new`, `too few` new items, `no drift` or `drift unknown` where training
@@ -47,7 +46,7 @@ class Night:
     decisions: list[Decision] = field(default_factory=list)
     outcome: str = NOTHING_NEW
 
-    def count(self, items: Items, encoder: News, finetuned: News | None) -> None:
+    def count(self, items: Items, encoder: NewItems, finetuned: NewItems | None) -> None:
         """Take down how much is new."""
         self.counts = {"training items": int(items.is_train.sum()), "held-out items": int(items.is_test.sum())}
         self.counts["training items new to the encoder"] = encoder.count
@@ -61,17 +60,17 @@ class Night:
             self.costs.append((what, f"{result['updates']:,}", f"{result['samples']:,}", f"{seconds:,.0f}"))
 
 
-def write_night(night: Night, modality: str, out: Path, tracker: Tracker) -> None:
-    """Write `report.md`, `report.html`, the picture and, last, `retraining.json`, and log all of it."""
+def write_retraining_report(run: RetrainingRun, modality: str, out: Path, tracker: Tracker) -> None:
+    """Write `report.md`, `report.html`, the plot and, last, `retraining.json`, and log all of it."""
     out.mkdir(parents=True, exist_ok=True)
-    written = list(write_report(out, f"Retraining: {modality}, {night.outcome}", list(_parts(night, out))))
-    if isinstance(night.drift, Drift):
+    written = list(write_report(out, f"Retraining: {modality}, {run.outcome}", list(_parts(run, out))))
+    if isinstance(run.drift, Drift):
         written.append(out / "drift.png")
-        tracker.log_metrics({"drift/mmd": night.drift.statistic, "drift/p_value": night.drift.p_value}, 0)
-    content = {"outcome": night.outcome, "counts": night.counts, "drift": _drift_values(night.drift)}
-    write_json(out / NIGHT, content | {"decisions": [one.as_values() for one in night.decisions]})
-    tracker.set_tags({"retraining": night.outcome})
-    for path in (*written, out / NIGHT):
+        tracker.log_metrics({"drift/mmd": run.drift.statistic, "drift/p_value": run.drift.p_value}, 0)
+    content = {"outcome": run.outcome, "counts": run.counts, "drift": _drift_values(run.drift)}
+    write_json(out / RETRAINING, content | {"decisions": [one.as_values() for one in run.decisions]})
+    tracker.set_tags({"retraining": run.outcome})
+    for path in (*written, out / RETRAINING):
         tracker.log_artifact(path, "retraining")
 
 
@@ -81,17 +80,17 @@ def _drift_values(drift: Drift | str | None) -> Any:
     return drift
 
 
-def _parts(night: Night, out: Path) -> Iterator[Part]:
+def _parts(run: RetrainingRun, out: Path) -> Iterator[Part]:
     yield Heading("Data")
-    rows = tuple((name, f"{count:,}") for name, count in night.counts.items())
+    rows = tuple((name, f"{count:,}") for name, count in run.counts.items())
     yield Table("The corpus beside what models were trained on", ("", "items"), rows)
-    yield from _drift_parts(night.drift, out)
+    yield from _drift_parts(run.drift, out)
     yield Heading("Training")
-    if night.costs:
-        yield Table("Cost of this night", ("training", "updates", "samples", "seconds"), tuple(night.costs))
+    if run.costs:
+        yield Table("Cost of this run", ("training", "updates", "samples", "seconds"), tuple(run.costs))
     else:
-        yield NOTES[night.outcome]
-    yield from parts_of(night.decisions)
+        yield NOTES[run.outcome]
+    yield from parts_of(run.decisions)
 
 
 def _drift_parts(drift: Drift | str | None, out: Path) -> Iterator[Part]:

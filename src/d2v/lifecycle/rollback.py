@@ -1,4 +1,4 @@
-"""Back to an earlier champion, and a table of what is registered."""
+"""Back to an earlier champion, and a table of registered models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from d2v.tracking import versions
 from d2v.tracking.versions import CHAMPION, PREVIOUS, Version
 
 KEY_METRICS = ("probe/linear", "probe/rank", "eval/accuracy", "eval/wer", "eval/matthews", "eval/pearson_and_spearman")
-"""Figures of versions that the table shows, where they have them."""
+"""Metrics of versions that the table shows, where they have them."""
 
 
 def roll_back(name: str, to: int | None = None) -> str:
@@ -55,12 +55,12 @@ def _target(name: str, to: int | None) -> Version:
 
 
 def versions_table() -> Table:
-    """All versions with their aliases, key figures and what became of them."""
+    """All versions with their aliases, key metrics and the decision about them."""
     rows = tuple(
         (str(one), ", ".join(one.aliases), ", ".join(_metrics(one)), one.tags.get(TAG, "not judged"))
         for one in versions.all_versions()
     )
-    return Table("Registered models", ("version", "aliases", "figures", "promotion"), rows)
+    return Table("Registered models", ("version", "aliases", "metrics", "promotion"), rows)
 
 
 def _metrics(version: Version) -> list[str]:

@@ -1,4 +1,4 @@
-"""Folders seen otherwise, without copies: some items of a corpus, and prepared data as an encoder knows it."""
+"""Symlink views of folders, without copies: some items of a corpus, and prepared data as an encoder knows it."""
 
 from __future__ import annotations
 

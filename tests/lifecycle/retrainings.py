@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from d2v.config import parse
-from d2v.lifecycle.retraining import Places, Plan, retrain
-from d2v.lifecycle.retraining_report import Night
+from d2v.lifecycle.retraining import Plan, RetrainingFolders, retrain
+from d2v.lifecycle.retraining_report import RetrainingRun
 from d2v.modalities import registry
 from d2v.tracker import NullTracker, Tracker
 
@@ -79,11 +79,11 @@ def add_pictures(source: Path, part: str, count: int, first: int, shift: int = 0
         Image.fromarray(picture(CLASSES[kind], seed)).save(folder / f"{number:05d}.png")
 
 
-def one_night(source: Path, root: Path, tracker: Tracker | None = None, **retraining: Any) -> Night:
+def retrain_once(source: Path, root: Path, tracker: Tracker | None = None, **changes: Any) -> RetrainingRun:
     """Ingest and retrain, as the pipeline does, with some keys of the retrain block changed."""
     vision = registry.get("vision")
-    blocks = {"ingest": {"source": str(source)}, "retrain": RECIPE["retrain"] | retraining}
+    blocks = {"ingest": {"source": str(source)}, "retrain": RECIPE["retrain"] | changes}
     recipe = parse(vision.recipe, RECIPE | blocks)
     vision.ingest(recipe.ingest, root / "corpus")  # type: ignore[attr-defined]
     folders = (root / name for name in ("corpus", "prepared", "work", "promotion", "retraining"))
-    return retrain(vision, Plan.of(recipe), Places(*folders), tracker or NullTracker())
+    return retrain(vision, Plan.of(recipe), RetrainingFolders(*folders), tracker or NullTracker())

@@ -17,12 +17,12 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from d2v.errors import CheckpointError, Interrupted
-from d2v.lifecycle.retraining_report import Night
+from d2v.lifecycle.retraining_report import RetrainingRun
 from d2v.lifecycle.rollback import roll_back, versions_table
 from d2v.tracker import NullTracker
 from d2v.tracking import versions
 from tests.conftest import ROOT, environment_in
-from tests.lifecycle.nights import RECIPE, add_pictures, one_night
+from tests.lifecycle.retrainings import RECIPE, add_pictures, retrain_once
 
 GOOD, MORE, BROKEN = (16, 0), (304, 16), (600, 320, 1)
 """Arguments of `add_pictures` for the train part."""
@@ -36,12 +36,12 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def night(client: MlflowClient, source: Path, tmp_path: Path) -> Callable[..., Night]:
-    def run(*pictures: int, **changes: Any) -> Night:
+def retraining(client: MlflowClient, source: Path, tmp_path: Path) -> Callable[..., RetrainingRun]:
+    def run(*pictures: int, **changes: Any) -> RetrainingRun:
         if pictures:
             add_pictures(source, "train", *pictures)
         with mlflow.start_run():
-            return one_night(source, tmp_path, **changes)
+            return retrain_once(source, tmp_path, **changes)
 
     return run
 
@@ -51,8 +51,8 @@ def champion(name: str = TUNED) -> int | None:
     return found.number if found else None
 
 
-def outcomes(night: Night) -> dict[str, str]:
-    return {decision.model: decision.outcome for decision in night.decisions}
+def outcomes(retraining: RetrainingRun) -> dict[str, str]:
+    return {decision.model: decision.outcome for decision in retraining.decisions}
 
 
 class StopsFineTuning(NullTracker):
@@ -63,50 +63,50 @@ class StopsFineTuning(NullTracker):
             raise Interrupted("stopped by the test")
 
 
-def test_four_nights(night: Callable[..., Night], source: Path, tmp_path: Path) -> None:
+def test_four_retrainings(retraining: Callable[..., RetrainingRun], source: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        night(*GOOD, tracker=StopsFineTuning())
+        retraining(*GOOD, tracker=StopsFineTuning())
     assert (champion("d2v-vision"), champion()) == (1, None)
     decided = json.loads((tmp_path / "promotion" / "decision.json").read_text())
     assert decided["d2v-vision"]["outcome"] == "promoted", "what was decided before the stop is on record"
-    assert outcomes(night()) == {TUNED: "promoted"}  # the same command goes on
+    assert outcomes(retraining()) == {TUNED: "promoted"}  # the same command goes on
     assert len(list(tmp_path.glob("work/encoder-*"))) == 1
 
-    more = night(*MORE)
+    more = retraining(*MORE)
     assert outcomes(more)[TUNED] == "promoted"
     assert (champion(), versions.find(TUNED, "previous").number) == (2, 1)
     trained = [json.loads(path.read_text()) for path in tmp_path.glob("work/encoder-*/run/encoder/config.json")]
     assert {one["recipe"]["start"] for one in trained} == {None, "models:/d2v-vision/1"}
 
-    broken = night(*BROKEN)
+    broken = retraining(*BROKEN)
     assert outcomes(broken)[TUNED] == "kept"
     assert champion() == 2
     assert "gain in accuracy" in versions.find(TUNED, "challenger").tags["promotion"]
 
-    check_nothing_new(night, tmp_path)
-    check_waiting(night, tmp_path)
+    check_nothing_new(retraining, tmp_path)
+    check_waiting(retraining, tmp_path)
     correct_a_label(source)
-    assert list(outcomes(night())) == [TUNED]  # the encoder does not look at labels
+    assert list(outcomes(retraining())) == [TUNED]  # the encoder does not look at labels
     check_rollback()
 
 
-def check_nothing_new(night: Callable[..., Night], tmp_path: Path) -> None:
-    assert untouched(night, tmp_path).outcome == "nothing new"
+def check_nothing_new(retraining: Callable[..., RetrainingRun], tmp_path: Path) -> None:
+    assert untouched(retraining, tmp_path).outcome == "nothing new"
 
 
-def check_waiting(night: Callable[..., Night], tmp_path: Path) -> None:
+def check_waiting(retraining: Callable[..., RetrainingRun], tmp_path: Path) -> None:
     """A few new pictures are kept for later where training waits for more of them, or for a drift."""
     add_pictures(tmp_path / "source", "train", 4, 5000)
-    assert untouched(night, tmp_path, min_new_items=5).outcome == "too few"
-    assert untouched(night, tmp_path, on="drift").outcome == "drift unknown"  # of four nothing can be said
+    assert untouched(retraining, tmp_path, min_new_items=5).outcome == "too few"
+    assert untouched(retraining, tmp_path, on="drift").outcome == "drift unknown"  # of four nothing can be said
     for number in range(5000, 5004):
         next((tmp_path / "source" / "train").rglob(f"{number:05d}.png")).unlink()
 
 
-def untouched(night: Callable[..., Night], tmp_path: Path, **changes: Any) -> Night:
-    """A night that trains and registers nothing, and says so."""
+def untouched(retraining: Callable[..., RetrainingRun], tmp_path: Path, **changes: Any) -> RetrainingRun:
+    """A run that trains and registers nothing, and says so."""
     before = [str(one) for one in versions.all_versions()], sorted(tmp_path.glob("work/*"))
-    found = night(**changes)
+    found = retraining(**changes)
     assert ([str(one) for one in versions.all_versions()], sorted(tmp_path.glob("work/*"))) == before
     assert not found.costs
     assert "nothing was trained" in (tmp_path / "retraining" / "report.md").read_text()
@@ -135,8 +135,8 @@ def check_rollback() -> None:
 
 
 @pytest.mark.slow
-def test_nights_by_the_command(source: Path, tmp_path: Path) -> None:
-    """The same through `kedro run`, with one MLflow run a night and its report among the artifacts."""
+def test_retrainings_by_the_command(source: Path, tmp_path: Path) -> None:
+    """The same through `kedro run`, with one MLflow run each time and its report among the artifacts."""
     conf = tmp_path / "conf"
     shutil.copytree(ROOT / "conf" / "base", conf / "base")
     recipe = {"vision": RECIPE | {"ingest": {"source": str(source)}}}
