@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainConfig, TrainConfig
+from d2v.config import EvaluateConfig, FinetuneConfig, PromoteConfig, RetrainConfig, TrainConfig, first_names
 from d2v.config.changes import changed
 from d2v.data import fingerprint
 from d2v.evaluation.evaluate import evaluate
