@@ -1,4 +1,7 @@
-"""How fast training is, and what it costs each of its ranks, on this machine."""
+"""Benchmarks of this machine: the speed of training and of its input, and the cost of every rank.
+
+`python -m benchmarks` runs them. Objectives are compared with each other in `d2v.comparison`.
+"""
 
 from benchmarks.recipe_updates import time_updates
 

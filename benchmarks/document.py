@@ -22,7 +22,7 @@ from d2v.reporting.tables import Table
 
 @dataclass(frozen=True)
 class Row:
-    """One figure.
+    """One metric.
 
     Attributes:
         name: what was measured, parts with `/` between.
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Document:
-    """All figures of one run.
+    """All metrics of one run.
 
     Attributes:
         kind: what measured them.
@@ -74,20 +74,20 @@ class Document:
 
     @staticmethod
     def read(file: Path) -> Document:
-        """What `write` wrote.
+        """Read a file of `write`.
 
         Raises:
-            DataError: there is no such file, or it is none of these.
+            DataError: there is no such file, or it is not such a document.
         """
         try:
             content = json.loads(file.read_text())
             return Document(content["kind"], content["machine"], [Row(**row) for row in content["rows"]])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{file} is no document of a benchmark ({error}): write one with --json {file}") from error
+            raise DataError(f"{file} is not a benchmark's document ({error}): write one with --json {file}") from error
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what the figures were measured."""
+    """The machine, versions and commit of a measurement."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(Path(__file__).parent),
@@ -117,8 +117,8 @@ def _processor() -> str:
 
 
 def compare(old: Document, new: Document) -> Table:
-    """The figures that both have, and their ratios: above 1 is better than before, whatever the unit. A ratio says
-    nothing and is in brackets where the spreads overlap, or where one of the figures has none.
+    """The metrics that both have, and their ratios: above 1 is better than before, whatever the unit. A ratio says
+    nothing and is in brackets where the spreads overlap, or where one of the metrics has none.
 
     Raises:
         DataError: they have no figure in common.
@@ -145,7 +145,7 @@ def _ratio(before: Row, after: Row) -> str:
 
 
 def differences(old: Document, new: Document) -> list[str]:
-    """What else than the code differs between two documents: another machine gives other figures."""
+    """Differences between two documents beside the code: another machine gives other numbers."""
     told = ("device", "threads", "cores", "torch", "library")
     pairs = ((name, old.machine.get(name), new.machine.get(name)) for name in told)
     return [f"{name} was {before} and is {after}" for name, before, after in pairs if before != after]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks growth`: what an update costs as one thing grows, each value in a fresh process.
+"""`python -m benchmarks growth`: the cost of an update as one setting grows, each value in a fresh process.
 
 Spreads are over updates, memory and FLOPs those of rank 0.
 """

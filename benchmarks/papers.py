@@ -1,4 +1,4 @@
-"""What the recipes of the papers would cost on clusters, calculated."""
+"""The cost of the papers' recipes on clusters, calculated."""
 
 from __future__ import annotations
 

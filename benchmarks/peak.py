@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices, to compare a training with."""
+"""The speed of matrix products on this machine, as a yardstick for trainings."""
 
 from __future__ import annotations
 

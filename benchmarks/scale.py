@@ -1,4 +1,4 @@
-"""What every ZeRO stage costs, measured: memory, communication and time of a small vision training on this machine."""
+"""The cost of every ZeRO stage, measured: memory, communication and time of a small vision training on this machine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MODEL: dict[str, Any] = {
     "max_updates": 1000,
     "precision": "fp32",
 }
-"""What is measured: data2vec 2.0 with a small vision transformer, on noise."""
+"""The measured training: data2vec 2.0 with a small vision transformer, on noise."""
 
 TINY: dict[str, Any] = MODEL | {
     "encoder": {"image_px": 16, "patch_px": 4, "width": 32, "depth": 2, "heads": 2},

@@ -89,7 +89,7 @@ _CALCULATED = (
 
 
 def memory_table(measured: Sequence[Measured]) -> Table:
-    """What ranks hold, in MB."""
+    """Memory of ranks, in MB."""
     rows = []
     for one in measured:
         most = max(one.held, key=lambda held: held.weights + held.teacher + held.masters + held.moments)
@@ -102,7 +102,7 @@ def memory_table(measured: Sequence[Measured]) -> Table:
 
 
 def step_table(measured: Sequence[Measured]) -> Table:
-    """What an update sends and takes."""
+    """Traffic and time of an update."""
     base = measured[0].median_ms
     rows = []
     for one in measured:
@@ -122,7 +122,7 @@ def step_table(measured: Sequence[Measured]) -> Table:
 
 
 def calculated_table(calculated: Sequence[Costs]) -> Table:
-    """What GPUs would need, in GB."""
+    """Memory that GPUs would need, in GB."""
     rows = []
     for costs in calculated:
         model, ranks = costs.model, costs.ranks

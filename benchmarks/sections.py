@@ -1,4 +1,4 @@
-"""Which part of an update takes how long."""
+"""The time of each section of an update."""
 
 from __future__ import annotations
 

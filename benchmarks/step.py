@@ -1,4 +1,4 @@
-"""One training timed in this process: samples per second, memory, and which part of an update takes how long."""
+"""One training timed in this process: samples per second, memory, and the time of each section of an update."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Timed:
 
     @property
     def share_of_peak(self) -> float:
-        """What of the machine's matmul peak the training uses (MFU)."""
+        """The share of the machine's matmul peak that the training uses (MFU)."""
         return self.flops / median(self.steps_s) / self.peak_flops
 
 

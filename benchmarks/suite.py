@@ -75,7 +75,7 @@ def _rows(size: str, precision: str, timed: Sequence[Timed]) -> Iterable[Row]:
 
 
 def speed_table(document: Document) -> Table:
-    """Speed, memory, and what of the machine's peak is used."""
+    """Speed, memory, and the share of the machine's peak that is used."""
     rows = {row.name: row for row in document.rows}
     columns = ("size", "precision", "samples/s", "peak memory, MB", "of the matmul peak, %", "matmul peak, GFLOP/s")
     cells = tuple(
@@ -90,7 +90,7 @@ def speed_table(document: Document) -> Table:
 
 
 def reference_table(document: Document) -> Table:
-    """Beside the reference's figures of reference.csv, which are of float32 on a CPU, bf16 here too: how many times as
+    """Beside the reference's numbers of reference.csv, which are of float32 on a CPU, bf16 here too: how many times as
     fast, as measured and with each machine's float32 matmul peak taken out, and the share of the memory that it has as
     it ships. Of a GPU nothing is comparable."""
     rows = {row.name: row for row in document.rows}
@@ -111,7 +111,7 @@ def reference_table(document: Document) -> Table:
 
 
 def breakdown_table(document: Document) -> Table:
-    """Which part of an update takes how much of it, in percent."""
+    """The share of each section of an update, in percent."""
     rows = {row.name: row.median for row in document.rows}
     cells = []
     for at in _kinds(document):

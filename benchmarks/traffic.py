@@ -1,4 +1,4 @@
-"""What this process sends to other ranks."""
+"""The bytes that this process sends to other ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def _share(ranks: int) -> float:
-    """A ring passes each of N parts N - 1 times on."""
+    """A ring passes each of N chunks on N - 1 times."""
     return (ranks - 1) / ranks
 
 
@@ -34,8 +34,8 @@ _SENT: dict[str, Callable[[int], float]] = {
     "reduce_": _whole,
     "barrier": lambda ranks: 0.0,
 }
-"""Collective -> what a rank sends, as a multiple of the whole message, by ring algorithms (Patarasuk and Yuan 2009). A
-gather's message is its result, a scatter's what it starts from."""
+"""Collective -> the bytes a rank sends, as a multiple of the whole message, by ring algorithms (Patarasuk and Yuan
+2009). A gather's message is its result, a scatter's message is its input."""
 
 
 class Traffic(TorchDispatchMode):

@@ -1,1 +1,1 @@
-"""The Kedro project package: in what order things happen, and nothing about how."""
+"""The Kedro project package: the order of the steps. The steps themselves are in the library `d2v`."""

@@ -1,4 +1,4 @@
-"""`kedro run` with ends that say what to do: a paragraph and an exit status instead of a traceback for what a user can
+"""`kedro run` with clear endings: one paragraph and an exit status instead of a traceback for errors that a user can
 mend, and the usual status for Ctrl-C and SIGTERM. All options are Kedro's own."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the console shows, and how a command ends."""
+"""The output of commands on the console, and their exit status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def configure(project: Path) -> None:
-    """Logging of conf/logging.yml from any folder, and silence for what a reader cannot act on."""
+    """Logging of conf/logging.yml from any folder, without messages that a reader cannot act on."""
     LOGGING.configure(yaml.safe_load((project / "conf" / "logging.yml").read_text()))
     logging.captureWarnings(False)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -1,4 +1,4 @@
-"""What happens around a run: wrong recipes stop before any work, and one line per node says where it is."""
+"""Hooks around a run: wrong recipes stop it before any work, and one line per node shows the progress."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class StepHook:
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
-        """Say which node starts."""
+        """Log which node starts."""
         self._started += 1
         self._start_s = time.monotonic()
         LOG.info("[%d/%d] %s", self._started, self._total, node.name)
 
     @hook_impl
     def after_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
-        """Say how long it took."""
+        """Log how long it took."""
         LOG.info("[%d/%d] %s: done in %.1f s", self._started, self._total, node.name, time.monotonic() - self._start_s)
 
 

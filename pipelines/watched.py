@@ -1,9 +1,10 @@
-"""What DVC watches of a recipe: `python -m pipelines.watched <modality> <folder>` writes what shapes the weights.
+"""The keys of a recipe that DVC watches: `python -m pipelines.watched <modality> <folder>` writes those that shape the
+weights.
 
 DVC can watch a whole block, or keys one by one. A block holds keys that change nothing (ranks, workers, intervals),
-and a list misses defaults and what comes later. So stages that train depend on what this leaves: the recipe as it was
-parsed, without the keys of `d2v.config.RESULT_NEUTRAL`. Keys have the names that they had first, so that DVC trains
-nothing anew for a new name.
+and a list misses defaults and later keys. So stages that train depend on the files of this command: the
+parsed recipe, without the keys of `d2v.config.RESULT_NEUTRAL`. Keys have their first names, so that DVC does not train
+again for a new name.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from pipelines.recipes import parse_all
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 MEASURES = "bootstrap_resamples"
-"""Changes no weights, but what a stage that also evaluates leaves."""
+"""It does not change weights, but the report of a stage that also evaluates."""
 
 
 def watched(modality: str) -> dict[str, dict[str, Any]]:
-    """What shapes the weights, of each block of the base recipe that trains. Raises ConfigError."""
+    """The keys that shape the weights, of each block of the base recipe that trains. Raises ConfigError."""
     recipe = parse_all({modality: read_recipe(CONF, "base", modality)})[modality]
     blocks = {name: getattr(recipe, name, None) for name in ("train", "finetune")}
     return {name: _shaping(block) for name, block in blocks.items() if block is not None}

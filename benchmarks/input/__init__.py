@@ -1,4 +1,4 @@
-"""How fast files become a store and a store becomes batches, beside what others would use for it."""
+"""The speed of the input path, from files to a store and from a store to batches, beside common libraries."""
 
 from benchmarks.input.cases import CASES
 from benchmarks.input.suite import Options, by_case, measure_input

@@ -1,4 +1,4 @@
-"""What is measured: for each kind of model input its files, and the recipe that reads them."""
+"""The cases: for each kind of model input its files, and the recipe that reads them."""
 
 from __future__ import annotations
 

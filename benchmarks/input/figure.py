@@ -1,4 +1,4 @@
-"""Cost and memory of the input path against the size of the data, as a picture."""
+"""Cost and memory of the input path against the size of the data, as a plot."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Files to measure with: pictures, recordings and texts that cost about as much to read as real ones.
+"""Files for the measurements: images, recordings and texts that cost about as much to read as real ones.
 
-All of it follows from the seed. No two files are alike, as ingest keeps one of those that are.
+All of it follows from the seed. No two files are alike, because ingest drops duplicates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORDS, LINES, LINE_WORDS, SENTENCE_WORDS = 5_000, 12, 80, 10
 
 
 def write_images(folder: Path, items: int, seed: int, width: int, height: int, form: str) -> None:
-    """Smooth pictures with noise.
+    """Smooth images with noise.
 
     Args:
         folder: is made.

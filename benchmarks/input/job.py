@@ -1,4 +1,4 @@
-"""A case on files: what the processes that measure are given."""
+"""A case on files, as the measuring processes receive it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Job:
 
     @property
     def case(self) -> Case:
-        """What is measured."""
+        """The measured case."""
         return CASES[self.name]
 
     @property
@@ -59,12 +59,12 @@ class Job:
 
     @property
     def corpus(self) -> Path:
-        """What ingest leaves."""
+        """The folder that ingest writes."""
         return self.scratch / "corpus"
 
     @property
     def prepared(self) -> Path:
-        """What prepare leaves."""
+        """The folder that prepare writes."""
         return self.scratch / "prepared"
 
     def ingest_block(self, **changes: Any) -> Any:

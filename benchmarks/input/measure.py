@@ -33,7 +33,7 @@ class What:
     Attributes:
         step: ingest, prepare, tokenise or load.
         by: who does it, "d2v" or a peer.
-        workers: processes that load; None where that is no question.
+        workers: processes that load; None where it does not matter.
     """
 
     step: str
@@ -47,7 +47,7 @@ class What:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a piece of work took.
+    """The cost of a piece of work.
 
     Attributes:
         items: done.

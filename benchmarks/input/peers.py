@@ -1,4 +1,4 @@
-"""What one would write without this project: the same batches of the same files, with the libraries at hand."""
+"""The same batches of the same files, read with common libraries and without this project."""
 
 from __future__ import annotations
 

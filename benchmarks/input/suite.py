@@ -63,7 +63,9 @@ class Options:
                 raise ConfigError(f"there is no case {name}: give some of {', '.join(CASES)}")
         for name, folder in self.sources.items():
             if not folder.is_dir():
-                raise ConfigError(f"{folder} is no folder: give one with files for {name}, as --source {name}=FOLDER")
+                raise ConfigError(
+                    f"{folder} is not a folder: give one with files for {name}, as --source {name}=FOLDER"
+                )
 
 
 def by_case(given: Sequence[str], read: Callable[[str], Value]) -> dict[str, Value]:
@@ -74,7 +76,7 @@ def by_case(given: Sequence[str], read: Callable[[str], Value]) -> dict[str, Val
         read: what a value is made with, such as float.
 
     Raises:
-        ConfigError: an entry is no such thing, or there is no such case.
+        ConfigError: an entry has another form, or there is no such case.
     """
     values = {}
     for entry in given:
@@ -156,7 +158,7 @@ class _Suite:
             yield from growth_rows_of(name, step, items, some)
 
     def _in_fresh_process(self, work: Any, **arguments: Any) -> Any:
-        """What `work` gives, in a process forked from one that has imported all code and done nothing."""
+        """The result of `work` in a process forked from one that has imported all code and done nothing."""
         with ProcessPoolExecutor(1, self._processes) as pool:
             try:
                 return pool.submit(alone, work, arguments).result()
@@ -176,7 +178,7 @@ def _jobs(material: Material, items: int) -> Iterator[tuple[Job, Job]]:
 
 
 def rows_of(name: str, taken: Sequence[Mapping[What, Taken]]) -> Iterator[Row]:
-    """The figures of a case from its repetitions. A core's items are by the seconds that the process computes, whatever
+    """The metrics of a case from its repetitions. A core's items are by the seconds that the process computes, whatever
     it waits for."""
     for what in taken[0]:
         some = [one[what] for one in taken]
@@ -194,7 +196,7 @@ def rows_of(name: str, taken: Sequence[Mapping[What, Taken]]) -> Iterator[Row]:
 
 
 def growth_rows_of(name: str, step: str, items: int, taken: Sequence[tuple[Taken, int]]) -> Iterator[Row]:
-    """What a step of a case costs with so many items, and its peak. That of loading says nothing: pages of the mapped
+    """The cost of a step of a case with so many items, and its peak. That of loading says nothing: pages of the mapped
     store count, which the system takes back when it wants them."""
     yield Row.of(f"{name}/{step}/growth/{items}", COST, [1e3 * one.wall_s / one.items for one, _ in taken])
     yield Row.of(f"{name}/{step}/growth/{items}/core", COST, [1e3 * one.cpu_s / one.items for one, _ in taken])

@@ -1,4 +1,4 @@
-"""The figures of `python -m benchmarks input` as people read them."""
+"""The results of `python -m benchmarks input` as tables."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def growth_table(document: Document) -> Table:
 
 
 def by_items(document: Document, quantity: str) -> dict[tuple[str, str], dict[int, float]]:
-    """What was measured as the data grows.
+    """The measurements as the data grows.
 
     Args:
         document: of `measure_input`.

@@ -1,4 +1,4 @@
-"""model-ready store -> every objective's encoders, costs and task figures -> report."""
+"""model-ready store -> every objective's encoders, costs and task metrics -> report."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Folders as data: what flows between nodes is a path, and the files stay where they are.
+"""Folders as data sets: nodes hand over paths, and the files stay where they are.
 
 A step that can be resumed writes straight into its folder, so it needs that folder before it has a result. The
 catalog therefore names each output folder twice: as `<name>_dir`, where to write, and as what was written.

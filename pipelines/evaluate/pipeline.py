@@ -1,4 +1,4 @@
-"""run folder -> probes against two baselines, pictures, report, registered model."""
+"""run folder -> probes against two baselines, plots, report, registered model."""
 
 from kedro.pipeline import Node, Pipeline
 

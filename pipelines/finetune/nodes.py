@@ -1,4 +1,4 @@
-"""The finetune step: a model for a task, and what it is worth on items that no training has seen."""
+"""The finetune step: a model for a task, measured on held-out items."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def finetune(
 
 
 def evaluate_tuned(modality: str, values: dict[str, Any], prepared: Path, tuned: Path, out: Path) -> Path:
-    """Predictions, figures with intervals and a report under `out`."""
+    """Predictions, metrics with intervals and a report under `out`."""
     from d2v.finetuning.evaluation import evaluate_finetuned as run_evaluation
     from d2v.modalities import registry
 

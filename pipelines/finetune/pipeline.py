@@ -1,4 +1,4 @@
-"""encoder and labelled items -> fine-tuned model -> figures on the test part, registered model."""
+"""encoder and labelled items -> fine-tuned model -> metrics on the test split, registered model."""
 
 from kedro.pipeline import Node, Pipeline
 

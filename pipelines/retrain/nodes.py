@@ -18,7 +18,7 @@ def retrain(
     promotion_dir: Path,
     out: Path,
 ) -> Path:
-    """Train on what is new, and promote what is better; a page about it goes under `out`. Kedro has no conditional
+    """Train on new items, and promote what is better; a report goes under `out`. Kedro has no conditional
     nodes, so the steps that may have nothing to do are one node's."""
     from d2v.distributed.environment import read_dist_env
     from d2v.lifecycle.retraining import Plan, RetrainingFolders

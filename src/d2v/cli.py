@@ -1,4 +1,4 @@
-"""`d2v`: what is not a pipeline."""
+"""The command `d2v`: import and export, encoding of files, rollback, and checks of this machine."""
 
 from __future__ import annotations
 

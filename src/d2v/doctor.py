@@ -1,4 +1,4 @@
-"""What this machine has for training, and what to mend."""
+"""`d2v doctor`: the versions, devices and limits of this machine, and how to mend problems."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        name: what was looked at.
+        name: subject of the check.
         state: `ok`, `note` (works, but worth knowing) or `problem` (will fail or be much slower).
-        detail: what was found, and for a problem the fix.
+        detail: the finding, and for a problem the fix.
     """
 
     name: str
@@ -170,7 +170,7 @@ def _memory() -> Finding:
 
 
 def _compiler() -> Finding:
-    """What DeepSpeed's own operators are built with. No recipe needs them, so nothing here is a problem."""
+    """The compiler for DeepSpeed's own operators. Recipes do without them, so nothing here is a problem."""
     import torch
 
     needed = {"g++": shutil.which("g++") or shutil.which("c++"), "ninja": shutil.which("ninja")}
@@ -188,7 +188,7 @@ def _compiler() -> Finding:
 
 
 def _other_cuda(nvcc: str, built: str) -> str:
-    """What to say if the compiler is of another major version than torch's CUDA; empty if it is not."""
+    """A warning if the compiler has another major version than torch's CUDA, else empty."""
     told = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"release (\d+)\.(\d+)", told)
     if found is None or found[1] == built.partition(".")[0]:

@@ -1,4 +1,4 @@
-"""Every way in which d2v stops on purpose. The message is one paragraph that ends with the fix."""
+"""The typed errors of d2v. Each message is one paragraph that ends with the fix."""
 
 from __future__ import annotations
 

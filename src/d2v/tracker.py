@@ -1,4 +1,5 @@
-"""Where metrics go. Training knows only this protocol; `d2v.tracking` implements it."""
+"""The protocol of a tracker, the destination of metrics. Training knows only the protocol; `d2v.tracking` implements
+it."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_other_weights_are_another_run(encoder: Path, prepared: Path, tmp_path: 
 def test_a_start_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert find_start(None) is None
     assert find_start(str(tmp_path)) == tmp_path
-    with pytest.raises(CheckpointError, match=r"train\.start 'nowhere' is no folder: give .* or null"):
+    with pytest.raises(CheckpointError, match=r"train\.start 'nowhere' is not a folder: give .* or null"):
         find_start("nowhere")
 
 

@@ -1,5 +1,5 @@
-"""A whole benchmark: pretrain every objective, probe it, put it to the task, and report. What is done is not done
-again, so an interrupted benchmark goes on with what is missing."""
+"""A whole benchmark: pretrain every objective, probe it, put it to the task, and report. Finished runs are
+kept, so an interrupted benchmark goes on with the missing ones."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _Runs:
 
 
 def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome:
-    """Run what is missing of a benchmark, and leave `benchmark.json` and a report.
+    """Do the missing runs of a benchmark, and leave `benchmark.json` and a report.
 
     Args:
         comparison: what is compared.

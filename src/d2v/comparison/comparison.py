@@ -1,4 +1,4 @@
-"""What a benchmark compares, and where each part of it lives."""
+"""The pretrainings and the study of a benchmark, and their folders."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Label efficiency: one task with few and with many labels, from pretrained encoders and from
-random weights, with several seeds. Every run has its own folder, so an interrupted study goes on with what is missing.
+"""Label efficiency: one task with few and with many labels, from pretrained encoders and from random weights, with
+several seeds. Every run has its own folder, so an interrupted study goes on with the missing ones.
 
 Shapes: N test items, R resamples.
 """
@@ -115,7 +115,7 @@ class TaskRun:
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared, on what.
+    """A study: its contenders, data and settings.
 
     Attributes:
         modality: from `d2v.modalities.registry`.
@@ -176,7 +176,7 @@ class Study:
         return self.out / "runs" / run.key
 
     def setting_of(self, run: TaskRun) -> Setting:
-        """What it is tuned from, on what."""
+        """The initial weights and the data of a run."""
         return Setting(
             self.modality, self.config_of(run), self.pretraining, self.prepared, run.contender.start(run.seed)
         )

@@ -75,7 +75,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study found.
+    """The findings of a study.
 
     Attributes:
         metric: what was measured.

@@ -1,4 +1,4 @@
-"""One pretraining of a benchmark: done once, in a process of its own, and what it cost."""
+"""One pretraining of a benchmark: done once, in a process of its own, and measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACCURACY = "online/linear"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a pretraining cost, over all its sessions.
+    """The cost of a pretraining, over all its sessions.
 
     Attributes:
         objective: its name.
@@ -67,8 +67,8 @@ def is_pretrained(comparison: Comparison, one: Pretraining) -> bool:
 def run_pretraining(comparison: Comparison, one: Pretraining) -> None:
     """Pretrain, or go on pretraining.
 
-    A process holds what earlier work in it left, so one that shall tell what a training needs is a fresh one. Where the
-    recipe asks for several ranks, those are.
+    The memory of a training is measured in a fresh process, without the leftovers of earlier work. Where the recipe
+    asks for several ranks, these are fresh.
 
     Raises:
         D2vError: see `d2v.pretraining.pretrain.pretrain`.

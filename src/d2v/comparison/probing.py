@@ -57,7 +57,7 @@ class Probed:
 
 
 class Prober:
-    """Probes encoders once: what is right of each is kept in its folder.
+    """Probes encoders once: the right predictions of each are kept in its folder.
 
     Args:
         comparison: whose encoders.

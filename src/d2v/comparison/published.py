@@ -41,7 +41,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Facts:
-    """What ours is.
+    """The facts of our own benchmark.
 
     Attributes:
         modality: registry name.

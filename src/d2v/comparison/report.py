@@ -51,7 +51,7 @@ def write_benchmark_report(out: Path, outcomes: Sequence[Outcome]) -> None:
 
 
 def _summary(one: Outcome) -> str:
-    """What can be said of a modality's task at its largest amount of labels."""
+    """A summary of a modality's task at its largest amount of labels."""
     amount, count = list(one.findings.items.items())[-1]
     gains = [gain for gain in one.findings.gains if gain.amount == amount]
     said = [f"{verdict(gain.interval)} than {one.findings.names[gain.over]}" for gain in gains]
@@ -63,7 +63,7 @@ def _summary(one: Outcome) -> str:
 
 
 def _untaught(one: Outcome) -> list[str]:
-    """A warning for each objective that cannot be a fair opponent: nothing that it learned shows."""
+    """A warning for each objective that is not a fair opponent: its probe is not above random weights."""
     linear = {probed.features: probed.interval for probed in one.probed if probed.probe == "linear"}
     return [
         f"Beware: a linear probe of {objective} is not above random weights ({linear[objective].value:.3f} against "
@@ -79,7 +79,7 @@ def _section(one: Outcome) -> list[Part]:
     about = (
         f"Data {one.facts.data}, an encoder of {one.facts.parameters / 1e6:,.2f} million parameters, {seeds} "
         f"pretraining seed(s), task {one.task}, on {one.device}. The objectives share code, encoder and data; their "
-        "budgets are in the table of costs. What a baseline does not change is the recipe's, and not tuned for it."
+        "budgets are in the table of costs. Other settings of a baseline are the recipe's, and not tuned for it."
     )
     parts: list[Part] = [Heading(f"{name}: the task"), about, *efficiency_parts(name, one.findings)]
     parts += [Heading(f"{name}: published results"), *_published(one)]

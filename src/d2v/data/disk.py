@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and full disks that say so."""
+"""Atomic files and folders, and clear errors for full disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashes: of contents, of parameters, and the split that follows from them."""
+"""Hashes of contents and of parameters, and the split that follows from a hash."""
 
 from __future__ import annotations
 

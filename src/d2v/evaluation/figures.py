@@ -55,7 +55,7 @@ class Illustrator:
         return Plot(path, "The online probe holds out some train items; the table is measured on the test items.")
 
     def masks(self, objective: Objective) -> Plot:
-        """What the student saw of some items."""
+        """The visible tokens of some items."""
         inputs = self._some_inputs()
         ids = torch.arange(len(inputs))
         batch = Batch(inputs.values, ids, torch.zeros_like(ids), 0, inputs.lengths)
@@ -63,7 +63,7 @@ class Illustrator:
         grid, lengths = self.modality.picture_grid(is_masked.shape[-1]), objective.student.token_lengths(inputs.lengths)
         images = self.modality.to_pictures(inputs, self.data)
         path = draw_masks(images, is_masked, grid, self.out / "masks.png", lengths)
-        return Plot(path, "Masks as training draws them; what is shaded is hidden, and the student must predict it.")
+        return Plot(path, "Masks as training draws them. Shaded tokens are masked, and the student must predict them.")
 
     def pca(self, encoders: dict[str, Encoder]) -> Plot:
         """Token features of some items as colours, one row an encoder."""

@@ -214,7 +214,7 @@ def _correlation(counts_RN: np.ndarray, x_RN: np.ndarray, y_RN: np.ndarray) -> n
     x_RN = x_RN - (counts_RN * x_RN).sum(axis=1, keepdims=True) / items
     y_RN = y_RN - (counts_RN * y_RN).sum(axis=1, keepdims=True) / items
     together, x_x, y_y = ((counts_RN * product).sum(axis=1) for product in (x_RN * y_RN, x_RN**2, y_RN**2))
-    # Rounding leaves a constant side a variance of about 1e-30 of its scale, which is no variance.
+    # Rounding leaves a constant side a variance of about 1e-30 of its scale, which must count as zero.
     spread = np.where((x_x > 1e-20) & (y_y > 1e-20), np.sqrt(x_x * y_y), 0.0)
     return _ratio(together, spread)
 

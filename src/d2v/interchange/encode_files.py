@@ -1,4 +1,4 @@
-"""Features of many files as one Parquet file, a batch at a time: memory is that of a batch, however many files."""
+"""Features of many files as one Parquet file, a batch at a time: it takes the memory of one batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from d2v.progress import Progress
 
 @dataclass(frozen=True)
 class Written:
-    """What `encode_files` wrote.
+    """The result of `encode_files`.
 
     Attributes:
         rows: items, those with a problem too.

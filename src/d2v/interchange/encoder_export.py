@@ -60,7 +60,7 @@ TIMM_RENAMES = (
 
 
 class Exported(nn.Module):
-    """What a graph computes: tokens and their mean in one pass.
+    """The outputs of a graph: tokens and their mean in one pass.
 
     Args:
         encoder: in eval mode.
@@ -82,7 +82,7 @@ class Exported(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """What a graph computes.
+    """A graph and its outputs.
 
     Attributes:
         module: (inputs, lengths or None) -> outputs, in eval mode on the CPU.
@@ -131,7 +131,7 @@ def export(
         head: of a fine-tuned model.
 
     Returns:
-        What a user should know, a sentence each.
+        Notes for the user, a sentence each.
 
     Raises:
         ConfigError: an unknown format, one that cannot hold this encoder or needs packages that are not installed, or

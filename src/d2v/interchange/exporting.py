@@ -39,7 +39,7 @@ def export_model(folder: Path, target: Path, form: str, teacher: bool = False) -
         teacher: of an encoder: export the teacher's, not the student's.
 
     Returns:
-        What a user should know, a sentence each.
+        Notes for the user, a sentence each.
 
     Raises:
         ConfigError: an unknown format, one that cannot hold this model or needs packages that are not installed, or a
@@ -83,7 +83,7 @@ class _Finetuned(nn.Module):
 
 
 def finetuned_graph(model: FinetunedModel) -> Graph:
-    """What a graph of a fine-tuned model computes: logits of classes, a number, or log probabilities of letters."""
+    """The graph of a fine-tuned model: logits of classes, a number, or log probabilities of symbols."""
     finish, outputs = _readable(model.task)
     return Graph(_Finetuned(model, finish).eval(), outputs)
 

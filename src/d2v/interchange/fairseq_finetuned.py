@@ -1,4 +1,4 @@
-"""Fine-tuned models of the reference: where their encoder is and what is the task's head.
+"""Fine-tuned models of the reference: the prefixes of their encoders and heads.
 
 | model | encoder | head |
 |---|---|---|
@@ -28,7 +28,7 @@ PRETRAINING = ("w2v_args", "d2v_args", "pretrained_model_args")
 def split(reference: Reference) -> tuple[Reference, dict[str, Tensor]] | None:
     """A fine-tuned model as (its encoder in the layout of pretraining, its head under its own names); None for others.
 
-    What stands beside a prefixed encoder is all head."""
+    Everything beside a prefixed encoder is the head."""
     for prefix in ENCODER_PREFIXES:
         inner = {name[len(prefix) :]: value for name, value in reference.model.items() if name.startswith(prefix)}
         if inner:

@@ -1,5 +1,5 @@
-"""What the converters of all modalities share: a reference checkpoint in plain values, what it becomes, and the names
-and settings of parts that every one of the reference's models has."""
+"""Shared by the converters of all modalities: a reference checkpoint in plain values, its conversion, and the names and
+settings that all models of the reference have in common."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def loss(config: Mapping[str, Any], published: Published) -> dict[str, Any]:
 
 
 def v2_part(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
-    """What belongs to the model of one modality (IMAGE, AUDIO, TEXT), without parts that old files carry unused."""
+    """The weights of one modality's model (IMAGE, AUDIO, TEXT), without unused ones that old files carry."""
     dropped = re.compile(rf"\.encoder_mask$|^shared_decoder\.|^recon_proj\.|^modality_encoders\.(?!{kind}\.)")
     return {name: value for name, value in state.items() if not dropped.search(name)}
 

@@ -75,7 +75,7 @@ def _convs(state: Mapping[str, Tensor], spec: str | None) -> list[tuple[int, int
 
 
 def _sizes(state: Mapping[str, Tensor], spec: str | None) -> dict[str, Any]:
-    """What the tensors say about an encoder."""
+    """An encoder's settings from its tensors."""
     sizes = trunk_sizes(state)
     position = state["student.stem.positions.convs.0.weight"]
     return {

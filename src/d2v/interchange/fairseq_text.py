@@ -92,7 +92,7 @@ def _v2_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
 
 
 def _sizes(state: Mapping[str, Tensor], positions: str) -> dict[str, Any]:
-    """What the tensors say about an encoder; `positions` is the name of its table."""
+    """An encoder's settings from its tensors; `positions` is the name of its table."""
     return {
         **trunk_sizes(state),
         "vocab_size": state["student.stem.local.words.weight"].shape[0],
@@ -106,7 +106,7 @@ def _sizes(state: Mapping[str, Tensor], positions: str) -> dict[str, Any]:
 def convert_v1(reference: Reference) -> Converted | None:
     """A data2vec 1.0 text checkpoint in our names, or None if it is something else.
 
-    What the reference does to hidden tokens is to feed it `<mask>`, the last of its dictionary: that row of the token
+    The reference feeds `<mask>` in place of masked tokens, the last of its dictionary: that row of the token
     table is the objective's mask token. The teacher is shown the whole sequence (the objective's `teacher_view`).
     """
     if "encoder.sentence_encoder.embed_tokens.weight" not in reference.model:

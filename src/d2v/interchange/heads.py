@@ -8,7 +8,7 @@
 | AudioSet: a linear layer, linear softmax over frames | multilabel |
 | transformers' audio: a linear layer, mean over frames, a linear layer | classification; both layers are one |
 
-A head with one output is a regression. What has no counterpart stays as it is, and it is said why.
+A head with one output is a regression. A head without a counterpart stays as it is, and a note says why.
 """
 
 from __future__ import annotations

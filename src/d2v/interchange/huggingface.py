@@ -30,7 +30,7 @@ OWN_TYPES = {"d2v-speech": "speech", "d2v-text": "text", "d2v-vision": "vision"}
 """Those of our exports of data2vec 2.0."""
 PREFIXES = ("data2vec_audio.", "data2vec_text.", "data2vec_vision.")
 NOT_ENCODER = ("masked_spec_embed", "embeddings.mask_token", "pooler.", "adapter.")
-"""Parts of a base model that are no part of an encoder here."""
+"""Weights of a base model that an encoder here does not have."""
 REBUILT = ("embeddings.position_ids", "relative_position_index")
 """Tables that old files store and that follow from the sizes."""
 
@@ -89,7 +89,7 @@ def _parts(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _ours(modality: str, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names. What the table lacks keeps its name, for the loading of the state to report it."""
+    """Our names. A weight that is not in the table keeps its name, and loading the state reports it."""
     names = {name: renamed(name, NAMES[modality], "ours") or name for name in theirs}
     return join_attention({new: theirs[name] for name, new in names.items()})
 

@@ -65,7 +65,7 @@ def export_huggingface(
         tuned: a fine-tuned model's head, for the class that has one.
 
     Returns:
-        What a user should know, a sentence each.
+        Notes for the user, a sentence each.
 
     Raises:
         ConfigError: transformers' class cannot hold this encoder; the message names why.

@@ -1,4 +1,4 @@
-"""What an import reads: an encoder in our names with the recipe it implies, and all else that the file holds."""
+"""The result of an import: an encoder in our names with the recipe it implies, and everything else in the file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FinetunedHead:
 
     Attributes:
         task: the task's block of a finetune recipe, in plain values.
-        about: what the task says of itself: its letters or class names.
+        about: facts of the task: its letters or class names.
         state: the head's parameters.
         used: the names in `Imported.head` of what it was made of.
     """
@@ -106,8 +106,8 @@ def save_imported(folder: Path, imported: Imported, origin: str, finetuned: Fine
 
 
 def load_head(folder: Path) -> dict[str, Tensor]:
-    """What was imported beside an encoder, under the source's names; empty if there is nothing. Of a fine-tuned model
-    it is what is no part of the head either."""
+    """Weights that were imported beside an encoder, under the source's names; empty if there are none. Of a fine-tuned
+    model they do not belong to the head either."""
     file = folder / (REST if "finetune" in read_config(folder) else HEAD)
     return load_file(file) if file.is_file() else {}
 

@@ -13,7 +13,7 @@ from d2v.interchange.labels import read_names
 from d2v.interchange.readers import read_source
 
 LETTERS = ("vocab.json", "dict.ltr.txt")
-"""What the letters of a CTC head are in, beside its weights."""
+"""Files with the letters of a CTC head, beside its weights."""
 
 
 @dataclass(frozen=True)

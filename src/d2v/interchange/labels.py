@@ -1,4 +1,4 @@
-"""Names of what a head tells apart, in the files that others keep them in: letters by symbol, classes by class id."""
+"""Names of a head's outputs in the files of other programs: letters by symbol id, classes by class id."""
 
 from __future__ import annotations
 

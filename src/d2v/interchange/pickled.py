@@ -1,4 +1,4 @@
-"""Pickled checkpoints without running what they hold: only tensors, plain containers and settings are let through."""
+"""Pickled checkpoints, read without running their code: only tensors, plain containers and settings are let through."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ALLOWED = (
 
 
 def unpickle(path: Path) -> Any:
-    """What a `torch.save` file holds, on the CPU.
+    """The contents of a `torch.save` file, on the CPU.
 
     Raises:
         CheckpointError: the file is not there, damaged, or holds objects outside the allow-list.

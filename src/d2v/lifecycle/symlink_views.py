@@ -18,7 +18,7 @@ from d2v.data.prepared import PREPARED
 from d2v.modalities.base import Modality
 
 _OF_THE_DATA = ("class_names", "source", "data_fingerprint")
-"""What an encoder's config.json says of its data that does not change how inputs are made."""
+"""Facts about the data in an encoder's config.json that do not change how inputs are made."""
 
 
 def some_items(corpus: Path, chosen: np.ndarray, out: Path) -> Path:

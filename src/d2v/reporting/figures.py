@@ -143,7 +143,7 @@ def draw_masks(
         rows.append(shade_hidden(images, is_masked[:, number], grid))
         labels.append(f"mask {number + 1}\n{hidden[number]:.0%} hidden")
     shown = f"{min(masks, most_masks)} of {masks} masks per item" if masks > 1 else "one mask per item"
-    return _draw_rows(rows, labels, f"What the student sees: {shown}, hidden tokens shaded", path)
+    return _draw_rows(rows, labels, f"Visible to the student: {shown}, masked tokens shaded", path)
 
 
 def shade_hidden(images: np.ndarray, is_masked_nT: Tensor, grid: tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Into the model registry: encoders as `d2v-<modality>`, fine-tuned models as `d2v-<modality>-tuned`."""
+"""Registration of models: encoders as `d2v-<modality>`, fine-tuned models as `d2v-<modality>-tuned`."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Notes:
 
 
 def encoder_name(modality: str) -> str:
-    """What a modality's encoders are registered as."""
+    """The registered name of a modality's encoders."""
     return f"d2v-{modality}"
 
 
 def finetuned_name(modality: str) -> str:
-    """What a modality's fine-tuned models are registered as."""
+    """The registered name of a modality's fine-tuned models."""
     return f"d2v-{modality}-tuned"
 
 

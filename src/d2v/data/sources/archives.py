@@ -36,7 +36,7 @@ from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, struct.error)
-"""What reading a truncated or damaged archive raises; plain OSError is left to mean that the disk or network failed."""
+"""Raised by a truncated or damaged archive; plain OSError is left to mean that the disk or network failed."""
 BOMB_RATIO = 200
 BOMB_BYTES = 2**20  # below this declared size no ratio is dangerous
 HEADER_BYTES = 2**20  # no honest extended tar header is larger; tarfile would read it into memory whole

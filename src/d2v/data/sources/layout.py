@@ -29,7 +29,7 @@ PAPER = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a modality reads: its words for messages, and how to tell its items from other files.
+    """The items that a modality reads: its words for messages, and how to tell its items from other files.
 
     Attributes:
         modality: the first part of the configuration's keys in messages ("vision").
@@ -59,7 +59,7 @@ class Wanted:
         return name.lower().endswith(tuple(self.suffixes))
 
     def role(self, path: str, annotated: bool) -> Role:
-        """What a file is, from its path in the tree; side files are so only where something reads them."""
+        """The role of a file, from its path in the tree; side files are so only where something reads them."""
         if annotated and self.side_names and self.side_names.search(path):
             return "side"
         left_out = self.only_suffixes and not self.has_suffix(path) and PAPER.fullmatch(PurePosixPath(path).name)
@@ -78,7 +78,7 @@ def too_large(size: int, wanted: Wanted) -> str | None:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What the files beside an item say about it.
+    """Label, split and texts of an item from the files beside it.
 
     Attributes:
         label: name of its class; "" for none, None for what the folders say.
@@ -103,8 +103,8 @@ Annotator = Callable[[Mapping[str, bytes]], Lookup]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the folder names of one tree mean: `top` is dropped, then comes a split folder (if `splits` knows its
-    name), then the class folder, as in torchvision's ImageFolder. What `said` says wins; `settled` gives the
+    """The meaning of folder names in one tree: `top` is dropped, then comes a split folder (if `splits` knows its
+    name), then the class folder, as in torchvision's ImageFolder. `said` takes precedence; `settled` gives the
     split that each of them is used as."""
 
     top: Folders

@@ -198,7 +198,7 @@ class _Search:
         return language_PK
 
     def _best(self, scores: np.ndarray) -> np.ndarray:
-        """Places of the best scores, as many as the beam is wide at most, in their order."""
+        """Indices of the best scores, as many as the beam is wide at most, in their order."""
         margin, width = self.settings.prefix_margin, self.settings.width
         least = -np.inf if margin is None else scores.max() - margin
         (good,) = np.nonzero((scores > -np.inf) & (scores >= least))
@@ -263,14 +263,14 @@ class _Tree:
         return child
 
     def parents_in(self, node_P: np.ndarray) -> np.ndarray:
-        """The place in the beam of each node's parent, NOWHERE if it is not there."""
+        """The index in the beam of each node's parent, NOWHERE if it is not there."""
         self.place[node_P] = np.arange(len(node_P))
         found_P = self.place[self.parent[node_P]]
         self.place[node_P] = NOWHERE
         return found_P
 
     def word_scores(self, node_P: np.ndarray) -> np.ndarray:
-        """What the end of the last word adds to each prefix's language score."""
+        """The addition to each prefix's language score from the end of its last word."""
         return np.array([self._end_of_word(node)[0] for node in node_P.tolist()])
 
     def _end_of_word(self, node: int) -> tuple[float, Any]:

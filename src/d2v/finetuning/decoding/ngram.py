@@ -1,7 +1,7 @@
 """N-gram language models of words with back-off: scoring, and ARPA files (ARPA back-off format, as SRILM and KenLM
 write it).
 
-An n-gram's number within its order is its place in the tables. It is found by its key, which joins the number of its
+An n-gram's number within its order is its row in the tables. It is found by its key, which joins the number of its
 first n - 1 words (an n-gram of the order below) with the number of its last word. Logarithms are natural inside and
 to base 10 in files.
 """

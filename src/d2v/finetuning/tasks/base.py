@@ -40,7 +40,7 @@ class Task(ABC):
 
     @abstractmethod
     def targets(self, split: LabelledSplit, rows: np.ndarray) -> Tensor:
-        """What the loss compares outputs of these rows with."""
+        """Targets of these rows, for the loss."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor:
@@ -62,7 +62,7 @@ class Task(ABC):
 
     @abstractmethod
     def references(self, split: LabelledSplit, rows: np.ndarray) -> Sequence[Any] | np.ndarray:
-        """What is right, as metrics take it."""
+        """The right predictions, as metrics take them."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -206,7 +206,7 @@ class TextStem(nn.Module):
 
 
 class D2vPreTrainedModel(PreTrainedModel):
-    """What the three models share: context norm, prenet and trunk.
+    """Shared by the three models: context norm, prenet and trunk.
 
     `last_hidden_state` is (B, E + T, D) with the extra (CLS) token of images in front; `pooler_output` is the mean of
     the tokens that are neither extra nor padding.

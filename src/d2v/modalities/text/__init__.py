@@ -1,1 +1,4 @@
-"""Text: byte-level BPE tokens."""
+"""Text: sources and preparation of documents, byte-level BPE tokens, the token encoder, and its masks.
+
+Raw inputs are strings and pairs of strings.
+"""
