@@ -256,11 +256,9 @@ def _output_to(path: Path) -> Iterator[None]:
 def _values(column: pd.Series) -> Any:
     """A column as metrics take it: numbers (N,), rows (N, C) or texts."""
     values = column.tolist()
-    return np.stack(values) if values and isinstance(values[0], np.ndarray) else _plain(values)
-
-
-def _plain(values: list[Any]) -> Any:
-    return values if values and isinstance(values[0], str) else np.array(values)
+    if values and isinstance(values[0], str):
+        return values
+    return np.stack(values) if values and isinstance(values[0], np.ndarray) else np.array(values)
 
 
 def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:

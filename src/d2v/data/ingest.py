@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,14 +186,11 @@ class _Ingest:
                 file.truncate(size)
         self.report = IngestReport(**journal["report"])
         self.superseded = {bytes.fromhex(digest) for digest in journal["superseded"]}
-        for digest, split, key in self._stored("sha256", "split", "key"):
-            self.seen[digest] = (split, key)
+        stored = ShardReader(self.folder / SHARDS)
+        columns = (stored.column(name) for name in ("sha256", "split", "key"))
+        self.seen = {digest: (split, key) for digest, split, key in zip(*columns, strict=True)}
         log(f"ingest: going on after item {journal['next_item']:,}, where it was interrupted")
         return journal
-
-    def _stored(self, *columns: str) -> Iterator[tuple[Any, ...]]:
-        shards = ShardReader(self.folder / SHARDS)
-        return zip(*(shards.column(name) for name in columns), strict=True)
 
     def _save_journal(self) -> None:
         content = {

@@ -130,7 +130,9 @@ class ShardReader:
 
     def fixed(self, name: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Values of a fixed-size binary column: (len(rows), size) uint8."""
-        views = self._fixed_views(name)
+        if name not in self._views:
+            self._views[name] = [_fixed_view(batch.column(name)) for batch in self._batches]
+        views = self._views[name]
         rows = np.asarray(rows, dtype=np.int64)
         if len(views) == 1:
             return views[0][rows]
@@ -144,11 +146,6 @@ class ShardReader:
     def _locate(self, row: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         return shard, row - int(self._starts[shard])
-
-    def _fixed_views(self, name: str) -> list[np.ndarray]:
-        if name not in self._views:
-            self._views[name] = [_fixed_view(batch.column(name)) for batch in self._batches]
-        return self._views[name]
 
 
 def _fixed_view(column: pa.FixedSizeBinaryArray) -> np.ndarray:

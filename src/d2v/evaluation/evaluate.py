@@ -201,7 +201,8 @@ class _Evaluation:
         write_report(self.out, f"d2v {self.modality.name}: a pretrained encoder and its baselines", parts)
 
     def _write_card(self, metrics: dict[str, float]) -> None:
-        about = _read_json(self.prepared / PREPARED)
+        file = self.prepared / PREPARED
+        about: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
         about |= {"fingerprint": self.data.fingerprint, "train_items": self.data.num_train}
         about |= {"classes": len(self.data.class_names)}
         name, baseline = self.modality.name, self.modality.baseline_name
@@ -277,8 +278,3 @@ def _show(metrics: dict[str, float], baseline: str) -> None:
     if has_accuracies(metrics):
         console.print(difference_table(metrics, baseline).to_rich())
     console.print(verdict(metrics, baseline))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The file's contents; nothing if there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else {}

@@ -29,7 +29,6 @@ from d2v.model_folder import ENCODER
 from d2v.progress import Progress, log
 from d2v.reporting.report import write_report
 from d2v.reporting.tables import Table
-from d2v.statistics import Interval
 from d2v.tracker import Tracker
 from d2v.training import resume
 
@@ -104,11 +103,13 @@ def _measure(
         zip(tasks, _predictions(model, split, rows, config.evaluation_batch_size, [*tasks.values()]), strict=True)
     )
     references = model.task.references(split, rows)
-    _write_predictions(out / PREDICTIONS, rows, predictions, references)
+    columns = {f"predicted{suffix}": list(values) for suffix, values in predictions.items()}
+    pd.DataFrame({"row": rows, **columns, "right": list(references)}).to_parquet(out / PREDICTIONS)
     for suffix, task in tasks.items():
         for name in task.metrics:
             interval = metrics.interval(name, predictions[suffix], references, config.bootstrap_resamples)
-            measured |= _named(f"eval/{name}{suffix}", interval)
+            key = f"eval/{name}{suffix}"
+            measured |= {key: interval.value, f"{key}_low": interval.low, f"{key}_high": interval.high}
     measured["eval/items"] = len(rows)
     write_report(
         out, "A fine-tuned model", [_table(measured, str(model.about["modality"])), *_notes(measured), _INTERVALS]
@@ -191,15 +192,6 @@ def _heard(model: FinetunedModel, task: Transcription, split: LabelledSplit, bat
 
 
 # -------------------------------------------------------------------------------------------- report
-
-
-def _named(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def _write_predictions(file: Path, rows: np.ndarray, predictions: Mapping[str, Any], references: Any) -> None:
-    columns = {f"predicted{suffix}": list(values) for suffix, values in predictions.items()}
-    pd.DataFrame({"row": rows, **columns, "right": list(references)}).to_parquet(file)
 
 
 def _table(measured: Mapping[str, float], name: str) -> Table:

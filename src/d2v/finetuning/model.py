@@ -118,14 +118,11 @@ def load_weights(module: nn.Module, file: Path) -> None:
     Raises:
         CheckpointError: the file is missing or damaged, or does not fit.
     """
-    load_state(module, _read(file), str(file))
-
-
-def _read(file: Path) -> dict[str, Tensor]:
     try:
-        return load_file(file)
+        weights = load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}): train again or restore the file") from error
+    load_state(module, weights, str(file))
 
 
 def save_finetuned(
@@ -147,7 +144,7 @@ def save_finetuned(
         weights_of: gathers weights that are spread over processes; all of them call this function then.
     """
     for file, module in ((ENCODER, objective.student), (HEAD, objective.head)):
-        weights = weights_of(module, _every)
+        weights = weights_of(module, lambda name: True)
         if weights:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(weights, folder / file)
@@ -161,10 +158,6 @@ def save_finetuned(
     }
     if (folder / HEAD).exists():
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def _every(name: str) -> bool:
-    return True
 
 
 class _TaskBlock(Block):

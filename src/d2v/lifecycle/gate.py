@@ -131,8 +131,13 @@ def _gain(challenger: Measured, champion: Measured, config: PromoteConfig) -> In
 
 
 def _leak(challenger: Measured, champion: Measured | None) -> Check:
-    values = ["" if one is None else _count(one.leaked) for one in (challenger, champion)]
-    return Check("held-out items that it was trained on", values[0], values[1], "0", challenger.leaked == 0)
+    def count(one: Measured | None) -> str:
+        if one is None:
+            return ""
+        return "not recorded" if one.leaked is None else str(one.leaked)
+
+    name = "held-out items that it was trained on"
+    return Check(name, count(challenger), count(champion), "0", challenger.leaked == 0)
 
 
 def _measurable(challenger: Measured, config: PromoteConfig) -> Iterator[Check]:
@@ -143,10 +148,6 @@ def _measurable(challenger: Measured, config: PromoteConfig) -> Iterator[Check]:
         yield Check("metrics on held-out items", "none", "", "at least one", False)
     elif config.min_gain_over_random is not None and challenger.rank is not None and challenger.over_random is None:
         yield Check("gain over random weights", "not measured", "", "measured", False)
-
-
-def _count(number: int | None) -> str:
-    return "not recorded" if number is None else str(number)
 
 
 def _gain_check(challenger: Measured, champion: Measured, gain: Interval | None, config: PromoteConfig) -> Check:

@@ -208,16 +208,14 @@ def _finetuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | No
         return answering
     predictions = in_terms_of(data.class_names, model, predict(model, split, rows, promote.batch_size))
     references: Any = task.references(split, rows)
-    metrics = {name: _metric_score(name, predictions, references) for name in task.metrics}
+    metrics = {
+        name: MetricScore(metric(name).score(predictions, references), metric(name).higher_is_better)
+        for name in task.metrics
+    }
     of_classes: Mapping[str, float] = {}
     if isinstance(task, Classification):
         of_classes = recalls(predictions == references, references, data.class_names, promote.min_class_items)
     return replace(answering, measured=replace(answering.measured, metrics=metrics, recalls=of_classes))
-
-
-def _metric_score(name: str, predictions: Any, references: Any) -> MetricScore:
-    found = metric(name)
-    return MetricScore(found.score(predictions, references), found.higher_is_better)
 
 
 def in_terms_of(class_names: Sequence[str], model: FinetunedModel, predictions: Any) -> Any:

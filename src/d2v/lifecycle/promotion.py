@@ -142,7 +142,11 @@ def write_decisions(decisions: Sequence[Decision], out: Path, tracker: Tracker) 
     log(f"promote: {decisions[-1].model}: {decisions[-1].why}")
     written = write_report(out, "Promotion", [*parts, INTERVALS])
     write_json(out / DECISION, {decision.model: decision.as_values() for decision in decisions})
-    gains = {f"promotion/{_short(one.model)}_gain{end}": value for one in decisions for end, value in _ends(one)}
+    gains: dict[str, float] = {}
+    for one in decisions:
+        if one.gain is not None:
+            name = f"promotion/{'tuned' if one.model.endswith('-tuned') else 'encoder'}_gain"
+            gains |= {name: one.gain.value, f"{name}_low": one.gain.low, f"{name}_high": one.gain.high}
     tracker.log_metrics(gains, 0)
     tracker.set_tags({f"{TAG}.{decision.model}": decision.why for decision in decisions})
     for path in (*written, out / DECISION):
@@ -172,15 +176,6 @@ def checks_table(decision: Decision) -> Table:
 def _sentence(decision: Decision) -> str:
     now = decision.challenger if decision.outcome == "promoted" else decision.champion
     return f"{decision.why[0].upper()}{decision.why[1:]}. Champion now: {f'version {now}' if now else 'none'}."
-
-
-def _short(model: str) -> str:
-    return "tuned" if model.endswith("-tuned") else "encoder"
-
-
-def _ends(decision: Decision) -> list[tuple[str, float]]:
-    gain = decision.gain
-    return [] if gain is None else [("", gain.value), ("_low", gain.low), ("_high", gain.high)]
 
 
 INTERVALS = (

@@ -67,17 +67,14 @@ def write_retraining_report(run: RetrainingRun, modality: str, out: Path, tracke
     if isinstance(run.drift, Drift):
         written.append(out / "drift.png")
         tracker.log_metrics({"drift/mmd": run.drift.statistic, "drift/p_value": run.drift.p_value}, 0)
-    content = {"outcome": run.outcome, "counts": run.counts, "drift": _drift_values(run.drift)}
+    drift: Any = run.drift
+    if isinstance(run.drift, Drift):
+        drift = {"mmd": run.drift.statistic, "p_value": run.drift.p_value, "drifted": run.drift.drifted}
+    content = {"outcome": run.outcome, "counts": run.counts, "drift": drift}
     write_json(out / RETRAINING, content | {"decisions": [one.as_values() for one in run.decisions]})
     tracker.set_tags({"retraining": run.outcome})
     for path in (*written, out / RETRAINING):
         tracker.log_artifact(path, "retraining")
-
-
-def _drift_values(drift: Drift | str | None) -> Any:
-    if isinstance(drift, Drift):
-        return {"mmd": drift.statistic, "p_value": drift.p_value, "drifted": drift.drifted}
-    return drift
 
 
 def _parts(run: RetrainingRun, out: Path) -> Iterator[Part]:

@@ -56,12 +56,13 @@ def _target(name: str, to: int | None) -> Version:
 
 def versions_table() -> Table:
     """All versions with their aliases, key metrics and the decision about them."""
+
+    def shown(version: Version) -> list[str]:
+        keys = [key for key in KEY_METRICS if key in version.tags]
+        return [f"{key.partition('/')[2]} {float(version.tags[key]):.3f}" for key in keys]
+
     rows = tuple(
-        (str(one), ", ".join(one.aliases), ", ".join(_metrics(one)), one.tags.get(TAG, "not judged"))
+        (str(one), ", ".join(one.aliases), ", ".join(shown(one)), one.tags.get(TAG, "not judged"))
         for one in versions.all_versions()
     )
     return Table("Registered models", ("version", "aliases", "metrics", "promotion"), rows)
-
-
-def _metrics(version: Version) -> list[str]:
-    return [f"{key.partition('/')[2]} {float(version.tags[key]):.3f}" for key in KEY_METRICS if key in version.tags]

@@ -136,18 +136,15 @@ def _describe(
     about = client.get_model_version(name, version)
     run = client.get_run(about.run_id)
     facts = {"run_id": about.run_id, "git_commit": run.data.tags.get("git_commit", "unknown")}
-    facts |= {"recipe_digest": fingerprint.of_values(_recipe(folder))[:16]}
+    config = json.loads((folder / CONFIG).read_text())
+    recipe = {key: config.get(key) for key in ("recipe", "finetune")}
+    facts |= {"recipe_digest": fingerprint.of_values(recipe)[:16]}
     shown = {key: f"{value:g}" for key, value in sorted(metrics.items())}
     for key, text in {**digest, **facts, **notes.tags, **shown}.items():
         client.set_model_version_tag(name, version, key, text)
     if notes.card:
         client.update_model_version(name, version, _shortened(notes.card))
     client.set_registered_model_alias(name, alias, version)
-
-
-def _recipe(folder: Path) -> dict[str, object]:
-    config = json.loads((folder / CONFIG).read_text())
-    return {key: config.get(key) for key in ("recipe", "finetune")}
 
 
 def _shortened(card: str) -> str:

@@ -64,7 +64,7 @@ def search_decoder(
         folder.mkdir(parents=True, exist_ok=True)
         estimate(transcripts, config.lm_order).save_arpa(file)
     model = load_language_model(file)
-    words = _vocabulary(config, model, transcripts)
+    words = _words(config, model, transcripts)
     settings = BeamSettings(config.width, config.lm_weight, config.word_bonus, config.unknown_score)
     beam = BeamDecoder(vocabulary, settings, model, None if words is None else Lexicon(words, vocabulary))
     if dev is not None:
@@ -75,7 +75,7 @@ def search_decoder(
     ), settings
 
 
-def _vocabulary(config: DecodingConfig, model: WordModel, transcripts: Sequence[str]) -> list[str] | None:
+def _words(config: DecodingConfig, model: WordModel, transcripts: Sequence[str]) -> list[str] | None:
     """Words that may be written; None for any. flashlight needs a list."""
     if not config.closed_vocabulary and config.decoder != "flashlight":
         return None
