@@ -28,7 +28,7 @@ def step(
     repeats: Annotated[int, typer.Option(help="Fresh processes of each.", min=1)] = 3,
     seconds: Annotated[float, typer.Option(help="Of updates in each process; at least three are done.")] = 8.0,
     conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
-    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="A file for the metrics.", dir_okay=False)] = None,
 ) -> None:
     """Time training steps on noise: samples/s, memory, share of the machine's matmul peak, and where the time goes."""
     from benchmarks import suite
@@ -47,7 +47,7 @@ def measure_growth(
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     seconds: Annotated[float, typer.Option(help="Of updates in each process; at least three are done.")] = 4.0,
     conf: Annotated[Path, typer.Option(help="The folder of recipes.", file_okay=False)] = Path("conf"),
-    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="A file for the metrics.", dir_okay=False)] = None,
     picture: Annotated[Path | None, typer.Option(help="A PNG of the curves.", dir_okay=False)] = None,
 ) -> None:
     """Time an update as images, recordings, texts, masks, batches or ranks grow."""
@@ -119,7 +119,7 @@ def measure_input_path(
     consumed: Annotated[
         list[str] | None, typer.Option(help="CASE=NUMBER of items that a training step takes in a second.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="A file for the figures.", dir_okay=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="A file for the metrics.", dir_okay=False)] = None,
     picture: Annotated[Path | None, typer.Option(help="A PNG of costs as the data grows.", dir_okay=False)] = None,
 ) -> None:
     """Time the way from files to a store and from there to batches, beside torchvision, soundfile and tokenizers, and

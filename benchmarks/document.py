@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         name: what was measured, parts with `/` between.
-        unit: of the figure; of those that end in `/s` or begin with `%`, more is better, of others less.
+        unit: of the metric; of those that end in `/s` or begin with `%`, more is better, of others less.
         median, least, most: over fresh processes, or over the updates of one.
     """
 
@@ -37,10 +37,10 @@ class Row:
     most: float
 
     @staticmethod
-    def of(name: str, unit: str, figures: Iterable[float]) -> Row:
+    def of(name: str, unit: str, values: Iterable[float]) -> Row:
         """Median and spread of repeated measurements."""
-        values = sorted(figures)
-        return Row(name, unit, median(values), values[0], values[-1])
+        ascending = sorted(values)
+        return Row(name, unit, median(ascending), ascending[0], ascending[-1])
 
     @property
     def more_is_better(self) -> bool:
@@ -60,7 +60,7 @@ class Document:
     Attributes:
         kind: what measured them.
         machine: what of, with versions, commit and date.
-        rows: the figures.
+        rows: the metrics.
     """
 
     kind: str
@@ -121,17 +121,17 @@ def compare(old: Document, new: Document) -> Table:
     nothing and is in brackets where the spreads overlap, or where one of the metrics has none.
 
     Raises:
-        DataError: they have no figure in common.
+        DataError: they have no metric in common.
     """
     before = {row.name: row for row in old.rows}
     rows = [(before[row.name], row) for row in new.rows if row.name in before]
     if not rows:
         raise DataError(
-            f"a document of {old.kind} and one of {new.kind} have no figure in common: compare two of a kind"
+            f"a document of {old.kind} and one of {new.kind} have no metric in common: compare two of a kind"
         )
     names = [f"{document.machine['commit']} {document.machine['date']}".strip() for document in (old, new)]
     cells = tuple((b.name, b.unit, b.shown, a.shown, _ratio(b, a)) for b, a in rows)
-    return Table("comparison", ("figure", "unit", *names, "ratio"), cells)
+    return Table("comparison", ("metric", "unit", *names, "ratio"), cells)
 
 
 def _ratio(before: Row, after: Row) -> str:

@@ -75,4 +75,4 @@ CASES = {
         },
     ),
 }
-"""By name. Pictures have the size of the store, so that a peer does not decode more pixels than we do."""
+"""By name. Images have the size of the store, so that a peer does not decode more pixels than we do."""

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-KINDS = 32  # different pictures: drawing them takes longer than measuring
+KINDS = 32  # different images: drawing them takes longer than measuring
 CLASSES = 2  # folders, which torchvision's ImageFolder wants
 NOISE = 6.0
 RATE_HZ = 16_000

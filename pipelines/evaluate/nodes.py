@@ -15,7 +15,7 @@ def evaluate(
     run_folder: Path,
     out: Path,
 ) -> Path:
-    """Probe the frozen encoder beside the random-initialised one and plain features; metrics, pictures and report
+    """Probe the frozen encoder beside the random-initialised one and plain features; metrics, plots and report
     go under `out`."""
     from d2v.evaluation.evaluate import evaluate as run_evaluation
     from d2v.modalities import registry
@@ -26,8 +26,8 @@ def evaluate(
 
 
 def register(modality: str, run_folder: Path, prepared: Path, corpus: Path, report: Path) -> None:
-    """Register the encoder as `d2v-<modality>` with the alias `challenger`: figures as tags, its card, and what later
-    nights compare with."""
+    """Register the encoder as `d2v-<modality>` with the alias `challenger`: metrics as tags, its card, and what later
+    runs compare with."""
     from d2v.lifecycle.lineage import register_encoder_of
     from d2v.modalities import registry
 

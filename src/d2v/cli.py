@@ -109,7 +109,7 @@ def encode(
 
 @app.command(epilog="Example: d2v models")
 def models() -> None:
-    """List the registered models with their aliases, figures, and what became of them."""
+    """List the registered models with their aliases, metrics, and the decisions about them."""
     from rich.console import Console
 
     from d2v.lifecycle.rollback import versions_table

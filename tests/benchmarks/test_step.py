@@ -128,7 +128,7 @@ def test_one_measurement_proves_nothing_and_another_machine_is_told() -> None:
 
 
 def test_documents_without_anything_in_common_and_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no figure in common"):
+    with pytest.raises(DataError, match="no metric in common"):
         compare(_document(speed_a=1.0), _document(speed_b=1.0))
     file = tmp_path / "x.json"
     for text in ("no json", "{}", '{"kind": "step", "machine": {}, "rows": [{"name": "a"}]}'):

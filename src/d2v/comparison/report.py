@@ -158,7 +158,7 @@ def _speeds(one: Outcome) -> list[Part]:
     return [" ".join(sentences)] if sentences else []
 
 
-# ---------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------- plots
 
 
 def _draw_times(path: Path, outcomes: Sequence[Outcome]) -> Path:

@@ -76,7 +76,7 @@ def save_imported(folder: Path, imported: Imported, origin: str, finetuned: Fine
         folder: created if it is not there.
         imported: what was read.
         origin: of it, for messages and for `config.json`.
-        tuned: the head in our names.
+        finetuned: the head in our names.
 
     Raises:
         CheckpointError: the weights do not fit the recipe (all keys named), or the folder holds another encoder.

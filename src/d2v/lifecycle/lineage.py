@@ -68,9 +68,9 @@ def register_finetuned_of(
         config: the finetune block.
         corpus: folder that ingest left.
         prepared: folder that prepare left.
-        tuned: folder that fine-tuning left.
+        finetuned: folder that fine-tuning left.
         report: folder that its evaluation left.
-        start: the registered encoder that it was tuned from, if `finetune.start` does not name it.
+        start: the registered encoder that it was fine-tuned from, if `finetune.start` does not name it.
 
     Returns:
         The version.

@@ -216,10 +216,10 @@ class _Search:
         cut = not whole_P.any()
         ctc: dict[str, float] = {}
         language: dict[str, float] = {}
-        for place in np.nonzero(whole_P | cut)[0]:
-            text, ended = tree.text(int(beam.node_P[place]), cut)
-            ctc[text] = float(np.logaddexp(ctc.get(text, -np.inf), beam.total_P[place]))
-            language[text] = float(beam.language_P[place]) + ended
+        for row in np.nonzero(whole_P | cut)[0]:
+            text, ended = tree.text(int(beam.node_P[row]), cut)
+            ctc[text] = float(np.logaddexp(ctc.get(text, -np.inf), beam.total_P[row]))
+            language[text] = float(beam.language_P[row]) + ended
         found = [Hypothesis(text, ctc[text] + language[text], language[text]) for text in ctc]
         return sorted(found, key=lambda one: (-one.score, one.text))
 
@@ -244,7 +244,7 @@ class _Tree:
         self.ended: dict[int, tuple[float, Any]] = {}
         # One more than there can be nodes: the last stands for the parent of the empty text.
         self.parent = np.full(frames * self.settings.width + 2, -1)
-        self.place = np.full(len(self.parent), NOWHERE)
+        self.index = np.full(len(self.parent), NOWHERE)
 
     def grown(self, node_P: np.ndarray, symbol_P: np.ndarray) -> np.ndarray:
         """The nodes of prefixes with one symbol more."""
@@ -264,9 +264,9 @@ class _Tree:
 
     def parents_in(self, node_P: np.ndarray) -> np.ndarray:
         """The index in the beam of each node's parent, NOWHERE if it is not there."""
-        self.place[node_P] = np.arange(len(node_P))
-        found_P = self.place[self.parent[node_P]]
-        self.place[node_P] = NOWHERE
+        self.index[node_P] = np.arange(len(node_P))
+        found_P = self.index[self.parent[node_P]]
+        self.index[node_P] = NOWHERE
         return found_P
 
     def word_scores(self, node_P: np.ndarray) -> np.ndarray:

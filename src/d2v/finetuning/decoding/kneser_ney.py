@@ -3,7 +3,7 @@
 Source: Chen and Goodman, "An empirical study of smoothing techniques for language modeling" (TR-10-98), section 3.2
 and equation 26; Heafield et al., "Scalable modified Kneser-Ney language model estimation" (ACL 2013), section 3.
 
-Shapes: P places in the text (every word with the <s> and </s> of its sentence), G distinct n-grams of one order.
+Shapes: P positions in the text (every word with the <s> and </s> of its sentence), G distinct n-grams of one order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Counted:
 
     `keys_G`, ascending, are context * base + last word; `context_G` and `suffix_G` number the n-gram without its last
     and without its first word in the order below; `count_G` is how often it stands in the text, `is_first_G` whether
-    it begins with <s>; `number_P` names the n-gram that ends at each place of the text, -1 where there is none.
+    it begins with <s>; `number_P` names the n-gram that ends at each position of the text, -1 where there is none.
     """
 
     keys_G: np.ndarray
@@ -59,17 +59,17 @@ def estimate(sentences: Iterable[str], order: int, min_count: int = 1) -> NGramM
     """
     if not 1 <= order <= MAX_ORDER:
         raise ConfigError(f"The order of a language model is 1 to {MAX_ORDER}, not {order}: set it to 3")
-    words, ids_P, place_P = _numbered(sentences, min_count)
+    words, ids_P, position_P = _numbered(sentences, min_count)
     base = len(words) + 1
     counted = [_unigrams(ids_P, len(words))]
     for n in range(2, order + 1):
-        counted.append(_longer(counted[-1], ids_P, place_P >= n - 1, base))
+        counted.append(_longer(counted[-1], ids_P, position_P >= n - 1, base))
     return NGramModel(words, _orders(counted, len(words)))
 
 
 def _numbered(sentences: Iterable[str], min_count: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The vocabulary (<unk>, <s>, </s>, then the words, the most frequent first), the word at each place, and how many
-    places of its sentence stand before it."""
+    """The vocabulary (<unk>, <s>, </s>, then the words, the most frequent first), the word at each position, and how
+    many positions of its sentence stand before it."""
     split = [words for words in (sentence.split() for sentence in sentences) if words]
     counts = Counter(word for words in split for word in words)
     for special in (START, END, UNKNOWN):
@@ -81,8 +81,8 @@ def _numbered(sentences: Iterable[str], min_count: int) -> tuple[list[str], np.n
     ids = {word: number for number, word in enumerate(vocabulary) if number == 0 or number > 2}
     lengths = np.array([len(words) + 2 for words in split])
     ids_P = np.fromiter((i for words in split for i in (1, *(ids.get(w, 0) for w in words), 2)), np.int64)
-    place_P = np.arange(len(ids_P)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return vocabulary, ids_P, place_P
+    position_P = np.arange(len(ids_P)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return vocabulary, ids_P, position_P
 
 
 def _unigrams(ids_P: np.ndarray, size: int) -> _Counted:

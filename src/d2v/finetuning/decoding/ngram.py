@@ -31,12 +31,12 @@ class Order:
     """All n-grams of one order n.
 
     Attributes:
-        places: key -> number, from 0 in order.
+        numbers: key -> number, from 0 in order.
         log_p: ln p(last word | words before), by number.
         backoff: ln of the back-off weight of the n-gram as a context, by number; zeros for the highest order.
     """
 
-    places: dict[int, int]
+    numbers: dict[int, int]
     log_p: list[float]
     backoff: list[float]
 
@@ -59,8 +59,8 @@ class Perplexity:
 
 
 class NGramModel:
-    """A back-off model: p(w | context) is the n-gram's own figure, or the context's back-off weight times p(w | the
-    context without its first word).
+    """A back-off model: p(w | context) is the n-gram's own probability, or the back-off weight of the context times p(w |
+    the context without its first word).
 
     Args:
         words: the vocabulary; the unigrams have these numbers. A missing `<unk>` is added.
@@ -83,7 +83,7 @@ class NGramModel:
             unigrams = self.orders[0]
             self.words.append(UNKNOWN)
             log_p = [*unigrams.log_p, MISSING_UNKNOWN_LOG10 * LN_10]
-            self.orders[0] = Order(unigrams.places, log_p, [*unigrams.backoff, 0.0])
+            self.orders[0] = Order(unigrams.numbers, log_p, [*unigrams.backoff, 0.0])
 
     @property
     def order(self) -> int:
@@ -103,7 +103,7 @@ class NGramModel:
         number = self._ids.get(word, self._ids[UNKNOWN])
         ending = [number]
         for context, order in zip(state, self.orders[1:], strict=False):
-            ending.append(order.places.get(context * self.key_base + number, -1) if context >= 0 else -1)
+            ending.append(order.numbers.get(context * self.key_base + number, -1) if context >= 0 else -1)
         weight = 0.0
         for n in range(len(ending), 1, -1):
             if ending[n - 1] >= 0:
@@ -168,7 +168,7 @@ class NGramModel:
 
     def _spelled(self, order: Order, contexts: list[str]) -> list[str]:
         """The words of each n-gram, from those of the order below."""
-        parted = (divmod(key, self.key_base) for key in order.places)
+        parted = (divmod(key, self.key_base) for key in order.numbers)
         return [f"{contexts[context]} {self.words[word]}" for context, word in parted]
 
 
@@ -245,7 +245,7 @@ class _Arpa:
             parts = line.split()
             try:
                 log_p, words, backoff = float(parts[0]), parts[1 : n + 1], float((*parts, "0")[n + 1])
-                order.places[self._key(words)] = len(order.log_p)
+                order.numbers[self._key(words)] = len(order.log_p)
             except (ValueError, KeyError, IndexError) as error:
                 raise self._damaged(f"no {n}-gram whose words and contexts stand above: {line!r}") from error
             order.log_p.append(max(log_p, MISSING_UNKNOWN_LOG10) * LN_10)
@@ -259,7 +259,7 @@ class _Arpa:
         numbers = [self.words[UNKNOWN if word == "<UNK>" else word] for word in words]
         found = numbers[0]
         for order, number in zip(self.orders[1:-1], numbers[1:-1], strict=True):
-            found = order.places[found * self.key_base + number]
+            found = order.numbers[found * self.key_base + number]
         return found * self.key_base + numbers[-1]
 
     def _damaged(self, what: str) -> DataError:
