@@ -59,8 +59,8 @@ class Perplexity:
 
 
 class NGramModel:
-    """A back-off model: p(w | context) is the n-gram's own probability, or the back-off weight of the context times p(w |
-    the context without its first word).
+    """A back-off model: p(w | context) is the n-gram's own probability, or the back-off weight of the context times
+    p(w | the context without its first word).
 
     Args:
         words: the vocabulary; the unigrams have these numbers. A missing `<unk>` is added.
