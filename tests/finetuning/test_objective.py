@@ -101,7 +101,7 @@ def test_rates_reach_the_optimiser_and_the_weights() -> None:
         moved: list[dict[str, float]] = []
         for update in range(2):
             given = batch(update)
-            loss = engine.forward(given, objective.draw_masks(given, 0, "cpu")).loss_sum / 4
+            loss = engine.module(given, objective.draw_masks(given, 0, "cpu"))[0] / 4
             engine.backward(loss)
             engine.step(update, 0.1, loss.detach())
             after = {name: objective.get_parameter(name).detach().clone() for name in watched}

@@ -40,7 +40,7 @@ def test_after_a_bad_update_nothing_is_applied() -> None:
     with init_process_group(CPU, 60) as group, open_engine(objective, recipe, group, "fp32") as engine:  # type: ignore[arg-type]
 
         def update(index: int, factor: float) -> None:
-            loss = engine.forward(batch, masks).loss_sum * factor
+            loss = engine.module(batch, masks)[0] * factor
             engine.backward(loss)
             engine.step(index, 1e-2, loss.detach())
 
@@ -61,7 +61,7 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     batch = data.batch(EqualBatchSampler(40, 8, 0).at(0), recipe)
     seen: list[float] = []
     with init_process_group(CPU, 60) as group, open_engine(objective, recipe, group, "fp32") as engine:  # type: ignore[arg-type]
-        loss = engine.forward(batch, objective.draw_masks(batch, 0, "cpu")).loss_sum
+        loss = engine.module(batch, objective.draw_masks(batch, 0, "cpu"))[0]
         engine.backward(loss)
         engine.step(0, 0.0, loss.detach())
         assert engine.grad_norm > 1e-3
@@ -98,7 +98,7 @@ def test_the_engine_trains_on_a_gpu() -> None:
     with init_process_group(env, 60) as group, open_engine(objective, recipe, group, "bf16") as engine:  # type: ignore[arg-type]
         masks = objective.draw_masks(batch, 0, env.device)
         for update in range(20):
-            loss = engine.forward(batch, masks).loss_sum
+            loss = engine.module(batch, masks)[0]
             engine.backward(loss)
             engine.step(update, 1e-2, loss.detach())
             losses.append(float(loss))

@@ -27,7 +27,7 @@ from d2v.data.batch import Batch
 from d2v.distributed.process_group import ProcessGroup
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
-from d2v.objectives.base import LossOutput, Objective
+from d2v.objectives.base import Objective
 from d2v.training.precision import Precision
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -62,6 +62,7 @@ class Engine(ABC):
     An update that is not finite is not applied, nor is any after it; `first_bad_update` tells when asked.
 
     Attributes:
+        module: DeepSpeed's engine; called with (batch, masks) it gives (sum of the loss, statistics).
         group: this rank among all.
         precision: format of the products.
         zero_stage: what is sharded over the ranks.
@@ -73,14 +74,14 @@ class Engine(ABC):
     def __init__(
         self,
         objective: Objective,
-        inner: Any,
+        module: Any,
         optimizer: torch.optim.AdamW,
         recipe: RunConfig,
         group: ProcessGroup,
         precision: Precision,
     ) -> None:
         self._objective = objective
-        self.inner, self.optimizer = inner, optimizer
+        self.module, self.optimizer = module, optimizer
         self.group, self.env = group, group.env
         self.precision = precision
         self.zero_stage: int = recipe.distributed.zero_stage
@@ -88,14 +89,9 @@ class Engine(ABC):
         self.grad_norm = torch.zeros((), device=self.env.device)
         self.plain_student: Encoder | None = None
 
-    def forward(self, batch: Batch, masks: Masks) -> LossOutput:
-        """Teacher targets, student, decoder and loss of one micro-batch."""
-        loss_sum, statistics = self.inner(batch, masks)
-        return LossOutput(loss_sum, statistics)
-
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of one micro-batch; `step` sums it over accumulation steps and ranks."""
-        self.inner.backward(loss * self.env.world_size, scale_wrt_gas=False)  # DeepSpeed averages over ranks
+        self.module.backward(loss * self.env.world_size, scale_wrt_gas=False)  # DeepSpeed averages over ranks
 
     def step(self, update: int, lr: float, loss: Tensor) -> None:
         """Clip, and apply the update unless its loss or gradient is not finite.
@@ -132,14 +128,14 @@ class _ReplicatedEngine(Engine):
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=self.env.device)
         # Reduced below, before the norm is taken. One rank has nobody to reduce with; DeepSpeed would still flatten
         # and copy back every gradient.
-        self.inner.enable_backward_allreduce = False
+        self.module.enable_backward_allreduce = False
 
     def _step(self, update: int, loss: Tensor) -> None:
         for parameter in self._parameters:
             if parameter.grad is None:  # of a block that was skipped; shards of gradients are zero there, too
                 parameter.grad = torch.zeros_like(parameter)
         if self.env.world_size > 1:
-            self.inner.buffered_allreduce_fallback()
+            self.module.buffered_allreduce_fallback()
         self.grad_norm = nn.utils.get_total_norm([p.grad for p in self._parameters], foreach=True)
         bad = ~torch.isfinite(self.grad_norm + loss)
         self._first_bad.copy_(torch.where((self._first_bad < 0) & bad, update, self._first_bad))
@@ -147,7 +143,7 @@ class _ReplicatedEngine(Engine):
         if self._clip_norm is not None:
             scale = ((self.grad_norm + _CLIP_EPS) / self._clip_norm).clamp_min(1.0)
             self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
-        self.inner.step()
+        self.module.step()
 
     @property
     def waits_to_tell(self) -> bool:
@@ -164,7 +160,7 @@ class _ShardedEngine(Engine):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._first_bad: int | None = None
-        zero = self.inner.optimizer
+        zero = self.module.optimizer
         if self.zero_stage == 3:
             start_moments(self.optimizer, zero.fp32_partitioned_groups_flat)
         else:
@@ -178,9 +174,9 @@ class _ShardedEngine(Engine):
         if not bool(torch.isfinite(loss)):
             self._first_bad = update
             return
-        self.inner.step()
-        self.grad_norm = torch.as_tensor(self.inner.get_global_grad_norm(), device=self.env.device)
-        if self.inner.optimizer.overflow:
+        self.module.step()
+        self.grad_norm = torch.as_tensor(self.module.get_global_grad_norm(), device=self.env.device)
+        if self.module.optimizer.overflow:
             self._first_bad = update
 
     @property

@@ -49,11 +49,11 @@ def train_step(
     total = torch.zeros((), device=env.device)
     for step, (batch, mask) in enumerate(zip(micro_batches, masks, strict=True)):
         seed_dropout(recipe.seed, update, step * env.world_size + env.rank)
-        output = engine.forward(batch, mask)
-        loss = output.loss_sum / masked
+        loss_sum, statistics = engine.module(batch, mask)  # teacher targets, student, decoder, loss
+        loss = loss_sum / masked
         engine.backward(loss)
         total += loss.detach()
-        note({f"train/{name}": value for name, value in output.statistics.items()})
+        note({f"train/{name}": value for name, value in statistics.items()})
     begin("step")
     total = group.all_reduce(total)
     engine.step(update, learning_rate(recipe.schedule, recipe.optimizer.lr, update, recipe.max_updates), total)
