@@ -1,14 +1,21 @@
-"""The ingest step."""
+"""ingest: raw source -> corpus: validated, hashed, split, quarantined."""
 
 from pathlib import Path
-from typing import Any
 
-from pipelines.recipes import step
+from kedro.pipeline import Node, Pipeline
+
+from d2v.config import Block
+from pipelines.recipes import of_modality
 
 
-def ingest(modality: str, values: dict[str, Any], out: Path) -> Path:
+def create_pipeline(modality: str) -> Pipeline:
+    """The ingest step of one modality, without its namespace."""
+    return Pipeline([Node(of_modality(ingest, modality), ["params:ingest", "corpus_dir"], "corpus", name="ingest")])
+
+
+def ingest(modality: str, config: Block, out: Path) -> Path:
     """Read the source into Arrow shards under `out`; a finished, unchanged corpus is only checked."""
     from d2v.modalities import registry
 
-    registry.get(modality).ingest(step(modality, "ingest", values), out)
+    registry.get(modality).ingest(config, out)
     return out

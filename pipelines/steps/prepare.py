@@ -1,14 +1,22 @@
-"""The prepare step."""
+"""prepare: corpus -> model-ready store, statistics and the fixed probe set."""
 
 from pathlib import Path
-from typing import Any
 
-from pipelines.recipes import step
+from kedro.pipeline import Node, Pipeline
+
+from d2v.config import Block
+from pipelines.recipes import of_modality
 
 
-def prepare(modality: str, values: dict[str, Any], corpus: Path, out: Path) -> Path:
+def create_pipeline(modality: str) -> Pipeline:
+    """The prepare step of one modality, without its namespace."""
+    inputs = ["params:prepare", "corpus", "prepared_dir"]
+    return Pipeline([Node(of_modality(prepare, modality), inputs, "prepared", name="prepare")])
+
+
+def prepare(modality: str, config: Block, corpus: Path, out: Path) -> Path:
     """Make the store that training reads by index under `out`; a finished, unchanged one is only checked."""
     from d2v.modalities import registry
 
-    registry.get(modality).prepare(step(modality, "prepare", values), corpus, out)
+    registry.get(modality).prepare(config, corpus, out)
     return out

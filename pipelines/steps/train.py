@@ -1,19 +1,27 @@
-"""The train step."""
+"""train: model-ready store -> run folder with checkpoints, history and encoder."""
 
 from pathlib import Path
-from typing import Any
 
-from pipelines.recipes import step
+from kedro.pipeline import Node, Pipeline
+
+from d2v.config import EvaluateConfig, TrainConfig
+from pipelines.recipes import of_modality
 from pipelines.tracking import active_tracker
 
 
-def train(modality: str, values: dict[str, Any], probe_values: dict[str, Any], prepared: Path, out: Path) -> Path:
+def create_pipeline(modality: str) -> Pipeline:
+    """The train step of one modality, without its namespace."""
+    inputs = ["params:train", "params:evaluate", "prepared", "run_dir"]
+    return Pipeline([Node(of_modality(pretrain, modality), inputs, "run_folder", name="train")])
+
+
+def pretrain(modality: str, recipe: TrainConfig, probes: EvaluateConfig, prepared: Path, out: Path) -> Path:
     """Pretrain under `out`: an unfinished run of this recipe is resumed, a finished one says so."""
     from d2v.modalities import registry
-    from d2v.pretraining.pretrain import pretrain
+    from d2v.pretraining import pretraining_job
     from d2v.tracking.models import find_start
+    from d2v.training.train import train
 
-    recipe, probes = step(modality, "train", values), step(modality, "evaluate", probe_values)
     start = find_start(recipe.start)
-    pretrain(registry.get(modality), recipe, prepared, out, probes, active_tracker(), start)
+    train(pretraining_job(registry.get(modality), recipe, prepared, probes, start), out, active_tracker())
     return out
