@@ -1,1 +1,5 @@
-"""The Kedro project package: the order of the steps. The steps themselves are in the library `d2v`."""
+"""The Kedro project package: in what order things happen. What each step does is in `d2v`.
+
+`steps` holds one file per step: its node functions and their wiring. `pipeline_registry` names the pipelines.
+The other modules are Kedro's settings, hooks, configuration, catalog types and command line for this project.
+"""

@@ -1,5 +1,5 @@
-"""`kedro run` with clear endings: one paragraph and an exit status instead of a traceback for errors that a user can
-mend, and the usual status for Ctrl-C and SIGTERM. All options are Kedro's own."""
+"""`kedro run` with Kedro's own options. An error that a user can mend ends it with one paragraph and an exit status
+instead of a traceback; Ctrl-C and SIGTERM end it with the usual status."""
 
 from __future__ import annotations
 

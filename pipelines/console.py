@@ -1,4 +1,4 @@
-"""The output of commands on the console, and their exit status."""
+"""The console: logging, silenced warnings, and the last lines of a command that failed or was stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def configure(project: Path) -> None:
-    """Logging of conf/logging.yml from any folder, without messages that a reader cannot act on."""
+    """Set up logging from conf/logging.yml, whatever the working folder, and silence what a reader cannot act on."""
     LOGGING.configure(yaml.safe_load((project / "conf" / "logging.yml").read_text()))
     logging.captureWarnings(False)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -31,7 +31,7 @@ def configure(project: Path) -> None:
 
 
 def known_error(error: BaseException) -> D2vError | None:
-    """The error that a user can mend behind `error`, however deep Kedro wrapped it; None for a defect."""
+    """The error in the chain of `error` that a user can mend, however deep Kedro wrapped it; None for a defect."""
     for link in _chain(error):
         if isinstance(link, D2vError):
             return link
@@ -45,13 +45,13 @@ def known_error(error: BaseException) -> D2vError | None:
 
 
 def explain(error: D2vError) -> None:
-    """One paragraph on stderr."""
+    """Print the error as one paragraph on stderr."""
     sys.stdout.flush()
     print(f"\n{type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
 def stopped(how: str) -> None:
-    """One line on stderr after Ctrl-C or SIGTERM outside training, which has its own."""
+    """Print one line on stderr after Ctrl-C or SIGTERM. Training prints its own."""
     line = f"Stopped by {how}. Finished steps are kept; the same command goes on from there."
     print("\n" + textwrap.fill(line, 120), file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""Hooks around a run: wrong recipes stop it before any work, and one line per node shows the progress."""
+"""What happens around a run: recipes are parsed before any work, and one line per node shows the progress."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from d2v.errors import ConfigError
 from d2v.progress import mute
 from pipelines.recipes import parse_all
 
@@ -19,12 +20,24 @@ LOG = logging.getLogger(__name__)
 
 
 class RecipeHook:
-    """Checks all recipes as soon as the configuration is known."""
+    """Parses the recipes, once a command: everything after it finds typed blocks where Kedro has plain values."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Raises ConfigError with every wrong entry at once."""
-        parse_all(context.config_loader["parameters"])
+        """Put the parsed recipes in place of the plain values. Kedro goes into typed blocks as into plain ones, so that
+        `parameters` holds a recipe per modality, `params:vision.train` a TrainConfig, and defaults are there too.
+
+        Raises ConfigError with every wrong entry at once.
+        """
+        context.config_loader["parameters"] = parse_all(context.config_loader["parameters"])
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Raises ConfigError for a step whose optional block is not in the recipe."""
+        blocks = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
+        missing = [name.removeprefix("params:") for name in blocks if name in catalog and catalog.load(name) is None]
+        if missing:
+            raise ConfigError(f"the recipe lacks {', '.join(missing)}: add that, or run a pipeline without the step")
 
 
 class StepHook:
@@ -32,7 +45,7 @@ class StepHook:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Count the nodes to come."""
+        """Count the nodes."""
         self._total, self._started = len(pipeline.nodes), 0
 
     @hook_impl
@@ -48,10 +61,10 @@ class StepHook:
         LOG.info("[%d/%d] %s: done in %.1f s", self._started, self._total, node.name, time.monotonic() - self._start_s)
 
 
-class FollowerHook:
-    """In a rank other than 0, where torchrun or srun starts the command once per rank: rank 0 speaks for all."""
+class MuteHook:
+    """For ranks other than 0, where torchrun or srun starts the command once per rank: only rank 0 prints."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Say nothing on the terminal."""
+        """Print nothing on the terminal."""
         mute()

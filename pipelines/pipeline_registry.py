@@ -4,7 +4,7 @@ from kedro.pipeline import Pipeline
 
 from d2v.distributed.environment import read_dist_env
 from d2v.modalities import registry
-from pipelines import benchmark, evaluate, finetune, ingest, prepare, promote, retrain, train
+from pipelines.steps import benchmark, evaluate, finetune, ingest, prepare, promote, retrain, train
 
 STEPS = {
     "ingest": ingest,
@@ -23,28 +23,28 @@ CHAINS = {
     "benchmark": ("ingest", "prepare", "benchmark"),
 }
 """Steps one after the other, for people. A chain of a step's name replaces it."""
-FOLLOWED = ("train", "finetune")
-"""Steps that all ranks do together, where torchrun or srun starts the command once per rank."""
+ON_ALL_RANKS = ("train", "finetune")
+"""Steps that all ranks run together, where torchrun or srun starts the command once per rank."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """`<step>_<modality>`, `<chain>_<modality>`, `benchmark` (of all modalities, with one report), and `__default__`
     (pretraining of all modalities).
 
-    A rank other than 0 has the same names, but only the steps that ranks do together."""
+    A rank other than 0 has the same names, but only the steps that all ranks run together."""
     registered: dict[str, Pipeline] = {}
-    follows = not read_dist_env().is_main
+    is_main = read_dist_env().is_main
     for modality in registry.MODALITIES:
         steps = {
             name: Pipeline(module.create_pipeline(modality), namespace=modality, tags=[modality, name])
             for name, module in STEPS.items()
         }
-        if follows:
-            steps = {name: _following(modality, name, step) for name, step in steps.items()}
+        if not is_main:
+            steps = {name: _on_other_ranks(modality, name, step) for name, step in steps.items()}
         registered |= {f"{name}_{modality}": step for name, step in steps.items()}
         for chain, names in CHAINS.items():
             registered[f"{chain}_{modality}"] = sum((steps[name] for name in names), Pipeline([]))
-    report = Pipeline([]) if follows else benchmark.create_report_pipeline()
+    report = benchmark.create_report_pipeline() if is_main else Pipeline([])
     return registered | {
         "__default__": _of_all("pretrain", registered),
         "benchmark": _of_all("benchmark", registered) + report,
@@ -55,12 +55,12 @@ def _of_all(chain: str, registered: dict[str, Pipeline]) -> Pipeline:
     return sum((registered[f"{chain}_{modality}"] for modality in registry.MODALITIES), Pipeline([]))
 
 
-def _following(modality: str, name: str, step: Pipeline) -> Pipeline:
-    """A step as a rank other than 0 does it. It gets the paths of folders that rank 0 may still have to fill, and does
-    not check what rank 0 leaves."""
-    if name not in FOLLOWED:
+def _on_other_ranks(modality: str, name: str, step: Pipeline) -> Pipeline:
+    """A step as a rank other than 0 runs it. Its inputs are paths of folders that rank 0 may still have to fill, and
+    it does not check what rank 0 leaves."""
+    if name not in ON_ALL_RANKS:
         return Pipeline([])
     step = step.only_nodes(f"{modality}.{name}")
     folders = [data for data in step.inputs() if not data.startswith("params:") and not data.endswith("_dir")]
     paths = {data: f"{data.removesuffix('_folder')}_dir" for data in folders}
-    return Pipeline(step, inputs=paths, outputs={data: f"{data}_followed" for data in step.outputs()})
+    return Pipeline(step, inputs=paths, outputs={data: f"{data}_unchecked" for data in step.outputs()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import typing
 from collections.abc import Callable, Mapping
 from functools import partial, update_wrapper
 from typing import Any
@@ -38,13 +37,6 @@ def _unknown_block(name: str) -> str:
     near = difflib.get_close_matches(name, registry.MODALITIES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(registry.MODALITIES)}"
     return f"  {name}: unknown modality; {hint}"
-
-
-def step(modality: str, name: str, values: Mapping[str, Any]) -> Any:
-    """One step's block, such as `train`, of a modality's recipe. Raises ConfigError."""
-    annotation = registry.recipe_type(modality).model_fields[name].annotation
-    block = next((kind for kind in typing.get_args(annotation) if kind is not type(None)), annotation)  # of `X | None`
-    return parse(block, values, at=f"{modality}.{name}")
 
 
 def of_modality(function: Callable[..., Any], modality: str) -> Callable[..., Any]:

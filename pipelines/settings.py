@@ -4,11 +4,11 @@ from omegaconf.resolvers import oc
 
 from d2v.distributed.environment import read_dist_env
 from pipelines.config_loader import ConfigLoader
-from pipelines.hooks import FollowerHook, RecipeHook, StepHook
+from pipelines.hooks import MuteHook, RecipeHook, StepHook
 from pipelines.tracking import TrackingHook
 
 # Kedro calls the hooks from last to first.
-HOOKS = (FollowerHook(), RecipeHook()) if not read_dist_env().is_main else (StepHook(), TrackingHook(), RecipeHook())
+HOOKS = (StepHook(), TrackingHook(), RecipeHook()) if read_dist_env().is_main else (MuteHook(), RecipeHook())
 
 # TrackingHook replaces kedro-mlflow's own instance. These are the plugins' distribution names.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry", "kedro-viz")

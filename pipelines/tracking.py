@@ -27,7 +27,6 @@ from d2v.data.prepared import PREPARED
 from d2v.errors import Interrupted
 from d2v.tracker import NullTracker, Tracker
 from d2v.tracking.mlflow_tracker import MlflowTracker
-from pipelines.recipes import parse_all
 
 with warnings.catch_warnings(record=True):  # at its import MLflow asks kedro-mlflow's author for type hints
     from kedro_mlflow.framework.hooks import MlflowHook
@@ -54,7 +53,7 @@ class TrackingHook(MlflowHook):
         """Choose the store and open the experiment."""
         self._project = Path(context.project_path)
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{self._project / 'mlflow.db'}")
-        self._recipes = parse_all(context.config_loader["parameters"])
+        self._recipes = context.config_loader["parameters"]  # parsed: RecipeHook comes first
         super().after_context_created(context)
         if self._is_mlflow_enabled:
             experiment = self.mlflow_config.tracking.experiment._experiment

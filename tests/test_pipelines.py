@@ -6,16 +6,24 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import mlflow
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 
-from d2v.errors import DataError
-from d2v.modalities.registry import MODALITIES
+from d2v.config import Block
+from d2v.errors import ConfigError, DataError, LaunchError
+from d2v.modalities.registry import MODALITIES, recipe_type
 from pipelines import console
 from pipelines.datasets import FolderDataset, OutputDirDataset
+from pipelines.hooks import RecipeHook
 from pipelines.pipeline_registry import CHAINS, STEPS, register_pipelines
+from pipelines.steps.retrain import retrain
 from tests.conftest import ROOT, Command
 
 
@@ -71,6 +79,73 @@ def test_a_full_disk_is_explained() -> None:
 
 def test_a_defect_keeps_its_traceback() -> None:
     assert console.known_error(ValueError("a defect")) is None
+
+
+TINY = {
+    "ingest": {"options": {"count": 60, "test_count": 20, "characters": "AB"}},
+    "prepare": {"probe_train_images": 20, "probe_test_images": 10},
+    "train": {
+        "batch_size": 4,
+        "max_updates": 2,
+        "schedule": {"warmup_updates": 1},
+        "encoder": {"width": 32, "depth": 2, "heads": 2},
+        "objective": {"targets": {"top_k_layers": 2}},
+        "checkpoint": {"every_updates": 2},
+    },
+}
+
+
+@pytest.fixture
+def session(scratch_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[KedroSession]:
+    """A `kedro run` in this process, on a tiny recipe of vision."""
+    for name in ("D2V_DATA", "D2V_ARTIFACTS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, scratch_environment[name])
+    before = mlflow.get_tracking_uri()
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, runtime_params={"vision": TINY}) as opened:
+        yield opened
+    mlflow.set_tracking_uri(before)
+
+
+def test_a_command_parses_each_recipe_once(session: KedroSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[type[Block]] = []
+    validate = Block.model_validate.__func__
+
+    def counted(block: type[Block], *arguments: Any, **options: Any) -> Block:
+        parsed.append(block)
+        return validate(block, *arguments, **options)
+
+    monkeypatch.setattr(Block, "model_validate", classmethod(counted))
+    session.run(pipeline_names=["ingest_vision", "prepare_vision", "train_vision"])
+    sources = {"GlyphOptions"}  # what a source's own options mean, only the source knows
+    names = sorted(block.__name__ for block in parsed if block.__name__ not in sources)
+    assert names == sorted(recipe_type(modality).__name__ for modality in MODALITIES)
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.data.params["train.batch_size"] == "4"
+    assert run.data.params["train.optimizer.weight_decay"], "a default"
+
+
+def test_nodes_get_typed_blocks_with_their_defaults(session: KedroSession) -> None:
+    catalog = session.load_context().catalog
+    train = catalog.load("params:vision.train")
+    assert isinstance(train, recipe_type("vision").model_fields["train"].annotation)
+    assert train.batch_size == TINY["train"]["batch_size"]
+    assert catalog.load("params:vision.promote") == catalog.load("parameters")["vision"].promote
+
+
+def test_a_step_without_its_block_is_reported(session: KedroSession) -> None:
+    context = session.load_context()
+    recipes = context.config_loader["parameters"]
+    context.config_loader["parameters"] = {**recipes, "vision": recipes["vision"].model_copy(update={"finetune": None})}
+    with pytest.raises(ConfigError, match=r"the recipe lacks vision\.finetune: add that"):
+        RecipeHook().before_pipeline_run({}, register_pipelines()["tune_vision"], context.catalog)
+
+
+def test_a_retraining_starts_its_ranks_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LaunchError, match=r"set vision\.train\.distributed\.ranks"):
+        retrain("vision", {}, *[tmp_path] * 5)
 
 
 @pytest.mark.slow

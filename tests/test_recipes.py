@@ -12,7 +12,7 @@ from kedro.framework.startup import bootstrap_project
 from d2v.errors import ConfigError
 from d2v.modalities import registry
 from d2v.objectives.build import build_objective
-from pipelines.recipes import parse_all, step
+from pipelines.recipes import parse_all
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(
@@ -97,4 +97,4 @@ def test_recipes_of_one_corpus_have_their_own_runs(modality: str) -> None:
 
 def test_errors_of_one_step_carry_its_dotted_name() -> None:
     with pytest.raises(ConfigError, match=r"vision\.ingest\.sorce: unknown key .* did you mean source\?"):
-        step("vision", "ingest", {"sorce": "glyphs"})
+        parse_all({"vision": {"ingest": {"sorce": "glyphs"}}})

@@ -30,13 +30,13 @@ SMALL = {
 
 
 @pytest.fixture
-def as_follower(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_rank_1(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.usefixtures("as_follower")
-def test_a_follower_has_the_same_pipelines_with_the_shared_steps_only() -> None:
+@pytest.mark.usefixtures("as_rank_1")
+def test_rank_1_has_the_same_pipelines_with_the_shared_steps_only() -> None:
     registered = register_pipelines()
     for modality in MODALITIES:
         assert [node.short_name for node in registered[f"pretrain_{modality}"].nodes] == ["train"]
@@ -45,15 +45,15 @@ def test_a_follower_has_the_same_pipelines_with_the_shared_steps_only() -> None:
     assert len(registered["__default__"].nodes) == len(MODALITIES)
 
 
-@pytest.mark.usefixtures("as_follower")
-def test_a_follower_needs_nothing_that_rank_0_may_still_be_making() -> None:
+@pytest.mark.usefixtures("as_rank_1")
+def test_rank_1_needs_nothing_that_rank_0_may_still_be_making() -> None:
     for pipeline in register_pipelines().values():
         data = {name for name in pipeline.inputs() if not name.startswith("params:")}
         assert all(name.endswith("_dir") for name in data)
-        assert all(name.endswith("_followed") for name in pipeline.outputs())
+        assert all(name.endswith("_unchecked") for name in pipeline.outputs())
 
 
-def test_the_leader_has_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_0_has_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: len(pipeline.nodes) for name, pipeline in register_pipelines().items()}
     for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)

@@ -1,0 +1,53 @@
+"""benchmark: model-ready store -> encoders, costs and task metrics of every objective -> report."""
+
+import warnings
+from pathlib import Path
+
+from kedro.pipeline import Node, Pipeline
+
+from d2v.config import BenchmarkConfig, EvaluateConfig, FinetuneConfig, TrainConfig
+from d2v.modalities import registry
+from pipelines.recipes import of_modality
+from pipelines.tracking import active_tracker
+
+
+def create_pipeline(modality: str) -> Pipeline:
+    """The benchmark step of one modality, without its namespace."""
+    blocks = [f"params:{block}" for block in ("benchmark", "train", "finetune", "evaluate")]
+    inputs = [*blocks, "prepared", "benchmark_dir"]
+    return Pipeline([Node(of_modality(benchmark, modality), inputs, "benchmark_folder", name="benchmark")])
+
+
+def create_report_pipeline() -> Pipeline:
+    """One report of all modalities."""
+    folders = [f"{modality}.benchmark_folder" for modality in registry.MODALITIES]
+    with warnings.catch_warnings():  # Kedro warns of a node that takes from several namespaces, as this one is to
+        warnings.simplefilter("ignore", UserWarning)
+        node = Node(report, ["benchmark_dir", *folders], "benchmark_report", name="benchmark_report")
+    return Pipeline([node])
+
+
+def benchmark(
+    modality: str,
+    config: BenchmarkConfig,
+    train: TrainConfig,
+    finetune: FinetuneConfig,
+    evaluate: EvaluateConfig,
+    prepared: Path,
+    out: Path,
+) -> Path:
+    """Pretrain, probe and fine-tune with every objective under `out`: what is done there is not done again."""
+    from d2v.comparison.compare import benchmark as run_benchmark
+    from d2v.comparison.comparison import Comparison
+
+    comparison = Comparison(registry.get(modality), config, train, finetune, evaluate, prepared, out)
+    run_benchmark(comparison, active_tracker())
+    return out
+
+
+def report(out: Path, *folders: Path) -> Path:
+    """One report of all modalities under `out`."""
+    from d2v.comparison.compare import combine
+
+    combine(folders, out, active_tracker())
+    return out

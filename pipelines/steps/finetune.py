@@ -1,0 +1,68 @@
+"""finetune: encoder and labelled items -> fine-tuned model -> its metrics on the test split, registered model."""
+
+from pathlib import Path
+
+from kedro.pipeline import Node, Pipeline
+
+from d2v.config import FinetuneConfig, TrainConfig
+from pipelines.recipes import of_modality
+from pipelines.tracking import active_tracker
+
+
+def create_pipeline(modality: str) -> Pipeline:
+    """The finetune step of one modality, without its namespace."""
+    return Pipeline(
+        [
+            Node(
+                of_modality(finetune, modality),
+                ["params:finetune", "params:train", "prepared", "run_dir", "tuned_dir"],
+                "tuned_folder",
+                name="finetune",
+            ),
+            Node(
+                of_modality(evaluate_tuned, modality),
+                ["params:finetune", "prepared", "tuned_folder", "tuned_report_dir"],
+                "tuned_report",
+                name="evaluate_tuned",
+            ),
+            Node(
+                of_modality(register_tuned, modality),
+                ["params:finetune", "prepared", "corpus", "tuned_folder", "tuned_report"],
+                None,
+                name="register_tuned",
+            ),
+        ]
+    )
+
+
+def finetune(
+    modality: str, config: FinetuneConfig, pretraining: TrainConfig, prepared: Path, run_dir: Path, out: Path
+) -> Path:
+    """Fine-tune the encoder that `finetune.start` names under `out`: an unfinished run of this recipe is resumed."""
+    from d2v.finetuning.finetune import finetuning_job
+    from d2v.modalities import registry
+    from d2v.tracking.models import find_model
+    from d2v.training.train import train
+
+    start = find_model(config.start, run_dir / "encoder")
+    train(finetuning_job(registry.get(modality), config, pretraining, prepared, start), out, active_tracker())
+    return out
+
+
+def evaluate_tuned(modality: str, config: FinetuneConfig, prepared: Path, tuned: Path, out: Path) -> Path:
+    """Predictions, metrics with intervals and a report under `out`."""
+    from d2v.finetuning.evaluation import evaluate_finetuned as run_evaluation
+    from d2v.modalities import registry
+
+    run_evaluation(registry.get(modality), config, prepared, tuned, out, active_tracker())
+    return out
+
+
+def register_tuned(
+    modality: str, config: FinetuneConfig, prepared: Path, corpus: Path, tuned: Path, report: Path
+) -> None:
+    """Register the model as `d2v-<modality>-tuned` with the alias `challenger`."""
+    from d2v.lifecycle.lineage import register_finetuned_of
+    from d2v.modalities import registry
+
+    register_finetuned_of(registry.get(modality), config, corpus, prepared, tuned, report)
