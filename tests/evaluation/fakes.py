@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from d2v import model_folder as folder
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.data.batch import Inputs
 from d2v.modalities.base import Modality, ProbeSet
-from d2v.modalities.vision.modality import VISION
+from d2v.modalities.vision.modality import Vision
 from d2v.objectives.build import build_objective
 from d2v.tracker import NullTracker
 from d2v.training import resume
@@ -61,13 +61,24 @@ class FakeData:
         return ProbeSet(Inputs(train), train_labels, Inputs(test), test_labels, self.class_names)
 
 
-def to_pictures(inputs: Inputs, data: Any) -> np.ndarray:
-    return ((inputs.values * 0.25 + 0.5).clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
+class FakeVision(Vision):
+    """Vision, with `data` in place of files."""
+
+    def __init__(self, data: FakeData) -> None:
+        self.data = data
+
+    def open(self, folder: Path) -> Any:
+        return self.data
+
+    def describe(self, data: Any) -> dict[str, object]:
+        return {}
+
+    def to_images(self, inputs: Inputs, data: Any) -> np.ndarray:
+        return ((inputs.values * 0.25 + 0.5).clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).numpy()
 
 
 def modality(data: FakeData) -> Modality:
-    """Vision, with `data` in place of files."""
-    return replace(VISION, open=lambda folder: data, describe=lambda data: {}, to_pictures=to_pictures)
+    return FakeVision(data)
 
 
 class Recorder(NullTracker):

@@ -80,12 +80,12 @@ def student_alone_and_in_a_batch(
     lengths = encoder.token_lengths(lengths)
     longest = int(lengths.max())
     is_masked = modality.draw_masks(recipe, keys(3 * len(items), seed=5), longest, lengths.repeat_interleave(3))
-    masks = Masks.with_padding(is_masked, lengths, modality.hidden_tokens(recipe, longest))
+    masks = Masks.with_padding(is_masked, lengths, modality.num_masked(recipe, longest))
     together = encoder.encode(encoder.stem(values), lengths, masks).tokens
     pairs = []
     for row, (item, n) in enumerate(zip(items, lengths.tolist(), strict=True)):
         rows = slice(3 * row, 3 * row + 3)
-        its_masks = Masks.with_equal_counts(is_masked[rows, :n], 1, modality.hidden_tokens(recipe, n))
+        its_masks = Masks.with_equal_counts(is_masked[rows, :n], 1, modality.num_masked(recipe, n))
         alone = encoder.encode(encoder.stem(item[None]), None, its_masks).tokens
         pairs.append((alone, together[rows, : alone.shape[1]]))
     return pairs
@@ -103,7 +103,7 @@ def batch_of(inputs: Tensor, lengths: Tensor | None = None) -> Batch:
 def objective_over(modality: Modality, recipe: Any, encoder: Encoder, **changes: Any) -> Objective:
     """The recipe's objective over this encoder, in float64, with changes to its block."""
     config, longest = recipe.objective.model_copy(update=changes), modality.max_tokens(recipe)
-    draw, hidden = partial(modality.draw_masks, recipe), partial(modality.hidden_tokens, recipe)
+    draw, hidden = partial(modality.draw_masks, recipe), partial(modality.num_masked, recipe)
     if config.name == "data2vec1":
         return Data2Vec1(config, encoder, longest, draw).double()
     decoder = ConvDecoder(encoder.width, config.decoder, grid=None)

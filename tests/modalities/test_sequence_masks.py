@@ -31,8 +31,8 @@ ROWS = 8000
 def test_hidden_and_visible_grow_with_the_sequence(modality, mask):
     recipe = masking(modality, mask)
     tokens = torch.arange(2, modality.max_tokens(recipe) + 1)
-    hidden = modality.hidden_tokens(recipe, tokens)
-    assert hidden.tolist() == [modality.hidden_tokens(recipe, n) for n in tokens.tolist()]
+    hidden = modality.num_masked(recipe, tokens)
+    assert hidden.tolist() == [modality.num_masked(recipe, n) for n in tokens.tolist()]
     assert bool((hidden >= 1).all())
     assert bool((hidden < tokens).all())
     assert set(hidden.diff().tolist()) <= {0, 1}
@@ -41,7 +41,7 @@ def test_hidden_and_visible_grow_with_the_sequence(modality, mask):
 @pytest.mark.parametrize(("modality", "kind"), [(SPEECH, "block"), (TEXT, "random")], ids=["speech", "text"])
 def test_spans_of_data2vec1_hide_no_fixed_number(modality, kind):
     with pytest.raises(ConfigError, match=rf"mask\.kind={kind}"):
-        modality.hidden_tokens(masking(modality, SPANS), 500)
+        modality.num_masked(masking(modality, SPANS), 500)
 
 
 @KINDS
@@ -66,7 +66,7 @@ def test_masks_keep_off_padding_and_hide_some_but_not_all(modality, mask):
     assert not masks[is_padding(lengths, 201)].any()
     assert bool(((hidden >= 1) & (hidden < lengths)).all())
     if mask["kind"] != "span":
-        assert torch.equal(hidden, modality.hidden_tokens(recipe, lengths))
+        assert torch.equal(hidden, modality.num_masked(recipe, lengths))
 
 
 @pytest.mark.goldens

@@ -15,7 +15,7 @@ from d2v.data.batch import Batch
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionEncoderConfig
 from d2v.modalities.vision.encoder import SincosStem, sincos_positions
-from d2v.modalities.vision.patches import cut
+from d2v.modalities.vision.modality import cut_patches
 from d2v.model_folder import load_state
 from d2v.models.encoder import Encoder
 from d2v.models.mae_decoder import NORM_EPS, VitBlock
@@ -36,7 +36,7 @@ def build(**changes: object) -> Mae:
 
 def test_patches_are_the_image_row_by_row() -> None:
     images = torch.arange(2 * 3 * 6 * 6).view(2, 3, 6, 6)
-    patches = cut(images, 2)
+    patches = cut_patches(images, 2)
     assert patches.shape == (2, 9, 12)
     assert patches[1, 5].view(2, 2, 3).permute(2, 0, 1).tolist() == images[1, :, 2:4, 4:6].tolist()
 
@@ -45,7 +45,7 @@ def test_targets_are_standardised_patch_by_patch() -> None:
     target = build().targets(batch(3).inputs)
     torch.testing.assert_close(target.mean(dim=-1), torch.zeros(3, 16), atol=1e-6, rtol=0)
     torch.testing.assert_close(target.std(dim=-1), torch.ones(3, 16), atol=1e-4, rtol=0)
-    assert torch.equal(build(normalise_targets=False).targets(batch(3).inputs), cut(batch(3).inputs, 4))
+    assert torch.equal(build(normalise_targets=False).targets(batch(3).inputs), cut_patches(batch(3).inputs, 4))
     assert torch.isfinite(build().targets(torch.ones(1, 3, 16, 16))).all(), "a patch of one colour has no variance"
 
 

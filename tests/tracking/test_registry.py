@@ -16,7 +16,7 @@ from PIL import Image
 from d2v.config import parse
 from d2v.errors import DataError
 from d2v.modalities import registry
-from d2v.modalities.vision.serving import to_inputs
+from d2v.modalities.vision.raw_inputs import to_inputs
 from d2v.model_folder import load_encoder, save_encoder
 from d2v.objectives.build import build_objective
 from d2v.tracking.registry import pinned, register_encoder

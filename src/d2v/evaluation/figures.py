@@ -60,8 +60,8 @@ class Illustrator:
         ids = torch.arange(len(inputs))
         batch = Batch(inputs.values, ids, torch.zeros_like(ids), 0, inputs.lengths)
         is_masked = objective.draw_masks(batch, self.recipe.seed, "cpu").is_masked.unflatten(0, (len(inputs), -1))
-        grid, lengths = self.modality.picture_grid(is_masked.shape[-1]), objective.student.token_lengths(inputs.lengths)
-        images = self.modality.to_pictures(inputs, self.data)
+        grid, lengths = self.modality.image_grid(is_masked.shape[-1]), objective.student.token_lengths(inputs.lengths)
+        images = self.modality.to_images(inputs, self.data)
         path = draw_masks(images, is_masked, grid, self.out / "masks.png", lengths)
         return Plot(path, "Masks as training draws them. Shaded tokens are masked, and the student must predict them.")
 
@@ -71,15 +71,15 @@ class Illustrator:
         tokens = {name: extract_tokens(encoder, inputs, self.config.batch_size) for name, encoder in encoders.items()}
         first = next(iter(encoders.values()))
         lengths = first.token_lengths(inputs.lengths)
-        grid = self.modality.picture_grid(next(iter(tokens.values())).shape[1])
-        path = draw_pca(self.modality.to_pictures(inputs, self.data), tokens, grid, self.out / "pca.png", lengths)
+        grid = self.modality.image_grid(next(iter(tokens.values())).shape[1])
+        path = draw_pca(self.modality.to_images(inputs, self.data), tokens, grid, self.out / "pca.png", lengths)
         return Plot(path, "Tokens of like colour have like features.")
 
     def neighbours(self, train_ND: Tensor, test_TD: Tensor) -> Plot:
         """Test items with the train items whose features point the same way."""
         rows = self._shown(self.config.neighbour_queries)
         queries_QD, pool_ND = (functional.normalize(features, dim=1) for features in (test_TD[rows], train_ND))
-        most = min(NEIGHBOURS, self.modality.pictures_per_row, len(pool_ND))
+        most = min(NEIGHBOURS, self.modality.images_per_row, len(pool_ND))
         nearest_Qk = (queries_QD @ pool_ND.T).topk(most, dim=1).indices
         shown = self._images(self.items.test_inputs.select(rows), self.items.train_inputs.select(nearest_Qk.flatten()))
         labels, near_labels = self.items.test_labels[rows], self.items.train_labels[nearest_Qk]
@@ -96,7 +96,7 @@ class Illustrator:
 
     def _images(self, *several: Inputs) -> np.ndarray:
         """Images of several inputs, all of one size: white where one is smaller."""
-        drawn = [self.modality.to_pictures(inputs, self.data) for inputs in several]
+        drawn = [self.modality.to_images(inputs, self.data) for inputs in several]
         height, width = (max(one.shape[axis] for one in drawn) for axis in (1, 2))
         whole = np.full((sum(map(len, drawn)), height, width, 3), 255, dtype=np.uint8)
         start = 0
@@ -106,9 +106,7 @@ class Illustrator:
         return whole
 
     def _some_inputs(self) -> Inputs:
-        return self.items.test_inputs.select(
-            self._shown(min(self.config.picture_items, self.modality.pictures_per_row))
-        )
+        return self.items.test_inputs.select(self._shown(min(self.config.picture_items, self.modality.images_per_row)))
 
     def _shown(self, most: int) -> Tensor:
         return some_rows(len(self.items.test_inputs), most, seed=1)

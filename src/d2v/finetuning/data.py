@@ -32,13 +32,7 @@ def labelled_splits(
     Raises:
         ConfigError: the modality has no labels to fine-tune to, or the data was prepared for other encoders.
     """
-    if modality.labelled is None:
-        raise ConfigError(
-            f"{modality.name} has no labelled data: its Modality has no `labelled`, so it can be pretrained "
-            "and probed only"
-        )
-    if modality.check_fits is not None:
-        modality.check_fits(data, about)
+    modality.check_fits(data, about)
     return modality.labelled(data, config, pretraining)
 
 

@@ -62,7 +62,8 @@ def evaluate_finetuned(
         )
     model = load_finetuned(run_folder / MODEL)
     data = modality.open(prepared)
-    identity = {"weights": _digest(run_folder / MODEL), "data": data.fingerprint, "metrics": list(model.task.metrics)}
+    identity: dict[str, Any] = {"weights": _digest(run_folder / MODEL), "data": data.fingerprint}
+    identity |= {"metrics": list(model.task.metrics)}
     task = first_names(type(config.task), config.task.model_dump(mode="json"))
     identity |= {"resamples": config.bootstrap_resamples, "task": task}
     measured = measured_before(out, identity, (PREDICTIONS,))

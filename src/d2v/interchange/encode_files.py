@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from d2v.data.disk import full_disk_named, sync
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.load import Model, Pool
+from d2v.modalities import registry
 from d2v.progress import Progress
 
 
@@ -44,12 +45,12 @@ def encode_files(
 ) -> Written:
     """Write the features of files.
 
-    Columns: `file`; `line` of texts, from 1; `embedding` (D float32 numbers), or `layer_<i>` for each of `layers`;
-    `prediction` if it is asked for, as text; `problem`, why an item has no features, else null.
+    Columns: `file`; `line`, from 1, where a file holds an item a line; `embedding` (D float32 numbers), or `layer_<i>`
+    for each of `layers`; `prediction` if it is asked for, as text; `problem`, why an item has no features, else null.
 
     Args:
         model: whose features; `model.batch_size` items at a time.
-        files: images, recordings, or texts with an item a line; of folders all files, in the order of their names.
+        files: of the modality, with one item each or an item a line; of folders all files, in the order of their names.
         out: written at the end in one step, so that it is whole or not there.
         layers: blocks, see `Model.encode`.
         pool: `mean` or `first`.
@@ -91,7 +92,7 @@ def check_pool(pool: str) -> Pool:
 
 
 _Item = tuple[str, int | None, Any]
-"""(file, line of a text, item)."""
+"""(file, its line if it holds an item a line, item)."""
 
 
 def _all_files(given: Iterable[Path]) -> Iterator[Path]:
@@ -110,7 +111,7 @@ def _all_files(given: Iterable[Path]) -> Iterator[Path]:
 
 def _items(model: Model, files: Sequence[Path], progress: Progress) -> Iterator[_Item]:
     for file in files:
-        if model.modality == "text":
+        if registry.get(model.modality).items_are_lines:
             with file.open(encoding="utf-8", errors="replace") as lines:
                 for number, line in enumerate(lines, start=1):
                     if line.strip():
@@ -129,7 +130,7 @@ def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 def _schema(model: Model, layers: Sequence[int] | None, pool: Pool, predict: bool) -> pa.Schema:
     vector = pa.list_(pa.float32())  # lists of a fixed size cannot be read again where one is null
     fields = [pa.field("file", pa.string())]
-    fields += [pa.field("line", pa.int64())] if model.modality == "text" else []
+    fields += [pa.field("line", pa.int64())] if registry.get(model.modality).items_are_lines else []
     fields += [pa.field(name, vector) for name in _columns(layers)]
     fields += [pa.field("prediction", pa.string())] if predict else []
     fields.append(pa.field("problem", pa.string()))

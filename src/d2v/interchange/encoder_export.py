@@ -26,8 +26,8 @@ from torch.export import ExportedProgram
 from d2v.errors import ConfigError
 from d2v.interchange.huggingface_export import Head, export_huggingface
 from d2v.interchange.imported import load_head, plain
-from d2v.modalities.speech.config import SpeechEncoderConfig
-from d2v.modalities.text.tokenizer import UNK
+from d2v.modalities import registry
+from d2v.modalities.base import GraphInputs
 from d2v.model_folder import CONFIG, ENCODER, load_encoder
 from d2v.models import blocks
 from d2v.models.encoder import Encoder
@@ -40,11 +40,6 @@ GRAPH, ONNX, TIMM, ABOUT = "encoder.pt2", "encoder.onnx", "model.safetensors", "
 OPSET = 18
 LARGEST_FILE_BYTES = 1.5e9
 """ONNX files end at 2 GiB; larger weights lie beside them."""
-INPUTS = {
-    "vision": "(items, 3, side, side) float32, normalised",
-    "speech": "(items, samples) float32 at 16 kHz, each item of zero mean and unit variance, padded with zeros",
-    "text": "(items, tokens) int64, padded with 1",
-}
 TIMM_EPS = 1e-6
 """Of timm's LayerNorm unless another is asked for."""
 FC_NORM = ("fc_norm.weight", "fc_norm.bias")
@@ -159,29 +154,23 @@ def export(
 def export_graph(graph: Graph, config: Mapping[str, Any], plain_attention: bool = False) -> ExportedProgram:
     """A model as a graph of torch.export with free numbers of items and, where they vary, of positions.
 
-    It takes `inputs` and, for speech and text, `lengths` (B,) int64.
+    It takes `inputs` and, where the modality pads, `lengths` (B,) int64.
 
     Args:
         graph: what it computes.
         config: of its model folder.
         plain_attention: of matrix products, not of the fused operator.
     """
-    example = _example(config)
-    axes = {0: torch.export.Dim.DYNAMIC} | ({} if len(example) == 1 else {1: torch.export.Dim.DYNAMIC})
+    inputs = _inputs_of(config)
+    example = (inputs.values,) if inputs.lengths is None else (inputs.values, inputs.lengths)
+    axes = {0: torch.export.Dim.DYNAMIC} | ({} if inputs.lengths is None else {1: torch.export.Dim.DYNAMIC})
     free = (axes, {0: torch.export.Dim.DYNAMIC})[: len(example)]
     with _one_attention(plain_attention), torch.no_grad():
         return torch.export.export(graph.module, example, dynamic_shapes=free, strict=False)
 
 
-def _example(config: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """Two items to trace with: inputs and, where the modality pads, lengths."""
-    modality, settings = config["modality"], config["recipe"]["encoder"]
-    if modality == "vision":
-        return (torch.zeros(2, 3, settings["image_px"], settings["image_px"]),)
-    if modality == "speech":
-        samples = 4 * SpeechEncoderConfig.model_validate(settings).receptive_samples
-        return torch.zeros(2, samples), torch.tensor([samples, samples - 1])
-    return torch.full((2, 7), UNK), torch.tensor([7, 6])
+def _inputs_of(config: Mapping[str, Any]) -> GraphInputs:
+    return registry.get(config["modality"]).graph_inputs(config)
 
 
 @contextlib.contextmanager
@@ -198,11 +187,11 @@ def _one_attention(is_plain: bool) -> Iterator[None]:
 
 
 def export_onnx(graph: Graph, config: Mapping[str, Any]) -> onnx.ModelProto:
-    """A model as ONNX: `inputs` and, for speech and text, `lengths` (int64) -> the graph's outputs.
+    """A model as ONNX: `inputs` and, where the modality pads, `lengths` (int64) -> the graph's outputs.
 
     `lengths` may be left out: then nothing is padding.
     """
-    names = ["inputs", "lengths"][: len(_example(config))]
+    names = ["inputs"] + ([] if _inputs_of(config).lengths is None else ["lengths"])
     # The exporter cannot take the fused operator apart where tokens are a number that follows from samples.
     traced = export_graph(graph, config, plain_attention=True)
     with warnings.catch_warnings():
@@ -270,10 +259,8 @@ Written = tuple[Callable[[Path], None], dict[str, Any], tuple[str, ...]]
 
 def _torch_export(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Written:
     program = export_graph(head.graph, config)
-    notes: tuple[str, ...] = ()
-    if config["modality"] == "speech":
-        notes = ("the graph takes recordings of two frames or more",)
-    return lambda target: torch.export.save(program, target / GRAPH), _interface(config, head.graph), notes
+    notes = filter(None, (_inputs_of(config).note,))
+    return lambda target: torch.export.save(program, target / GRAPH), _interface(config, head.graph), tuple(notes)
 
 
 def _onnx(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Written:
@@ -289,9 +276,10 @@ def _onnx(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Writt
 
 
 def _interface(config: Mapping[str, Any], graph: Graph) -> dict[str, Any]:
-    inputs = {"inputs": INPUTS[config["modality"]]}
-    inputs |= {} if config["modality"] == "vision" else {"lengths": "(items,) int64, positions that are not padding"}
-    return {"inputs": inputs, "outputs": dict(graph.outputs)}
+    inputs = _inputs_of(config)
+    about = {"inputs": inputs.about}
+    about |= {} if inputs.lengths is None else {"lengths": "(items,) int64, positions that are not padding"}
+    return {"inputs": about, "outputs": dict(graph.outputs)}
 
 
 def _safetensors(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Written:
@@ -302,7 +290,7 @@ def _safetensors(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -
 def _timm(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Written:
     """timm's Beit, which data2vec 1.0's image encoder is."""
     settings = config["recipe"]["encoder"]
-    if config["modality"] != "vision" or settings["layout"] != "beit":
+    if not is_beit(settings):
         raise ConfigError(
             "timm has a model for data2vec 1.0's image encoders alone (Beit). The blocks of data2vec 2.0 are "
             "norm(x + branch(x)), and timm's are x + branch(norm(x)) or x + norm(branch(x)): export to hf or onnx"
@@ -335,6 +323,11 @@ def _timm(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Writt
     if settings["norm_eps"] != TIMM_EPS:
         notes = (f"give Beit norm_layer=functools.partial(timm.layers.LayerNorm, eps={settings['norm_eps']:g})",)
     return lambda target: save_file(state | classes, target / TIMM, {"format": "pt"}), about, notes
+
+
+def is_beit(settings: Mapping[str, Any]) -> bool:
+    """Whether an encoder's block is of BEiT, the architecture that timm has a class for."""
+    return settings.get("layout") == "beit"
 
 
 def _timm_name(name: str) -> str:

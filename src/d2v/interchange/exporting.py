@@ -21,7 +21,7 @@ from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel, pooled_logits
 from d2v.finetuning.tasks.regression import Regression
 from d2v.finetuning.tasks.transcription import Transcription
-from d2v.interchange.encoder_export import Graph, HeadParts, export
+from d2v.interchange.encoder_export import Graph, HeadParts, export, is_beit
 from d2v.interchange.huggingface_export import Head
 from d2v.interchange.imported import plain
 from d2v.model_folder import read_config
@@ -241,7 +241,7 @@ def _classes(model: FinetunedModel) -> dict[str, Any]:
 def _for_timm(model: FinetunedModel) -> dict[str, Tensor]:
     """timm's Beit has a norm of the mean, or takes the CLS token, and a linear layer."""
     encoder = model.about["recipe"]["encoder"]
-    if model.about["modality"] != "vision" or encoder["layout"] != "beit":
+    if not is_beit(encoder):
         return {}
     of_tokens = encoder["final_norm"]
     if not isinstance(model.task, Classification | Regression):

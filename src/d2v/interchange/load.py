@@ -1,4 +1,14 @@
-"""`d2v.load`: a model from anywhere, ready for files, images, recordings and strings.
+"""`d2v.load`: a model from anywhere, ready for raw items as people have them.
+
+What an item is, its modality says in `Modality.read_item`:
+
+| model of | one item |
+|---|---|
+| images | a file, a PIL image, an array (height, width) or (height, width, 3 or 4) of uint8, or float from 0 to 1 |
+| recordings | a sound file, or an array (samples,) of float from -1 to 1, or int16 |
+| text | a string, or a pair (a tuple) of strings |
+
+Several of them are a list, or an array with one more axis.
 
 Shape legend: n items, L layers, T tokens, E extra tokens, D width, C outputs.
 """
@@ -17,15 +27,13 @@ from torch import Tensor, nn
 
 from d2v.config import Block, TaskConfig, parse
 from d2v.data.batch import Inputs
-from d2v.errors import CheckpointError, ConfigError
+from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.finetuning.heads import mean_over_tokens
 from d2v.finetuning.model import decode, load_finetuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
 from d2v.interchange.importing import ImportedModel, read_model
-from d2v.interchange.items import each, kind_of
 from d2v.modalities import registry
-from d2v.modalities.speech.config import RATE_HZ
 from d2v.model_folder import load_encoder, load_state, read_config
 from d2v.models.encoder import Encoded, Encoder
 from d2v.tracking.models import REGISTERED, registered_model
@@ -58,7 +66,7 @@ class Model:
         self.modality: str = self.about["modality"]
         self.width, self.num_layers = encoder.width, len(encoder.blocks)
         self.batch_size = BATCH_ITEMS
-        self._kind = kind_of(self.modality)
+        self._modality = registry.get(self.modality)
         if head is not None:
             head.eval()
 
@@ -86,16 +94,16 @@ class Model:
         *,
         layers: Sequence[int] | Literal["all"] | None = None,
         pool: Pool = "mean",
-        rate_hz: int = RATE_HZ,
+        rate_hz: int | None = None,
     ) -> Any:
         """Features of raw items.
 
         Args:
-            items: one item or several, see `d2v.interchange.items`.
+            items: one item or several, see `d2v.interchange.load`.
             layers: blocks by number, from 0, or from -1 backwards, or `all`. None gives the encoder's final features,
                 after its last norm if it has one.
             pool: `mean` over tokens that are not padding; the `first` token (CLS or `<s>`); `none` keeps tokens.
-            rate_hz: sample rate of recordings that are given as arrays.
+            rate_hz: of arrays that were sampled in time; None: as the encoder takes them (recordings: 16 kHz).
 
         Returns:
             float32. Of several items (n, D), with layers (n, L, D); without pooling a list of n arrays (T, D) or
@@ -110,7 +118,7 @@ class Model:
             >>> model.encode(["a.jpg", "b.png"]).shape  # doctest: +SKIP
             (2, 128)
         """
-        given, alone = each(self._kind, items)
+        given, alone = self._each(items)
         found = [row for batch in self._batches(given, rate_hz) for row in self.features(batch, layers, pool)]
         if alone:
             return found[0]
@@ -165,12 +173,12 @@ class Model:
 
     # -------------------------------------------------------------------------------------- predictions
 
-    def predict(self, items: Any, *, rate_hz: int = RATE_HZ) -> Any:
+    def predict(self, items: Any, *, rate_hz: int | None = None) -> Any:
         """What a fine-tuned model says of raw items.
 
         Args:
-            items: one item or several, see `d2v.interchange.items`.
-            rate_hz: sample rate of recordings that are given as arrays.
+            items: one item or several, see `d2v.interchange.load`.
+            rate_hz: of arrays that were sampled in time; None: as the encoder takes them (recordings: 16 kHz).
 
         Returns:
             A list with one prediction an item: the name of its class, its text, its number, or {class: probability}.
@@ -180,13 +188,13 @@ class Model:
             DataError: an item that cannot be read.
             ConfigError: the model has no head.
         """
-        given, alone = each(self._kind, items)
+        given, alone = self._each(items)
         found = [one for batch in self._batches(given, rate_hz) for one in self.predictions(batch)]
         return found[0] if alone else found
 
-    def outputs(self, items: Any, *, rate_hz: int = RATE_HZ) -> Any:
+    def outputs(self, items: Any, *, rate_hz: int | None = None) -> Any:
         """The head's raw outputs: (n, C) float32, or of a head of every token a list of n arrays (T, C)."""
-        given, alone = each(self._kind, items)
+        given, alone = self._each(items)
         found = [row for batch in self._batches(given, rate_hz) for row in self._outputs(batch)]
         if alone:
             return found[0]
@@ -216,14 +224,24 @@ class Model:
 
     # ------------------------------------------------------------------------------------------- inputs
 
-    def _batches(self, items: Iterable[Any], rate_hz: int) -> Iterator[Inputs]:
+    def _batches(self, items: Iterable[Any], rate_hz: int | None) -> Iterator[Inputs]:
         rest = iter(items)
         while some := list(islice(rest, self.batch_size)):
             yield self.to_inputs(some, rate_hz)
 
-    def to_inputs(self, items: Sequence[Any], rate_hz: int = RATE_HZ) -> Inputs:
+    def to_inputs(self, items: Sequence[Any], rate_hz: int | None = None) -> Inputs:
         """Several raw items as the encoder takes them: read, normalised or cut into tokens, side by side."""
-        return self._kind.together([self._kind.read(item, rate_hz) for item in items], self.about)
+        return self._modality.to_inputs([self._modality.read_item(item, rate_hz) for item in items], self.about)
+
+    def _each(self, given: Any) -> tuple[Iterable[Any], bool]:
+        """(items, whether there is only one and it did not come in a list)."""
+        if isinstance(given, Tensor):
+            given = given.numpy(force=True)
+        if self._modality.is_item(given):
+            return [given], True
+        if not isinstance(given, Iterable):
+            raise DataError(f"{type(given).__name__} is no item of this model's modality: give one, or a list of them")
+        return given, False
 
 
 # ------------------------------------------------------------------------------------------------- load

@@ -139,8 +139,7 @@ def _encoder(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None
     encoder = encoder.to(own_device())
     recipe = parse(modality.train_config, about["recipe"], at="recipe")
     data = modality.open(prepared)
-    if modality.check_fits is not None:
-        modality.check_fits(data, about)
+    modality.check_fits(data, about)
     items = data.probe_set(recipe)
     train_ND = extract_features(encoder, items.train_inputs, evaluate.batch_size)
     few = items.test_inputs.select(torch.arange(min(promote.latency_items, len(items.test_inputs))))

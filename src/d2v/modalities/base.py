@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, cast
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from d2v import moved
-from d2v.config import Block, TrainConfig
+from d2v.config import Block, FinetuneConfig, RunConfig, TrainConfig
 from d2v.data.batch import Batch, Inputs, SampleKeys
+from d2v.data.ingest import IngestReport, Reader
+from d2v.data.ingest import ingest as run_ingest
+from d2v.data.sources.source import Source
+from d2v.errors import ConfigError
 from d2v.modalities.requests import Request
-
-if TYPE_CHECKING:
-    from d2v.models.encoder import Encoder
+from d2v.models.encoder import Encoder
+from d2v.models.masking import Count
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,11 @@ class LabelledSplit(Protocol):
         ...
 
 
-class PreparedData(Protocol):
-    """A prepared folder opened for reading."""
+RunT_contra = TypeVar("RunT_contra", bound=RunConfig, default=RunConfig, contravariant=True)
+
+
+class PreparedData(Protocol[RunT_contra]):
+    """A prepared folder opened for reading, by recipes of the modality's type."""
 
     @property
     def fingerprint(self) -> str:
@@ -96,16 +104,16 @@ class PreparedData(Protocol):
         """Class names by id; empty when unlabelled."""
         ...
 
-    def train_lengths(self, recipe: Any) -> np.ndarray | None:
+    def train_lengths(self, recipe: RunT_contra) -> np.ndarray | None:
         """(num_train,) int64 input positions of each item, no more than the recipe's longest crop; None where all
         items are alike."""
         ...
 
-    def batch(self, keys: SampleKeys, recipe: Any) -> Batch:
+    def batch(self, keys: SampleKeys, recipe: RunT_contra) -> Batch:
         """Load, crop to `keys.length`, augment and normalise; a pure function of (recipe.seed, epoch, sample id)."""
         ...
 
-    def probe_set(self, recipe: TrainConfig) -> ProbeSet:
+    def probe_set(self, recipe: RunT_contra) -> ProbeSet:
         """The fixed probe set at the encoder's input size."""
         ...
 
@@ -160,7 +168,7 @@ class Vocabulary:
     Attributes:
         size: W, ids from 0.
         first_word: special tokens come before it.
-        mask_id: stands for a hidden word; words are the ids from `first_word` up to it.
+        mask_id: stands for a masked word; words are the ids from `first_word` up to it.
         table: encoder -> (W, D) its vectors of all words, which predictions are multiplied by.
     """
 
@@ -171,70 +179,318 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Modality:
-    """One modality: its recipe type and the functions behind the shared pipelines.
+class GraphInputs:
+    """What an exported graph takes.
+
+    Attributes:
+        values: two items to trace the encoder with.
+        about: shape, type and normalisation of the values, for people.
+        lengths: (2,) int64 positions of these items that are not padding; None where inputs are all alike.
+        note: what a user of a graph of torch.export should know.
+    """
+
+    values: Tensor
+    about: str
+    lengths: Tensor | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How raw items become inputs, as transformers' folders say it.
+
+    Attributes:
+        files: name -> JSON text, such as of `preprocessor_config.json`.
+        notes: what a user should know, a sentence each.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Where an encoder of others came from.
+
+    Attributes:
+        path: a checkpoint file, or a folder of transformers.
+        preprocessor: contents of the folder's preprocessor_config.json; empty if there is none.
+        tokenizer: that the user gave; None: what lies in the folder.
+    """
+
+    path: Path
+    preprocessor: Mapping[str, object] = field(default_factory=dict)
+    tokenizer: Path | None = None
+
+
+class IngestBlock(Protocol):
+    """What the ingest blocks of all recipes have beside their source."""
+
+    @property
+    def shard_bytes(self) -> int:
+        """Payload of a shard."""
+        ...
+
+    @property
+    def test_fraction(self) -> float:
+        """Share of the hash split where the source has no test split."""
+        ...
+
+    def model_dump(self, *, mode: str, exclude: set[str]) -> dict[str, object]:
+        """Its values in plain types."""
+        ...
+
+
+IngestT = TypeVar("IngestT", bound=IngestBlock, default=IngestBlock)
+PrepareT = TypeVar("PrepareT", bound=Block, default=Block)
+TrainT = TypeVar("TrainT", bound=TrainConfig, default=TrainConfig)
+FinetuneT = TypeVar("FinetuneT", bound=FinetuneConfig, default=FinetuneConfig)
+DataT = TypeVar("DataT", default=PreparedData)
+BlockT = TypeVar("BlockT", bound=Block)
+
+
+class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
+    """One modality: all that the shared pipelines ask of it. It holds no state.
+
+    A modality names its own types, `class Vision(Modality[VisionIngestConfig, ..., VisionData])`. Code for all of them
+    says `Modality`, and hands its methods what the same modality's recipe and prepared folder gave.
+
+    Type parameters: the recipe's blocks ingest, prepare, train and finetune; the prepared data.
+
+    Shape legend: B samples, n items, R rows of masks, T tokens, V of values, D width.
 
     Attributes:
         name: also the namespace of its parameters and pipelines.
         recipe: Block with the parts ingest, prepare, train, evaluate.
-        ingest: (config, out folder) -> report.
-        prepare: (config, corpus folder, out folder) -> report.
-        open: prepared folder -> PreparedData.
-        build_encoder: recipe -> Encoder, randomly initialised from torch's generator.
-        grid: recipe -> (height, width) of tokens that lie in a plane, row by row; None for a sequence.
-        max_tokens: recipe -> tokens of the longest input.
-        hidden_tokens: (recipe, T) -> tokens that every data2vec 2.0 mask over T tokens hides: at least one, not all.
-            Neither it nor T minus it falls as T grows. Takes an int or a tensor of them.
-        draw_masks: (recipe, keys (N,), T, lengths (N,) or None) -> is_masked (N, T) bool, a pure function of the keys;
-            never True at or after a row's length.
+        facts: names of the integers that the reader says of an item.
+        texts: names of the strings that items and records may carry.
         baseline_name: what the plain features are called in tables, such as "raw pixels".
-        baseline_features: inputs -> (n, d) plain features that an encoder must beat.
-        describe: data -> plain values that travel with a trained encoder: normalisation, class names.
-        request: what a served model is sent, and how one item of it is read.
-        labelled: (data, the recipe's finetune block, the encoder's train block) -> the parts "train" and "test" for
-            fine-tuning.
-        check_fits: (data, config.json of an encoder to tune or to measure) -> None; raises ConfigError if the data was
-            prepared for other encoders.
-        to_inputs: (list of raw items, config.json) -> model inputs; raises DataError for what does not fit.
-        to_pictures: (inputs, data) -> (n, height, width, 3) uint8 for people.
-        picture_grid: T -> (rows, columns) of equal cells that tokens take in such a picture, row by row; the last row
-            may have cells left over.
-        pictures_per_row: how many of them fit side by side on a page.
+        images_per_row: how many of its images for people fit side by side on a page.
+        items_are_lines: whether a file holds an item a line; else a file is one item.
         packages: what serving an encoder of it needs beside the shared packages.
-        patches: recipe -> Patches; None where tokens hold nothing to reconstruct (see `d2v.objectives.mae`).
-        frames: recipe -> Frames; None where local features are nothing to compare (`d2v.objectives.wav2vec2`).
-        vocabulary: recipe -> Vocabulary; None where tokens are no words (`d2v.objectives.mlm`).
+        request: what a served model is sent, and how one item of it is read.
     """
 
     name: str
     recipe: type[Block]
-    ingest: Callable[[Any, Path], Any]
-    prepare: Callable[[Any, Path, Path], Any]
-    open: Callable[[Path], Any]
-    build_encoder: Callable[[Any], Encoder]
-    grid: Callable[[Any], tuple[int, int] | None]
-    max_tokens: Callable[[Any], int]
-    hidden_tokens: Callable[[Any, Any], Any]
-    draw_masks: Callable[[Any, Tensor, int, Tensor | None], Tensor]
+    facts: tuple[str, ...]
+    texts: tuple[str, ...] = ()
     baseline_name: str
-    baseline_features: Callable[[Inputs], Tensor]
-    describe: Callable[[Any], dict[str, Any]]
-    request: Request
-    to_inputs: Callable[[Any, dict[str, Any]], Inputs]
-    to_pictures: Callable[[Inputs, Any], np.ndarray]
-    picture_grid: Callable[[int], tuple[int, int]]
-    labelled: Callable[[Any, Any, Any], Mapping[str, LabelledSplit]] | None = None
-    check_fits: Callable[[Any, Mapping[str, Any]], None] | None = None
-    pictures_per_row: int = 8
+    images_per_row: int = 8
+    items_are_lines: bool = False
     packages: tuple[str, ...] = ()
-    patches: Callable[[Any], Patches] | None = None
-    frames: Callable[[Any], Frames] | None = None
-    vocabulary: Callable[[Any], Vocabulary] | None = None
+    request: Request
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
 
     @property
-    def train_config(self) -> type[TrainConfig]:
+    def train_config(self) -> type[TrainT]:
         """The type of the recipe's train block."""
-        return self.recipe.model_fields["train"].annotation  # type: ignore[return-value]
+        return cast(type[TrainT], self.recipe.model_fields["train"].annotation)
+
+    # -------------------------------------------------------------------------------------------- data
+
+    @abstractmethod
+    def open_source(self, config: IngestT) -> Source:
+        """The items that an ingest block names. Raises DataError if they are not there."""
+
+    @abstractmethod
+    def reader(self, config: IngestT) -> Reader:
+        """What turns one item's bytes or array into a Record, or raises Rejected with the reason."""
+
+    def ingest(self, config: IngestT, out: Path) -> IngestReport:
+        """Read a source into the corpus folder `out`.
+
+        Raises:
+            DataError: the source is not there, is empty, or holds no usable item; the disk is full.
+        """
+        return run_ingest(
+            self.open_source(config),
+            self.reader(config),
+            self.facts,
+            out,
+            parameters=config.model_dump(mode="json", exclude={"source", "shard_bytes"}),
+            shard_bytes=config.shard_bytes,
+            test_fraction=config.test_fraction,
+            texts=self.texts,
+        )
+
+    @abstractmethod
+    def prepare(self, config: PrepareT, corpus: Path, out: Path) -> Mapping[str, object]:
+        """Bring the model-ready folder `out` up to date with a corpus folder; the contents of its prepared.json.
+
+        Raises:
+            DataError: there is no finished corpus, nothing to train on, or the disk is full.
+        """
+
+    @abstractmethod
+    def open(self, folder: Path) -> DataT:
+        """A prepared folder, opened for reading; it can go to worker processes.
+
+        Raises:
+            DataError: the folder is not a prepared one, or is damaged.
+        """
+
+    @abstractmethod
+    def describe(self, data: DataT) -> dict[str, object]:
+        """Plain values that travel with a trained encoder in its config.json: normalisation, class names."""
+
+    def labelled(self, data: DataT, config: FinetuneT, encoder: TrainT) -> Mapping[str, LabelledSplit]:
+        """The splits "train" and "test" of labelled items for fine-tuning.
+
+        Args:
+            data: the prepared folder.
+            config: the recipe's finetune block.
+            encoder: the train block of the encoder that is tuned.
+
+        Raises:
+            ConfigError: the modality has no labelled data, or they do not fit the encoder.
+            DataError: there are no labelled items.
+        """
+        raise ConfigError(
+            f"{self.name} has no labelled data: its Modality has no `labelled`, so it can be pretrained and probed "
+            "only; write one, or leave finetune out of the recipe"
+        )
+
+    def check_fits(self, data: DataT, about: Mapping[str, object]) -> None:
+        """Raises ConfigError if data was prepared for other encoders than the one of this config.json."""
+
+    # ------------------------------------------------------------------------------------------ models
+
+    @abstractmethod
+    def build_encoder(self, recipe: TrainT) -> Encoder:
+        """The recipe's encoder, randomly initialised from torch's generator."""
+
+    def grid(self, recipe: TrainT) -> tuple[int, int] | None:
+        """(height, width) of tokens that lie in a plane, row by row; None for a sequence."""
+        return None
+
+    @abstractmethod
+    def max_tokens(self, recipe: TrainT) -> int:
+        """T of the longest input."""
+
+    @abstractmethod
+    def num_masked(self, recipe: TrainT, tokens: Count) -> Count:
+        """How many tokens every data2vec 2.0 mask over T tokens masks: at least one, not all. Neither it nor T minus it
+        falls as T grows.
+
+        Args:
+            recipe: whose masks.
+            tokens: T, or a tensor of them.
+
+        Raises:
+            ConfigError: the masks of this recipe vary in their number.
+        """
+
+    @abstractmethod
+    def draw_masks(self, recipe: TrainT, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
+        """Masks as a pure function of keys.
+
+        Args:
+            recipe: says the kind of mask.
+            keys: (R,) int64.
+            tokens: T.
+            lengths: (R,) tokens of a row that are not padding; None without padding.
+
+        Returns:
+            (R, T) bool, True where a token is masked; never at or after a row's length.
+        """
+
+    def patches(self, recipe: TrainT) -> Patches | None:
+        """What tokens hold (`d2v.objectives.mae`); None where there is nothing to reconstruct."""
+        return None
+
+    def frames(self, recipe: TrainT) -> Frames | None:
+        """Local features that can be compared (`d2v.objectives.wav2vec2`); None where there are none."""
+        return None
+
+    def vocabulary(self, recipe: TrainT) -> Vocabulary | None:
+        """Which token ids are words (`d2v.objectives.mlm`); None where tokens are no words."""
+        return None
+
+    # ----------------------------------------------------------------------------------------- looking
+
+    @abstractmethod
+    def baseline_features(self, inputs: Inputs) -> Tensor:
+        """(n, d) plain features that an encoder must beat."""
+
+    @abstractmethod
+    def to_images(self, inputs: Inputs, data: DataT) -> np.ndarray:
+        """Images of inputs for people: (n, height, width, 3) uint8."""
+
+    @abstractmethod
+    def image_grid(self, tokens: int) -> tuple[int, int]:
+        """(rows, columns) of equal cells that T tokens take in such an image, row by row; the last row may have cells
+        left over."""
+
+    # --------------------------------------------------------------------------------------- raw items
+
+    @abstractmethod
+    def is_item(self, given: object) -> bool:
+        """Whether what a user gave is one item. Everything else is a list of them."""
+
+    @abstractmethod
+    def read_item(self, item: object, rate_hz: int | None = None) -> object:
+        """Read one item as people have it.
+
+        Args:
+            item: a file's path or whatever else stands for one item, such as an array.
+            rate_hz: of an array that was sampled in time; None: as the encoder takes it.
+
+        Returns:
+            One of what `to_inputs` takes a list of.
+
+        Raises:
+            DataError: it cannot be used; the message ends with what to give instead.
+        """
+
+    @abstractmethod
+    def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
+        """Items side by side as the encoder was trained on them.
+
+        Args:
+            items: what `read_item` or `request.read` gave.
+            about: the encoder's config.json.
+
+        Raises:
+            DataError: another shape or type.
+        """
+
+    # -------------------------------------------------------------------------------- other programs
+
+    @abstractmethod
+    def graph_inputs(self, about: Mapping[str, object]) -> GraphInputs:
+        """What a graph of the encoder with this config.json takes."""
+
+    def preprocessing(self, about: Mapping[str, object]) -> Preprocessing:
+        """The files that tell transformers how raw items become inputs; by default none, and a note that says so."""
+        return Preprocessing(notes=("transformers prepares no such items: make the inputs as config.json says",))
+
+    def about_foreign(self, recipe: TrainT, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
+        """What feeds an encoder of others: (values of its config.json, what a user should know, a sentence each).
+
+        Raises:
+            ConfigError: a tokenizer was given and the modality has none.
+            DataError: the tokenizer cannot be read, or does not belong to the encoder.
+        """
+        refuse_tokenizer(self.name, source)
+        return {}, ()
+
+
+def refuse_tokenizer(name: str, source: Foreign) -> None:
+    """Raise ConfigError if a tokenizer was given for a modality that has none."""
+    if source.tokenizer is not None:
+        raise ConfigError(f"{source.path} is a {name} encoder and takes no tokenizer: leave --tokenizer out")
+
+
+def encoder_block(about: Mapping[str, object], kind: type[BlockT]) -> BlockT:
+    """The encoder's block of the recipe in a config.json."""
+    recipe = cast(Mapping[str, object], about["recipe"])
+    return kind.model_validate(recipe["encoder"])
 
 
 if not TYPE_CHECKING:

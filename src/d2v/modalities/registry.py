@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,11 @@ from d2v.errors import ConfigError
 if TYPE_CHECKING:
     from d2v.modalities.base import Modality
 
-# name -> (its recipe type in config.py, its Modality in modality.py)
+# name -> (its recipe type in config.py, its class in modality.py)
 _MEMBERS = {
-    "vision": ("VisionRecipe", "VISION"),
-    "speech": ("SpeechRecipe", "SPEECH"),
-    "text": ("TextRecipe", "TEXT"),
+    "vision": ("VisionRecipe", "Vision"),
+    "speech": ("SpeechRecipe", "Speech"),
+    "text": ("TextRecipe", "Text"),
 }
 
 
@@ -26,8 +27,7 @@ class _Registry(Mapping[str, "Modality"]):
     about them, do not wait three seconds for torch."""
 
     def __getitem__(self, name: str) -> Modality:
-        modality: Modality = _member(name, "modality", _MEMBERS[name][1])
-        return modality
+        return _only(_member(name, "modality", _MEMBERS[name][1]))
 
     def __iter__(self) -> Iterator[str]:
         return iter(_MEMBERS)
@@ -60,6 +60,12 @@ def _check(name: str) -> None:
         near = difflib.get_close_matches(name, _MEMBERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_MEMBERS)}"
         raise ConfigError(f"there is no modality {name!r}; {hint}")
+
+
+@functools.cache
+def _only(kind: type[Modality]) -> Modality:
+    """The one object of a class."""
+    return kind()
 
 
 def _member(name: str, module: str, attribute: str) -> Any:

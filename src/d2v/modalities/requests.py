@@ -1,4 +1,5 @@
-"""What people send to a served model: a table with a row an item, and files in it as base64."""
+"""Raw items of all modalities: files, and what people send to a served model, a table with a row an item and files in
+it as base64."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from d2v.data.ingest import Rejected
@@ -44,6 +46,10 @@ class Limits:
         return cls(**{name: _number(name, text) for name, text in texts.items() if text is not None})
 
 
+OWN_FILES = Limits(item_bytes=2**40, pixels=100_000_000, seconds=1e9)
+"""Of one's own files; an image above this is an attack or an error."""
+
+
 def _number(name: str, text: str) -> Any:
     default = getattr(Limits, name)
     try:
@@ -67,11 +73,11 @@ class Request:
     """
 
     columns: tuple[str, ...]
-    example: Callable[[dict[str, Any]], dict[str, str]]
-    read: Callable[[Mapping[str, Any], Limits], Any]
+    example: Callable[[Mapping[str, object]], dict[str, str]]
+    read: Callable[[Mapping[str, object], Limits], object]
 
 
-def file_in(cell: Any) -> bytes:
+def file_in(cell: object) -> bytes:
     """The bytes of a file: given as they are, as Python and Parquet do, or as base64, as JSON and CSV do.
 
     Raises:
@@ -87,7 +93,15 @@ def file_in(cell: Any) -> bytes:
     raise DataError(f"it is {named(cell)}: send the base64 of a file's bytes")
 
 
-def named(cell: Any) -> str:
+def file_bytes(path: str | Path) -> bytes:
+    """Contents of a file. Raises DataError if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): give the path of a file") from error
+
+
+def named(cell: object) -> str:
     """What a cell holds that does not hold what it should."""
     return "empty" if cell is None else f"of the type {type(cell).__name__}"
 

@@ -90,7 +90,7 @@ class Pretraining(Objective):
     """An objective that a recipe names and builds.
 
     Attributes:
-        needs: the field of a modality that the targets come from, and without which it cannot be trained; None where
+        needs: the method of a modality that the targets come from, and without which it cannot be trained; None where
             every modality will do.
     """
 
@@ -110,7 +110,7 @@ class Pretraining(Objective):
 
     @classmethod
     def supply(cls, modality: Modality, recipe: TrainConfig) -> Any:
-        """What the modality gives for `needs`."""
+        """What the modality gives for `needs`; None if it gives nothing."""
         return getattr(modality, str(cls.needs))(recipe)
 
 

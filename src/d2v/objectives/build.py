@@ -24,9 +24,10 @@ OBJECTIVES: dict[str, type[Pretraining]] = {
 """By the name that a recipe has for them."""
 
 
-def fitting(modality: Modality) -> list[str]:
+def fitting(modality: Modality, recipe: TrainConfig) -> list[str]:
     """Names of the objectives that the modality has all for."""
-    return [name for name, kind in OBJECTIVES.items() if kind.needs is None or getattr(modality, kind.needs)]
+    kinds = OBJECTIVES.items()
+    return [name for name, kind in kinds if kind.needs is None or kind.supply(modality, recipe) is not None]
 
 
 def build_objective(modality: Modality, recipe: TrainConfig) -> Objective:
@@ -39,7 +40,7 @@ def build_objective(modality: Modality, recipe: TrainConfig) -> Objective:
         ConfigError: the modality has no such targets as the objective needs.
     """
     name = recipe.objective.name
-    if name not in (known := fitting(modality)):
+    if name not in (known := fitting(modality, recipe)):
         raise ConfigError(
             f"objective {name} does not fit {modality.name}, which has no {OBJECTIVES[name].needs}: set "
             f"train.objective.name={' or '.join(known)}"

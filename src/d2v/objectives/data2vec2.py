@@ -80,7 +80,7 @@ class Data2Vec2(SelfDistillation):
     def build(cls, config: Data2Vec2Config, student: Encoder, modality: Modality, recipe: TrainConfig) -> Data2Vec2:
         """With masks of the modality that hide as many tokens in every row, and a decoder over its grid."""
         decoder = ConvDecoder(student.width, config.decoder, modality.grid(recipe))
-        hidden, draw = partial(modality.hidden_tokens, recipe), partial(modality.draw_masks, recipe)
+        hidden, draw = partial(modality.num_masked, recipe), partial(modality.draw_masks, recipe)
         return cls(config, student, decoder, modality.max_tokens(recipe), hidden, draw, recipe.seed)
 
     def _row_keys(self, stream: int, seed: int, update: int, sample_ids: Tensor) -> Tensor:

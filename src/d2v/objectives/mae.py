@@ -55,7 +55,7 @@ class Mae(Pretraining):
     @classmethod
     def build(cls, config: MaeConfig, student: Encoder, modality: Modality, recipe: TrainConfig) -> Mae:
         """With masks of the modality that hide as many patches in every row, and its patches as targets."""
-        hidden, draw = partial(modality.hidden_tokens, recipe), partial(modality.draw_masks, recipe)
+        hidden, draw = partial(modality.num_masked, recipe), partial(modality.draw_masks, recipe)
         patches = cls.supply(modality, recipe)
         return cls(config, student, modality.max_tokens(recipe), patches, hidden, draw)
 

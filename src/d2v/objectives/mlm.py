@@ -62,7 +62,7 @@ class Mlm(Pretraining):
     @classmethod
     def build(cls, config: MlmConfig, student: Encoder, modality: Modality, recipe: TrainConfig) -> Mlm:
         """With the masks and the vocabulary of the modality."""
-        hidden, draw = partial(modality.hidden_tokens, recipe), partial(modality.draw_masks, recipe)
+        hidden, draw = partial(modality.num_masked, recipe), partial(modality.draw_masks, recipe)
         vocabulary = cls.supply(modality, recipe)
         return cls(config, student, modality.max_tokens(recipe), vocabulary, hidden, draw, recipe.seed)
 

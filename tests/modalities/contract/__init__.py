@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.modalities.contract import data, masks, padding, recipes, serving, shapes, teacher, training
+from tests.modalities.contract import data, files, masks, padding, recipes, serving, shapes, teacher, training
 from tests.modalities.contract.case import Case, Prepared, find_case, make_prepared
 from tests.modalities.contract.subject import Subject
 
@@ -23,4 +23,5 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     *teacher.CHECKS,
     *training.CHECKS,
     *serving.CHECKS,
+    *files.CHECKS,
 )

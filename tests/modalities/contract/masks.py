@@ -26,7 +26,7 @@ HIDES_LATER = ("wav2vec2", "mlm")
 
 
 def hidden_counts_are_kept_and_monotone(subject: Subject) -> None:
-    """Where the objective counts on it, every mask hides as many tokens as `hidden_tokens` says; neither they nor the
+    """Where the objective counts on it, every mask hides as many tokens as `num_masked` says; neither they nor the
     others get fewer in a longer sequence."""
     fixed = subject.recipe.objective.name in FIXED_COUNTS
     counts, keys = subject.counts(), _keys(32)
@@ -37,19 +37,19 @@ def hidden_counts_are_kept_and_monotone(subject: Subject) -> None:
         assert drawn.any(dim=1).all()
         assert not drawn.all(dim=1).any()
         if fixed:
-            hidden = subject.modality.hidden_tokens(subject.recipe, tokens)
+            hidden = subject.modality.num_masked(subject.recipe, tokens)
             assert drawn.sum(dim=1).tolist() == [hidden] * 32
     if fixed:
         _check_hidden_counts(subject, counts if len(counts) == 1 else list(range(2, 1000)))
 
 
 def _check_hidden_counts(subject: Subject, counts: list[int]) -> None:
-    hidden = [subject.modality.hidden_tokens(subject.recipe, tokens) for tokens in counts]
+    hidden = [subject.modality.num_masked(subject.recipe, tokens) for tokens in counts]
     assert all(0 < one < tokens for one, tokens in zip(hidden, counts, strict=True))
     assert (np.diff(hidden) >= 0).all()
     assert (np.diff(np.array(counts) - hidden) >= 0).all()
     if len(counts) > 1:
-        assert subject.modality.hidden_tokens(subject.recipe, torch.tensor(counts)).tolist() == hidden
+        assert subject.modality.num_masked(subject.recipe, torch.tensor(counts)).tolist() == hidden
 
 
 def masks_are_functions_of_their_keys(subject: Subject) -> None:

@@ -61,17 +61,17 @@ def plain_features_and_pictures_can_be_made(subject: Subject) -> None:
     assert features.shape == (len(inputs), features.shape[1])
     assert torch.isfinite(features).all()
     assert modality.baseline_name
-    pictures = modality.to_pictures(inputs, subject.data)
+    pictures = modality.to_images(inputs, subject.data)
     assert pictures.dtype == np.uint8
     assert pictures.shape == (len(inputs), *pictures.shape[1:3], 3)
     tokens = subject.build().student.stem.num_tokens(inputs.values)
-    rows, columns = modality.picture_grid(tokens)
+    rows, columns = modality.image_grid(tokens)
     assert 0 <= rows * columns - tokens < columns, "all tokens have a cell, and only the last row has some left over"
     assert pictures.shape[1] >= rows
     assert pictures.shape[2] >= columns
     grid = modality.grid(subject.recipe)
     assert grid is None or grid == (rows, columns)
-    assert modality.pictures_per_row >= 1
+    assert modality.images_per_row >= 1
 
 
 CHECKS = (

@@ -10,12 +10,11 @@ from d2v.modalities.speech.config import SpeechAugmentConfig, SpeechTrainConfig
 from d2v.modalities.speech.data import (
     SpeechData,
     baseline_features,
-    describe,
     log_mel,
-    picture_grid,
     side_by_side,
-    to_pictures,
+    to_images,
 )
+from d2v.modalities.speech.modality import Speech
 from d2v.modalities.speech.preparation import prepare
 from tests.modalities.speech.sounds import tone
 from tests.modalities.speech.test_preparation import PREPARE, make_corpus
@@ -113,15 +112,15 @@ def test_mel_energies_are_where_the_tone_is():
 
 def test_pictures_are_as_wide_as_the_longest_and_white_where_nothing_is(data):
     waves = [torch.from_numpy(tone(seconds)) for seconds in (0.5, 1.0)]
-    pictures = to_pictures(side_by_side(waves), data)
+    pictures = to_images(side_by_side(waves))
     assert (pictures.shape, pictures.dtype) == ((2, 64, 98, 3), np.uint8)
     assert (pictures[0, :, 48:] == 255).all()
     assert not (pictures[1] == 255).all(axis=-1).any()
-    assert picture_grid(49) == (1, 49)
+    assert Speech().image_grid(49) == (1, 49)
 
 
 def test_what_travels_with_an_encoder_is_plain(data):
-    about = describe(data)
+    about = Speech().describe(data)
     assert (about["rate_hz"], about["class_names"]) == (16_000, list(data.class_names))
     assert about["data_fingerprint"] == data.fingerprint
 

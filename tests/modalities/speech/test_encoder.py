@@ -10,8 +10,8 @@ from d2v.config import parse
 from d2v.data.random import mix
 from d2v.modalities.speech.config import SpeechEncoderConfig, SpeechTrainConfig
 from d2v.modalities.speech.encoder import AlibiStem, ConvFeatures, alibi_slopes, build_encoder
-from d2v.modalities.speech.masking import draw_masks, hidden_tokens
-from d2v.modalities.speech.modality import SPEECH
+from d2v.modalities.speech.masking import draw_masks, num_masked
+from d2v.modalities.speech.modality import Speech
 from d2v.models.masking import Masks
 from tests.modalities.sequences import (
     batch_of,
@@ -123,7 +123,7 @@ def test_lengths_in_frames():
     ids=["base", "large"],
 )
 def test_sizes_of_the_published_models(values, with_decoder, without, averaged):
-    assert published_sizes(SPEECH, values) == (with_decoder, without, averaged)
+    assert published_sizes(Speech(), values) == (with_decoder, without, averaged)
 
 
 def test_size_of_the_published_data2vec1_model():
@@ -233,7 +233,7 @@ def test_the_references_features_do(layout):
 
 def test_what_the_student_sees_does_not_depend_on_padding():
     encoder, items = build_small(), waves(9_000, 4_000, 6_000)
-    for alone, together in student_alone_and_in_a_batch(SPEECH, small(), encoder, items, side_by_side(items)):
+    for alone, together in student_alone_and_in_a_batch(Speech(), small(), encoder, items, side_by_side(items)):
         close(together, alone)
 
 
@@ -245,7 +245,7 @@ def test_nothing_of_hidden_frames_reaches_the_student():
     encoder, recipe = build_small(), small()
     local = torch.randn(1, 40, 16, generator=torch.Generator().manual_seed(1)).double()
     is_masked = draw_masks(recipe, mix(3, torch.arange(1)), 40, None)
-    masks = Masks.with_equal_counts(is_masked, 1, hidden_tokens(recipe, 40))
+    masks = Masks.with_equal_counts(is_masked, 1, num_masked(recipe, 40))
     changed = torch.where(is_masked.unsqueeze(-1), 100.0, local)
     assert torch.equal(encoder.encode(local, None, masks).tokens, encoder.encode(changed, None, masks).tokens)
     seen = torch.where(is_masked.unsqueeze(-1), local, 100.0)
@@ -256,7 +256,7 @@ def test_every_mask_of_a_sample_has_its_own_view():
     encoder, recipe = build_small(), small()
     local = torch.randn(2, 40, 16, generator=torch.Generator().manual_seed(1)).double()
     is_masked = draw_masks(recipe, mix(3, torch.arange(6)), 40, None)
-    hidden = hidden_tokens(recipe, 40)
+    hidden = num_masked(recipe, 40)
     together = encoder.encode(local, None, Masks.with_equal_counts(is_masked, 2, hidden)).tokens
     for row in range(6):
         alone = Masks.with_equal_counts(is_masked[row : row + 1], 1, hidden)
@@ -267,7 +267,7 @@ def test_every_mask_of_a_sample_has_its_own_view():
 def test_data2vec1_hides_frames_before_positions_are_added():
     """Hidden frames are alike before their positions and different after."""
     recipe, encoder = small("data2vec1"), build_small("data2vec1")
-    objective = objective_over(SPEECH, recipe, encoder)
+    objective = objective_over(Speech(), recipe, encoder)
     batch = batch_of(side_by_side(waves(9_000, 9_000))[0])
     masks, before, after, bias = placed(objective, batch)
     assert bias is None
@@ -291,7 +291,7 @@ def test_mask_vectors_start_uniform():
 @LAYOUTS
 @pytest.mark.parametrize("padded", [False, True])
 def test_every_parameter_learns(layout, padded):
-    objective = objective_over(SPEECH, small(layout), build_small(layout).train())
+    objective = objective_over(Speech(), small(layout), build_small(layout).train())
     values, lengths = side_by_side(waves(9_000, 5_000, 8_000))
     assert not idle_parameters(objective, batch_of(values, lengths if padded else None))
     if layout == "data2vec2":
@@ -301,7 +301,7 @@ def test_every_parameter_learns(layout, padded):
 def test_a_batch_with_padding_has_the_loss_of_its_recordings():
     """The same masks, targets and predictions as each recording alone, so the same sum. (Not so for data2vec 2.0, whose
     decoder convolves over the noise that stands in the places of padding.)"""
-    objective = objective_over(SPEECH, small("data2vec1"), build_small("data2vec1"))
+    objective = objective_over(Speech(), small("data2vec1"), build_small("data2vec1"))
     items = waves(9_000, 5_000, 8_000)
     batch = batch_of(*side_by_side(items))
     torch.testing.assert_close(loss_sum(objective, batch), loss_of_each(objective, batch, items), rtol=1e-9, atol=0.0)

@@ -3,7 +3,7 @@ import pytest
 
 from d2v.errors import DataError
 from d2v.modalities.requests import Limits
-from d2v.modalities.speech.serving import REQUEST, to_inputs
+from d2v.modalities.speech.raw_inputs import REQUEST, to_inputs
 from tests.modalities.speech.sounds import tone
 
 CONFIG = {"recipe": {"encoder": {"width": 64, "heads": 4}}}

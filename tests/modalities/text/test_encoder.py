@@ -9,8 +9,8 @@ from d2v.config import parse
 from d2v.data.random import mix
 from d2v.modalities.text.config import TextTrainConfig
 from d2v.modalities.text.encoder import PAD, build_encoder
-from d2v.modalities.text.masking import draw_masks, hidden_tokens
-from d2v.modalities.text.modality import TEXT
+from d2v.modalities.text.masking import draw_masks, num_masked
+from d2v.modalities.text.modality import Text
 from d2v.models.masking import Masks
 from tests.modalities.sequences import (
     batch_of,
@@ -96,7 +96,7 @@ def side_by_side(items, filler=PAD):
     ids=["base", "large"],
 )
 def test_sizes_of_the_published_models(values, with_decoder, without, averaged):
-    assert published_sizes(TEXT, values) == (with_decoder, without, averaged)
+    assert published_sizes(Text(), values) == (with_decoder, without, averaged)
 
 
 @LAYOUTS
@@ -139,7 +139,7 @@ def test_features_do_not_depend_on_padding(layout, filler):
 
 def test_what_the_student_sees_does_not_depend_on_padding():
     encoder, items = build_small(), sentences(20, 7, 13)
-    for alone, together in student_alone_and_in_a_batch(TEXT, small(), encoder, items, side_by_side(items)):
+    for alone, together in student_alone_and_in_a_batch(Text(), small(), encoder, items, side_by_side(items)):
         close(together, alone)
 
 
@@ -150,7 +150,7 @@ def test_nothing_of_hidden_tokens_reaches_the_student():
     """Hidden words can be exchanged without a change in what the student makes of the rest; visible ones cannot."""
     encoder, recipe, ids = build_small(), small(), sentences(20)[0][None]
     is_masked = draw_masks(recipe, mix(3, torch.arange(1)), 20, None)
-    masks = Masks.with_equal_counts(is_masked, 1, hidden_tokens(recipe, 20))
+    masks = Masks.with_equal_counts(is_masked, 1, num_masked(recipe, 20))
 
     def seen(words):
         return encoder.encode(encoder.stem(words), None, masks).tokens
@@ -173,7 +173,7 @@ def test_visible_tokens_keep_their_positions():
 def test_data2vec1_hides_tokens_before_positions_are_added():
     """Hidden tokens are alike before their positions and different after."""
     recipe, encoder = small("data2vec1"), build_small("data2vec1")
-    objective = objective_over(TEXT, recipe, encoder)
+    objective = objective_over(Text(), recipe, encoder)
     batch = batch_of(*side_by_side(sentences(20, 20)))
     masks, before, after, bias = placed(objective, batch)
     assert bias is None
@@ -191,7 +191,7 @@ def test_data2vec1_hides_tokens_before_positions_are_added():
 @LAYOUTS
 @pytest.mark.parametrize("padded", [False, True])
 def test_every_parameter_learns(layout, padded):
-    objective = objective_over(TEXT, small(layout), build_small(layout).train())
+    objective = objective_over(Text(), small(layout), build_small(layout).train())
     ids, lengths = side_by_side(sentences(40, 17, 32))
     assert not idle_parameters(objective, batch_of(ids, lengths if padded else None))
 
@@ -199,7 +199,7 @@ def test_every_parameter_learns(layout, padded):
 @pytest.mark.parametrize("view", ["whole", "hidden"])
 def test_a_batch_with_padding_has_the_loss_of_its_sequences(view):
     """The same masks, targets and predictions as each sequence alone, so the same sum."""
-    objective = objective_over(TEXT, small("data2vec1"), build_small("data2vec1"), teacher_view=view)
+    objective = objective_over(Text(), small("data2vec1"), build_small("data2vec1"), teacher_view=view)
     items = sentences(20, 9, 13)
     batch = batch_of(*side_by_side(items))
     close(loss_sum(objective, batch), loss_of_each(objective, batch, items))

@@ -23,9 +23,9 @@ from d2v.modalities.text.config import (
     TextPrepareConfig,
     TextRecipe,
 )
-from d2v.modalities.text.data import TextData, describe
-from d2v.modalities.text.ingestion import ingest
+from d2v.modalities.text.data import TextData
 from d2v.modalities.text.labelled import check_fits, labelled
+from d2v.modalities.text.modality import Text
 from d2v.modalities.text.preparation import prepare
 from d2v.modalities.text.tokenizer import BOS, EOS, PAD
 from d2v.modalities.text.tokenizer_files import load_tokenizer
@@ -50,7 +50,7 @@ def prepared(folder: Path, files: Mapping[str, str], config: TextPrepareConfig =
     (folder / "source").mkdir(parents=True)
     for name, text in files.items():
         (folder / "source" / name).write_text(text, encoding="utf-8")
-    ingest(TextIngestConfig(source=str(folder / "source"), **source), folder / "corpus")
+    Text().ingest(TextIngestConfig(source=str(folder / "source"), **source), folder / "corpus")
     prepare(config, folder / "corpus", folder / "prepared")
     return TextData(folder / "prepared")
 
@@ -172,7 +172,7 @@ def test_text_without_anything_to_learn_is_refused(tmp_path: Path, cola: TextDat
 
 def write_model(folder: Path, data: TextData) -> dict[str, Any]:
     """A model folder as far as the tokenizer goes."""
-    about = {"modality": "text", **describe(data)}
+    about = {"modality": "text", **Text().describe(data)}
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(about))
     return about
@@ -229,7 +229,7 @@ def test_a_recipe_asks_for_what_text_has() -> None:
 )
 def test_real_tasks(shared_data: Path, tmp_path: Path, task: str, train: int, test: int, share: float) -> None:
     """Counts as after ingest, and the published share of class 1 in dev."""
-    ingest(TextIngestConfig(source=str(shared_data / f"text/glue/{task}.zip")), tmp_path / "corpus")
+    Text().ingest(TextIngestConfig(source=str(shared_data / f"text/glue/{task}.zip")), tmp_path / "corpus")
     prepare(PREPARE, tmp_path / "corpus", tmp_path / "prepared")
     data = TextData(tmp_path / "prepared")
     parts = parts_of(data)
@@ -239,7 +239,7 @@ def test_real_tasks(shared_data: Path, tmp_path: Path, task: str, train: int, te
 
 @pytest.mark.data
 def test_real_scores(shared_data: Path, tmp_path: Path) -> None:
-    ingest(TextIngestConfig(source=str(shared_data / "text/glue/STS-B.zip")), tmp_path / "corpus")
+    Text().ingest(TextIngestConfig(source=str(shared_data / "text/glue/STS-B.zip")), tmp_path / "corpus")
     prepare(PREPARE, tmp_path / "corpus", tmp_path / "prepared")
     scores = parts_of(TextData(tmp_path / "prepared"))["test"].scores
     assert len(scores) == 1498

@@ -19,7 +19,8 @@ from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text import preparation
 from d2v.modalities.text.config import TextIngestConfig, TextPrepareConfig, TextTrainConfig
-from d2v.modalities.text.data import TextData, baseline_features, describe, picture_grid, to_pictures, to_texts
+from d2v.modalities.text.data import TextData, baseline_features, image_grid, to_images, to_texts
+from d2v.modalities.text.modality import Text
 from d2v.modalities.text.preparation import prepare
 from d2v.modalities.text.pydocs import pydocs_source
 from d2v.modalities.text.reading import FACTS, PAIR, TEXTS, read_document
@@ -247,7 +248,7 @@ def test_a_bag_of_words_does_not_see_order_padding_or_special_tokens() -> None:
 
 def test_what_travels_with_an_encoder_is_plain(prepared: Path) -> None:
     data = TextData(prepared)
-    described = describe(data)
+    described = Text().describe(data)
     assert json.loads(json.dumps(described)) == described
     assert described["data_fingerprint"] == data.fingerprint
     assert described["class_names"] == ["unacceptable", "acceptable"]
@@ -256,10 +257,10 @@ def test_what_travels_with_an_encoder_is_plain(prepared: Path) -> None:
 def test_pictures_have_the_cells_that_their_grid_promises(prepared: Path) -> None:
     data = TextData(prepared)
     items = data.probe_set(recipe()).test_inputs.select(torch.arange(3))
-    rows, columns = picture_grid(items.values.shape[1])
+    rows, columns = image_grid(items.values.shape[1])
     assert columns == 8
     assert 0 <= rows * columns - items.values.shape[1] < 8
-    pictures = to_pictures(items, data)
+    pictures = to_images(items, data)
     assert pictures.dtype == np.uint8
     assert pictures.shape == (3, rows * 22, columns * 92, 3)
     cells = pictures.reshape(3, rows, 22, columns, 92, 3).transpose(0, 1, 3, 2, 4, 5).reshape(3, rows * 8, -1)
@@ -267,4 +268,4 @@ def test_pictures_have_the_cells_that_their_grid_promises(prepared: Path) -> Non
     for picture, length in zip(dark, items.lengths.tolist(), strict=True):
         assert picture[1:length].mean() > 0.9  # a lone "·" is not dark
         assert not picture[length:].any()
-    assert to_pictures(items.select(torch.arange(0)), data).shape[0] == 0
+    assert to_images(items.select(torch.arange(0)), data).shape[0] == 0

@@ -7,7 +7,7 @@ import pytest
 
 from d2v.errors import DataError
 from d2v.modalities.requests import Limits
-from d2v.modalities.text.serving import REQUEST, to_inputs
+from d2v.modalities.text.raw_inputs import REQUEST, to_inputs
 from d2v.modalities.text.tokenizer import BOS, EOS, PAD, train_tokenizer
 
 TOKENIZER = train_tokenizer(["the cat sat on the mat"], 300)

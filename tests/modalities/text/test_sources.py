@@ -21,7 +21,7 @@ import pytest
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text.config import TextIngestConfig
-from d2v.modalities.text.ingestion import ingest
+from d2v.modalities.text.modality import Text
 from d2v.modalities.text.reading import PAIR
 from d2v.modalities.text.sources import open_source
 
@@ -364,7 +364,7 @@ def test_several_tasks_and_other_tables_are_refused(tmp_path: Path) -> None:
 def test_pairs_are_duplicates_only_of_the_same_pair(tmp_path: Path) -> None:
     rows = [("A", "B"), ("A", "C"), ("A", "B")]
     text = "".join(json.dumps({"sentence1": one, "sentence2": two}) + "\n" for one, two in rows)
-    report = ingest(TextIngestConfig(source=str(write(tmp_path / "s", {"a.jsonl": text}))), tmp_path / "corpus")
+    report = Text().ingest(TextIngestConfig(source=str(write(tmp_path / "s", {"a.jsonl": text}))), tmp_path / "corpus")
     assert (report.kept, report.duplicates) == (2, 1)
     table = pq.read_table(tmp_path / "corpus" / "manifest.parquet").to_pylist()
     assert [row["second"] for row in table] == ["B", "C"]
@@ -386,7 +386,7 @@ def test_real_glue_tasks(
 ) -> None:
     """Official counts less the rows that come twice (CoLA: 19 within train, 16 of dev and 19 of test in train too)."""
     config = TextIngestConfig(source=str(shared_data / "text" / "glue" / f"{task}.zip"))
-    report = ingest(config, tmp_path / "corpus")
+    report = Text().ingest(config, tmp_path / "corpus")
     assert report.splits == splits
     assert report.class_names == names
     assert report.quarantined == 0
@@ -395,7 +395,7 @@ def test_real_glue_tasks(
 @pytest.mark.data
 def test_real_books(shared_data: Path, tmp_path: Path) -> None:
     config = TextIngestConfig(source=str(shared_data / "text" / "classic-books"))
-    report = ingest(config, tmp_path / "corpus")
+    report = Text().ingest(config, tmp_path / "corpus")
     assert report.splits == {"train": 1, "val": 1, "test": 1}
     table = pq.read_table(tmp_path / "corpus" / "manifest.parquet").to_pylist()
     assert {row["split"]: row["characters"] for row in table}["train"] > 12_500_000

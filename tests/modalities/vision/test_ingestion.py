@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2v.modalities.vision.config import VisionIngestConfig
-from d2v.modalities.vision.ingestion import ingest
+from d2v.modalities.vision.modality import Vision
 from tests.modalities.vision.test_reading import CONFIG, READ, REJECTED, encode, noise
 
 FILES = {name: data for cases in (READ, REJECTED) for name, (data, *_) in cases.items() if isinstance(data, bytes)}
@@ -33,7 +33,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_every_file_is_kept_quarantined_with_its_reason_or_a_duplicate(folder: Path, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"source": str(folder)})
-    report = ingest(config, tmp_path / "corpus")
+    report = Vision().ingest(config, tmp_path / "corpus")
     kept = {row["key"] for row in pq.read_table(tmp_path / "corpus" / "manifest.parquet").to_pylist()}
     quarantine = {row["key"]: row["reason"] for row in rows(tmp_path / "corpus" / "quarantine.csv")}
     duplicates = rows(tmp_path / "corpus" / "duplicates.csv")
@@ -53,7 +53,7 @@ def test_every_file_is_kept_quarantined_with_its_reason_or_a_duplicate(folder: P
 
 def test_embedded_glyphs_are_the_same_every_time(tmp_path: Path) -> None:
     options = {"count": 60, "test_count": 20, "px": 16}
-    first = ingest(VisionIngestConfig(source="glyphs", options=options), tmp_path / "a")
-    second = ingest(VisionIngestConfig(source="glyphs", options=options), tmp_path / "b")
+    first = Vision().ingest(VisionIngestConfig(source="glyphs", options=options), tmp_path / "a")
+    second = Vision().ingest(VisionIngestConfig(source="glyphs", options=options), tmp_path / "b")
     assert first.fingerprint == second.fingerprint
     assert first.splits == {"train": 60, "test": 20}

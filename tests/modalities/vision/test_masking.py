@@ -4,7 +4,7 @@ import torch
 
 from d2v.data.random import mix
 from d2v.modalities.vision.config import BeitMask, InverseBlockMask
-from d2v.modalities.vision.masking import beit_masks, block_masks, hidden_count
+from d2v.modalities.vision.masking import beit_masks, block_masks, count_masked
 from d2v.models.masking import Masks, exactly, paint_blocks
 
 
@@ -22,7 +22,7 @@ def test_every_row_shows_exactly_the_published_number_of_patches(grid, ratio, ad
     for seed in range(3):
         masks = block_masks(config, grid, keys(200, seed))
         assert torch.equal((~masks).sum(1), torch.full((200,), visible))
-    assert hidden_count(config, grid * grid) == grid * grid - visible
+    assert count_masked(config, grid * grid) == grid * grid - visible
 
 
 def test_direct_masks_hide_the_painted_blocks():
@@ -86,7 +86,7 @@ def test_beit_masks_hide_something_on_the_smallest_grid():
 
 def test_index_sets_are_complementary_and_ascend():
     is_masked = block_masks(InverseBlockMask(kind="block"), 8, keys(12))
-    masks = Masks.with_equal_counts(is_masked, samples=4, hidden=hidden_count(InverseBlockMask(kind="block"), 64))
+    masks = Masks.with_equal_counts(is_masked, samples=4, hidden=count_masked(InverseBlockMask(kind="block"), 64))
     visible, masked = masks.visible_idx.flatten(0, 1), masks.masked_idx.flatten(0, 1)
     assert not is_masked.gather(1, visible).any()
     assert is_masked.gather(1, masked).all()

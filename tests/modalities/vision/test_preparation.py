@@ -13,7 +13,8 @@ from d2v.data.ingest import ingest
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.vision.config import VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
-from d2v.modalities.vision.data import VisionData, baseline_features, describe, to_pictures
+from d2v.modalities.vision.data import VisionData
+from d2v.modalities.vision.modality import Vision
 from d2v.modalities.vision.preparation import prepare
 from d2v.modalities.vision.reading import FACTS, read_image
 from tests.objectives.helpers import SMALL
@@ -92,11 +93,11 @@ def test_probe_set_is_fixed_balanced_and_held_out(prepared, tmp_path):
     assert np.bincount(probe.test_labels).tolist() == [3, 3, 3]
     prepare(PREPARE, tmp_path / "corpus", tmp_path / "again")
     assert torch.equal(VisionData(tmp_path / "again").probe_set(recipe()).test_inputs.values, probe.test_inputs.values)
-    pictures = to_pictures(probe.test_inputs, data)
+    pictures = Vision().to_images(probe.test_inputs, data)
     rows = data.about["probe"]["test"]
     assert np.array_equal(pictures, data.test.fixed("data", rows).reshape(-1, 16, 16, 3))
-    assert baseline_features(probe.test_inputs).shape == (9, 768)
-    assert describe(data)["class_names"] == ["cat", "dog", "eel"]
+    assert Vision().baseline_features(probe.test_inputs).shape == (9, 768)
+    assert Vision().describe(data)["class_names"] == ["cat", "dog", "eel"]
 
 
 def test_jpeg_storage_keeps_shapes_and_gives_the_same_kind_of_batch(tmp_path):

@@ -1,4 +1,4 @@
-"""Reading a prepared folder of series: training crops, the probe set, plain features and pictures.
+"""Reading a prepared folder of series: training crops, the probe set, plain features and images.
 
 Shape legend: B series, S steps, C channels.
 """
@@ -6,9 +6,8 @@ Shape legend: B series, S steps, C channels.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +89,7 @@ class SeriesData(PreparedFolder):
         return ProbeSet(*parts["train"], *parts["test"], self.class_names)
 
 
-def normalise(values: Tensor, about: dict[str, Any]) -> Tensor:
+def normalise(values: Tensor, about: Mapping[str, object]) -> Tensor:
     """(..., C) at zero mean and unit variance over the train part."""
     mean, std = (torch.tensor(about[name]) for name in ("mean", "std"))
     return (values - mean) / std
@@ -113,13 +112,7 @@ def baseline_features(inputs: Inputs) -> Tensor:
     return torch.stack(features)
 
 
-def describe(data: SeriesData) -> dict[str, Any]:
-    """What travels with a trained encoder: normalisation, class names, fingerprint."""
-    names = ("mean", "std", "channels", "class_names", "source")
-    return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
-
-
-def to_pictures(inputs: Inputs, data: Any = None) -> np.ndarray:
+def to_images(inputs: Inputs) -> np.ndarray:
     """One column of pixels a step, one colour a channel, padding white: (n, 40, S, 3) uint8."""
     count, steps, channels = inputs.values.shape
     pictures = np.full((count, PICTURE_PX, steps, 3), 255, dtype=np.uint8)
@@ -130,8 +123,3 @@ def to_pictures(inputs: Inputs, data: Any = None) -> np.ndarray:
         for channel in range(channels):
             picture[row[:length, channel], np.arange(length)] = COLOURS[channel % len(COLOURS)]
     return pictures
-
-
-def picture_grid(tokens: int) -> tuple[int, int]:
-    """Patches lie side by side."""
-    return 1, tokens

@@ -157,13 +157,7 @@ def baseline_features(inputs: Inputs) -> Tensor:
     return torch.cat(features) if features else torch.zeros(0, 2 * FEATURE_MELS)
 
 
-def describe(data: SpeechData) -> dict[str, Any]:
-    """What travels with a trained encoder: sample rate, class names, fingerprint."""
-    names = ("rate_hz", "class_names", "source")
-    return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
-
-
-def to_pictures(inputs: Inputs, data: Any = None) -> np.ndarray:
+def to_images(inputs: Inputs, data: Any = None) -> np.ndarray:
     """Log-mel spectrograms, low tones at the bottom, 10 ms a column: (n, 64, T, 3) uint8; padding is white."""
     from matplotlib import colormaps  # imported late: training has no use for it
 
@@ -173,8 +167,3 @@ def to_pictures(inputs: Inputs, data: Any = None) -> np.ndarray:
     pictures = colormaps["magma"](brightness_nTD.numpy(), bytes=True)[..., :3].copy()
     pictures[(torch.arange(energies_nTD.shape[1]) >= frames[:, None]).numpy()] = 255
     return pictures.transpose(0, 2, 1, 3)[:, ::-1].copy()
-
-
-def picture_grid(tokens: int) -> tuple[int, int]:
-    """Frames of a recording lie side by side."""
-    return 1, tokens

@@ -22,16 +22,7 @@ from d2v.models.masking import (
 )
 
 
-def grid(recipe: SpeechTrainConfig) -> None:
-    """None: frames are a sequence."""
-
-
-def max_tokens(recipe: SpeechTrainConfig) -> int:
-    """Frames of the longest crop."""
-    return recipe.encoder.frames(recipe.longest_samples)
-
-
-def hidden_tokens(recipe: SpeechTrainConfig, tokens: Count) -> Count:
+def num_masked(recipe: SpeechTrainConfig, tokens: Count) -> Count:
     """Frames that every block mask hides. Raises ConfigError for data2vec 1.0's spans, which vary."""
     if not isinstance(recipe.mask, BlockSpanMask):
         raise ConfigError(f"masks of the kind {recipe.mask.kind} hide no fixed number of frames: set mask.kind=block")
@@ -44,7 +35,7 @@ def draw_masks(recipe: SpeechTrainConfig, keys: Tensor, tokens: int, lengths: Te
     """(R,) keys -> (R, T) is_masked by the recipe's kind of mask, over the frames of a row that are not padding."""
     mask = recipe.mask
     if isinstance(mask, BlockSpanMask):
-        goal = hidden_tokens(recipe, tokens) if lengths is None else hidden_tokens(recipe, lengths)
+        goal = num_masked(recipe, tokens) if lengths is None else num_masked(recipe, lengths)
         return block_spans(mask, keys, tokens, goal, lengths)
     return random_spans(keys, tokens, mask.ratio, mask.span, whole=True, min_spans=mask.min_spans, lengths=lengths)
 

@@ -1,38 +1,174 @@
-"""What speech supplies to the shared pipelines."""
+"""Recordings: what speech supplies to the shared pipelines.
+
+Shape legend: B recordings, S samples, T frames, C channels of a local feature, D width.
+"""
 
 from __future__ import annotations
 
-from d2v.modalities.base import Modality
-from d2v.modalities.speech.config import SpeechRecipe
-from d2v.modalities.speech.data import SpeechData, baseline_features, describe, picture_grid, to_pictures
-from d2v.modalities.speech.encoder import build_encoder
-from d2v.modalities.speech.frames import frames
-from d2v.modalities.speech.ingestion import ingest
-from d2v.modalities.speech.labelled import labelled
-from d2v.modalities.speech.masking import draw_masks, grid, hidden_tokens, max_tokens
-from d2v.modalities.speech.preparation import prepare
-from d2v.modalities.speech.serving import REQUEST, to_inputs
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-SPEECH = Modality(
-    name="speech",
-    recipe=SpeechRecipe,
-    ingest=ingest,
-    prepare=prepare,
-    open=SpeechData,
-    build_encoder=build_encoder,
-    grid=grid,
-    max_tokens=max_tokens,
-    hidden_tokens=hidden_tokens,
-    draw_masks=draw_masks,
-    baseline_name="log-mel statistics",
-    baseline_features=baseline_features,
-    describe=describe,
-    request=REQUEST,
-    to_inputs=to_inputs,
-    to_pictures=to_pictures,
-    picture_grid=picture_grid,
-    pictures_per_row=4,
-    packages=("soundfile", "torchaudio"),
-    frames=frames,
-    labelled=labelled,
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2v.data.batch import Inputs
+from d2v.data.ingest import Reader
+from d2v.data.sources.source import Source
+from d2v.modalities.base import (
+    Foreign,
+    Frames,
+    GraphInputs,
+    LabelledSplit,
+    LocalFrames,
+    Modality,
+    Preprocessing,
+    encoder_block,
+    refuse_tokenizer,
 )
+from d2v.modalities.speech import raw_inputs
+from d2v.modalities.speech.config import (
+    RATE_HZ,
+    SpeechEncoderConfig,
+    SpeechFinetuneConfig,
+    SpeechIngestConfig,
+    SpeechPrepareConfig,
+    SpeechRecipe,
+    SpeechTrainConfig,
+)
+from d2v.modalities.speech.data import SpeechData, baseline_features, to_images
+from d2v.modalities.speech.encoder import ConvFeatures, build_encoder
+from d2v.modalities.speech.labelled import labelled
+from d2v.modalities.speech.masking import draw_masks, num_masked
+from d2v.modalities.speech.preparation import prepare
+from d2v.modalities.speech.reading import FACTS, read_recording
+from d2v.modalities.speech.sources import TEXTS, open_source
+from d2v.models.encoder import Encoder
+from d2v.models.masking import Count
+
+
+class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig, SpeechFinetuneConfig, SpeechData]):
+    """Recordings of one channel at RATE_HZ, as waves."""
+
+    name = "speech"
+    recipe = SpeechRecipe
+    facts = FACTS
+    texts = TEXTS
+    baseline_name = "log-mel statistics"
+    images_per_row = 4
+    packages = ("soundfile", "torchaudio")
+    request = raw_inputs.REQUEST
+
+    # -------------------------------------------------------------------------------------------- data
+
+    def open_source(self, config: SpeechIngestConfig) -> Source:
+        """See `d2v.modalities.speech.sources`."""
+        return open_source(config)
+
+    def reader(self, config: SpeechIngestConfig) -> Reader:
+        """See `d2v.modalities.speech.reading`."""
+        return partial(read_recording, config=config)
+
+    def prepare(self, config: SpeechPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
+        """16-bit samples with mean and standard deviation of each recording."""
+        return prepare(config, corpus, out)
+
+    def open(self, folder: Path) -> SpeechData:
+        """A prepared folder."""
+        return SpeechData(folder)
+
+    def describe(self, data: SpeechData) -> dict[str, object]:
+        """Sample rate, class names, source and fingerprint."""
+        names = ("rate_hz", "class_names", "source")
+        return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
+
+    def labelled(
+        self, data: SpeechData, config: SpeechFinetuneConfig, encoder: SpeechTrainConfig
+    ) -> Mapping[str, LabelledSplit]:
+        """Recordings with their classes and transcripts."""
+        return labelled(data, config, encoder)
+
+    # ------------------------------------------------------------------------------------------ models
+
+    def build_encoder(self, recipe: SpeechTrainConfig) -> Encoder:
+        """Convolutions and a transformer, of either version."""
+        return build_encoder(recipe)
+
+    def max_tokens(self, recipe: SpeechTrainConfig) -> int:
+        """Frames of the longest crop."""
+        return recipe.encoder.frames(recipe.longest_samples)
+
+    def num_masked(self, recipe: SpeechTrainConfig, tokens: Count) -> Count:
+        """Frames that every block mask masks. Raises ConfigError for data2vec 1.0's spans, which vary."""
+        return num_masked(recipe, tokens)
+
+    def draw_masks(self, recipe: SpeechTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
+        """Spans of frames that are not padding."""
+        return draw_masks(recipe, keys, tokens, lengths)
+
+    def frames(self, recipe: SpeechTrainConfig) -> Frames:
+        """Features of the convolutions."""
+        return Frames(recipe.encoder.convs[-1][0], local_frames)
+
+    # ----------------------------------------------------------------------------------------- looking
+
+    def baseline_features(self, inputs: Inputs) -> Tensor:
+        """Mean and standard deviation over time of 80 log-mel energies: (n, 160)."""
+        return baseline_features(inputs)
+
+    def to_images(self, inputs: Inputs, data: SpeechData) -> np.ndarray:
+        """Log-mel spectrograms: (n, 64, columns of 10 ms, 3) uint8."""
+        return to_images(inputs)
+
+    def image_grid(self, tokens: int) -> tuple[int, int]:
+        """Frames of a recording lie side by side."""
+        return 1, tokens
+
+    # --------------------------------------------------------------------------------------- raw items
+
+    def is_item(self, given: object) -> bool:
+        """A file, or an array of one axis."""
+        return raw_inputs.is_item(given)
+
+    def read_item(self, item: object, rate_hz: int | None = None) -> np.ndarray:
+        """(samples,) at RATE_HZ of a sound file or an array."""
+        return raw_inputs.read_item(item, rate_hz)
+
+    def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
+        """(n, samples) float32, each at zero mean and unit variance, padded with zeros, with their lengths."""
+        return raw_inputs.to_inputs(items, about)
+
+    # ---------------------------------------------------------------------------------- other programs
+
+    def graph_inputs(self, about: Mapping[str, object]) -> GraphInputs:
+        """Recordings of any lengths."""
+        samples = 4 * encoder_block(about, SpeechEncoderConfig).receptive_samples
+        return GraphInputs(
+            torch.zeros(2, samples),
+            "(items, samples) float32 at 16 kHz, each item of zero mean and unit variance, padded with zeros",
+            lengths=torch.tensor([samples, samples - 1]),
+            note="the graph takes recordings of two frames or more",
+        )
+
+    def preprocessing(self, about: Mapping[str, object]) -> Preprocessing:
+        """transformers' feature extractor."""
+        return raw_inputs.preprocessing()
+
+    def about_foreign(self, recipe: SpeechTrainConfig, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
+        """The sample rate, which is that of all encoders that are read."""
+        refuse_tokenizer(self.name, source)
+        return {"rate_hz": RATE_HZ}, ()
+
+
+def local_frames(encoder: Encoder, waves_BS: Tensor, gradient: float) -> LocalFrames:
+    """The way of `ConvFeatures`, step by step."""
+    local = encoder.stem.local
+    if not isinstance(local, ConvFeatures):
+        raise TypeError(f"frames are made by ConvFeatures, not by {type(local).__name__}")
+    raw_BTC = waves_BS.unsqueeze(-1)
+    for layer in local.layers:
+        raw_BTC = layer(raw_BTC)
+    raw_BTC = raw_BTC.detach() + gradient * (raw_BTC - raw_BTC.detach())
+    normal_BTC = local.norm(raw_BTC)
+    return LocalFrames(raw_BTC, normal_BTC, local.projection(normal_BTC))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -128,12 +127,6 @@ def baseline_features(inputs: Inputs) -> Tensor:
     return torch.nn.functional.normalize(bags.sqrt(), dim=1)
 
 
-def describe(data: TextData) -> dict[str, Any]:
-    """What travels with a trained encoder: tokenizer, class names, fingerprint."""
-    known = {name: data.about[name] for name in ("class_names", "source", "vocab_size")}
-    return known | {"tokenizer": data.tokenizer.to_json(), "data_fingerprint": data.fingerprint}
-
-
 def to_texts(inputs: Inputs, data: TextData) -> list[str]:
     """The items as people read them."""
     return [data.tokenizer.decode(ids) for ids in _known_ids(inputs)]
@@ -142,14 +135,14 @@ def to_texts(inputs: Inputs, data: TextData) -> list[str]:
 # ------------------------------------------------------------------------------------------- pictures
 
 
-def picture_grid(tokens: int) -> tuple[int, int]:
+def image_grid(tokens: int) -> tuple[int, int]:
     """Rows and columns of the cells that tokens are written into, row by row; the last row may have cells to spare."""
     return -(-tokens // PICTURE_COLUMNS), PICTURE_COLUMNS
 
 
-def to_pictures(inputs: Inputs, data: TextData) -> np.ndarray:
-    """Tokens written into the cells of `picture_grid`, padding left empty: (n, height, width, 3) uint8."""
-    rows, columns = picture_grid(inputs.values.shape[1])
+def to_images(inputs: Inputs, data: TextData) -> np.ndarray:
+    """Tokens written into the cells of `image_grid`, padding left empty: (n, height, width, 3) uint8."""
+    rows, columns = image_grid(inputs.values.shape[1])
     height, width = rows * CELL_PX[1], columns * CELL_PX[0]
     pictures = [_picture(data.tokenizer.pieces(ids), (width, height)) for ids in _known_ids(inputs)]
     return np.stack(pictures) if pictures else np.zeros((0, height, width, 3), np.uint8)

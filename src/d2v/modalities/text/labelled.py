@@ -15,7 +15,7 @@ from d2v.errors import ConfigError, DataError
 from d2v.modalities.base import LabelledSplit
 from d2v.modalities.text.config import TextFinetuneConfig, TextTrainConfig
 from d2v.modalities.text.data import TextData
-from d2v.modalities.text.serving import pad
+from d2v.modalities.text.raw_inputs import pad
 from d2v.modalities.text.tokenizer import TextTokenizer
 
 

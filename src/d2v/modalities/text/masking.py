@@ -13,16 +13,7 @@ from d2v.modalities.text.config import RandomMask, TextTrainConfig
 from d2v.models.masking import Count, exactly, floor_share, random_spans, some_but_not_all
 
 
-def grid(recipe: TextTrainConfig) -> None:
-    """None: tokens are a sequence."""
-
-
-def max_tokens(recipe: TextTrainConfig) -> int:
-    """Tokens of the longest sequence."""
-    return recipe.encoder.max_tokens
-
-
-def hidden_tokens(recipe: TextTrainConfig, tokens: Count) -> Count:
+def num_masked(recipe: TextTrainConfig, tokens: Count) -> Count:
     """Tokens that every random mask hides: all but floor(tokens x (1 - ratio)). Raises ConfigError for spans, which
     vary."""
     if not isinstance(recipe.mask, RandomMask):
@@ -35,6 +26,6 @@ def draw_masks(recipe: TextTrainConfig, keys: Tensor, tokens: int, lengths: Tens
     mask = recipe.mask
     if isinstance(mask, RandomMask):
         none = torch.zeros(len(keys), tokens, dtype=torch.bool, device=keys.device)
-        goal = hidden_tokens(recipe, tokens) if lengths is None else hidden_tokens(recipe, lengths)
+        goal = num_masked(recipe, tokens) if lengths is None else num_masked(recipe, lengths)
         return exactly(none, goal, keys, lengths)
     return random_spans(keys, tokens, mask.ratio, mask.span, whole=False, lengths=lengths)

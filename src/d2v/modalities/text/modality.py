@@ -1,39 +1,159 @@
-"""What text supplies to the shared pipelines."""
+"""Text: what it supplies to the shared pipelines.
+
+Shape legend: B blocks of tokens, T tokens, W words of the vocabulary, D width.
+"""
 
 from __future__ import annotations
 
-from d2v.modalities.base import Modality
-from d2v.modalities.text.config import TextRecipe
-from d2v.modalities.text.data import TextData, baseline_features, describe, picture_grid, to_pictures
-from d2v.modalities.text.encoder import build_encoder
-from d2v.modalities.text.ingestion import ingest
-from d2v.modalities.text.labelled import check_fits, labelled
-from d2v.modalities.text.masking import draw_masks, grid, hidden_tokens, max_tokens
-from d2v.modalities.text.preparation import prepare
-from d2v.modalities.text.serving import REQUEST, to_inputs
-from d2v.modalities.text.vocabulary import vocabulary
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-TEXT = Modality(
-    name="text",
-    recipe=TextRecipe,
-    ingest=ingest,
-    prepare=prepare,
-    open=TextData,
-    build_encoder=build_encoder,
-    grid=grid,
-    max_tokens=max_tokens,
-    hidden_tokens=hidden_tokens,
-    draw_masks=draw_masks,
-    baseline_name="bag of words",
-    baseline_features=baseline_features,
-    describe=describe,
-    request=REQUEST,
-    to_inputs=to_inputs,
-    to_pictures=to_pictures,
-    picture_grid=picture_grid,
-    pictures_per_row=2,
-    packages=("tokenizers",),
-    vocabulary=vocabulary,
-    labelled=labelled,
-    check_fits=check_fits,
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2v.data.batch import Inputs
+from d2v.data.ingest import Reader
+from d2v.data.sources.source import Source
+from d2v.modalities.base import Foreign, GraphInputs, LabelledSplit, Modality, Preprocessing, Vocabulary
+from d2v.modalities.text import raw_inputs
+from d2v.modalities.text.config import (
+    TextFinetuneConfig,
+    TextIngestConfig,
+    TextPrepareConfig,
+    TextRecipe,
+    TextTrainConfig,
 )
+from d2v.modalities.text.data import TextData, baseline_features, image_grid, to_images
+from d2v.modalities.text.encoder import TokenEmbedding, build_encoder
+from d2v.modalities.text.labelled import check_fits, labelled
+from d2v.modalities.text.masking import draw_masks, num_masked
+from d2v.modalities.text.preparation import prepare
+from d2v.modalities.text.reading import FACTS, TEXTS, read_document
+from d2v.modalities.text.sources import open_source
+from d2v.modalities.text.tokenizer import SPECIALS, UNK
+from d2v.models.encoder import Encoder
+from d2v.models.masking import Count
+
+
+class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFinetuneConfig, TextData]):
+    """Documents, and sentences or pairs of them, as byte-level BPE tokens."""
+
+    name = "text"
+    recipe = TextRecipe
+    facts = FACTS
+    texts = TEXTS
+    baseline_name = "bag of words"
+    images_per_row = 2
+    items_are_lines = True
+    packages = ("tokenizers",)
+    request = raw_inputs.REQUEST
+
+    # -------------------------------------------------------------------------------------------- data
+
+    def open_source(self, config: TextIngestConfig) -> Source:
+        """See `d2v.modalities.text.sources`."""
+        return open_source(config)
+
+    def reader(self, config: TextIngestConfig) -> Reader:
+        """See `d2v.modalities.text.reading`."""
+        return partial(read_document, config=config)
+
+    def prepare(self, config: TextPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
+        """Blocks of tokens, the tokenizer, and labelled items."""
+        return prepare(config, corpus, out)
+
+    def open(self, folder: Path) -> TextData:
+        """A prepared folder."""
+        return TextData(folder)
+
+    def describe(self, data: TextData) -> dict[str, object]:
+        """Tokenizer, class names, source and fingerprint."""
+        known = {name: data.about[name] for name in ("class_names", "source", "vocab_size")}
+        return known | {"tokenizer": data.tokenizer.to_json(), "data_fingerprint": data.fingerprint}
+
+    def labelled(
+        self, data: TextData, config: TextFinetuneConfig, encoder: TextTrainConfig
+    ) -> Mapping[str, LabelledSplit]:
+        """Sentences and pairs with their classes or scores."""
+        return labelled(data, config, encoder)
+
+    def check_fits(self, data: TextData, about: Mapping[str, object]) -> None:
+        """Raises ConfigError if the text was prepared with another tokenizer."""
+        check_fits(data, about)
+
+    # ------------------------------------------------------------------------------------------ models
+
+    def build_encoder(self, recipe: TextTrainConfig) -> Encoder:
+        """Token embeddings and a transformer, of either version."""
+        return build_encoder(recipe)
+
+    def max_tokens(self, recipe: TextTrainConfig) -> int:
+        """Tokens of the longest sequence."""
+        return recipe.encoder.max_tokens
+
+    def num_masked(self, recipe: TextTrainConfig, tokens: Count) -> Count:
+        """Tokens that every random mask masks. Raises ConfigError for spans, which vary."""
+        return num_masked(recipe, tokens)
+
+    def draw_masks(self, recipe: TextTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
+        """Random tokens or spans, of those that are not padding."""
+        return draw_masks(recipe, keys, tokens, lengths)
+
+    def vocabulary(self, recipe: TextTrainConfig) -> Vocabulary:
+        """All rows of the encoder's table. The last is <mask>: the tokenizer's own where the table is as large as its
+        vocabulary, and else one that no text uses."""
+        size = recipe.encoder.vocab_size
+        return Vocabulary(size, first_word=len(SPECIALS), mask_id=size - 1, table=word_table)
+
+    # ----------------------------------------------------------------------------------------- looking
+
+    def baseline_features(self, inputs: Inputs) -> Tensor:
+        """A bag of words (n, 2048)."""
+        return baseline_features(inputs)
+
+    def to_images(self, inputs: Inputs, data: TextData) -> np.ndarray:
+        """Tokens written into the cells of `image_grid`."""
+        return to_images(inputs, data)
+
+    def image_grid(self, tokens: int) -> tuple[int, int]:
+        """Rows of eight cells."""
+        return image_grid(tokens)
+
+    # --------------------------------------------------------------------------------------- raw items
+
+    def is_item(self, given: object) -> bool:
+        """A string, or a pair (a tuple) of strings."""
+        return raw_inputs.is_item(given)
+
+    def read_item(self, item: object, rate_hz: int | None = None) -> object:
+        """The string or pair as it is; `to_inputs` checks it."""
+        return item
+
+    def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
+        """Token ids (n, T) int64, filled up with `<pad>`, with their lengths."""
+        return raw_inputs.to_inputs(items, about)
+
+    # ---------------------------------------------------------------------------------- other programs
+
+    def graph_inputs(self, about: Mapping[str, object]) -> GraphInputs:
+        """Token ids."""
+        ids, lengths = torch.full((2, 7), UNK), torch.tensor([7, 6])
+        return GraphInputs(ids, "(items, tokens) int64, padded with 1", lengths)
+
+    def preprocessing(self, about: Mapping[str, object]) -> Preprocessing:
+        """transformers' tokenizer."""
+        return raw_inputs.preprocessing(about)
+
+    def about_foreign(self, recipe: TextTrainConfig, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
+        """The tokenizer that the user gave, or the one in the source's folder."""
+        return raw_inputs.foreign_tokenizer(source, recipe.encoder.vocab_size)
+
+
+def word_table(encoder: Encoder) -> Tensor:
+    """(W, D) the vectors of all words."""
+    local = encoder.stem.local
+    if not isinstance(local, TokenEmbedding):
+        raise TypeError(f"words are embedded by TokenEmbedding, not by {type(local).__name__}")
+    return local.words.weight

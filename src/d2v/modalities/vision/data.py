@@ -5,9 +5,7 @@ Shape legend: B images, S stored side, P the encoder's side.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from d2v.data.prepared import PreparedFolder
 from d2v.data.random import STREAM_AUGMENT, mix
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError
-from d2v.modalities.base import PreparedData, ProbeSet
+from d2v.modalities.base import ProbeSet
 from d2v.modalities.vision.config import VisionAugmentConfig, VisionTrainConfig
 from d2v.modalities.vision.reading import decode
 from d2v.modalities.vision.resampling import Crops, draw_crops, jitter_colours, resample
@@ -95,7 +93,7 @@ class VisionData(PreparedFolder):
         for name, shards in (("train", self.train), ("test", self.test)):
             rows = np.array(self.about["probe"][name], dtype=np.int64)
             if not self.class_names:
-                rows = np.arange(min(len(shards), 256))  # for pictures and rank
+                rows = np.arange(min(len(shards), 256))  # for images and rank
             parts[name] = self.whole(shards, rows, recipe.encoder.image_px), shards.integers("label")[rows]
         (train_inputs, train_labels), (test_inputs, test_labels) = parts["train"], parts["test"]
         labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
@@ -127,28 +125,3 @@ def _central_square(image: np.ndarray) -> Tensor:
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
     return torch.from_numpy(image[top : top + edge, left : left + edge].copy()).permute(2, 0, 1).float()
-
-
-def baseline_features(inputs: Inputs) -> Tensor:
-    """Raw pixels, flattened: (n, 3 * P * P)."""
-    return inputs.values.flatten(1)
-
-
-def describe(data: VisionData) -> dict[str, Any]:
-    """What travels with a trained encoder: normalisation, class names, fingerprint."""
-    names = ("mean", "std", "class_names", "source")
-    return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
-
-
-def to_pictures(inputs: Inputs, data: PreparedData) -> np.ndarray:
-    """Undo the normalisation: (n, P, P, 3) uint8."""
-    about = describe(data) if isinstance(data, VisionData) else {"mean": [0.5] * 3, "std": [0.5] * 3}
-    mean, std = (torch.tensor(about[name])[:, None, None] for name in ("mean", "std"))
-    pixels = (inputs.values.cpu().float() * std + mean).clamp(0.0, 1.0) * 255.0
-    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
-
-def picture_grid(tokens: int) -> tuple[int, int]:
-    """Patches of a square image along height and width."""
-    side = math.isqrt(tokens)
-    return side, side

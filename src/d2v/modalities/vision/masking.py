@@ -14,7 +14,7 @@ from torch import Tensor
 from d2v.data.random import mix, uniform
 from d2v.errors import ConfigError
 from d2v.modalities.vision.config import BeitMask, InverseBlockMask, VisionTrainConfig
-from d2v.models.masking import exactly, paint_blocks
+from d2v.models.masking import Count, exactly, floor_share, paint_blocks
 
 BEIT_TRIES = 10
 
@@ -27,26 +27,16 @@ def draw_masks(recipe: VisionTrainConfig, keys: Tensor, tokens: int, lengths: Te
     return beit_masks(recipe.mask, side, keys)
 
 
-def grid(recipe: VisionTrainConfig) -> tuple[int, int]:
-    """Patches along height and width."""
-    return recipe.encoder.grid, recipe.encoder.grid
-
-
-def max_tokens(recipe: VisionTrainConfig) -> int:
-    """Patches of an image."""
-    return recipe.encoder.grid**2
-
-
-def hidden_tokens(recipe: VisionTrainConfig, tokens: int) -> int:
-    """Patches that every block mask hides. Raises ConfigError for BEiT masks, which vary."""
+def num_masked(recipe: VisionTrainConfig, tokens: Count) -> Count:
+    """Patches that every block mask masks. Raises ConfigError for BEiT masks, which vary."""
     if not isinstance(recipe.mask, InverseBlockMask):
-        raise ConfigError(f"masks of the kind {recipe.mask.kind} hide no fixed number of patches: set mask.kind=block")
-    return hidden_count(recipe.mask, tokens)
+        raise ConfigError(f"masks of the kind {recipe.mask.kind} mask no fixed number of patches: set mask.kind=block")
+    return count_masked(recipe.mask, tokens)
 
 
-def hidden_count(config: InverseBlockMask, patches: int) -> int:
-    """Patches that every block mask hides: exact, independent of seed and row."""
-    painted = int(patches * _painted_ratio(config))
+def count_masked(config: InverseBlockMask, patches: Count) -> Count:
+    """Patches that every block mask masks: exact, independent of seed and row."""
+    painted = floor_share(patches, _painted_ratio(config))
     return patches - painted if config.inverse else painted
 
 

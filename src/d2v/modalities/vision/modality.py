@@ -1,37 +1,173 @@
-"""What vision supplies to the shared pipelines."""
+"""Images: what vision supplies to the shared pipelines.
+
+Shape legend: B images, S side, T patches, p patch side, P = 3 p^2 values of a patch.
+"""
 
 from __future__ import annotations
 
-from d2v.modalities.base import Modality
-from d2v.modalities.vision.config import VisionRecipe
-from d2v.modalities.vision.data import VisionData, baseline_features, describe, picture_grid, to_pictures
-from d2v.modalities.vision.encoder import build_encoder
-from d2v.modalities.vision.ingestion import ingest
-from d2v.modalities.vision.labelled import labelled
-from d2v.modalities.vision.masking import draw_masks, grid, hidden_tokens, max_tokens
-from d2v.modalities.vision.patches import patches
-from d2v.modalities.vision.preparation import prepare
-from d2v.modalities.vision.serving import REQUEST, to_inputs
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-VISION = Modality(
-    name="vision",
-    recipe=VisionRecipe,
-    ingest=ingest,
-    prepare=prepare,
-    open=VisionData,
-    build_encoder=build_encoder,
-    grid=grid,
-    max_tokens=max_tokens,
-    hidden_tokens=hidden_tokens,
-    draw_masks=draw_masks,
-    baseline_name="raw pixels",
-    baseline_features=baseline_features,
-    describe=describe,
-    request=REQUEST,
-    to_inputs=to_inputs,
-    to_pictures=to_pictures,
-    picture_grid=picture_grid,
-    packages=("torchvision",),
-    patches=patches,
-    labelled=labelled,
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2v.data.batch import Inputs
+from d2v.data.ingest import Reader
+from d2v.data.sources.source import Source
+from d2v.modalities.base import (
+    Foreign,
+    GraphInputs,
+    LabelledSplit,
+    Modality,
+    Patches,
+    Preprocessing,
+    encoder_block,
+    refuse_tokenizer,
 )
+from d2v.modalities.vision import raw_inputs
+from d2v.modalities.vision.config import (
+    VisionEncoderConfig,
+    VisionFinetuneConfig,
+    VisionIngestConfig,
+    VisionPrepareConfig,
+    VisionRecipe,
+    VisionTrainConfig,
+)
+from d2v.modalities.vision.data import VisionData
+from d2v.modalities.vision.encoder import CHANNELS, build_encoder, sincos_positions
+from d2v.modalities.vision.labelled import labelled
+from d2v.modalities.vision.masking import draw_masks, num_masked
+from d2v.modalities.vision.preparation import prepare
+from d2v.modalities.vision.reading import FACTS, read_image
+from d2v.modalities.vision.sources import open_source
+from d2v.models.encoder import Encoder
+from d2v.models.masking import Count
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig, VisionFinetuneConfig, VisionData]):
+    """Images of one size, cut into patches."""
+
+    name = "vision"
+    recipe = VisionRecipe
+    facts = FACTS
+    baseline_name = "raw pixels"
+    packages = ("torchvision",)
+    request = raw_inputs.REQUEST
+
+    # -------------------------------------------------------------------------------------------- data
+
+    def open_source(self, config: VisionIngestConfig) -> Source:
+        """See `d2v.modalities.vision.sources`."""
+        return open_source(config)
+
+    def reader(self, config: VisionIngestConfig) -> Reader:
+        """See `d2v.modalities.vision.reading`."""
+        return partial(read_image, config=config)
+
+    def prepare(self, config: VisionPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
+        """Images of one stored size, and their mean and standard deviation."""
+        return prepare(config, corpus, out)
+
+    def open(self, folder: Path) -> VisionData:
+        """A prepared folder."""
+        return VisionData(folder)
+
+    def describe(self, data: VisionData) -> dict[str, object]:
+        """Normalisation, class names, source and fingerprint."""
+        names = ("mean", "std", "class_names", "source")
+        return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
+
+    def labelled(
+        self, data: VisionData, config: VisionFinetuneConfig, encoder: VisionTrainConfig
+    ) -> Mapping[str, LabelledSplit]:
+        """Images with their classes, at the encoder's side."""
+        return labelled(data, config, encoder)
+
+    # ------------------------------------------------------------------------------------------ models
+
+    def build_encoder(self, recipe: VisionTrainConfig) -> Encoder:
+        """A vision transformer of either version."""
+        return build_encoder(recipe)
+
+    def grid(self, recipe: VisionTrainConfig) -> tuple[int, int]:
+        """Patches along height and width."""
+        return recipe.encoder.grid, recipe.encoder.grid
+
+    def max_tokens(self, recipe: VisionTrainConfig) -> int:
+        """Patches of an image."""
+        return recipe.encoder.grid**2
+
+    def num_masked(self, recipe: VisionTrainConfig, tokens: Count) -> Count:
+        """Patches that every block mask masks. Raises ConfigError for BEiT masks, which vary."""
+        return num_masked(recipe, tokens)
+
+    def draw_masks(self, recipe: VisionTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
+        """Block masks or BEiT's rectangles; images are never padded."""
+        return draw_masks(recipe, keys, tokens, lengths)
+
+    def patches(self, recipe: VisionTrainConfig) -> Patches:
+        """The pixels of each patch, and fixed 2-D positions."""
+        size = recipe.encoder.patch_px
+        positions = partial(sincos_positions, grid=recipe.encoder.grid)
+        return Patches(CHANNELS * size**2, partial(cut_patches, patch_px=size), positions)
+
+    # ----------------------------------------------------------------------------------------- looking
+
+    def baseline_features(self, inputs: Inputs) -> Tensor:
+        """Raw pixels, flattened: (n, 3 * S * S)."""
+        return inputs.values.flatten(1)
+
+    def to_images(self, inputs: Inputs, data: VisionData) -> np.ndarray:
+        """The images without their normalisation: (n, S, S, 3) uint8."""
+        pixels = (inputs.values.cpu().float() * data.std + data.mean).clamp(0.0, 1.0) * 255.0
+        return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+    def image_grid(self, tokens: int) -> tuple[int, int]:
+        """Patches of a square image along height and width."""
+        side = math.isqrt(tokens)
+        return side, side
+
+    # --------------------------------------------------------------------------------------- raw items
+
+    def is_item(self, given: object) -> bool:
+        """A file, a PIL image, or an array of at most three axes."""
+        return raw_inputs.is_item(given)
+
+    def read_item(self, item: object, rate_hz: int | None = None) -> np.ndarray:
+        """(height, width, 3) of a file, a PIL image or an array."""
+        return raw_inputs.read_item(item)
+
+    def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
+        """(n, 3, S, S) float32, resized and normalised."""
+        return raw_inputs.to_inputs(items, about)
+
+    # ---------------------------------------------------------------------------------- other programs
+
+    def graph_inputs(self, about: Mapping[str, object]) -> GraphInputs:
+        """Images of one side."""
+        side = encoder_block(about, VisionEncoderConfig).image_px
+        return GraphInputs(torch.zeros(2, CHANNELS, side, side), "(items, 3, side, side) float32, normalised")
+
+    def preprocessing(self, about: Mapping[str, object]) -> Preprocessing:
+        """transformers' image processor."""
+        return raw_inputs.preprocessing(about)
+
+    def about_foreign(self, recipe: VisionTrainConfig, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
+        """Mean and standard deviation; ImageNet's where the source does not say them."""
+        refuse_tokenizer(self.name, source)
+        said = {"mean": source.preprocessor.get("image_mean"), "std": source.preprocessor.get("image_std")}
+        if None not in said.values():
+            return said, ()
+        note = f"{source.path} does not say how images are normalised: ImageNet's mean and deviation are taken"
+        return dict(IMAGENET), (note,) if source.path.is_dir() else ()
+
+
+def cut_patches(images_BCHW: Tensor, patch_px: int) -> Tensor:
+    """(B, 3, S, S) -> (B, T, P), row by row; in a patch the channel runs fastest."""
+    rows = images_BCHW.unfold(2, patch_px, patch_px).unfold(3, patch_px, patch_px)  # (B, 3, g, g, p, p)
+    return rows.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)

@@ -1,18 +1,16 @@
-"""The ingest step for series: the embedded corpus `waves`, and CSV files wherever fsspec finds them."""
+"""Where series come from, the embedded corpus `waves` and CSV files wherever fsspec finds them, and how one is read."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from d2v.config import Block, NonNegativeInt, PositiveInt, parse
 from d2v.data import fingerprint
-from d2v.data.ingest import IngestReport, Record, Rejected
-from d2v.data.ingest import ingest as run_ingest
+from d2v.data.ingest import Record, Rejected
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.locations import find_format, folder_source, guarded, open_location, reading
@@ -33,23 +31,6 @@ class WaveOptions(Block):
     min_steps: PositiveInt = 96
     max_steps: PositiveInt = 160
     seed: NonNegativeInt = 0
-
-
-def ingest(config: SeriesIngestConfig, out: Path) -> IngestReport:
-    """Read a source of series into the corpus folder `out`.
-
-    Raises:
-        DataError: the source is not there, is empty, or holds no usable series; the disk is full.
-    """
-    return run_ingest(
-        open_source(config),
-        read_series,
-        FACTS,
-        out,
-        parameters=config.model_dump(mode="json", exclude={"source", "shard_bytes"}),
-        shard_bytes=config.shard_bytes,
-        test_fraction=config.test_fraction,
-    )
 
 
 def open_source(config: SeriesIngestConfig) -> Source:

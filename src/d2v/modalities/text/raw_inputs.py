@@ -1,0 +1,166 @@
+"""Texts as people have them, and how they become an encoder's input: strings and pairs, requests, exports, and the
+tokenizers of encoders from elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+
+from d2v.data.batch import Inputs
+from d2v.errors import DataError
+from d2v.modalities.base import Foreign, Preprocessing, encoder_block
+from d2v.modalities.requests import Limits, Request, higher, named
+from d2v.modalities.text.config import TextEncoderConfig
+from d2v.modalities.text.tokenizer import BOS, EOS, MASK, PAD, SPECIALS, TextTokenizer, encode_items
+from d2v.modalities.text.tokenizer_files import FAIRSEQ_FILES, GPT2_FILES, TOKENIZER, load_tokenizer
+
+COLUMNS = ("text", "second")
+
+
+def is_item(given: object) -> bool:
+    """A string, or a pair (a tuple) of strings."""
+    return isinstance(given, str) or (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str))
+
+
+def to_inputs(texts: np.ndarray | Sequence[object], about: Mapping[str, object]) -> Inputs:
+    """Sentences as `<s> A </s>`, pairs as `<s> A </s> </s> B </s>`, cut to the encoder's positions.
+
+    Args:
+        texts: n strings, pairs of strings, or some of both; a list or an array, also (n, 1) or (n, 2).
+        about: the encoder's config.json: its tokenizer and number of positions.
+
+    Returns:
+        values (n, T) int64 with T the longest item's tokens, and lengths (n,) int64.
+
+    Raises:
+        DataError: anything that is not such strings, or an encoder without a tokenizer.
+    """
+    if "tokenizer" not in about:
+        raise DataError("the model has no tokenizer: import it again with --tokenizer, or load it with tokenizer=")
+    items = texts.tolist() if isinstance(texts, np.ndarray) else texts
+    if not isinstance(items, list | tuple):
+        raise DataError("texts have the shape (): give a list of strings, or of pairs of strings")
+    pairs = [_pair(item) for item in items]
+    longest = encoder_block(about, TextEncoderConfig).max_tokens
+    firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+    return pad(encode_items(_tokenizer(str(about["tokenizer"])), firsts, seconds, longest))
+
+
+def _pair(item: object) -> tuple[str, str | None]:
+    parts = list(item) if isinstance(item, list | tuple | np.ndarray) else [item]
+    if len(parts) not in (1, 2):
+        raise DataError(f"an item has the shape ({len(parts)},): give a string, or a pair of strings")
+    texts = [part for part in parts if isinstance(part, str)]
+    for part in parts:
+        if not isinstance(part, str):
+            raise DataError(f"a text is of the type {type(part).__name__}: give strings, or pairs of strings")
+    return texts[0], texts[1] if len(texts) == 2 else None
+
+
+def pad(items: list[np.ndarray]) -> Inputs:
+    """Ids of items side by side, filled up with `<pad>` to the longest."""
+    lengths = [len(ids) for ids in items]
+    values = np.full((len(items), max(lengths, default=0)), PAD, dtype=np.int64)
+    for row, ids in zip(values, items, strict=True):
+        row[: len(ids)] = ids
+    return Inputs(torch.from_numpy(values), torch.tensor(lengths, dtype=torch.int64))
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(text: str) -> TextTokenizer:
+    return TextTokenizer.from_json(text)
+
+
+def _read(cells: Mapping[str, object], limits: Limits) -> str | tuple[str, str]:
+    """A string, or a pair where there is a second."""
+    texts = [_text(column, cells.get(column)) for column in COLUMNS[: 1 if cells.get(COLUMNS[1]) is None else 2]]
+    characters = sum(len(text) for text in texts)
+    if characters > limits.characters:
+        raise DataError(
+            f"it has {characters:,} characters, above max_characters {limits.characters:,}: send a shorter text, or "
+            f"{higher('characters')}"
+        )
+    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+
+def _text(column: str, cell: object) -> str:
+    if isinstance(cell, str):
+        return cell
+    raise DataError(f"its {column} is {named(cell)}: send a string")
+
+
+def _example(about: Mapping[str, object]) -> dict[str, str]:
+    return {COLUMNS[0]: "A sentence, as it is written."}
+
+
+REQUEST = Request(COLUMNS, _example, _read)
+"""Texts, or pairs of them."""
+
+
+def preprocessing(about: Mapping[str, object]) -> Preprocessing:
+    """transformers' tokenizer that makes the same inputs: ours with what d2v adds around its ids, `<s> A </s>`, pairs
+    `<s> A </s> </s> B </s>`."""
+    if "tokenizer" not in about:
+        return Preprocessing(notes=("the model folder has no tokenizer: feed token ids laid out as RoBERTa's",))
+    tokenizer = Tokenizer.from_str(str(about["tokenizer"]))
+    begin, pad, end, unknown = SPECIALS
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A {end}",
+        pair=f"{begin} $A {end} {end} $B {end}",
+        special_tokens=[(begin, BOS), (end, EOS)],
+    )
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": encoder_block(about, TextEncoderConfig).max_tokens,
+        "padding_side": "right",
+        "bos_token": begin,
+        "cls_token": begin,
+        "eos_token": end,
+        "sep_token": end,
+        "pad_token": pad,
+        "unk_token": unknown,
+        "mask_token": MASK,
+    }
+    files = {
+        "tokenizer.json": tokenizer.to_str(pretty=True),
+        "tokenizer_config.json": json.dumps(settings, indent=2) + "\n",
+    }
+    return Preprocessing(files)
+
+
+def foreign_tokenizer(source: Foreign, rows: int) -> tuple[dict[str, object], tuple[str, ...]]:
+    """The tokenizer of an encoder of others as config.json has it, and notes.
+
+    Args:
+        source: the tokenizer that the user gave is taken first, then the folder's.
+        rows: of the encoder's table.
+
+    Raises:
+        DataError: the tokenizer given cannot be read, or has more ids than the table rows.
+    """
+    if source.tokenizer is not None:
+        return _about_tokenizer(source.tokenizer, rows), ()
+    files = {file.name for file in source.path.iterdir()} if source.path.is_dir() else set()
+    if not any(set(names) <= files for names in ((TOKENIZER,), GPT2_FILES, FAIRSEQ_FILES)):
+        return {}, ("the source holds no tokenizer: give --tokenizer to feed the encoder with text",)
+    try:
+        return _about_tokenizer(source.path, rows), ()
+    except DataError as error:
+        return {}, (f"the source's tokenizer is left out: {error}",)
+
+
+def _about_tokenizer(path: Path, rows: int) -> dict[str, object]:
+    tokenizer = load_tokenizer(path)
+    if tokenizer.vocab_size > rows:
+        raise DataError(
+            f"The tokenizer {path} has {tokenizer.vocab_size} ids, and the encoder's table {rows} rows: give the "
+            "tokenizer that the encoder was trained with"
+        )
+    return {"tokenizer": tokenizer.to_json(), "vocab_size": tokenizer.vocab_size}

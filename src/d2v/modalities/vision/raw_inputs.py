@@ -1,0 +1,135 @@
+"""Images as people have them, and how they become an encoder's input: Python objects, files, requests, exports."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from d2v.data.batch import Inputs
+from d2v.data.ingest import Rejected
+from d2v.errors import DataError
+from d2v.modalities.base import Preprocessing, encoder_block
+from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing
+from d2v.modalities.vision.config import VisionEncoderConfig, VisionIngestConfig
+from d2v.modalities.vision.reading import decode, read_image
+
+COLUMN = "image"
+BICUBIC = 3
+"""Pillow's number of it."""
+
+
+def is_item(given: object) -> bool:
+    """A file, a PIL image, or an array of at most three axes."""
+    return isinstance(given, str | Path | Image.Image) or (isinstance(given, np.ndarray) and given.ndim <= 3)
+
+
+def read_item(item: object) -> np.ndarray:
+    """An image (height, width, 3), uint8 or float.
+
+    Args:
+        item: a file, a PIL image, or an array (height, width) or (height, width, 3 or 4), uint8 or float from
+            0 to 1.
+
+    Raises:
+        DataError: it is no image, or cannot be used.
+    """
+    if isinstance(item, Tensor):
+        item = item.numpy(force=True)
+    if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[-1] == 3:
+        return item
+    if isinstance(item, str | Path):
+        item = file_bytes(item)
+    elif isinstance(item, Image.Image):
+        has_alpha = "transparency" in item.info or item.mode in ("LA", "PA", "La", "RGBa")
+        item = np.asarray(item if item.mode in ("L", "RGB", "RGBA") else item.convert("RGBA" if has_alpha else "RGB"))
+    if not isinstance(item, bytes | np.ndarray):
+        raise DataError(f"{type(item).__name__} is no image: give a file, a PIL image or an array")
+    try:
+        return _decoded(item, OWN_FILES)
+    except Rejected as reason:
+        raise DataError(f"an image cannot be used: {reason}. Leave it out, or give another one") from reason
+
+
+def _decoded(item: bytes | np.ndarray, limits: Limits) -> np.ndarray:
+    """(height, width, 3) of uint8, as ingest would read it. Raises Rejected with the reason."""
+    ingest = VisionIngestConfig.model_validate(
+        {"source": "", "min_side_px": 1, "max_pixels": limits.pixels, "max_item_bytes": limits.item_bytes}
+    )
+    return decode(read_image(item, ingest).data)
+
+
+def to_inputs(images: np.ndarray | Sequence[object], about: Mapping[str, object]) -> Inputs:
+    """Images as the encoder was trained on them.
+
+    Args:
+        images: (n, height, width, 3), or n arrays (height, width, 3) of any sizes; uint8, or float in [0, 1].
+        about: the encoder's config.json: its side, mean and standard deviation.
+
+    Returns:
+        (n, 3, side, side) float32.
+
+    Raises:
+        DataError: another shape or type.
+    """
+    if isinstance(images, np.ndarray) or not len(images):
+        return Inputs(_resized(np.asarray(images), about))
+    return Inputs(torch.cat([_resized(np.asarray(image)[None], about) for image in images]))
+
+
+def _resized(images: np.ndarray, about: Mapping[str, object]) -> Tensor:
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise DataError(f"images have the shape {images.shape}: give (number, height, width, 3)")
+    if images.dtype == np.uint8:
+        scaled = images.astype(np.float32) / 255.0
+    elif np.issubdtype(images.dtype, np.floating):
+        scaled = images.astype(np.float32)
+    else:
+        raise DataError(f"images have the type {images.dtype}: give uint8 from 0 to 255 or float from 0 to 1")
+    side = encoder_block(about, VisionEncoderConfig).image_px
+    tensor = torch.from_numpy(scaled).permute(0, 3, 1, 2)
+    if tensor.shape[-2:] != (side, side):
+        tensor = interpolate(tensor, (side, side), mode="bicubic", antialias=True).clamp(0.0, 1.0)
+    mean, std = (torch.tensor(about[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    return (tensor - mean) / std
+
+
+def _example(about: Mapping[str, object]) -> dict[str, str]:
+    """A black image."""
+    file, side = io.BytesIO(), encoder_block(about, VisionEncoderConfig).image_px
+    Image.new("RGB", (side, side)).save(file, "PNG")
+    return {COLUMN: base64.b64encode(file.getvalue()).decode()}
+
+
+def _read(cells: Mapping[str, object], limits: Limits) -> np.ndarray:
+    with refusing("image"):
+        return _decoded(file_in(cells[COLUMN]), limits)
+
+
+REQUEST = Request((COLUMN,), _example, _read)
+"""Images as files: PNG, JPEG and whatever else Pillow reads."""
+
+
+def preprocessing(about: Mapping[str, object]) -> Preprocessing:
+    """transformers' image processor that makes the same inputs."""
+    side = encoder_block(about, VisionEncoderConfig).image_px
+    processor = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": side, "width": side},
+        "resample": BICUBIC,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": about["mean"],
+        "image_std": about["std"],
+    }
+    return Preprocessing({"preprocessor_config.json": json.dumps(processor, indent=2) + "\n"})
