@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2v.errors import CheckpointError
-from d2v.interchange.huggingface import import_huggingface
-from d2v.interchange.huggingface_names import NAMES, join_attention, renamed, split_attention
+from d2v.interchange.huggingface import ARCHITECTURES, import_huggingface
+from d2v.interchange.huggingface_names import join_attention, renamed, split_attention
 from d2v.interchange.imported import load_head, save_imported
 from d2v.model_folder import load_encoder
 from d2v.models.encoder import Encoder
@@ -205,14 +205,14 @@ def test_an_encoder_is_not_written_over_another(shared_goldens, tmp_path):
         save_imported(tmp_path, imported, "second")
 
 
-@pytest.mark.parametrize("modality", NAMES)
-def test_names_go_both_ways(modality):
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda one: one.kind)
+def test_names_go_both_ways(architecture):
     """Every parameter of our data2vec 1.0 encoders has another name there, and comes back from it."""
-    state = encoders.build(modality, 1).encoder
+    state = encoders.build(architecture.modality, 1).encoder
     apart = split_attention(state)
-    theirs = {name: renamed(name, NAMES[modality], "theirs") for name in apart}
+    theirs = {name: renamed(name, architecture.names, "theirs") for name in apart}
     assert None not in theirs.values()
     assert len(set(theirs.values())) == len(theirs)
-    back = join_attention({renamed(new, NAMES[modality], "ours"): apart[name] for name, new in theirs.items()})
+    back = join_attention({renamed(new, architecture.names, "ours"): apart[name] for name, new in theirs.items()})
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)

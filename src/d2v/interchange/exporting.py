@@ -22,11 +22,12 @@ from d2v.finetuning.tasks.classification import Classification, Multilabel, pool
 from d2v.finetuning.tasks.regression import Regression
 from d2v.finetuning.tasks.transcription import Transcription
 from d2v.interchange.encoder_export import Graph, HeadParts, export, is_beit
-from d2v.interchange.huggingface_export import Head
+from d2v.interchange.huggingface_audio import AUDIO
+from d2v.interchange.huggingface_export import ELSEWHERE, Head, architecture_of
+from d2v.interchange.huggingface_text import TEXT
+from d2v.interchange.huggingface_vision import VISION
 from d2v.interchange.imported import plain
 from d2v.model_folder import read_config
-
-ELSEWHERE = "export to onnx or torch-export"
 
 
 def export_model(folder: Path, target: Path, form: str, teacher: bool = False) -> tuple[str, ...]:
@@ -127,7 +128,7 @@ def for_transformers(model: FinetunedModel) -> Head | None:
         return _ctc(model, model.task)
     if isinstance(model.task, Multilabel):
         raise ConfigError(f"transformers has no head that pools several classes over frames: {ELSEWHERE}")
-    return _CLASSIFIERS[model.about["modality"]](model, encoder)
+    return _CLASSIFIERS[architecture_of(model.about).kind](model, encoder)
 
 
 def _ctc(model: FinetunedModel, task: Transcription) -> Head:
@@ -174,10 +175,11 @@ def _images(model: FinetunedModel, encoder: Mapping[str, Any]) -> Head:
 
 
 _CLASSIFIERS: dict[str, Callable[[FinetunedModel, Mapping[str, Any]], Head]] = {
-    "text": _texts,
-    "speech": _sounds,
-    "vision": _images,
+    TEXT.kind: _texts,
+    AUDIO.kind: _sounds,
+    VISION.kind: _images,
 }
+"""By the architecture of transformers that has the encoder."""
 
 
 def _shape(model: FinetunedModel) -> HeadConfig:

@@ -24,6 +24,8 @@ from torch import Tensor
 from d2v.config import HeadConfig, MultilabelTask
 from d2v.errors import DataError
 from d2v.finetuning.ctc_vocabulary import BLANK, CtcVocabulary
+from d2v.interchange.huggingface_audio import AUDIO
+from d2v.interchange.huggingface_text import TEXT
 from d2v.interchange.imported import HEAD, FinetunedHead, Imported
 from d2v.interchange.labels import LIBRISPEECH, in_our_order, symbols_of
 
@@ -31,6 +33,10 @@ Made = tuple[FinetunedHead, tuple[str, ...]]
 """(the head, what a user should know of it)."""
 GLUE_RANGE, AS_IT_IS = (0.0, 5.0), (0.0, 1.0)
 """Of what one output predicts: the reference divides GLUE's scores by 5."""
+
+
+REFERENCE_CTC = "w2v_encoder.proj.weight"
+"""The weight of a CTC head of the reference."""
 
 
 class NoCounterpart(Exception):
@@ -75,11 +81,16 @@ def make_head(imported: Imported, names: Names) -> tuple[FinetunedHead | None, t
     return None, ()
 
 
+def has_ctc(imported: Imported) -> bool:
+    """Whether an imported model writes letters."""
+    return REFERENCE_CTC in imported.head or _kind(imported.settings or {}) == "CTC"
+
+
 # ----------------------------------------------------------------------------------------- the reference
 
 
 def _reference_ctc(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
-    if "w2v_encoder.proj.weight" not in imported.head:
+    if REFERENCE_CTC not in imported.head:
         return None
     layer, used = _layer(imported.head, "w2v_encoder.proj")
     weight, bias = layer["weight"].clone(), layer["bias"].clone()
@@ -93,7 +104,7 @@ def _reference_ctc(imported: Imported, settings: Mapping[str, Any], names: Names
 
 
 def _reference_images(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
-    if imported.modality != "vision" or "head.weight" not in imported.head:
+    if "head.weight" not in imported.head:
         return None
     mode = str(settings.get("prediction_mode") or "MEAN_POOLING").rpartition(".")[2]
     if mode == "LIN_SOFTMAX":
@@ -117,7 +128,7 @@ def _reference_texts(imported: Imported, settings: Mapping[str, Any], names: Nam
 
 
 def _reference_sounds(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
-    if imported.modality != "speech" or not any(name.startswith("proj") for name in imported.head):
+    if not any(name.startswith("proj") for name in imported.head):
         return None
     mode = settings.get("eval_prediction_mode") or settings.get("prediction_mode") or "lin_softmax"
     if mode != "lin_softmax" or "proj.weight" not in imported.head:
@@ -149,7 +160,7 @@ def _their_ctc(imported: Imported, settings: Mapping[str, Any], names: Names) ->
 
 
 def _their_texts(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
-    if imported.modality != "text" or _kind(settings) != "SequenceClassification":
+    if settings["model_type"] != TEXT.kind or _kind(settings) != "SequenceClassification":
         return None
     return _roberta(imported, "classifier", "tanh", names, AS_IT_IS)
 
@@ -165,7 +176,7 @@ def _their_images(imported: Imported, settings: Mapping[str, Any], names: Names)
 
 
 def _their_sounds(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
-    if imported.modality != "speech" or _kind(settings) != "SequenceClassification":
+    if settings["model_type"] != AUDIO.kind or _kind(settings) != "SequenceClassification":
         return None
     if settings.get("use_weighted_layer_sum"):
         raise NoCounterpart("it takes a weighted sum of all layers, and a head here takes the last")
@@ -179,7 +190,7 @@ def _their_sounds(imported: Imported, settings: Mapping[str, Any], names: Names)
 
 
 _Make = Callable[[Imported, Mapping[str, Any], Names], Made | None]
-_REFERENCE: tuple[_Make, ...] = (_reference_ctc, _reference_images, _reference_texts, _reference_sounds)
+_REFERENCE: tuple[_Make, ...] = (_reference_ctc, _reference_texts, _reference_images, _reference_sounds)
 _TRANSFORMERS: tuple[_Make, ...] = (_their_ctc, _their_texts, _their_images, _their_sounds)
 
 

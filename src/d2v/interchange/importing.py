@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2v.errors import DataError
-from d2v.interchange.heads import Names, make_head
+from d2v.interchange.heads import Names, has_ctc, make_head
 from d2v.interchange.huggingface import read_json
 from d2v.interchange.imported import FinetunedHead, Imported, save_imported
 from d2v.interchange.labels import read_names
@@ -72,10 +72,6 @@ def _names(imported: Imported, source: Path, labels: Path | None) -> Names:
     if labels is not None:
         return Names(read_names(labels), boundary)
     found = [beside / name for name in LETTERS if (beside / name).is_file()]
-    if imported.modality == "speech" and found and _writes_letters(imported):
+    if found and has_ctc(imported):
         return Names(read_names(found[0]), boundary)
     return Names(None, boundary)
-
-
-def _writes_letters(imported: Imported) -> bool:
-    return "w2v_encoder.proj.weight" in imported.head or "lm_head.weight" in imported.head

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from d2v.errors import CheckpointError, ConfigError, DataError
+from d2v.errors import CheckpointError
 from d2v.interchange.fairseq import import_fairseq
-from d2v.interchange.huggingface import IMAGENET, import_huggingface
+from d2v.interchange.huggingface import import_huggingface, read_json
 from d2v.interchange.imported import Imported, save_imported
-from d2v.modalities.speech.config import RATE_HZ
-from d2v.modalities.text.tokenizer_files import FAIRSEQ_FILES, GPT2_FILES, TOKENIZER, load_tokenizer
+from d2v.modalities import registry
+from d2v.modalities.base import Foreign
+
+PREPROCESSOR = "preprocessor_config.json"
+"""In a folder of transformers: how raw items become inputs."""
 
 
 def import_into(source: Path, folder: Path, tokenizer: Path | None = None) -> Imported:
@@ -44,35 +46,7 @@ def read_source(source: Path, tokenizer: Path | None = None) -> Imported:
     if not source.exists():
         raise CheckpointError(f"{source} is not there: give a checkpoint file or a folder of transformers")
     imported = import_huggingface(source) if source.is_dir() else import_fairseq(source)
-    if tokenizer is not None and imported.modality != "text":
-        raise ConfigError(f"{source} is a {imported.modality} encoder and takes no tokenizer: leave --tokenizer out")
-    about, notes = _about(imported, source, tokenizer)
+    preprocessor = read_json(source / PREPROCESSOR) if (source / PREPROCESSOR).is_file() else {}
+    modality = registry.get(imported.modality)
+    about, notes = modality.about_foreign(imported.recipe, Foreign(source, preprocessor, tokenizer))
     return replace(imported, about=about | imported.about, notes=imported.notes + notes)
-
-
-def _about(imported: Imported, source: Path, tokenizer: Path | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(what feeds the encoder as far as the source does not say it, notes)."""
-    if imported.modality == "vision":
-        return dict(IMAGENET), ()
-    if imported.modality == "speech":
-        return {"rate_hz": RATE_HZ}, ()
-    rows = imported.recipe.encoder.vocab_size  # type: ignore[attr-defined]
-    if tokenizer is not None:
-        return _tokenizer(tokenizer, rows), ()
-    files = {file.name for file in source.iterdir()} if source.is_dir() else set()
-    if not any(set(names) <= files for names in ((TOKENIZER,), GPT2_FILES, FAIRSEQ_FILES)):
-        return {}, ("the source holds no tokenizer: give --tokenizer to feed the encoder with text",)
-    try:
-        return _tokenizer(source, rows), ()
-    except DataError as error:
-        return {}, (f"the source's tokenizer is left out: {error}",)
-
-
-def _tokenizer(path: Path, rows: int) -> dict[str, Any]:
-    tokenizer = load_tokenizer(path)
-    if tokenizer.vocab_size > rows:
-        raise DataError(
-            f"The tokenizer {path} has {tokenizer.vocab_size} ids, and the encoder's table {rows} rows: give the "
-            "tokenizer that the encoder was trained with"
-        )
-    return {"tokenizer": tokenizer.to_json(), "vocab_size": tokenizer.vocab_size}
