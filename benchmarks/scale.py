@@ -16,14 +16,14 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from benchmarks.sizes import NOISE
 from benchmarks.traffic import Traffic
-from d2v.config import DistributedConfig, parse
+from d2v.config import DistributedConfig, TrainConfig, parse
 from d2v.data.batch import Batch
 from d2v.distributed.environment import read_dist_env
 from d2v.distributed.process_group import ProcessGroup, init_process_group
 from d2v.distributed.supervisor import Supervisor
 from d2v.modalities import registry
-from d2v.modalities.vision.config import VisionTrainConfig
 from d2v.models.shards import count, held
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
@@ -34,6 +34,7 @@ from d2v.training.step import train_step
 WARM_UP = 2
 """Updates before the first that is looked at. DeepSpeed learns in which order parameters are needed from the first."""
 
+MODALITY = "vision"
 MODEL: dict[str, Any] = {
     "encoder": {"image_px": 64, "patch_px": 8, "width": 384, "depth": 6, "heads": 6},
     "mask": {"kind": "block", "ratio": 0.8, "adjust": 0.07, "block": 3},
@@ -58,9 +59,10 @@ TINY: dict[str, Any] = MODEL | {
 """Loads libraries and starts threads before anything is measured."""
 
 
-def scaled(model: dict[str, Any], ranks: int, stage: int, **changes: Any) -> VisionTrainConfig:
+def scaled(model: dict[str, Any], ranks: int, stage: int, **changes: Any) -> TrainConfig:
     """The recipe of a model on so many ranks at a stage of ZeRO."""
-    return parse(VisionTrainConfig, {**model, "distributed": {"ranks": ranks, "zero_stage": stage}, **changes})
+    distributed = {"ranks": ranks, "zero_stage": stage}
+    return parse(registry.get(MODALITY).train_config, {**model, "distributed": distributed, **changes})
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Measured:
         step_ms: of each timed update.
     """
 
-    recipe: VisionTrainConfig
+    recipe: TrainConfig
     trained: int
     frozen: int
     held: tuple[Held, ...]
@@ -143,17 +145,17 @@ def measure_stages(
     return results
 
 
-def measure(recipes: Sequence[VisionTrainConfig], updates: int) -> list[Measured]:
+def measure(recipes: Sequence[TrainConfig], updates: int) -> list[Measured]:
     """Train one recipe after the other as one of their ranks, on a single thread."""
     torch.set_num_threads(1)
     return [_measure(recipe, updates) for recipe in recipes]
 
 
-def _measure(recipe: VisionTrainConfig, updates: int) -> Measured:
+def _measure(recipe: TrainConfig, updates: int) -> Measured:
     env = replace(read_dist_env(), device_type="cpu")
     with init_process_group(env, recipe.distributed.timeout_s) as group:
         before = psutil.Process().memory_info().rss
-        objective = build_objective(registry.get("vision"), recipe)
+        objective = build_objective(registry.get(MODALITY), recipe)
         with open_engine(objective.train(), recipe, group, "fp32") as engine:
             run = _Run(recipe, objective, engine, group)
             for _ in range(WARM_UP):
@@ -178,7 +180,7 @@ def _measure(recipe: VisionTrainConfig, updates: int) -> Measured:
 class _Run:
     """Updates of one rank on noise, as `d2v.training.loop` does them."""
 
-    def __init__(self, recipe: VisionTrainConfig, objective: Objective, engine: Engine, group: ProcessGroup) -> None:
+    def __init__(self, recipe: TrainConfig, objective: Objective, engine: Engine, group: ProcessGroup) -> None:
         self._recipe, self._group, self._objective, self._engine = recipe, group, objective, engine
         self._done = 0
 
@@ -205,9 +207,8 @@ class _Run:
         env = self._group.env
         rows = self._recipe.batch_unit // self._recipe.accumulation_steps // env.world_size
         first = (part * env.world_size + env.rank) * rows
-        side = self._recipe.encoder.image_px
         ids = torch.arange(first, first + rows)
-        inputs = torch.randn(rows, 3, side, side, generator=torch.Generator().manual_seed(first))
+        inputs = NOISE[MODALITY](self._recipe, rows, torch.Generator().manual_seed(first))
         return Batch(inputs, ids, torch.zeros_like(ids), self._done)
 
 

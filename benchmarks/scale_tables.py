@@ -69,7 +69,8 @@ def bench_scale(
 
 
 def _conditions(one: Measured, updates: int) -> str:
-    encoder, version = one.recipe.encoder, torch.__version__.partition("+")[0]
+    recipe: Any = one.recipe
+    encoder, version = recipe.encoder, torch.__version__.partition("+")[0]
     return _wrapped(
         f"Measured on the CPU, {os.cpu_count()} cores, torch {version}, fp32, one thread a rank whatever the number of "
         f"ranks: a vision transformer of {encoder.depth} blocks of width {encoder.width}, P = {one.trained / 1e6:.1f} "

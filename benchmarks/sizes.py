@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def noise_batch(size: Size, rank: int = 0) -> Batch:
     samples = size.recipe.batch_unit // size.recipe.distributed.ranks
     ids = torch.arange(rank * samples, (rank + 1) * samples)
     generator = torch.Generator().manual_seed(rank)
-    return Batch(_INPUTS[size.modality](size.recipe, samples, generator), ids, torch.zeros_like(ids), update=0)
+    return Batch(NOISE[size.modality](size.recipe, samples, generator), ids, torch.zeros_like(ids), update=0)
 
 
 def _images(recipe: Any, samples: int, generator: torch.Generator) -> Tensor:
@@ -88,4 +88,5 @@ def _ids(recipe: Any, samples: int, generator: torch.Generator) -> Tensor:
     return torch.randint(10, encoder.vocab_size - 1, (samples, encoder.max_tokens), generator=generator)
 
 
-_INPUTS = {"vision": _images, "speech": _waves, "text": _ids}
+NOISE: dict[str, Callable[[Any, int, torch.Generator], Tensor]] = {"vision": _images, "speech": _waves, "text": _ids}
+"""Modality -> (recipe, samples, generator) -> inputs."""

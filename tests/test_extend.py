@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,9 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+import d2v
 import d2v.modalities
+from d2v.errors import ConfigError
+from d2v.interchange.exporting import export_model
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
+from d2v.model_folder import save_encoder
 from d2v.training.history import History
 from tests.conftest import ROOT
 from tests.modalities.contract import CHECKS, Prepared, Subject, make_prepared
@@ -99,6 +104,33 @@ def subject(
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_toy_keeps_the_contract(check: Callable[[Subject], None], subject: Subject) -> None:
     check(subject)
+
+
+def test_the_toy_is_exported(prepared: Prepared, tmp_path: Path) -> None:
+    """A graph takes files of other lengths than it was traced with; transformers has no class, which is said."""
+    subject = Subject(prepared, "data2vec2", tmp_path)
+    about = subject.modality.describe(subject.data)
+    save_encoder(tmp_path / "ours", subject.build(), "series", subject.recipe, about)
+    (tmp_path / "one.csv").write_text("left,right\n" + "0.5,-1\n" * 33)
+    model = d2v.load(tmp_path / "ours", device="cpu")
+    items = [str(tmp_path / "one.csv"), np.zeros((60, 2))]
+    inputs = model.to_inputs(items)
+    export_model(tmp_path / "ours", tmp_path / "graph", "torch-export")
+    _, features = torch.export.load(tmp_path / "graph" / "encoder.pt2").module()(inputs.values, inputs.lengths)
+    np.testing.assert_allclose(
+        features.detach(), model.encode(items), atol=1e-5
+    )
+    assert "steps, channels" in json.loads((tmp_path / "graph" / "export.json").read_text())["inputs"]["inputs"]
+    with pytest.raises(ConfigError, match="no class for series encoders: export to onnx or torch-export"):
+        export_model(tmp_path / "ours", tmp_path / "hf", "hf")
+
+
+def test_python_names_the_methods_that_a_modality_lacks() -> None:
+    class Half(Modality):
+        name = "half"
+
+    with pytest.raises(TypeError, match=r"abstract methods .*build_encoder.*graph_inputs.*read_item"):
+        Half()
 
 
 # ----------------------------------------------------------------------------------- in a copy of the project

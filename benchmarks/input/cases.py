@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,10 @@ from typing import Any
 
 from benchmarks.input.files import write_images, write_recordings, write_texts
 from d2v.modalities.speech.annotations import AUDIO_SUFFIXES
+from d2v.modalities.text.tokenizer import train_tokenizer
 from d2v.modalities.vision.sources import IMAGE_SUFFIXES
+
+VOCABULARY = 8_000
 
 _TINY = {"width": 32, "depth": 2, "heads": 2}
 _BLOCKS = {"kind": "block", "ratio": 0.8}
@@ -27,6 +30,7 @@ class Case:
         share: files for each of the items that the command is asked for.
         prepare: the recipe's prepare block.
         train: its train block as far as loading depends on it; no model is built.
+        tokenizer: texts of some files -> JSON of a tokenizer, trained beforehand; None where nothing is tokenised.
     """
 
     modality: str
@@ -35,6 +39,11 @@ class Case:
     share: float
     prepare: dict[str, Any]
     train: dict[str, Any]
+    tokenizer: Callable[[Sequence[str]], str] | None = None
+
+
+def _train_tokenizer(texts: Sequence[str]) -> str:
+    return train_tokenizer(texts, VOCABULARY).to_json()
 
 
 CASES = {
@@ -69,10 +78,11 @@ CASES = {
         share=1.0,
         prepare={"block_tokens": 128},
         train={
-            "encoder": _TINY | {"vocab_size": 8000, "max_tokens": 128},
+            "encoder": _TINY | {"vocab_size": VOCABULARY, "max_tokens": 128},
             "mask": {"kind": "random"},
             "batch_size": 16,
         },
+        tokenizer=_train_tokenizer,
     ),
 }
 """By name. Images have the size of the store, so that a peer does not decode more pixels than we do."""

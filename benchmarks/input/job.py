@@ -12,10 +12,8 @@ from d2v.config import TrainConfig, parse
 from d2v.errors import DataError
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
-from d2v.modalities.text.tokenizer import train_tokenizer
 
 SEED = 2022
-VOCABULARY = 8_000
 TOKENIZER_FILES = 400
 _OBJECTIVE = {
     "name": "data2vec2",
@@ -34,7 +32,7 @@ class Job:
         name: of the case.
         source: folder of its files.
         scratch: folder for what is made of them.
-        tokenizer: of text, trained beforehand.
+        tokenizer: file of the one trained beforehand, if the case has any.
     """
 
     name: str
@@ -73,7 +71,7 @@ class Job:
 
     def prepare_block(self) -> Any:
         """The recipe's prepare block."""
-        own = {"tokenizer": str(self.tokenizer)} if self.case.modality == "text" else {}
+        own = {"tokenizer": str(self.tokenizer)} if self.case.tokenizer else {}
         return self._block("prepare", self.case.prepare | own)
 
     def train_block(self, workers: int = 0) -> TrainConfig:
@@ -106,7 +104,7 @@ class Material:
     Attributes:
         name: of the case.
         folder: where they lie.
-        scratch: folder for jobs, with the tokenizer of text.
+        scratch: folder for jobs, with a tokenizer if the case has one.
     """
 
     name: str
@@ -142,7 +140,7 @@ def given(name: str, folder: Path, scratch: Path) -> Material:
     """
     material = Material(name, folder, scratch)
     scratch.mkdir(parents=True, exist_ok=True)
-    if CASES[name].modality == "text":
+    if train_tokenizer := CASES[name].tokenizer:
         texts = [file.read_text() for file in material.files[:TOKENIZER_FILES]]
-        (scratch / "tokenizer.json").write_text(train_tokenizer(texts, VOCABULARY).to_json(), encoding="utf-8")
+        (scratch / "tokenizer.json").write_text(train_tokenizer(texts), encoding="utf-8")
     return material

@@ -79,7 +79,7 @@ def run_jobs(jobs: Sequence[Job], workers: Sequence[int], seconds: float) -> dic
     """
     for job in jobs:
         taken = {What("ingest"): _timed(job, _ingest), What("prepare"): _timed(job, _prepare)}
-        if job.case.modality == "text":
+        if job.case.tokenizer:
             taken |= {What("tokenise", name): _timed(job, work) for name, work in tokenisers().items()}
     peer = PEERS[job.case.modality]
     for count in workers:

@@ -32,10 +32,12 @@ class Peer:
     Attributes:
         name: for tables.
         data: the files of a job as a torch data set.
+        collate: job -> what makes a batch of items; None: torch's own.
     """
 
     name: str
     data: Callable[[Job], Dataset[Any]]
+    collate: Callable[[Job], Callable[[list[Any]], Tensor]] | None = None
 
     def batches(self, job: Job, workers: int) -> Iterator[Sized]:
         """Batches without end, in random order."""
@@ -45,7 +47,7 @@ class Peer:
             batch_size=job.train_block().batch_unit,
             sampler=RandomSampler(data, replacement=True, num_samples=ENDLESS),  # type: ignore[arg-type]
             num_workers=workers,
-            collate_fn=_Encoded(job) if job.case.modality == "text" else None,
+            collate_fn=self.collate(job) if self.collate else None,
         )
         return (batch[0] if isinstance(batch, list) else batch for batch in loader)
 
@@ -122,7 +124,7 @@ class _Encoded:
 PEERS = {
     "vision": Peer("torchvision ImageFolder", image_folder),
     "speech": Peer("soundfile loop", SoundFiles),
-    "text": Peer("tokenizers, on the fly", Lines),
+    "text": Peer("tokenizers, on the fly", Lines, _Encoded),
 }
 """By modality."""
 
