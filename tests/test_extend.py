@@ -117,9 +117,7 @@ def test_the_toy_is_exported(prepared: Prepared, tmp_path: Path) -> None:
     inputs = model.to_inputs(items)
     export_model(tmp_path / "ours", tmp_path / "graph", "torch-export")
     _, features = torch.export.load(tmp_path / "graph" / "encoder.pt2").module()(inputs.values, inputs.lengths)
-    np.testing.assert_allclose(
-        features.detach(), model.encode(items), atol=1e-5
-    )
+    np.testing.assert_allclose(features.detach(), model.encode(items), atol=1e-5)
     assert "steps, channels" in json.loads((tmp_path / "graph" / "export.json").read_text())["inputs"]["inputs"]
     with pytest.raises(ConfigError, match="no class for series encoders: export to onnx or torch-export"):
         export_model(tmp_path / "ours", tmp_path / "hf", "hf")

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from d2v import moved
-from d2v.config import Block, FinetuneConfig, RunConfig, TrainConfig
+from d2v.config import Block, FinetuneConfig, RunConfig, TrainConfig, current_names
 from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.ingest import IngestReport, Reader
 from d2v.data.ingest import ingest as run_ingest
@@ -490,7 +490,7 @@ def refuse_tokenizer(name: str, source: Foreign) -> None:
 def encoder_block(about: Mapping[str, object], kind: type[BlockT]) -> BlockT:
     """The encoder's block of the recipe in a config.json."""
     recipe = cast(Mapping[str, object], about["recipe"])
-    return kind.model_validate(recipe["encoder"])
+    return kind.model_validate(current_names(kind, cast(Mapping[str, object], recipe["encoder"])))
 
 
 if not TYPE_CHECKING:

@@ -21,7 +21,7 @@ def unchanged_data_is_only_checked(subject: Subject) -> None:
 
 
 def batches_are_functions_of_seed_epoch_and_id(subject: Subject) -> None:
-    keys = subject.order().at(1)
+    keys = subject.sampler().at(1)
     batch = subject.data.batch(keys, subject.recipe)
     assert batch.sample_ids.tolist() == keys.indices.tolist()
     assert batch.epochs.tolist() == keys.epochs.tolist()
@@ -32,7 +32,7 @@ def batches_are_functions_of_seed_epoch_and_id(subject: Subject) -> None:
 
 
 def batches_do_not_depend_on_order_and_neighbours(subject: Subject) -> None:
-    keys = subject.order().at(0)
+    keys = subject.sampler().at(0)
     whole = subject.data.batch(keys, subject.recipe)
     size = len(keys.indices)
     for rows in (np.arange(size)[::-1].copy(), np.array([size - 1, 1]), np.array([size // 2])):
@@ -42,8 +42,8 @@ def batches_do_not_depend_on_order_and_neighbours(subject: Subject) -> None:
         assert (batch.lengths is None) or torch.equal(batch.lengths, whole.lengths[torch.from_numpy(rows)])
 
 
-def crops_have_the_length_that_the_order_asks_for(subject: Subject) -> None:
-    keys = subject.order().at(0)
+def crops_have_the_length_that_the_sampler_asks_for(subject: Subject) -> None:
+    keys = subject.sampler().at(0)
     if subject.lengths is None:
         assert keys.length is None
         return
@@ -57,19 +57,19 @@ def crops_have_the_length_that_the_order_asks_for(subject: Subject) -> None:
     assert shorter.inputs.shape[1] == keys.length - 1
 
 
-def order_is_a_function_of_seed_and_update(subject: Subject) -> None:
-    order, again = subject.order(), subject.order()
+def the_sampler_is_a_function_of_seed_and_update(subject: Subject) -> None:
+    sampler, again = subject.sampler(), subject.sampler()
     seen: dict[int, list[int]] = {}
     for update in range(2 * subject.data.num_train // subject.recipe.batch_unit):
-        keys = order.at(update)
+        keys = sampler.at(update)
         for index, epoch in zip(keys.indices.tolist(), keys.epochs.tolist(), strict=True):
             seen.setdefault(epoch, []).append(index)
     assert len(seen) > 1
     assert all(len(set(items)) == len(items) for items in seen.values()), "an item came twice in an epoch"
     for update in (5, 0, 3):
-        assert np.array_equal(order.at(update).indices, again.at(update).indices)
-    keys = order.at(2)
-    pieces = [order.slice(keys, rank, 2, step, 2).indices for step in range(2) for rank in range(2)]
+        assert np.array_equal(sampler.at(update).indices, again.at(update).indices)
+    keys = sampler.at(2)
+    pieces = [sampler.micro_batch(keys, rank, 2, step, 2).indices for step in range(2) for rank in range(2)]
     assert np.array_equal(np.concatenate(pieces), keys.indices)
 
 
@@ -89,7 +89,7 @@ CHECKS = (
     unchanged_data_is_only_checked,
     batches_are_functions_of_seed_epoch_and_id,
     batches_do_not_depend_on_order_and_neighbours,
-    crops_have_the_length_that_the_order_asks_for,
-    order_is_a_function_of_seed_and_update,
+    crops_have_the_length_that_the_sampler_asks_for,
+    the_sampler_is_a_function_of_seed_and_update,
     probe_set_is_fixed_and_labelled,
 )

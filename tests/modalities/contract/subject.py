@@ -43,7 +43,7 @@ class Subject:
         self.data = self.modality.open(prepared.path)
         self.lengths = self.data.train_lengths(self.recipe)
 
-    def order(self) -> BatchSampler:
+    def sampler(self) -> BatchSampler:
         """Which samples an update trains on."""
         return open_batch_sampler(self.recipe, self.data.num_train, self.lengths)
 
