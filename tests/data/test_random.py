@@ -1,11 +1,11 @@
 import numpy as np
 import torch
 
-from d2v.data.random import _GOLDEN, _finalise, integers, mix, seed_of, uniform
+from d2v.data.random import _GOLDEN, _finalise, fold_in, integers, seed_of, uniform
 
 
 def test_draws_do_not_depend_on_the_rest_of_the_batch():
-    keys = mix(3, torch.arange(10))
+    keys = fold_in(3, torch.arange(10))
     assert torch.equal(uniform(keys, 7)[4:6], uniform(keys[4:6], 7))
 
 
@@ -17,7 +17,7 @@ def test_splitmix64_matches_its_published_first_outputs():
 
 
 def test_uniform_is_flat_and_uncorrelated():
-    draws = uniform(mix(0, torch.arange(20_000)), 4).double().numpy()
+    draws = uniform(fold_in(0, torch.arange(20_000)), 4).double().numpy()
     assert draws.min() >= 0.0
     assert draws.max() < 1.0
     counts, _ = np.histogram(draws, bins=20, range=(0, 1))
@@ -32,6 +32,6 @@ def test_keys_differ_in_every_part():
 
 
 def test_integers_stay_in_range():
-    drawn = integers(mix(5, torch.arange(5000)), 7)
+    drawn = integers(fold_in(5, torch.arange(5000)), 7)
     assert drawn.min() == 0
     assert drawn.max() == 6

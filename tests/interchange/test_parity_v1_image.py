@@ -31,7 +31,7 @@ def test_features(golden, objective):
     student = objective.student
     local = student.stem(golden.inputs())
     golden.close(local, "patch_embed")
-    golden.close(student.stem.place(local, None, None)[1], "rel_pos_bias")
+    golden.close(student.stem.add_positions(local, None, None)[1], "rel_pos_bias")
     encoded = student.encode(local, activation="end_of_block")
     golden.close(encoded.tokens, "feat_x")
     golden.close(torch.stack(encoded.activations), "feat_layer_results")

@@ -65,7 +65,7 @@ def test_features(golden, objective, local, batch, real):
     tolerance = golden.precision.tolerance
     encoded = objective.student.encode(local, batch.lengths, activation="end_of_block")
     assert_close(encoded.tokens[real], golden["feat_x_f64"][real], tolerance)
-    placed, _ = objective.student.stem.place(local, batch.lengths, None)
+    placed, _ = objective.student.stem.add_positions(local, batch.lengths, None)
     for ours, reference in zip([placed, *encoded.activations], golden["feat_inner_states_f64"], strict=True):
         assert_close(ours[real], reference[real], tolerance)
 

@@ -57,7 +57,7 @@ def test_local_features_and_full_encoding(golden, objective, local):
 def test_what_the_student_sees(golden, objective, local, masks):
     """Visible frames with their positions, through the prenet, and ALiBi over the distances in the whole."""
     student, tolerance = objective.student, golden.precision.tolerance
-    x, bias = student.stem.place(local, None, masks)
+    x, bias = student.stem.add_positions(local, None, masks)
     x, _ = student.prenet[0](student.context_norm(x), bias)
     assert_close(x, golden.ascending("student_prenet_out_f64"), tolerance)
     order = golden["ids_keep"].argsort(dim=1)

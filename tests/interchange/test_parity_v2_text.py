@@ -47,7 +47,7 @@ def test_local_features_and_full_encoding(golden, objective, local):
 
 
 def test_visible_tokens_go_through_the_student_and_the_decoder(golden, objective, local, masks):
-    x, bias = objective.student.stem.place(local, None, masks)
+    x, bias = objective.student.stem.add_positions(local, None, masks)
     assert bias is None
     assert_close(x, golden.ascending("student_prenet_out_f64"), golden.precision.tolerance)
     check_decoding(golden, objective, local, masks)

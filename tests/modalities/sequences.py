@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from d2v.config import TrainConfig, parse
 from d2v.data.batch import Batch
-from d2v.data.random import mix
+from d2v.data.random import fold_in
 from d2v.modalities.base import Modality
-from d2v.models.decoder import ConvDecoder
+from d2v.models.decoders import ConvDecoder
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
 from d2v.models.teacher import Teacher
@@ -42,7 +42,7 @@ def masking(modality: Modality, mask: Mapping[str, Any]) -> Any:
 
 def keys(count: int, seed: int = 0) -> Tensor:
     """Keys of so many masks."""
-    return mix(seed, torch.arange(count))
+    return fold_in(seed, torch.arange(count))
 
 
 def runs(masks: np.ndarray) -> tuple[float, np.ndarray]:

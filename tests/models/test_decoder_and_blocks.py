@@ -7,7 +7,7 @@ import torch
 from d2v.config import DecoderConfig
 from d2v.models import blocks
 from d2v.models.blocks import DropPath, PostNormBlock, PreNormBlock
-from d2v.models.decoder import ConvDecoder
+from d2v.models.decoders import ConvDecoder
 
 CONV_CASES = ("dec1d_audio", "dec1d_samedim_residual", "dec1d_text", "dec1d_evenkernel", "dec2d_base", "dec2d_large")
 

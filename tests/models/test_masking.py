@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from d2v.data.random import mix
+from d2v.data.random import fold_in
 from d2v.models.masking import (
     Masks,
     exactly,
@@ -16,7 +16,7 @@ from d2v.models.masking import (
 
 
 def keys(count: int, seed: int = 0) -> torch.Tensor:
-    return mix(seed, torch.arange(count))
+    return fold_in(seed, torch.arange(count))
 
 
 def runs(row: torch.Tensor) -> list[tuple[int, int]]:
@@ -143,7 +143,7 @@ def test_gathering_tokens():
 
 def test_equal_counts_give_index_sets_that_ascend():
     is_masked = exactly(torch.zeros(6, 10, dtype=torch.bool), 4, keys(6))
-    masks = Masks.with_equal_counts(is_masked, samples=2, hidden=4)
+    masks = Masks.with_equal_counts(is_masked, samples=2, num_masked=4)
     assert (masks.visible_idx.shape, masks.masked_idx.shape) == ((2, 3, 6), (2, 3, 4))
     assert (int(masks.count), masks.visible_lengths) == (24, None)
     for row in range(6):
@@ -156,7 +156,7 @@ def test_with_padding_visible_tokens_come_first():
     lengths = torch.tensor([10, 4])
     is_masked = torch.zeros(4, 10, dtype=torch.bool)
     is_masked[0, :5] = is_masked[1, 5:] = is_masked[2, 1:3] = is_masked[3, [0, 3]] = True
-    masks = Masks.with_padding(is_masked, lengths, hidden=5)
+    masks = Masks.with_padding(is_masked, lengths, num_masked=5)
     assert masks.visible_idx.shape == (2, 2, 5)
     assert masks.visible_lengths.tolist() == [5, 5, 2, 2]
     assert [masks.visible_idx.flatten(0, 1)[row, :n].tolist() for row, n in enumerate(masks.visible_lengths)] == [
@@ -171,8 +171,8 @@ def test_with_padding_visible_tokens_come_first():
 
 def test_without_padding_both_kinds_show_the_same():
     is_masked = exactly(torch.zeros(6, 10, dtype=torch.bool), 4, keys(6))
-    plain = Masks.with_equal_counts(is_masked, samples=2, hidden=4)
-    padded = Masks.with_padding(is_masked, torch.tensor([10, 10]), hidden=4)
+    plain = Masks.with_equal_counts(is_masked, samples=2, num_masked=4)
+    padded = Masks.with_padding(is_masked, torch.tensor([10, 10]), num_masked=4)
     assert torch.equal(padded.visible_idx, plain.visible_idx)
     assert padded.visible_lengths.tolist() == [6] * 6
 

@@ -17,8 +17,8 @@ from d2v.modalities.vision.config import VisionEncoderConfig
 from d2v.modalities.vision.encoder import SincosStem, sincos_positions
 from d2v.modalities.vision.modality import cut_patches
 from d2v.model_folder import load_state
+from d2v.models.decoders import VIT_NORM_EPS, VitBlock
 from d2v.models.encoder import Encoder
-from d2v.models.mae_decoder import NORM_EPS, VitBlock
 from d2v.objectives.build import build_objective
 from d2v.objectives.mae import Mae
 from tests.interchange.parity import DOUBLE, SINGLE, Golden, Precision, assert_close
@@ -135,11 +135,11 @@ def reference(golden: Golden, shared_goldens: Path) -> Mae:
     }
     built = build_objective(VISION, recipe(values))
     assert isinstance(built, Mae)
-    blocks = torch.nn.ModuleList(VitBlock(32, 4, 4.0, NORM_EPS) for _ in range(2))
-    norm = torch.nn.LayerNorm(32, eps=NORM_EPS)
+    blocks = torch.nn.ModuleList(VitBlock(32, 4, 4.0, VIT_NORM_EPS) for _ in range(2))
+    norm = torch.nn.LayerNorm(32, eps=VIT_NORM_EPS)
     student = Encoder(SincosStem(VisionEncoderConfig(**sizes)), blocks, 32, extra_tokens=1, final_norm=norm)
     config = MaeConfig(name="mae", decoder=built.config.decoder)
-    objective = Mae(config, student, 64, built.patches, built.hidden, lambda *_: None)
+    objective = Mae(config, student, 64, built.patches, built.num_masked, lambda *_: None)
     state = load_file(shared_goldens / "mae.state.safetensors")
     load_state(objective, {ours(name): _part(name, value) for name, value in state.items()}, "mae")
     return objective.to(golden.precision.dtype)

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from d2v.modalities import registry
-from d2v.models.masking import Masks, Picked
+from d2v.models.masking import Masks, Selected
 from d2v.objectives import data2vec1
 from d2v.objectives.build import build_objective
 from tests.objectives.helpers import SMALL, SMALL_V1, batch, give_targets, recipe, select, targets_of
@@ -90,8 +90,8 @@ def test_only_hidden_positions_enter_the_loss(values):
 def test_operations_are_those_that_run(values, monkeypatch):
     objective, whole = build(values).train(), batch(64)
     masks = objective.draw_masks(whole, 0, "cpu")
-    computed = len(Picked.hidden(masks).index) if masks.masked_idx is None else 0
-    monkeypatch.setattr(data2vec1, "mean_hidden", lambda draw, tokens: computed / 64)  # and not of other masks
+    computed = len(Selected.masked(masks).index) if masks.masked_idx is None else 0
+    monkeypatch.setattr(data2vec1, "mean_masked", lambda draw, tokens: computed / 64)  # and not of other masks
     with FlopCounterMode(display=False) as counter:
         objective(whole, masks).loss_sum.backward()
     expected = objective.flops_per_sample(16)["total"] - objective.student.stem.local_flops(16)  # no pixels' gradient
@@ -129,9 +129,9 @@ def test_identical_masks_give_identical_losses():
     whole = batch(2)
     masks = objective.draw_masks(whole, 0, "cpu")
     first = masks.is_masked.view(2, 3, 16)[:, :1]
-    tripled = Masks.with_equal_counts(first.expand(2, 3, 16).flatten(0, 1), 2, objective.hidden(16))
+    tripled = Masks.with_equal_counts(first.expand(2, 3, 16).flatten(0, 1), 2, objective.num_masked(16))
     alone = build(SMALL | {"objective": SMALL["objective"] | {"mask_noise_std": 0.0, "masks_per_sample": 1}})
-    single = Masks.with_equal_counts(first.flatten(0, 1), 2, objective.hidden(16))
+    single = Masks.with_equal_counts(first.flatten(0, 1), 2, objective.num_masked(16))
     triple_loss, single_loss = objective(whole, tripled).loss_sum, alone(whole, single).loss_sum
     torch.testing.assert_close(triple_loss / tripled.count, single_loss / single.count, rtol=1e-5, atol=1e-6)
 

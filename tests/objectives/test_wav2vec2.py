@@ -15,7 +15,7 @@ from d2v.data.batch import Batch
 from d2v.modalities import registry
 from d2v.models.masking import Masks
 from d2v.objectives.build import build_objective
-from d2v.objectives.wav2vec2 import Wav2Vec2, hidden_frames
+from d2v.objectives.wav2vec2 import Wav2Vec2, masked_frames
 
 SPEECH = registry.get("speech")
 SMALL: dict[str, Any] = {
@@ -69,17 +69,17 @@ def part(whole: Batch, rows: slice) -> Batch:
 
 def test_hidden_frames_are_listed_in_order() -> None:
     is_masked = torch.tensor([[0, 1, 1, 0, 1], [0, 0, 0, 1, 0]]).bool()
-    frame, is_hidden = hidden_frames(is_masked)
+    frame, is_masked_at = masked_frames(is_masked)
     assert frame.tolist()[0] == [1, 2, 4]
     assert frame.tolist()[1][0] == 3
-    assert is_hidden.tolist() == [[True, True, True], [True, False, False]]
+    assert is_masked_at.tolist() == [[True, True, True], [True, False, False]]
 
 
 def test_distractors_are_other_hidden_frames_of_the_same_sample() -> None:
     objective, whole = build(distractors=400), batch()
-    frame, is_hidden = hidden_frames(objective.draw_masks(whole, 0, "cpu").is_masked)
-    drawn = objective.distractors(whole, frame, is_hidden)
-    for row, count in enumerate(is_hidden.sum(dim=1).tolist()):
+    frame, is_masked_at = masked_frames(objective.draw_masks(whole, 0, "cpu").is_masked)
+    drawn = objective.distractors(whole, frame, is_masked_at)
+    for row, count in enumerate(is_masked_at.sum(dim=1).tolist()):
         for own in range(count):
             times = drawn[row, own].bincount(minlength=count)
             assert len(times) == count
@@ -91,16 +91,16 @@ def test_distractors_are_other_hidden_frames_of_the_same_sample() -> None:
 def test_distractors_and_noise_do_not_depend_on_the_neighbours() -> None:
     objective, whole = build().train(), batch()
     masks = objective.draw_masks(whole, 0, "cpu")
-    frame, is_hidden = hidden_frames(masks.is_masked)
+    frame, is_masked_at = masked_frames(masks.is_masked)
     x = torch.randn(*frame.shape, 12, generator=torch.Generator().manual_seed(0))
-    drawn, codes = objective.distractors(whole, frame, is_hidden), objective.quantise(whole, x, frame).codes
-    alone_frame, alone_hidden = hidden_frames(masks.is_masked[2:3])
+    drawn, codes = objective.distractors(whole, frame, is_masked_at), objective.quantise(whole, x, frame).codes
+    alone_frame, alone_masked = masked_frames(masks.is_masked[2:3])
     count = alone_frame.shape[1]
     alone = part(whole, slice(2, 3))
-    assert torch.equal(objective.distractors(alone, alone_frame, alone_hidden)[0], drawn[2, :count])
+    assert torch.equal(objective.distractors(alone, alone_frame, alone_masked)[0], drawn[2, :count])
     assert torch.equal(objective.quantise(alone, x[2:3, :count], alone_frame).codes[0], codes[2, :count])
     later = replace(whole, update=1)
-    assert not torch.equal(objective.distractors(later, frame, is_hidden), drawn)
+    assert not torch.equal(objective.distractors(later, frame, is_masked_at), drawn)
     assert not torch.equal(objective.quantise(later, x, frame).codes, codes)
     assert torch.equal(objective.eval().quantise(later, x, frame).codes, objective.quantise(whole, x, frame).codes)
 
@@ -138,7 +138,7 @@ def test_the_encoder_does_not_see_hidden_frames(layout: str) -> None:
     hidden = masks.is_masked.unsqueeze(-1)
 
     def context(local_BTD: Tensor) -> Tensor:
-        return objective.context(local_BTD, masks, None, hidden_frames(masks.is_masked)[0])
+        return objective.context(local_BTD, masks, None, masked_frames(masks.is_masked)[0])
 
     before = context(local)
     assert torch.equal(context(torch.where(hidden, 3.0 * local + 1.0, local)), before)

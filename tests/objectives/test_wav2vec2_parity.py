@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
 
-from d2v.objectives.wav2vec2 import Wav2Vec2, hidden_frames
+from d2v.objectives.wav2vec2 import Wav2Vec2, masked_frames
 from tests.objectives.test_wav2vec2 import batch, build
 
 
@@ -76,7 +76,7 @@ def test_loss_and_gradients_are_those_of_transformers(monkeypatch: pytest.Monkey
         every_BT = torch.arange(masks.is_masked.shape[1]).expand_as(masks.is_masked)
         context_BTD = objective.context(local.projected_BTD, masks, None, every_BT)
     theirs = theirs_like(objective, context_BTD, local.normal_BTC)
-    frame_BN, is_hidden_BN = hidden_frames(masks.is_masked)
+    frame_BN, is_hidden_BN = masked_frames(masks.is_masked)
     drawn_BNK = objective.distractors(whole, frame_BN, is_hidden_BN)
     places_BNK = frame_BN.gather(1, drawn_BNK.flatten(1)).view_as(drawn_BNK)
     samples, frames = masks.is_masked.shape

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from d2v.config import EmaConfig, TrainConfig
 from d2v.data.batch import Batch, SampleKeys
-from d2v.data.random import STREAM_MASK, mix, uniform
+from d2v.data.random import STREAM_MASK, fold_in, uniform
 from d2v.models.masking import Masks
 from d2v.models.targets import mean_std
 from d2v.objectives.base import LossOutput
@@ -41,7 +41,7 @@ class FakeData:
 
     def batch(self, keys: SampleKeys, recipe: TrainConfig) -> Batch:
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
-        inputs = uniform(mix(recipe.seed, ids, epochs), TOKENS * WIDTH).view(-1, TOKENS, WIDTH) - 0.5
+        inputs = uniform(fold_in(recipe.seed, ids, epochs), TOKENS * WIDTH).view(-1, TOKENS, WIDTH) - 0.5
         if self.bad_sample is not None:
             inputs[ids == self.bad_sample] = float("nan")
         return Batch(inputs, ids, epochs, keys.update)
@@ -102,7 +102,7 @@ class FakeObjective(nn.Module):
         self.decays: list[float] = []
 
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
-        draws = uniform(mix(seed, STREAM_MASK, batch.update, batch.sample_ids), TOKENS)
+        draws = uniform(fold_in(seed, STREAM_MASK, batch.update, batch.sample_ids), TOKENS)
         is_masked = draws < 0.5
         is_masked[:, 0] = True
         return Masks.ragged(is_masked)

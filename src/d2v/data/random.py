@@ -33,11 +33,11 @@ def _finalise(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
-def mix(*parts: int | Tensor) -> Tensor:
+def fold_in(*parts: int | Tensor) -> Tensor:
     """Fold integers and int64 tensors into one key each; tensors broadcast.
 
     Example:
-        >>> mix(7, torch.arange(3)).shape
+        >>> fold_in(7, torch.arange(3)).shape
         torch.Size([3])
     """
     tensors = [p for p in parts if isinstance(p, Tensor)]
@@ -57,8 +57,8 @@ def uniform(keys: Tensor, draws: int) -> Tensor:
 
 def normal(keys: Tensor, draws: int) -> Tensor:
     """`draws` float32 standard normal numbers for each of the (N,) keys: (N, draws), by Box and Muller's formula."""
-    radius = (-2.0 * torch.log1p(-uniform(mix(keys, 0), draws))).sqrt()
-    return radius * torch.cos(2.0 * math.pi * uniform(mix(keys, 1), draws))
+    radius = (-2.0 * torch.log1p(-uniform(fold_in(keys, 0), draws))).sqrt()
+    return radius * torch.cos(2.0 * math.pi * uniform(fold_in(keys, 1), draws))
 
 
 def integers(keys: Tensor, below: int | Tensor) -> Tensor:
@@ -68,4 +68,4 @@ def integers(keys: Tensor, below: int | Tensor) -> Tensor:
 
 def seed_of(*parts: int) -> int:
     """A non-negative seed for generators that want one (NumPy, torch), from the same keys."""
-    return int(_shift_right(mix(*parts), 1))
+    return int(_shift_right(fold_in(*parts), 1))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from d2v.config import FeatureMaskConfig, FinetuneConfig
 from d2v.data.batch import Batch
-from d2v.data.random import STREAM_HIDE, mix, normal
+from d2v.data.random import STREAM_HIDE, fold_in, normal
 from d2v.finetuning.tasks.base import Task
 from d2v.models.blocks import PreNormBlock
 from d2v.models.encoder import Encoder
@@ -103,14 +103,14 @@ class FineTuning(Objective):
         """What is hidden: a pure function of (seed, update, sample id)."""
         assert batch.targets is not None
         count, mask = self.task.units(batch.targets).to(device), self.config.mask
-        keys = mix(seed, STREAM_HIDE, batch.update, batch.sample_ids.to(device))
+        keys = fold_in(seed, STREAM_HIDE, batch.update, batch.sample_ids.to(device))
         tokens = self.student.stem.num_tokens(batch.inputs)
         lengths = self.student.token_lengths(batch.lengths)
         lengths = None if lengths is None else lengths.to(device)
         hidden_BT = _spans(keys, tokens, mask.time_ratio, mask.time_span, lengths)
         width = self.student.width
-        channels_BD = _spans(mix(keys, 1), width, mask.channel_ratio, mask.channel_span, None)
-        return Hidden(count, mix(keys, 2), hidden_BT, channels_BD)
+        channels_BD = _spans(fold_in(keys, 1), width, mask.channel_ratio, mask.channel_span, None)
+        return Hidden(count, fold_in(keys, 2), hidden_BT, channels_BD)
 
     def forward(self, batch: Batch, masks: Any) -> LossOutput:
         """Local features, what is hidden of them, encoder, head, loss."""
@@ -130,7 +130,7 @@ class FineTuning(Objective):
         of_stem = 1.0 if self.config.frozen_local else passes
         parts = {
             "stem": of_stem * stem.local_flops(tokens),
-            "student": passes * (student.flops(tokens) + stem.place_flops(tokens)),
+            "student": passes * (student.flops(tokens) + stem.positions_flops(tokens)),
         }
         return parts | {"total": sum(parts.values())}
 

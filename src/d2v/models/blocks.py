@@ -1,6 +1,6 @@
 """Transformer blocks: the post-norm block of data2vec 2.0 and BEiT's pre-norm block of data2vec 1.0 vision.
 
-Shape legend: B batch (rows), T tokens, D width, H heads, N tokens that are picked.
+Shape legend: B batch (rows), T tokens, D width, H heads, N tokens that are selected.
 Parameter names follow the reference's, so that its checkpoints map without renaming.
 """
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2v.models.masking import Picked
+from d2v.models.masking import Selected
 from d2v.models.ops import Dropout, GeluLinear, LayerNorm, attention
 
 PLAIN_ATTENTION_TOKENS = 256
@@ -27,15 +27,15 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor, picked: Picked | None = None) -> Tensor:
-        """(B, T, D), or the (N, D) of it that are picked."""
+    def forward(self, x: Tensor, selected: Selected | None = None) -> Tensor:
+        """(B, T, D), or the (N, D) of it that are selected."""
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
-        rows = len(x) if picked is None else picked.rows
+        rows = len(x) if selected is None else selected.rows
         scale = torch.empty(rows, 1, 1, device=x.device).bernoulli_(keep) / keep
-        if picked is not None:
-            scale = scale[picked.row_of(), 0]
+        if selected is not None:
+            scale = scale[selected.row_of(), 0]
         return x * scale.to(x.dtype)
 
 
@@ -66,8 +66,8 @@ class Attention(nn.Module):
             return self.qkv.bias
         return torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, picked: Picked | None = None) -> Tensor:
-        """(B, T, D), or the (N, D) that are picked; `bias` is added to the logits and broadcasts to (B, H, T, T)."""
+    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, selected: Selected | None = None) -> Tensor:
+        """(B, T, D), or the (N, D) that are selected; `bias` is added to the logits and broadcasts to (B, H, T, T)."""
         rows, tokens, width = x_BTD.shape
         qkv = F.linear(x_BTD, self.qkv.weight, self._qkv_bias())
         mask = None if bias is None else bias.to(qkv.dtype)
@@ -78,11 +78,11 @@ class Attention(nn.Module):
             q, k, v = qkv.view(rows, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
             y_BTD = y.transpose(1, 2).reshape(rows, tokens, width)
-        return self.proj_dropout(self.proj(_of(picked, y_BTD)))
+        return self.proj_dropout(self.proj(_of(selected, y_BTD)))
 
 
-def _of(picked: Picked | None, x_BTD: Tensor) -> Tensor:
-    return x_BTD if picked is None else picked.of(x_BTD)
+def _of(selected: Selected | None, x_BTD: Tensor) -> Tensor:
+    return x_BTD if selected is None else selected.of(x_BTD)
 
 
 class Mlp(nn.Module):
@@ -101,7 +101,7 @@ class _Block(nn.Module):
     """The parts that both kinds of block have.
 
     A block returns (x, ffn), its output and the FFN's output before dropout and residual: (B, T, D), or the (N, D) that
-    are picked. All tokens are keys and values in any case.
+    are selected. All tokens are keys and values in any case.
 
     Args:
         width: D.
@@ -137,11 +137,13 @@ class _Block(nn.Module):
 class PostNormBlock(_Block):
     """data2vec 2.0's block."""
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, picked: Picked | None = None) -> tuple[Tensor, Tensor]:
-        branch = self.attn(x_BTD, bias, picked)
-        x = self.norm1(_of(picked, x_BTD) + self.drop_path(branch, picked))
+    def forward(
+        self, x_BTD: Tensor, bias: Tensor | None = None, selected: Selected | None = None
+    ) -> tuple[Tensor, Tensor]:
+        branch = self.attn(x_BTD, bias, selected)
+        x = self.norm1(_of(selected, x_BTD) + self.drop_path(branch, selected))
         ffn = self.mlp(x)
-        return self.norm2(x + self.drop_path(self.dropout(ffn), picked)), ffn
+        return self.norm2(x + self.drop_path(self.dropout(ffn), selected)), ffn
 
 
 class PreNormBlock(_Block):
@@ -156,12 +158,14 @@ class PreNormBlock(_Block):
             self.gamma_1 = nn.Parameter(torch.full((width,), layer_scale_init))
             self.gamma_2 = nn.Parameter(torch.full((width,), layer_scale_init))
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, picked: Picked | None = None) -> tuple[Tensor, Tensor]:
-        branch = self.attn(self.norm1(x_BTD), bias, picked)
-        x = _of(picked, x_BTD) + self.drop_path(branch if self.gamma_1 is None else self.gamma_1 * branch, picked)
+    def forward(
+        self, x_BTD: Tensor, bias: Tensor | None = None, selected: Selected | None = None
+    ) -> tuple[Tensor, Tensor]:
+        branch = self.attn(self.norm1(x_BTD), bias, selected)
+        x = _of(selected, x_BTD) + self.drop_path(branch if self.gamma_1 is None else self.gamma_1 * branch, selected)
         ffn = self.mlp(self.norm2(x))
         branch = self.dropout(ffn)
-        return x + self.drop_path(branch if self.gamma_2 is None else self.gamma_2 * branch, picked), ffn
+        return x + self.drop_path(branch if self.gamma_2 is None else self.gamma_2 * branch, selected), ffn
 
 
 def bert_init(module: nn.Module) -> None:

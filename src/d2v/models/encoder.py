@@ -1,6 +1,6 @@
 """The encoder that student and teacher share: a modality's stem, extra tokens, context norm, prenet, trunk.
 
-Shape legend: B samples, M masks per sample, R rows (B, or B*M with masks), T tokens, V visible, N picked, E extra
+Shape legend: B samples, M masks per sample, R rows (B, or B*M with masks), T tokens, V visible, N selected, E extra
 tokens, D width.
 Lengths are tokens of a row that are not padding.
 """
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from d2v.models.masking import Masks, Picked, is_padding
+from d2v.models.masking import Masks, Selected, is_padding
 from d2v.models.ops import Dropout
-from d2v.models.shards import count_in_products
+from d2v.models.shards import count_matmul_parameters
 
 
 class Stem(nn.Module, ABC):
@@ -45,7 +45,9 @@ class Stem(nn.Module, ABC):
         return lengths
 
     @abstractmethod
-    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Add positions and keep what is visible.
 
         Args:
@@ -58,15 +60,15 @@ class Stem(nn.Module, ABC):
         """
 
     def mask_vector(self) -> Tensor:
-        """(1, 1, D) the first value of the vector that replaces hidden tokens in data2vec 1.0."""
+        """(1, 1, D) the first value of the vector that replaces masked tokens in data2vec 1.0."""
         return nn.init.trunc_normal_(torch.zeros(1, 1, self.width), std=0.02)
 
     def local_flops(self, tokens: int) -> float:
         """Multiply-adds times two of making `tokens` local features."""
-        return 2.0 * tokens * count_in_products(self.local.parameters())
+        return 2.0 * tokens * count_matmul_parameters(self.local.parameters())
 
-    def place_flops(self, tokens: int) -> float:
-        """Multiply-adds times two of placing one row of `tokens` tokens."""
+    def positions_flops(self, tokens: int) -> float:
+        """Multiply-adds times two of adding positions to one row of `tokens` tokens."""
         return 0.0
 
 
@@ -90,7 +92,7 @@ class Encoder(nn.Module):
 
     Args:
         stem: from inputs to tokens.
-        blocks: trunk blocks, each (x, bias) -> (x, ffn), or of picked tokens alone (x, bias, picked) -> (x, ffn).
+        blocks: trunk blocks, each (x, bias) -> (x, ffn), or of selected tokens alone (x, bias, selected) -> (x, ffn).
         width: D.
         prenet: blocks before the trunk whose outputs are never targets.
         extra_tokens: E learned tokens in front (a CLS token is E = 1).
@@ -157,7 +159,7 @@ class Encoder(nn.Module):
         )
 
     def encode_some(
-        self, local_BTD: Tensor, some: Picked, lengths: Tensor | None = None, activation: str | None = None
+        self, local_BTD: Tensor, some: Selected, lengths: Tensor | None = None, activation: str | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the trunk over whole sequences where only some tokens' results are wanted: the last block computes them
         alone.
@@ -183,7 +185,7 @@ class Encoder(nn.Module):
         self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
     ) -> tuple[Tensor, Tensor | None, list[nn.Module]]:
         """What enters the trunk, its attention bias, and the blocks of the trunk that this pass runs."""
-        x, bias = self.stem.place(local_BTD, lengths, masks)
+        x, bias = self.stem.add_positions(local_BTD, lengths, masks)
         if self.extra_tokens is not None:
             x = torch.cat((self.extra_tokens.to(x.dtype).expand(x.shape[0], -1, -1), x), dim=1)
         bias = self._without_padding(bias, lengths if masks is None else masks.visible_lengths, x.shape[1])
@@ -195,7 +197,7 @@ class Encoder(nn.Module):
         return x, bias, trunk
 
     def _through(
-        self, blocks: Sequence[nn.Module], x: Tensor, bias: Tensor | None, activation: str | None, *some: Picked
+        self, blocks: Sequence[nn.Module], x: Tensor, bias: Tensor | None, activation: str | None, *some: Selected
     ) -> tuple[Tensor, list[Tensor]]:
         """What comes out of these blocks, and the activation of each if one is named."""
         activations = []
@@ -205,7 +207,7 @@ class Encoder(nn.Module):
                 activations.append(ffn if activation == "ffn" else x)
         return x, activations
 
-    def _run(self, block: nn.Module, x_RTD: Tensor, bias: Tensor | None, *some: Picked) -> tuple[Tensor, Tensor]:
+    def _run(self, block: nn.Module, x_RTD: Tensor, bias: Tensor | None, *some: Selected) -> tuple[Tensor, Tensor]:
         if self.activation_checkpointing and torch.is_grad_enabled():
             output: tuple[Tensor, Tensor] = checkpoint(block, x_RTD, bias, *some, use_reentrant=False)
             return output
@@ -228,10 +230,10 @@ class Encoder(nn.Module):
         softmax over none is NaN."""
         if lengths is None:
             return bias
-        hidden_R11T = is_padding((lengths + self.num_extra).clamp(min=1), tokens)[:, None, None]
+        padding_R11T = is_padding((lengths + self.num_extra).clamp(min=1), tokens)[:, None, None]
         if bias is None:
             bias = torch.zeros(1, 1, 1, tokens, device=lengths.device)
-        return bias.masked_fill(hidden_R11T, -torch.inf)
+        return bias.masked_fill(padding_R11T, -torch.inf)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Features of the whole input (B, T, D), without extra tokens.
@@ -263,9 +265,9 @@ class Encoder(nn.Module):
             some: tokens whose results are wanted; None: all.
         """
         n = tokens + self.num_extra
-        linear = count_in_products((*self.prenet.parameters(), *self.blocks.parameters()))
+        linear = count_matmul_parameters((*self.prenet.parameters(), *self.blocks.parameters()))
         total = 2.0 * n * linear + 4.0 * n * n * self.width * (len(self.prenet) + len(self.blocks))
         if some is None:
             return total
         own = (p for name, p in self.blocks[-1].named_parameters() if name.startswith(("attn.proj.", "mlp.")))
-        return total - 2.0 * (n - some) * count_in_products(own)
+        return total - 2.0 * (n - some) * count_matmul_parameters(own)

@@ -1,7 +1,7 @@
 """Masks as index sets, and the primitives that draw them from keys.
 
-Shape legend: B samples, M masks per sample, R rows (B*M), T tokens, V visible, N hidden (= T - V).
-`is_masked` is True where a token is hidden from the student; it is never True at padding.
+Shape legend: B samples, M masks per sample, R rows (B*M), T tokens, V visible, N masked (= T - V).
+`is_masked` is True where a token is masked from the student; it is never True at padding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2v.data.random import mix, uniform
+from d2v.data.random import fold_in, uniform
 
 Count = TypeVar("Count", int, Tensor)
 """A number of tokens, or one of each row."""
@@ -25,9 +25,9 @@ class Masks:
 
     Attributes:
         is_masked: (R, T) bool; rows of one sample are neighbours.
-        visible_idx: (B, M, V) int64, ascending; None if rows differ in their number of hidden tokens.
+        visible_idx: (B, M, V) int64, ascending; None if rows differ in their number of masked tokens.
         masked_idx: (B, M, N) int64, ascending; None likewise, and with padding.
-        count: () int64, hidden tokens in all rows, on the device of the masks.
+        count: () int64, masked tokens in all rows, on the device of the masks.
         visible_lengths: (R,) how many of the V indices are visible tokens, where padding fills up the rest of them;
             None without padding.
     """
@@ -39,53 +39,54 @@ class Masks:
     visible_lengths: Tensor | None = None
 
     def visible(self) -> Tensor:
-        """`visible_idx`. Raises ValueError for rows that differ in their number of hidden tokens."""
+        """`visible_idx`. Raises ValueError for rows that differ in their number of masked tokens."""
         if self.visible_idx is None:
             raise ValueError("ragged masks have no index sets: draw masks with equal counts to drop tokens")
         return self.visible_idx
 
     @staticmethod
-    def with_equal_counts(is_masked: Tensor, samples: int, hidden: int) -> Masks:
-        """Masks of which every row hides exactly `hidden` tokens. The sort is stable, so indices ascend."""
+    def with_equal_counts(is_masked: Tensor, samples: int, num_masked: int) -> Masks:
+        """Masks of which every row masks exactly `num_masked` tokens. The sort is stable, so indices ascend."""
         rows, tokens = is_masked.shape
         order = torch.argsort(is_masked.to(torch.uint8), dim=1, stable=True)
         order = order.view(samples, rows // samples, tokens)
-        visible = tokens - hidden
-        count = torch.full((), rows * hidden, dtype=torch.int64, device=is_masked.device)
+        visible = tokens - num_masked
+        count = torch.full((), rows * num_masked, dtype=torch.int64, device=is_masked.device)
         return Masks(is_masked, order[..., :visible], order[..., visible:], count)
 
     @staticmethod
-    def with_padding(is_masked: Tensor, lengths: Tensor, hidden: int) -> Masks:
+    def with_padding(is_masked: Tensor, lengths: Tensor, num_masked: int) -> Masks:
         """Masks over sequences that end in padding.
 
         Args:
-            is_masked: (R, T), False at padding; no row hides more than `hidden` tokens or shows more than T - hidden.
+            is_masked: (R, T), False at padding; no row masks more than `num_masked` tokens or leaves more than
+                T - `num_masked` visible.
             lengths: (B,) tokens that are not padding.
-            hidden: N of a sequence without padding.
+            num_masked: N of a sequence without padding.
         """
         rows, tokens = is_masked.shape
         row_lengths = lengths.repeat_interleave(rows // len(lengths))
-        rank = 2 * is_masked.to(torch.uint8) + is_padding(row_lengths, tokens)  # visible, padding, hidden
-        order = torch.argsort(rank, dim=1, stable=True)[:, : tokens - hidden]
+        rank = 2 * is_masked.to(torch.uint8) + is_padding(row_lengths, tokens)  # visible, padding, masked
+        order = torch.argsort(rank, dim=1, stable=True)[:, : tokens - num_masked]
         visible_idx = order.view(len(lengths), rows // len(lengths), -1)
         return Masks(is_masked, visible_idx, None, is_masked.sum(), row_lengths - is_masked.sum(dim=1))
 
     @staticmethod
     def ragged(is_masked: Tensor) -> Masks:
-        """Masks of which rows may hide different numbers of tokens."""
+        """Masks of which rows may mask different numbers of tokens."""
         return Masks(is_masked, None, None, is_masked.sum())
 
 
 def rounded_up(number: int) -> int:
     """The next number that has nothing but zeros behind its first five binary digits: at most a sixteenth more.
 
-    A size that differs from update to update costs libraries a new kernel, and the allocator a new place, each time."""
+    A size that differs from update to update costs libraries a new kernel, and the allocator a new block, each time."""
     step = 1 << max(number.bit_length() - 5, 0)
     return -(-number // step) * step
 
 
 @dataclass(frozen=True)
-class Picked:
+class Selected:
     """Some tokens of a batch, in any order.
 
     Attributes:
@@ -101,30 +102,30 @@ class Picked:
     fill: int = 0
 
     @staticmethod
-    def hidden(masks: Masks) -> Picked:
-        """The hidden tokens under one mask per sample, row by row.
+    def masked(masks: Masks) -> Selected:
+        """The masked tokens under one mask per sample, row by row.
 
-        Where all rows hide as many, their number is known and nothing waits for the device; where not, it is rounded
+        Where all rows mask as many, their number is known and nothing waits for the device; where not, it is rounded
         up, and the batch's first token fills it up.
         """
         rows, tokens = masks.is_masked.shape
         if masks.masked_idx is not None:
-            return Picked.at(masks.masked_idx[:, 0], tokens)
+            return Selected.at(masks.masked_idx[:, 0], tokens)
         index = masks.is_masked.flatten().nonzero().squeeze(1)
         fill = rounded_up(len(index)) - len(index)
-        return Picked(F.pad(index, (0, fill)), rows, tokens, fill)
+        return Selected(F.pad(index, (0, fill)), rows, tokens, fill)
 
     @staticmethod
-    def at(index_BN: Tensor, tokens: int) -> Picked:
+    def at(index_BN: Tensor, tokens: int) -> Selected:
         """As many tokens of each row, row by row."""
         rows = len(index_BN)
         first_B1 = tokens * torch.arange(rows, device=index_BN.device)[:, None]
-        return Picked((first_B1 + index_BN).flatten(), rows, tokens)
+        return Selected((first_B1 + index_BN).flatten(), rows, tokens)
 
-    def behind(self, extra: int) -> Picked:
+    def behind(self, extra: int) -> Selected:
         """The same tokens where so many others stand in front of each row."""
         index = self.index + (self.row_of() + 1) * extra if extra else self.index
-        return Picked(index, self.rows, self.tokens + extra, self.fill)
+        return Selected(index, self.rows, self.tokens + extra, self.fill)
 
     def row_of(self) -> Tensor:
         """(N,) the row of each."""
@@ -144,11 +145,11 @@ def floor_share(tokens: Count, share: float) -> Count:
     return (tokens.double() * share).long() if isinstance(tokens, Tensor) else int(tokens * share)
 
 
-def some_but_not_all(hidden: Count, tokens: Count) -> Count:
-    """`hidden`, but at least 1 and at most tokens - 1."""
-    if isinstance(hidden, Tensor):
-        return torch.minimum(hidden.clamp(min=1), tokens - 1)
-    return min(max(hidden, 1), tokens - 1)
+def some_but_not_all(masked: Count, tokens: Count) -> Count:
+    """`masked`, but at least 1 and at most tokens - 1."""
+    if isinstance(masked, Tensor):
+        return torch.minimum(masked.clamp(min=1), tokens - 1)
+    return min(max(masked, 1), tokens - 1)
 
 
 def is_padding(lengths: Tensor, tokens: int) -> Tensor:
@@ -221,7 +222,7 @@ def random_spans(
     """Spans of `span` tokens from random starts, overlaps allowed (wav2vec 2.0 section 3.1, as in fairseq).
 
     floor(ratio * n / span + u) starts, u uniform in [0, 1), are drawn without replacement from the n tokens of a row.
-    At least one token of every row is hidden and one visible.
+    At least one token of every row is masked and one visible.
 
     Args:
         keys: (rows,).
@@ -236,16 +237,16 @@ def random_spans(
         (rows, T) bool.
     """
     n = torch.full_like(keys, tokens) if lengths is None else lengths
-    spans = (ratio * n / span + uniform(mix(keys, 0), 1)[:, 0]).long().clamp_(min=min_spans)
+    spans = (ratio * n / span + uniform(fold_in(keys, 0), 1)[:, 0]).long().clamp_(min=min_spans)
     room = n - span if whole else n
     room = torch.where(room <= spans, n - spans - 1, room).clamp_(min=1)
     spans = torch.minimum(spans, room)
     most = min(max(int(ratio * tokens / span) + 1, min_spans), tokens)
-    score = uniform(mix(keys, 1), tokens).masked_fill(is_padding(room, tokens), -1.0)
+    score = uniform(fold_in(keys, 1), tokens).masked_fill(is_padding(room, tokens), -1.0)
     starts = score.topk(most, dim=1).indices.masked_fill(is_padding(spans, most), tokens)
     cells = (starts.unsqueeze(-1) + torch.arange(span, device=keys.device)).flatten(1).clamp_(max=tokens)
     painted = torch.zeros(len(keys), tokens + 1, dtype=torch.bool, device=keys.device).scatter_(1, cells, True)
     painted = painted[:, :tokens] & ~is_padding(n, tokens)
-    one = (uniform(mix(keys, 2), 1) * n[:, None]).long()
+    one = (uniform(fold_in(keys, 2), 1) * n[:, None]).long()
     full = painted.sum(dim=1, keepdim=True) == n[:, None]
     return painted.scatter(1, one, painted.gather(1, one) & ~full)

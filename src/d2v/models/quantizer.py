@@ -1,6 +1,6 @@
 """Product quantisation with Gumbel noise (wav2vec 2.0, section 2, "Quantization module").
 
-Shape legend: B samples, N places, C channels in, G groups, V entries of a codebook, W width out.
+Shape legend: B samples, N positions, C channels in, G groups, V entries of a codebook, W width out.
 """
 
 from __future__ import annotations

@@ -30,6 +30,6 @@ def count(parameters: Iterable[nn.Parameter]) -> int:
     return sum(math.prod(whole_shape(parameter)) for parameter in parameters)
 
 
-def count_in_products(parameters: Iterable[nn.Parameter]) -> int:
+def count_matmul_parameters(parameters: Iterable[nn.Parameter]) -> int:
     """Elements of matrices and kernels, which each token is multiplied by; vectors are left out."""
     return count(parameter for parameter in parameters if len(whole_shape(parameter)) > 1)

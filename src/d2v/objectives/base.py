@@ -1,6 +1,6 @@
 """What every objective is: the one module that the engine trains.
 
-Shape legend: B samples, T tokens, D width, N hidden tokens of all samples.
+Shape legend: B samples, T tokens, D width, N masked tokens of all samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from d2v.config import TrainConfig
 from d2v.data.batch import Batch
-from d2v.data.random import STREAM_MASK, mix
+from d2v.data.random import STREAM_MASK, fold_in
 from d2v.modalities.base import Modality
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
@@ -116,16 +116,16 @@ class Pretraining(Objective):
 
 def mask_keys(batch: Batch, seed: int, device: torch.device | str) -> Tensor:
     """(B,) keys of one mask per sample."""
-    return mix(seed, STREAM_MASK, batch.update, batch.sample_ids.to(device))
+    return fold_in(seed, STREAM_MASK, batch.update, batch.sample_ids.to(device))
 
 
 def ragged_masks(student: Encoder, draw: DrawMasks, batch: Batch, seed: int, device: torch.device | str) -> Masks:
-    """One mask per sample, which may hide different numbers of tokens."""
+    """One mask per sample, which may mask different numbers of tokens."""
     lengths = None if batch.lengths is None else student.token_lengths(batch.lengths.to(device))
     return Masks.ragged(draw(mask_keys(batch, seed, device), student.stem.num_tokens(batch.inputs), lengths))
 
 
 @cache
-def mean_hidden(draw: DrawMasks, tokens: int) -> float:
-    """Tokens that masks hide of `tokens`, the mean of some."""
-    return float(draw(mix(torch.arange(MASKS_FOR_THE_MEAN)), tokens, None).sum(dim=1).float().mean())
+def mean_masked(draw: DrawMasks, tokens: int) -> float:
+    """Tokens that masks mask of `tokens`, the mean of some."""
+    return float(draw(fold_in(torch.arange(MASKS_FOR_THE_MEAN)), tokens, None).sum(dim=1).float().mean())

@@ -1,7 +1,7 @@
 """data2vec 1.0 (Baevski et al. 2022, "data2vec: A General Framework for Self-supervised Learning in Speech,
 Vision and Language").
 
-Shape legend: B samples, T tokens, D width, N hidden tokens of all samples.
+Shape legend: B samples, T tokens, D width, N masked tokens of all samples.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from d2v.data.batch import Batch
 from d2v.modalities.base import Modality
 from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks, Picked, gather_tokens
-from d2v.models.shards import count_in_products
+from d2v.models.masking import Masks, Selected, gather_tokens
+from d2v.models.shards import count_matmul_parameters
 from d2v.models.targets import mean_std, regression_loss
-from d2v.objectives.base import DrawMasks, LossOutput, mean_hidden, ragged_masks
+from d2v.objectives.base import DrawMasks, LossOutput, mean_masked, ragged_masks
 from d2v.objectives.self_distillation import SelfDistillation
 
 
 class Data2Vec1(SelfDistillation):
-    """Replace hidden tokens by a learned vector, encode the full sequence, regress the teacher's layers.
+    """Replace masked tokens by a learned vector, encode the full sequence, regress the teacher's layers.
 
     Args:
         config: the objective's block of the recipe.
@@ -51,15 +51,15 @@ class Data2Vec1(SelfDistillation):
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """One masked view of each sample against the teacher's view of the whole."""
         lengths = self.student.token_lengths(batch.lengths)
-        local_BTD, hidden = self.student.stem(batch.inputs), Picked.hidden(masks)
+        local_BTD, masked = self.student.stem(batch.inputs), Selected.masked(masks)
         teacher_BTD = self.teacher_local(batch.inputs, local_BTD)
         if self.config.teacher_view == "hidden":
-            target_ND = hidden.of(self._targets_of_hidden(teacher_BTD, masks.is_masked))
+            target_ND = masked.of(self._targets_of_masked(teacher_BTD, masks.is_masked))
         else:
-            target_ND = self.targets_of(hidden, teacher_BTD, lengths)
+            target_ND = self.targets_of(masked, teacher_BTD, lengths)
         masked_BTD = torch.where(masks.is_masked.unsqueeze(-1), self.mask_token.to(local_BTD.dtype), local_BTD)
-        prediction_ND = self.head(self.student.encode_some(masked_BTD, hidden, lengths)[0])
-        prediction_ND, target_ND = hidden.without_fill(prediction_ND), hidden.without_fill(target_ND)
+        prediction_ND = self.head(self.student.encode_some(masked_BTD, masked, lengths)[0])
+        prediction_ND, target_ND = masked.without_fill(prediction_ND), masked.without_fill(target_ND)
         loss = regression_loss(prediction_ND, target_ND, self.config.loss)
         statistics = {
             "regression_loss": loss.detach() / masks.count,
@@ -68,22 +68,22 @@ class Data2Vec1(SelfDistillation):
         }
         return LossOutput(loss, statistics)
 
-    def _targets_of_hidden(self, local_BTD: Tensor, is_masked: Tensor) -> Tensor:
-        """(B, T, D) targets at hidden tokens from a teacher that sees nothing but them, closed up."""
+    def _targets_of_masked(self, local_BTD: Tensor, is_masked: Tensor) -> Tensor:
+        """(B, T, D) targets at masked tokens from a teacher that sees nothing but them, closed up."""
         order_B1T = torch.argsort((~is_masked).to(torch.uint8), dim=1, stable=True).unsqueeze(1)
         closed_BTD = self.targets(gather_tokens(local_BTD, order_B1T), is_masked.sum(dim=1))
         return torch.zeros_like(closed_BTD).scatter(1, order_B1T[:, 0, :, None].expand_as(closed_BTD), closed_BTD)
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Teacher forward and student forward and backward (two forwards) on all T tokens, but for the last block's
-        projection and MLP and the head, which see hidden ones, as many as masks hide in the mean."""
-        stem, hidden = self.student.stem, mean_hidden(self._draw, tokens)
-        some = hidden if self._targets.by_token and self.config.teacher_view == "whole" else None
-        placing, head = stem.place_flops(tokens), 2.0 * hidden * count_in_products(self.head.parameters())
+        projection and MLP and the head, which see masked ones, as many as masks mask in the mean."""
+        stem, masked = self.student.stem, mean_masked(self._draw, tokens)
+        some = masked if self._targets.by_token and self.config.teacher_view == "whole" else None
+        placing, head = stem.positions_flops(tokens), 2.0 * masked * count_matmul_parameters(self.head.parameters())
         parts = {
             "stem": (3.0 if self._ema.shared_local else 4.0) * stem.local_flops(tokens),
             "teacher": self.student.flops(tokens, some) + placing,
-            "student": 3.0 * (self.student.flops(tokens, hidden) + placing + head),
+            "student": 3.0 * (self.student.flops(tokens, masked) + placing + head),
             "decoder": 0.0,
         }
         return parts | {"total": sum(parts.values())}

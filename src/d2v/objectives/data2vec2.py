@@ -1,7 +1,7 @@
 """data2vec 2.0 (Baevski et al. 2022, "Efficient Self-supervised Learning with Contextualized Target
 Representations for Vision, Speech and Language").
 
-Shape legend: B samples, M masks per sample, R = B*M rows, T tokens, V visible, N hidden of all rows, D width.
+Shape legend: B samples, M masks per sample, R = B*M rows, T tokens, V visible, N masked of all rows, D width.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from d2v.config import Data2Vec2Config, TrainConfig
 from d2v.data.batch import Batch
-from d2v.data.random import STREAM_MASK, STREAM_NOISE, integers, mix
+from d2v.data.random import STREAM_MASK, STREAM_NOISE, fold_in, integers
 from d2v.modalities.base import Modality
-from d2v.models.decoder import ConvDecoder
+from d2v.models.decoders import ConvDecoder
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, is_padding
 from d2v.models.targets import mean_std, regression_loss
@@ -44,8 +44,8 @@ class NoiseTable(nn.Module):
 
     def forward(self, keys: Tensor, window: int) -> Tensor:
         """(R,) keys -> (R, window), at most as long as the longest, which begins with the same numbers."""
-        places = self.table.numel() - self.longest
-        return self.table.as_strided((places, window), (1, 1))[integers(keys, places)]
+        windows = self.table.numel() - self.longest
+        return self.table.as_strided((windows, window), (1, 1))[integers(keys, windows)]
 
 
 class Data2Vec2(SelfDistillation):
@@ -54,9 +54,9 @@ class Data2Vec2(SelfDistillation):
     Args:
         config: the objective's block of the recipe.
         student: the encoder to train.
-        decoder: fills in what is hidden.
+        decoder: fills in what is masked.
         longest: T of the longest sequence.
-        hidden: T -> N, the same for every mask over so many tokens.
+        num_masked: T -> N, the same for every mask over so many tokens.
         draw: keys (R,), T, lengths (R,) or None -> is_masked (R, T).
         seed: of the decoder noise.
     """
@@ -67,48 +67,48 @@ class Data2Vec2(SelfDistillation):
         student: Encoder,
         decoder: ConvDecoder,
         longest: int,
-        hidden: Callable[[int], int],
+        num_masked: Callable[[int], int],
         draw: DrawMasks,
         seed: int = 0,
     ) -> None:
         super().__init__(config, student, longest)
-        self.config, self.hidden, self._draw = config, hidden, draw
+        self.config, self.num_masked, self._draw = config, num_masked, draw
         self.decoder = decoder
         self.noise = NoiseTable(longest * student.width, seed)
 
     @classmethod
     def build(cls, config: Data2Vec2Config, student: Encoder, modality: Modality, recipe: TrainConfig) -> Data2Vec2:
-        """With masks of the modality that hide as many tokens in every row, and a decoder over its grid."""
+        """With masks of the modality that mask as many tokens in every row, and a decoder over its grid."""
         decoder = ConvDecoder(student.width, config.decoder, modality.grid(recipe))
-        hidden, draw = partial(modality.num_masked, recipe), partial(modality.draw_masks, recipe)
-        return cls(config, student, decoder, modality.max_tokens(recipe), hidden, draw, recipe.seed)
+        num_masked, draw = partial(modality.num_masked, recipe), partial(modality.draw_masks, recipe)
+        return cls(config, student, decoder, modality.max_tokens(recipe), num_masked, draw, recipe.seed)
 
     def _row_keys(self, stream: int, seed: int, update: int, sample_ids: Tensor) -> Tensor:
         """(R,) one key for each mask of each sample."""
         clones = torch.arange(self.config.masks_per_sample, device=sample_ids.device)
-        return mix(seed, stream, update, sample_ids[:, None], clones).flatten()
+        return fold_in(seed, stream, update, sample_ids[:, None], clones).flatten()
 
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
-        """M masks per sample. Without padding every row hides the same number of tokens."""
+        """M masks per sample. Without padding every row masks the same number of tokens."""
         keys = self._row_keys(STREAM_MASK, seed, batch.update, batch.sample_ids.to(device))
         tokens = self.student.stem.num_tokens(batch.inputs)
         lengths = self.student.token_lengths(batch.lengths)
         if lengths is None:
             is_masked = self._draw(keys, tokens, None)
-            return Masks.with_equal_counts(is_masked, len(batch.sample_ids), self.hidden(tokens))
+            return Masks.with_equal_counts(is_masked, len(batch.sample_ids), self.num_masked(tokens))
         lengths = lengths.to(device)
         row_lengths = lengths.repeat_interleave(self.config.masks_per_sample)
-        return Masks.with_padding(self._draw(keys, tokens, row_lengths), lengths, self.hidden(tokens))
+        return Masks.with_padding(self._draw(keys, tokens, row_lengths), lengths, self.num_masked(tokens))
 
     def decoder_input(self, visible_RVD: Tensor, masks: Masks, noise_RTD: Tensor) -> Tensor:
-        """Put visible outputs back in their places, small Gaussian noise everywhere else: (R, T, D)."""
+        """Put visible outputs back at their positions, small Gaussian noise everywhere else: (R, T, D)."""
         visible_RVD = self.decoder.dropout(visible_RVD)
         noise_RTD = noise_RTD.to(visible_RVD.dtype)
-        if masks.visible_lengths is not None:  # what stands in the places of padding is no feature
+        if masks.visible_lengths is not None:  # what stands at the positions of padding is no feature
             padding_RV1 = is_padding(masks.visible_lengths, visible_RVD.shape[1]).unsqueeze(-1)
             visible_RVD = visible_RVD.masked_fill(padding_RV1, 0.0)
-        place = masks.visible().flatten(0, 1).unsqueeze(-1).expand_as(visible_RVD)
-        return noise_RTD.scatter(1, place, visible_RVD)
+        index = masks.visible().flatten(0, 1).unsqueeze(-1).expand_as(visible_RVD)
+        return noise_RTD.scatter(1, index, visible_RVD)
 
     def _noise(self, batch: Batch, tokens: int) -> Tensor:
         keys = self._row_keys(STREAM_NOISE, 0, batch.update, batch.sample_ids)
@@ -124,7 +124,7 @@ class Data2Vec2(SelfDistillation):
         noise_RTD = self._noise(batch, local_BTD.shape[1]) if noise_RTD is None else noise_RTD
         filled_RTC = self.decoder.fill_in(self.decoder_input(encoded.tokens, masks, noise_RTD))
 
-        prediction_ND, target_ND = self._at_hidden(filled_RTC, target_BTD, masks)
+        prediction_ND, target_ND = self._at_masked(filled_RTC, target_BTD, masks)
         regression = regression_loss(prediction_ND, target_ND, self.config.loss)
         statistics = {
             "regression_loss": regression.detach() / masks.count,
@@ -137,10 +137,10 @@ class Data2Vec2(SelfDistillation):
         statistics["cls_loss"] = cls.detach()
         return LossOutput(regression + self.config.cls_loss * masks.count * cls, statistics)
 
-    def _at_hidden(self, filled_RTC: Tensor, target_BTD: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
-        """(N, D) predictions and targets at all hidden tokens."""
+    def _at_masked(self, filled_RTC: Tensor, target_BTD: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
+        """(N, D) predictions and targets at all masked tokens."""
         rows = torch.arange(len(filled_RTC), device=filled_RTC.device)[:, None]
-        if masks.masked_idx is not None:  # no wait for the device, as the number of hidden tokens is known
+        if masks.masked_idx is not None:  # no wait for the device, as the number of masked tokens is known
             at_RN = masks.masked_idx.flatten(0, 1)
         else:
             rows, at_RN = masks.is_masked.nonzero(as_tuple=True)
@@ -157,11 +157,11 @@ class Data2Vec2(SelfDistillation):
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Teacher forward on T tokens; M student and decoder passes, backward counted as two forwards."""
         student, stem = self.student, self.student.stem
-        masks, hidden = self.config.masks_per_sample, self.hidden(tokens)
+        masks, masked = self.config.masks_per_sample, self.num_masked(tokens)
         parts = {
             "stem": (3.0 if self._ema.shared_local else 4.0) * stem.local_flops(tokens),
-            "teacher": student.flops(tokens) + stem.place_flops(tokens),
-            "student": 3.0 * masks * (student.flops(tokens - hidden) + stem.place_flops(tokens)),
-            "decoder": 3.0 * masks * self.decoder.flops(tokens, hidden),
+            "teacher": student.flops(tokens) + stem.positions_flops(tokens),
+            "student": 3.0 * masks * (student.flops(tokens - masked) + stem.positions_flops(tokens)),
+            "decoder": 3.0 * masks * self.decoder.flops(tokens, masked),
         }
         return parts | {"total": sum(parts.values())}

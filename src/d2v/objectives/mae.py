@@ -1,6 +1,6 @@
 """Masked autoencoders (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
 
-Shape legend: B samples, T tokens, V visible, N hidden tokens of all samples, D width, P values of a patch.
+Shape legend: B samples, T tokens, V visible, N masked tokens of all samples, D width, P values of a patch.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 from d2v.config import MaeConfig, TrainConfig
 from d2v.data.batch import Batch
 from d2v.modalities.base import Modality, Patches
+from d2v.models.decoders import MaeDecoder
 from d2v.models.encoder import Encoder
-from d2v.models.mae_decoder import MaeDecoder
-from d2v.models.masking import Masks, Picked
+from d2v.models.masking import Masks, Selected
 from d2v.models.targets import mean_std
 from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, mask_keys
 
@@ -32,7 +32,7 @@ class Mae(Pretraining):
         student: the encoder to train.
         longest: T of the inputs, which are all alike.
         patches: what tokens hold.
-        hidden: T -> N / B, the same for every mask.
+        num_masked: T -> N / B, the same for every mask.
         draw: keys (B,), T, None -> is_masked (B, T).
     """
 
@@ -44,25 +44,25 @@ class Mae(Pretraining):
         student: Encoder,
         longest: int,
         patches: Patches,
-        hidden: Callable[[int], int],
+        num_masked: Callable[[int], int],
         draw: DrawMasks,
     ) -> None:
         super().__init__(student, longest)
-        self.config, self.patches, self.hidden, self._draw = config, patches, hidden, draw
+        self.config, self.patches, self.num_masked, self._draw = config, patches, num_masked, draw
         positions = patches.positions(config.decoder.width)
         self.decoder = MaeDecoder(student.width, patches.values, config.decoder, positions)
 
     @classmethod
     def build(cls, config: MaeConfig, student: Encoder, modality: Modality, recipe: TrainConfig) -> Mae:
-        """With masks of the modality that hide as many patches in every row, and its patches as targets."""
-        hidden, draw = partial(modality.num_masked, recipe), partial(modality.draw_masks, recipe)
+        """With masks of the modality that mask as many patches in every row, and its patches as targets."""
+        num_masked, draw = partial(modality.num_masked, recipe), partial(modality.draw_masks, recipe)
         patches = cls.supply(modality, recipe)
-        return cls(config, student, modality.max_tokens(recipe), patches, hidden, draw)
+        return cls(config, student, modality.max_tokens(recipe), patches, num_masked, draw)
 
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
-        """One mask per sample, all with as many hidden patches."""
+        """One mask per sample, all with as many masked patches."""
         is_masked = self._draw(mask_keys(batch, seed, device), self.longest, None)
-        return Masks.with_equal_counts(is_masked, len(is_masked), self.hidden(self.longest))
+        return Masks.with_equal_counts(is_masked, len(is_masked), self.num_masked(self.longest))
 
     def targets(self, inputs: Tensor) -> Tensor:
         """(B, T, P) what each patch holds, of zero mean and unit variance where the recipe says so."""
@@ -78,12 +78,12 @@ class Mae(Pretraining):
         return prediction_NP.to(torch.promote_types(prediction_NP.dtype, torch.float32))
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
-        """The mean squared error of each hidden patch (section 3, "Reconstruction target"), summed over them."""
+        """The mean squared error of each masked patch (section 3, "Reconstruction target"), summed over them."""
         encoded = self.student.encode(self.student.stem(batch.inputs), None, masks)
         filled_BTC = self.decoder(encoded.tokens, encoded.extra, masks.visible().flatten(0, 1))
-        hidden = Picked.hidden(masks)
-        prediction_NP = hidden.without_fill(self.predict(hidden.of(filled_BTC)))
-        target_NP = hidden.without_fill(hidden.of(self.targets(batch.inputs)))
+        masked = Selected.masked(masks)
+        prediction_NP = masked.without_fill(self.predict(masked.of(filled_BTC)))
+        target_NP = masked.without_fill(masked.of(self.targets(batch.inputs)))
         loss = F.mse_loss(prediction_NP, target_NP, reduction="sum") / self.patches.values
         statistics = {
             "reconstruction_loss": loss.detach() / masks.count,
@@ -94,11 +94,11 @@ class Mae(Pretraining):
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Encoder on visible patches and decoder on all, backward counted as two forwards; no teacher."""
-        student, stem, visible = self.student, self.student.stem, tokens - self.hidden(tokens)
+        student, stem, visible = self.student, self.student.stem, tokens - self.num_masked(tokens)
         parts = {
             "stem": 3.0 * stem.local_flops(tokens),
             "teacher": 0.0,
-            "student": 3.0 * (student.flops(visible) + stem.place_flops(visible)),
+            "student": 3.0 * (student.flops(visible) + stem.positions_flops(visible)),
             "decoder": 3.0 * self.decoder.flops(visible, student.num_extra),
         }
         return parts | {"total": sum(parts.values())}

@@ -1,6 +1,6 @@
 """What objectives have in common whose targets are a teacher's features: both versions of data2vec.
 
-Shape legend: B samples, T tokens, D width, N tokens that are picked.
+Shape legend: B samples, T tokens, D width, N tokens that are selected.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from d2v.config import EmaConfig, TargetConfig
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Picked
+from d2v.models.masking import Selected
 from d2v.models.targets import make_targets
 from d2v.models.teacher import Teacher
 from d2v.objectives.base import Pretraining
@@ -69,7 +69,7 @@ class SelfDistillation(Pretraining):
         return make_targets(encoded.activations, self._targets, lengths)
 
     @torch.no_grad()
-    def targets_of(self, some: Picked, local_BTD: Tensor, lengths: Tensor | None) -> Tensor:
+    def targets_of(self, some: Selected, local_BTD: Tensor, lengths: Tensor | None) -> Tensor:
         """(N, D) the targets of some tokens. Where no norm looks at other tokens, others' are not computed."""
         if not self._targets.by_token:
             return some.of(self.targets(local_BTD, lengths))

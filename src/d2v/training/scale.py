@@ -128,7 +128,7 @@ def activation_bytes(objective: Data2Vec2, tokens: int, recomputed: bool = False
     pair of tokens. Recomputed blocks leave their input, 4.
 
     A convolution leaves 4 bytes an output: its input and the norm's, both in bf16. The decoder's input is made of 12,
-    and its outputs at hidden tokens are compared in 14. The teacher leaves nothing for backward, but each block's
+    and its outputs at masked tokens are compared in 14. The teacher leaves nothing for backward, but each block's
     output in bf16, and the chosen ones in fp32, wait for the average.
 
     Args:
@@ -136,14 +136,14 @@ def activation_bytes(objective: Data2Vec2, tokens: int, recomputed: bool = False
         tokens: T of the sample.
         recomputed: with `activation_checkpointing`.
     """
-    student, config, hidden = objective.student, objective.config, objective.hidden(tokens)
-    width, rows, seen = student.width, config.masks_per_sample, tokens - hidden + student.num_extra
+    student, config, masked = objective.student, objective.config, objective.num_masked(tokens)
+    width, rows, seen = student.width, config.masks_per_sample, tokens - masked + student.num_extra
     depth = len(student.prenet) + len(student.blocks)
 
     block = seen * _block_bytes(student, tokens, seen)
     blocks = depth * seen * _BLOCK_INPUT * width + block if recomputed else depth * block
     decoder = _CONV * sum(conv.out_channels for conv in _convs(objective.decoder)) + _FILLED * width
-    compared = hidden * _COMPARED * width
+    compared = masked * _COMPARED * width
     teacher = tokens * width * (2 * len(student.blocks) + BYTES * config.targets.top_k_layers + _BLOCK)
     in_rows = blocks + tokens * (decoder + _placing_bytes(student.stem)) + compared
     return rows * in_rows + teacher + _local_bytes(student.stem, tokens)
@@ -152,7 +152,7 @@ def activation_bytes(objective: Data2Vec2, tokens: int, recomputed: bool = False
 def _block_bytes(student: Encoder, tokens: int, seen: int) -> float:
     """Bytes that a block leaves of one token among those seen."""
     device = next(student.parameters()).device
-    _, bias = student.stem.place(torch.zeros(1, tokens, student.width, device=device), None, None)
+    _, bias = student.stem.add_positions(torch.zeros(1, tokens, student.width, device=device), None, None)
     pairs = 0 if bias is None else 2 * bias.shape[-3] * seen
     drops = any(part.p > 0 for part in student.blocks.modules() if isinstance(part, nn.Dropout))
     return (_BLOCK + _DROPOUT_MASKS * drops) * student.width + pairs

@@ -1,4 +1,4 @@
-"""Masks keep their counts, depend on their keys alone, and hide what they hide.
+"""Masks keep their counts, depend on their keys alone, and hide what they mask.
 
 Shape legend: B samples, R rows (one for each mask), T tokens, V visible, D width.
 """
@@ -13,20 +13,20 @@ import torch
 from torch import Tensor
 
 from d2v.data.batch import Batch
-from d2v.data.random import mix
+from d2v.data.random import fold_in
 from d2v.models.masking import Masks, is_padding
 from d2v.objectives.base import Objective
 from d2v.objectives.self_distillation import SelfDistillation
 from tests.modalities.contract.subject import Subject, select
 
 FIXED_COUNTS = ("data2vec2", "mae", "mlm")
-"""Objectives whose masks hide the same number of tokens in all rows of one length."""
-HIDES_LATER = ("wav2vec2", "mlm")
-"""Objectives that hide something else than the stem's local features: tests/objectives has their own tests."""
+"""Objectives whose masks mask the same number of tokens in all rows of one length."""
+MASKS_LATER = ("wav2vec2", "mlm")
+"""Objectives that mask something else than the stem's local features: tests/objectives has their own tests."""
 
 
-def hidden_counts_are_kept_and_monotone(subject: Subject) -> None:
-    """Where the objective counts on it, every mask hides as many tokens as `num_masked` says; neither they nor the
+def masked_counts_are_kept_and_monotone(subject: Subject) -> None:
+    """Where the objective counts on it, every mask masks as many tokens as `num_masked` says; neither they nor the
     others get fewer in a longer sequence."""
     fixed = subject.recipe.objective.name in FIXED_COUNTS
     counts, keys = subject.counts(), _keys(32)
@@ -37,19 +37,19 @@ def hidden_counts_are_kept_and_monotone(subject: Subject) -> None:
         assert drawn.any(dim=1).all()
         assert not drawn.all(dim=1).any()
         if fixed:
-            hidden = subject.modality.num_masked(subject.recipe, tokens)
-            assert drawn.sum(dim=1).tolist() == [hidden] * 32
+            masked = subject.modality.num_masked(subject.recipe, tokens)
+            assert drawn.sum(dim=1).tolist() == [masked] * 32
     if fixed:
-        _check_hidden_counts(subject, counts if len(counts) == 1 else list(range(2, 1000)))
+        _check_masked_counts(subject, counts if len(counts) == 1 else list(range(2, 1000)))
 
 
-def _check_hidden_counts(subject: Subject, counts: list[int]) -> None:
-    hidden = [subject.modality.num_masked(subject.recipe, tokens) for tokens in counts]
-    assert all(0 < one < tokens for one, tokens in zip(hidden, counts, strict=True))
-    assert (np.diff(hidden) >= 0).all()
-    assert (np.diff(np.array(counts) - hidden) >= 0).all()
+def _check_masked_counts(subject: Subject, counts: list[int]) -> None:
+    masked = [subject.modality.num_masked(subject.recipe, tokens) for tokens in counts]
+    assert all(0 < one < tokens for one, tokens in zip(masked, counts, strict=True))
+    assert (np.diff(masked) >= 0).all()
+    assert (np.diff(np.array(counts) - masked) >= 0).all()
     if len(counts) > 1:
-        assert subject.modality.num_masked(subject.recipe, torch.tensor(counts)).tolist() == hidden
+        assert subject.modality.num_masked(subject.recipe, torch.tensor(counts)).tolist() == masked
 
 
 def masks_are_functions_of_their_keys(subject: Subject) -> None:
@@ -90,14 +90,14 @@ def masks_of_a_batch_are_those_of_its_parts(subject: Subject) -> None:
 
 def _check_visible(is_masked: Tensor, visible_RV: Tensor, lengths: Tensor | None) -> None:
     """The index sets name the visible tokens of each row in their order."""
-    for row, hidden in enumerate(is_masked):
+    for row, masked in enumerate(is_masked):
         count = visible_RV.shape[1] if lengths is None else int(lengths[row])
-        assert visible_RV[row, :count].tolist() == (~hidden).nonzero().flatten()[:count].tolist()
+        assert visible_RV[row, :count].tolist() == (~masked).nonzero().flatten()[:count].tolist()
 
 
-def student_never_sees_what_is_hidden(subject: Subject) -> None:
-    """Whatever the local features of hidden tokens are: with the targets held, the loss does not move by a bit."""
-    if subject.recipe.objective.name in HIDES_LATER:
+def student_never_sees_what_is_masked(subject: Subject) -> None:
+    """Whatever the local features of masked tokens are: with the targets held, the loss does not move by a bit."""
+    if subject.recipe.objective.name in MASKS_LATER:
         return
     objective = subject.build(masks_per_sample=1).eval()
     for batch in (subject.batch(), subject.items_batch()):
@@ -130,13 +130,13 @@ def _loss_of_local(objective: Objective, batch: Batch, masks: Masks, local_BTD: 
 
 
 def _keys(count: int, seed: int = 0) -> Tensor:
-    return mix(seed, torch.arange(count))
+    return fold_in(seed, torch.arange(count))
 
 
 CHECKS = (
-    hidden_counts_are_kept_and_monotone,
+    masked_counts_are_kept_and_monotone,
     masks_are_functions_of_their_keys,
     masks_leave_padding_alone,
     masks_of_a_batch_are_those_of_its_parts,
-    student_never_sees_what_is_hidden,
+    student_never_sees_what_is_masked,
 )

@@ -1,4 +1,4 @@
-"""Inputs, tokens, features and pictures have the shapes that they say.
+"""Inputs, tokens, features and images have the shapes that they say.
 
 Shape legend: B samples, T tokens, D width.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from d2v.models.masking import Picked
+from d2v.models.masking import Selected
 from d2v.objectives.data2vec2 import Data2Vec2
 from d2v.objectives.self_distillation import SelfDistillation
 from tests.modalities.contract.subject import Subject
@@ -27,7 +27,7 @@ def shapes_agree(subject: Subject) -> None:
     encoded = encoder.encode(local_BTD, lengths, activation="ffn")
     assert [one.shape for one in encoded.activations] == [local_BTD.shape] * len(encoder.blocks)
     assert encoded.tokens.shape == encoder(batch.inputs, batch.lengths).shape == local_BTD.shape
-    some = Picked(torch.tensor([0, samples * tokens - tokens]), samples, tokens)
+    some = Selected(torch.tensor([0, samples * tokens - tokens]), samples, tokens)
     alone, activations = encoder.encode_some(local_BTD, some, lengths, activation="ffn")
     torch.testing.assert_close([alone, *activations], [some.of(one) for one in (encoded.tokens, *encoded.activations)])
     features_BD = encoder.features(batch.inputs, batch.lengths)
@@ -55,20 +55,20 @@ def tokens_of_lengths_are_tokens_of_inputs(subject: Subject) -> None:
     assert grid is None, "items that differ in length are a sequence"
 
 
-def plain_features_and_pictures_can_be_made(subject: Subject) -> None:
+def plain_features_and_images_can_be_made(subject: Subject) -> None:
     inputs, modality = subject.items(), subject.modality
     features = modality.baseline_features(inputs)
     assert features.shape == (len(inputs), features.shape[1])
     assert torch.isfinite(features).all()
     assert modality.baseline_name
-    pictures = modality.to_images(inputs, subject.data)
-    assert pictures.dtype == np.uint8
-    assert pictures.shape == (len(inputs), *pictures.shape[1:3], 3)
+    images = modality.to_images(inputs, subject.data)
+    assert images.dtype == np.uint8
+    assert images.shape == (len(inputs), *images.shape[1:3], 3)
     tokens = subject.build().student.stem.num_tokens(inputs.values)
     rows, columns = modality.image_grid(tokens)
     assert 0 <= rows * columns - tokens < columns, "all tokens have a cell, and only the last row has some left over"
-    assert pictures.shape[1] >= rows
-    assert pictures.shape[2] >= columns
+    assert images.shape[1] >= rows
+    assert images.shape[2] >= columns
     grid = modality.grid(subject.recipe)
     assert grid is None or grid == (rows, columns)
     assert modality.images_per_row >= 1
@@ -77,5 +77,5 @@ def plain_features_and_pictures_can_be_made(subject: Subject) -> None:
 CHECKS = (
     shapes_agree,
     tokens_of_lengths_are_tokens_of_inputs,
-    plain_features_and_pictures_can_be_made,
+    plain_features_and_images_can_be_made,
 )

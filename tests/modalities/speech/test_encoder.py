@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from d2v.config import parse
-from d2v.data.random import mix
+from d2v.data.random import fold_in
 from d2v.modalities.speech.config import SpeechEncoderConfig, SpeechTrainConfig
 from d2v.modalities.speech.encoder import AlibiStem, ConvFeatures, alibi_slopes, build_encoder
 from d2v.modalities.speech.masking import draw_masks, num_masked
@@ -140,7 +140,7 @@ def test_flops_are_those_that_torch_counts(layout):
     encoder, inputs = build_small(layout), torch.stack(waves(32_000))
     with FlopCounterMode(display=False) as counter:
         encoder(inputs)
-    ours = encoder.stem.local_flops(99) + encoder.stem.place_flops(99) + encoder.flops(99)
+    ours = encoder.stem.local_flops(99) + encoder.stem.positions_flops(99) + encoder.flops(99)
     assert ours == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
@@ -167,10 +167,10 @@ def test_slopes_and_biases_are_the_references(shared_goldens):
 def test_bias_of_kept_frames_is_the_references(shared_goldens):
     golden = np.load(shared_goldens / "alibi.npz")
     is_masked = torch.from_numpy(golden["masked_mask"]).bool()
-    masks = Masks.with_equal_counts(is_masked, samples=2, hidden=4)
+    masks = Masks.with_equal_counts(is_masked, samples=2, num_masked=4)
     stem = build_small(heads=4).stem.float()
     stem.alibi_scale.data.fill_(1.0)
-    _, bias = stem.place(torch.zeros(2, 9, 16), None, masks)
+    _, bias = stem.add_positions(torch.zeros(2, 9, 16), None, masks)
     order = torch.from_numpy(golden["masked_ids_keep"]).argsort(dim=1)
     rows, by_row = torch.arange(2)[:, None, None], torch.from_numpy(golden["masked_alibi_b2_h4_t9"]).movedim(1, 3)
     expected = by_row[rows, order[:, :, None], order[:, None]].movedim(3, 1)
@@ -179,8 +179,8 @@ def test_bias_of_kept_frames_is_the_references(shared_goldens):
 
 def test_kept_frames_are_as_far_apart_as_in_the_whole():
     encoder = build_small()
-    masks = Masks.with_equal_counts(torch.tensor([[1, 0, 1, 0, 0, 1, 1, 0]]).bool(), samples=1, hidden=4)
-    _, bias = encoder.stem.place(torch.zeros(1, 8, 16).double(), None, masks)
+    masks = Masks.with_equal_counts(torch.tensor([[1, 0, 1, 0, 0, 1, 1, 0]]).bool(), samples=1, num_masked=4)
+    _, bias = encoder.stem.add_positions(torch.zeros(1, 8, 16).double(), None, masks)
     kept = torch.tensor([1, 3, 4, 7])
     slopes = alibi_slopes(2).double() * encoder.stem.alibi_scale
     expected = -slopes[:, None, None] * (kept[:, None] - kept).abs()
@@ -244,7 +244,7 @@ def test_nothing_of_hidden_frames_reaches_the_student():
     """What a mask hides can change without a change in what the student makes of the rest."""
     encoder, recipe = build_small(), small()
     local = torch.randn(1, 40, 16, generator=torch.Generator().manual_seed(1)).double()
-    is_masked = draw_masks(recipe, mix(3, torch.arange(1)), 40, None)
+    is_masked = draw_masks(recipe, fold_in(3, torch.arange(1)), 40, None)
     masks = Masks.with_equal_counts(is_masked, 1, num_masked(recipe, 40))
     changed = torch.where(is_masked.unsqueeze(-1), 100.0, local)
     assert torch.equal(encoder.encode(local, None, masks).tokens, encoder.encode(changed, None, masks).tokens)
@@ -255,7 +255,7 @@ def test_nothing_of_hidden_frames_reaches_the_student():
 def test_every_mask_of_a_sample_has_its_own_view():
     encoder, recipe = build_small(), small()
     local = torch.randn(2, 40, 16, generator=torch.Generator().manual_seed(1)).double()
-    is_masked = draw_masks(recipe, mix(3, torch.arange(6)), 40, None)
+    is_masked = draw_masks(recipe, fold_in(3, torch.arange(6)), 40, None)
     hidden = num_masked(recipe, 40)
     together = encoder.encode(local, None, Masks.with_equal_counts(is_masked, 2, hidden)).tokens
     for row in range(6):
@@ -275,7 +275,7 @@ def test_data2vec1_hides_frames_before_positions_are_added():
     assert torch.equal(before[~masks.is_masked], encoder.stem(batch.inputs)[~masks.is_masked])
     assert float(after[masks.is_masked].std(dim=0).min().detach()) > 1e-3
     with pytest.raises(ValueError, match="full sequences"):
-        encoder.stem.place(before, None, masks)
+        encoder.stem.add_positions(before, None, masks)
 
 
 def test_mask_vectors_start_uniform():

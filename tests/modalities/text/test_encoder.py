@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from d2v.config import parse
-from d2v.data.random import mix
+from d2v.data.random import fold_in
 from d2v.modalities.text.config import TextTrainConfig
 from d2v.modalities.text.encoder import PAD, build_encoder
 from d2v.modalities.text.masking import draw_masks, num_masked
@@ -108,7 +108,7 @@ def test_tokens_and_flops(layout):
     assert encoder.stem.token_lengths(torch.tensor([20, 12])).tolist() == [20, 12]
     with FlopCounterMode(display=False) as counter:
         encoder(ids)
-    ours = encoder.stem.local_flops(20) + encoder.stem.place_flops(20) + encoder.flops(20)
+    ours = encoder.stem.local_flops(20) + encoder.stem.positions_flops(20) + encoder.flops(20)
     assert 2 * ours == pytest.approx(counter.get_total_flops(), rel=1e-6)
 
 
@@ -118,7 +118,7 @@ def test_positions_count_from_the_row_after_padding(layout):
     placing = stem.local.placing if layout == "data2vec2" else stem.placing
     ids = sentences(7)[0][None]
     expected = placing.norm(stem.local.words.weight[ids] + placing.positions.weight[2:9])
-    close(stem.place(stem(ids), None, None)[0], expected)
+    close(stem.add_positions(stem(ids), None, None)[0], expected)
 
 
 # ------------------------------------------------------------------------------------------ padding
@@ -149,7 +149,7 @@ def test_what_the_student_sees_does_not_depend_on_padding():
 def test_nothing_of_hidden_tokens_reaches_the_student():
     """Hidden words can be exchanged without a change in what the student makes of the rest; visible ones cannot."""
     encoder, recipe, ids = build_small(), small(), sentences(20)[0][None]
-    is_masked = draw_masks(recipe, mix(3, torch.arange(1)), 20, None)
+    is_masked = draw_masks(recipe, fold_in(3, torch.arange(1)), 20, None)
     masks = Masks.with_equal_counts(is_masked, 1, num_masked(recipe, 20))
 
     def seen(words):
@@ -182,7 +182,7 @@ def test_data2vec1_hides_tokens_before_positions_are_added():
     expected = encoder.stem.placing.norm(objective.mask_token[0] + encoder.stem.placing.positions.weight[2:22])
     close(after[masks.is_masked], expected.expand(2, -1, -1)[masks.is_masked])
     with pytest.raises(ValueError, match="full sequences"):
-        encoder.stem.place(before, None, masks)
+        encoder.stem.add_positions(before, None, masks)
 
 
 # ------------------------------------------------------------------------------------------ training

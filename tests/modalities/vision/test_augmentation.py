@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from timm.data import auto_augment as timm_augment
 
-from d2v.data.random import mix
+from d2v.data.random import fold_in
 from d2v.modalities.vision.augmentation import OPERATIONS, erase, rand_augment
 from d2v.modalities.vision.config import RandAugmentConfig
 
@@ -14,7 +14,7 @@ GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 
 
 def keys(count: int) -> torch.Tensor:
-    return mix(5, torch.arange(count))
+    return fold_in(5, torch.arange(count))
 
 
 def picture(side: int = 48) -> torch.Tensor:

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from d2v.data.random import mix
+from d2v.data.random import fold_in
 from d2v.modalities.vision.config import BeitMask, InverseBlockMask
 from d2v.modalities.vision.masking import beit_masks, block_masks, count_masked
 from d2v.models.masking import Masks, exactly, paint_blocks
 
 
 def keys(count: int, seed: int = 0) -> torch.Tensor:
-    return mix(seed, torch.arange(count))
+    return fold_in(seed, torch.arange(count))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_beit_masks_hide_something_on_the_smallest_grid():
 
 def test_index_sets_are_complementary_and_ascend():
     is_masked = block_masks(InverseBlockMask(kind="block"), 8, keys(12))
-    masks = Masks.with_equal_counts(is_masked, samples=4, hidden=count_masked(InverseBlockMask(kind="block"), 64))
+    masks = Masks.with_equal_counts(is_masked, samples=4, num_masked=count_masked(InverseBlockMask(kind="block"), 64))
     visible, masked = masks.visible_idx.flatten(0, 1), masks.masked_idx.flatten(0, 1)
     assert not is_masked.gather(1, visible).any()
     assert is_masked.gather(1, masked).all()

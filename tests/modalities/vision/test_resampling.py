@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as tv
 
-from d2v.data.random import mix
+from d2v.data.random import fold_in
 from d2v.modalities.vision.resampling import Crops, draw_crops, jitter_colours, resample
 
 
@@ -12,7 +12,7 @@ def images(count: int, side: int) -> torch.Tensor:
 
 
 def keys(count: int, seed: int = 0) -> torch.Tensor:
-    return mix(seed, torch.arange(count))
+    return fold_in(seed, torch.arange(count))
 
 
 def boxes(*rows) -> Crops:

@@ -114,7 +114,7 @@ class SeriesRecipe(Block):
         least = 2 * self.train.encoder.patch_steps
         if self.prepare.min_steps < least:
             raise ValueError(
-                f"prepare.min_steps {self.prepare.min_steps} is less than two patches (one hidden, one visible): set "
+                f"prepare.min_steps {self.prepare.min_steps} is less than two patches (one masked, one visible): set "
                 f"it to at least {least}"
             )
         return self

@@ -16,14 +16,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.prepared import PreparedFolder
-from d2v.data.random import STREAM_AUGMENT, mix, uniform
+from d2v.data.random import STREAM_AUGMENT, fold_in, uniform
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError
 from d2v.modalities.base import ProbeSet
 from d2v.modalities.series.config import SeriesTrainConfig
 
-UNPROBED_ITEMS = 256  # series for pictures and rank where there are no labels
-PICTURE_PX, PICTURE_RANGE = 40, 3.0  # height, and the standard deviations from its middle to its edge
+UNPROBED_ITEMS = 256  # series for images and rank where there are no labels
+IMAGE_PX, IMAGE_RANGE = 40, 3.0  # height, and the standard deviations from its middle to its edge
 COLOURS = ((51, 102, 170), (221, 119, 17), (26, 152, 80), (215, 48, 39))
 
 
@@ -58,8 +58,8 @@ class SeriesData(PreparedFolder):
         self._check_channels(recipe)
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
         length = keys.length or int(self.train_lengths(recipe)[keys.indices].min())
-        place = uniform(mix(recipe.seed, STREAM_AUGMENT, epochs, ids), 1)[:, 0].double().numpy()
-        starts = (place * (self._steps[keys.indices] - length + 1)).astype(np.int64)
+        where = uniform(fold_in(recipe.seed, STREAM_AUGMENT, epochs, ids), 1)[:, 0].double().numpy()
+        starts = (where * (self._steps[keys.indices] - length + 1)).astype(np.int64)
         crops = [
             self._series(self.train, int(row))[start : start + length]
             for row, start in zip(keys.indices, starts, strict=True)
@@ -115,11 +115,11 @@ def baseline_features(inputs: Inputs) -> Tensor:
 def to_images(inputs: Inputs) -> np.ndarray:
     """One column of pixels a step, one colour a channel, padding white: (n, 40, S, 3) uint8."""
     count, steps, channels = inputs.values.shape
-    pictures = np.full((count, PICTURE_PX, steps, 3), 255, dtype=np.uint8)
-    share = (inputs.values.cpu().float() / PICTURE_RANGE).clamp(-1.0, 1.0) * 0.5 + 0.5
-    rows = ((1.0 - share) * (PICTURE_PX - 1)).round().long().numpy()
+    images = np.full((count, IMAGE_PX, steps, 3), 255, dtype=np.uint8)
+    share = (inputs.values.cpu().float() / IMAGE_RANGE).clamp(-1.0, 1.0) * 0.5 + 0.5
+    rows = ((1.0 - share) * (IMAGE_PX - 1)).round().long().numpy()
     lengths = [steps] * count if inputs.lengths is None else inputs.lengths.tolist()
-    for picture, row, length in zip(pictures, rows, lengths, strict=True):
+    for image, row, length in zip(images, rows, lengths, strict=True):
         for channel in range(channels):
-            picture[row[:length, channel], np.arange(length)] = COLOURS[channel % len(COLOURS)]
-    return pictures
+            image[row[:length, channel], np.arange(length)] = COLOURS[channel % len(COLOURS)]
+    return images

@@ -35,7 +35,7 @@ class Patches(nn.Module):
 
 
 class SeriesStem(Stem):
-    """Patches, to which positions are added before anything is hidden."""
+    """Patches, to which positions are added before anything is masked."""
 
     local: Patches
     positions: Tensor
@@ -54,7 +54,9 @@ class SeriesStem(Stem):
         """(B,) steps -> (B,) patches without padding."""
         return lengths // self.steps
 
-    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Tokens with positions, the visible ones if there are masks; no attention bias."""
         x_BTD = local_BTD + self.positions[: local_BTD.shape[1]]
         return (x_BTD if masks is None else gather_tokens(x_BTD, masks.visible())), None

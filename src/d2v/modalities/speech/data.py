@@ -17,18 +17,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.prepared import PreparedFolder
-from d2v.data.random import STREAM_AUGMENT, mix, uniform
+from d2v.data.random import STREAM_AUGMENT, fold_in, uniform
 from d2v.data.store import ShardReader
 from d2v.modalities.base import ProbeSet
 from d2v.modalities.speech.config import RATE_HZ, SpeechTrainConfig
 from d2v.modalities.speech.preparation import FULL_SCALE
 
 VARIANCE_EPS = 1e-5  # as in LayerNorm over time, which the reference uses
-UNPROBED_ITEMS = 256  # recordings for pictures and rank where there are no labels
-FEATURE_MELS, PICTURE_MELS = 80, 64
+UNPROBED_ITEMS = 256  # recordings for images and rank where there are no labels
+FEATURE_MELS, IMAGE_MELS = 80, 64
 WINDOW, HOP = 400, 160  # 25 and 10 ms
 MEL_FLOOR = 1e-5
-PICTURE_RANGE = 12.0  # in natural logarithms of energy, from the loudest down: 52 dB
+IMAGE_RANGE = 12.0  # in natural logarithms of energy, from the loudest down: 52 dB
 FEATURE_BATCH = 32
 
 
@@ -56,13 +56,13 @@ class SpeechData(PreparedFolder):
         return np.minimum(self._statistics[0], recipe.longest_samples)
 
     def batch(self, keys: SampleKeys, recipe: SpeechTrainConfig) -> Batch:
-        """Crops (B, samples) float32 of `keys.length` samples, or as long as the shortest row; the place of a crop is a
+        """Crops (B, samples) float32 of `keys.length` samples, or as long as the shortest row; where a crop begins is a
         pure function of (recipe.seed, epoch, sample id). Each recording is normalised as a whole, before the crop."""
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
         length = keys.length or int(self.train_lengths(recipe)[keys.indices].min())
         spare = self._statistics[0][keys.indices] - length
-        place = uniform(mix(recipe.seed, STREAM_AUGMENT, epochs, ids), 1)[:, 0].double().numpy()
-        starts = (place * (spare + 1)).astype(np.int64)
+        where = uniform(fold_in(recipe.seed, STREAM_AUGMENT, epochs, ids), 1)[:, 0].double().numpy()
+        starts = (where * (spare + 1)).astype(np.int64)
         crops = np.empty((len(ids), length), np.float32)
         for crop, row, start in zip(crops, keys.indices, starts, strict=True):
             crop[:] = _samples(self.train, int(row))[start : start + length]
@@ -161,9 +161,9 @@ def to_images(inputs: Inputs, data: Any = None) -> np.ndarray:
     """Log-mel spectrograms, low tones at the bottom, 10 ms a column: (n, 64, T, 3) uint8; padding is white."""
     from matplotlib import colormaps  # imported late: training has no use for it
 
-    energies_nTD, frames = log_mel(inputs, PICTURE_MELS)
+    energies_nTD, frames = log_mel(inputs, IMAGE_MELS)
     loudest = energies_nTD.amax(dim=(1, 2), keepdim=True)
-    brightness_nTD = ((energies_nTD - loudest) / PICTURE_RANGE + 1.0).clamp(0.0, 1.0)
-    pictures = colormaps["magma"](brightness_nTD.numpy(), bytes=True)[..., :3].copy()
-    pictures[(torch.arange(energies_nTD.shape[1]) >= frames[:, None]).numpy()] = 255
-    return pictures.transpose(0, 2, 1, 3)[:, ::-1].copy()
+    brightness_nTD = ((energies_nTD - loudest) / IMAGE_RANGE + 1.0).clamp(0.0, 1.0)
+    images = colormaps["magma"](brightness_nTD.numpy(), bytes=True)[..., :3].copy()
+    images[(torch.arange(energies_nTD.shape[1]) >= frames[:, None]).numpy()] = 255
+    return images.transpose(0, 2, 1, 3)[:, ::-1].copy()

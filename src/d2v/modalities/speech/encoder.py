@@ -15,7 +15,7 @@ from d2v.models.blocks import PostNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens, is_padding
 from d2v.models.ops import LayerNorm, LayerNormGelu, StridedConv1d, TokenConv1d, norm_gelu
-from d2v.models.shards import count_in_products
+from d2v.models.shards import count_matmul_parameters
 
 NORM_EPS = 1e-5
 
@@ -146,13 +146,13 @@ class _SpeechStem(Stem):
             outputs *= stride
         return total
 
-    def place_flops(self, tokens: int) -> float:
+    def positions_flops(self, tokens: int) -> float:
         """The position convolutions."""
-        return 2.0 * tokens * count_in_products(self.positions.parameters())
+        return 2.0 * tokens * count_matmul_parameters(self.positions.parameters())
 
 
 class AlibiStem(_SpeechStem):
-    """data2vec 2.0: positions of the sequence with hidden frames zeroed, and ALiBi with a learned scale a head."""
+    """data2vec 2.0: positions of the sequence with masked frames zeroed, and ALiBi with a learned scale a head."""
 
     slopes: Tensor
 
@@ -161,7 +161,9 @@ class AlibiStem(_SpeechStem):
         self.alibi_scale = nn.Parameter(torch.ones(config.heads))
         self.register_buffer("slopes", alibi_slopes(config.heads), persistent=False)
 
-    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Visible frames with their positions, and the (R, H, V, V) or (H, T, T) bias.
 
         The reference's positions see what the convolutions made of padding."""
@@ -187,9 +189,11 @@ class AlibiStem(_SpeechStem):
 
 
 class ConvPositionStem(_SpeechStem):
-    """data2vec 1.0: positions of the full sequence, in which hidden frames are a learned vector."""
+    """data2vec 1.0: positions of the full sequence, in which masked frames are a learned vector."""
 
-    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
         """All frames with their positions; no attention bias. This encoder never drops tokens.
 
         Of the reference's positions only the first unit sees zeros at padding."""

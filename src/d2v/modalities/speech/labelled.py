@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from d2v.data.batch import Inputs, SampleKeys
-from d2v.data.random import STREAM_AUGMENT, mix, uniform
+from d2v.data.random import STREAM_AUGMENT, fold_in, uniform
 from d2v.data.store import ShardReader
 from d2v.errors import DataError
 from d2v.modalities.base import LabelledSplit
@@ -123,6 +123,6 @@ class LabelledRecordings:
             return self.inputs(rows)
         lengths = np.minimum(self.samples[rows], round(crop_seconds * RATE_HZ))
         ids, epochs = torch.from_numpy(rows), torch.from_numpy(keys.epochs)
-        place = uniform(mix(self.config.seed, STREAM_AUGMENT, epochs, ids), 1)[:, 0].double().numpy()
-        starts = (place * (self.samples[rows] - lengths + 1)).astype(np.int64)
+        where = uniform(fold_in(self.config.seed, STREAM_AUGMENT, epochs, ids), 1)[:, 0].double().numpy()
+        starts = (where * (self.samples[rows] - lengths + 1)).astype(np.int64)
         return pieces(self.shards, self.chosen[rows], starts, lengths)

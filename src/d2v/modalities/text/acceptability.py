@@ -1,7 +1,7 @@
 """The probe for text without labels: a sentence as it was written, or with some of its words exchanged for each other.
 
 The words of a sentence are the same in both cases, and so are its tokens, for only words in lower case between a space
-and a space or punctuation change places: a bag of words is at chance, and only what knows about their order is not.
+and a space or punctuation change positions: a bag of words is at chance, and only what knows about their order is not.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def _exchangeable(sentence: str) -> list[re.Match[str]]:
 
 
 def exchange(sentence: str, random: np.random.Generator) -> str:
-    """The sentence with half of its exchangeable words, two at least, moved to each other's places; never the same.
+    """The sentence with half of its exchangeable words, two at least, moved to each other's positions; never the same.
 
     Args:
         sentence: one that `sentences` gave.
-        random: draws the words and their new places.
+        random: draws the words and their new positions.
     """
     words = _exchangeable(sentence)
-    different = {words[place].group(): words[place] for place in random.permutation(len(words))}
+    different = {words[position].group(): words[position] for position in random.permutation(len(words))}
     count = max(2, round(EXCHANGED_SHARE * len(words)))
     chosen = list(different.values())[:count]
     moved = dict(zip((match.start() for match in chosen), (*chosen[1:], chosen[0]), strict=True))

@@ -1,4 +1,4 @@
-"""Reading a prepared folder of text: training batches, the probe set, and pictures of tokens.
+"""Reading a prepared folder of text: training batches, the probe set, and images of tokens.
 
 Shape legend: B blocks, T tokens of a block, n items.
 """
@@ -24,8 +24,8 @@ from d2v.modalities.text.tokenizer import PAD, SPECIALS, TextTokenizer
 from d2v.modalities.text.tokenizer_files import TOKENIZER, load_tokenizer
 
 WORD_FEATURES = 2048
-PICTURE_COLUMNS = 8
-CELL_PX = (92, 22)  # width, height of a token in a picture
+IMAGE_COLUMNS = 8
+CELL_PX = (92, 22)  # width, height of a token in a image
 FONT_PX = 12
 WHITE, LINE, INK, QUIET, EMPTY = (255, 255, 255), (210, 210, 210), (20, 20, 20), (130, 130, 150), (238, 238, 238)
 
@@ -97,7 +97,7 @@ class TextData(PreparedFolder):
 
     def probe_set(self, recipe: TextTrainConfig) -> ProbeSet:
         """The fixed probe items as `<s> sentence </s>`, pairs as `<s> A </s> </s> B </s>`; without classes, the first
-        blocks of either part, for pictures and rank.
+        blocks of either part, for images and rank.
 
         Raises:
             ConfigError: the encoder has fewer types or positions than the items need.
@@ -132,20 +132,20 @@ def to_texts(inputs: Inputs, data: TextData) -> list[str]:
     return [data.tokenizer.decode(ids) for ids in _known_ids(inputs)]
 
 
-# ------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------- images
 
 
 def image_grid(tokens: int) -> tuple[int, int]:
     """Rows and columns of the cells that tokens are written into, row by row; the last row may have cells to spare."""
-    return -(-tokens // PICTURE_COLUMNS), PICTURE_COLUMNS
+    return -(-tokens // IMAGE_COLUMNS), IMAGE_COLUMNS
 
 
 def to_images(inputs: Inputs, data: TextData) -> np.ndarray:
     """Tokens written into the cells of `image_grid`, padding left empty: (n, height, width, 3) uint8."""
     rows, columns = image_grid(inputs.values.shape[1])
     height, width = rows * CELL_PX[1], columns * CELL_PX[0]
-    pictures = [_picture(data.tokenizer.pieces(ids), (width, height)) for ids in _known_ids(inputs)]
-    return np.stack(pictures) if pictures else np.zeros((0, height, width, 3), np.uint8)
+    images = [_image(data.tokenizer.pieces(ids), (width, height)) for ids in _known_ids(inputs)]
+    return np.stack(images) if images else np.zeros((0, height, width, 3), np.uint8)
 
 
 def _known_ids(inputs: Inputs) -> list[list[int]]:
@@ -155,17 +155,17 @@ def _known_ids(inputs: Inputs) -> list[list[int]]:
     return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
 
 
-def _picture(pieces: list[str], size: tuple[int, int]) -> np.ndarray:
-    picture = Image.new("RGB", size, EMPTY)
-    draw, font = ImageDraw.Draw(picture), _font()
+def _image(pieces: list[str], size: tuple[int, int]) -> np.ndarray:
+    image = Image.new("RGB", size, EMPTY)
+    draw, font = ImageDraw.Draw(image), _font()
     width, height = CELL_PX
-    for place, piece in enumerate(pieces):
-        row, column = divmod(place, PICTURE_COLUMNS)
+    for position, piece in enumerate(pieces):
+        row, column = divmod(position, IMAGE_COLUMNS)
         left, top = column * width, row * height
         draw.rectangle((left, top, left + width - 1, top + height - 1), fill=WHITE, outline=LINE)
         ink = QUIET if piece in SPECIALS else INK
         draw.text((left + 4, top + height // 2), _shortened(piece, font, width - 8), fill=ink, font=font, anchor="lm")
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def _shortened(piece: str, font: ImageFont.FreeTypeFont, room_px: int) -> str:
@@ -176,7 +176,7 @@ def _shortened(piece: str, font: ImageFont.FreeTypeFont, room_px: int) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _font() -> ImageFont.FreeTypeFont:
-    import matplotlib  # imported late: 0.2 s, only for the place of its fonts
+    import matplotlib  # imported late: 0.2 s, only to find its fonts
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"
     return ImageFont.truetype(str(path), FONT_PX)

@@ -36,7 +36,7 @@ class Placing(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """Token ids to vectors, with positions if they are added before anything is hidden.
+    """Token ids to vectors, with positions if they are added before anything is masked.
 
     Args:
         config: rows of the table, width.
@@ -69,20 +69,22 @@ class _TextStem(Stem):
 
 
 class PlacedStem(_TextStem):
-    """data2vec 2.0: positions belong to the local features, and place only drops what is hidden."""
+    """data2vec 2.0: positions belong to the local features, and the stem only drops what is masked."""
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
         self.width = config.width
         self.local = TokenEmbedding(config, Placing(config))
 
-    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Visible tokens; no attention bias."""
         return (local_BTD if masks is None else gather_tokens(local_BTD, masks.visible())), None
 
 
 class MaskableStem(_TextStem):
-    """data2vec 1.0: positions are added after hidden tokens became the mask vector."""
+    """data2vec 1.0: positions are added after masked tokens became the mask vector."""
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
@@ -90,7 +92,9 @@ class MaskableStem(_TextStem):
         self.local = TokenEmbedding(config, placing=None)
         self.placing = Placing(config)
 
-    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
         """All tokens with positions; no attention bias. This encoder never drops tokens."""
         if masks is not None:
             raise ValueError("the data2vec1 encoder sees full sequences: use encoder.layout=data2vec2 to drop tokens")

@@ -1,6 +1,6 @@
 """Masks over tokens, drawn from keys.
 
-`is_masked` is True where a token is hidden. Shape legend: R rows, T tokens.
+`is_masked` is True where a token is masked. Shape legend: R rows, T tokens.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from d2v.models.masking import Count, exactly, floor_share, random_spans, some_b
 
 
 def num_masked(recipe: TextTrainConfig, tokens: Count) -> Count:
-    """Tokens that every random mask hides: all but floor(tokens x (1 - ratio)). Raises ConfigError for spans, which
+    """Tokens that every random mask masks: all but floor(tokens x (1 - ratio)). Raises ConfigError for spans, which
     vary."""
     if not isinstance(recipe.mask, RandomMask):
-        raise ConfigError(f"masks of the kind {recipe.mask.kind} hide no fixed number of tokens: set mask.kind=random")
+        raise ConfigError(f"masks of the kind {recipe.mask.kind} mask no fixed number of tokens: set mask.kind=random")
     return some_but_not_all(tokens - floor_share(tokens, 1.0 - recipe.mask.ratio), tokens)
 
 

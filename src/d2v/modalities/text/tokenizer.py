@@ -35,7 +35,7 @@ class TextTokenizer:
     """Text to ids and back.
 
     Args:
-        tokenizer: with our special tokens at their places.
+        tokenizer: with our special tokens at their ids.
 
     Raises:
         DataError: the special tokens are missing or elsewhere.
@@ -202,8 +202,8 @@ def parsed(text: str, name: str) -> Tokenizer:
 def _byte_signs() -> dict[str, int]:
     """The printable sign that byte-level BPE writes for each byte: itself, or the next one free from U+0100 on."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
+    others = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + number): byte for number, byte in enumerate(others)}
 
 
 _BYTES: dict[str, Any] = _byte_signs()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from d2v.data.random import integers, mix, normal, uniform
+from d2v.data.random import fold_in, integers, normal, uniform
 from d2v.modalities.vision.config import RandAugmentConfig
 from d2v.modalities.vision.resampling import first_fit
 
@@ -90,10 +90,10 @@ def rand_augment(images_BCPP: Tensor, keys: Tensor, config: RandAugmentConfig, f
     images = list(images_BCPP)
     names = list(OPERATIONS)
     for number in range(config.operations):
-        key = mix(keys, number)
+        key = fold_in(keys, number)
         which = integers(key, len(names)).tolist()
-        draws = uniform(mix(key, 1), 2)
-        noise = normal(mix(key, 2), 1)[:, 0]
+        draws = uniform(fold_in(key, 1), 2)
+        noise = normal(fold_in(key, 2), 1)[:, 0]
         strength = (config.magnitude + config.magnitude_std * noise).clamp(0.0, STRONGEST) / STRONGEST
         signed = torch.where(draws[:, 0] < 0.5, strength, -strength).tolist()
         done = (draws[:, 1] < config.probability).tolist()
@@ -113,16 +113,16 @@ def erase(images_BCPP: Tensor, keys: Tensor, probability: float) -> Tensor:
         probability: that an image has a box; where ten boxes in turn do not fit, it has none.
     """
     size = images_BCPP.shape[-1]
-    chosen = (uniform(mix(keys, 0), 1)[:, 0] < probability).nonzero()[:, 0]
+    chosen = (uniform(fold_in(keys, 0), 1)[:, 0] < probability).nonzero()[:, 0]
     side = torch.full((len(chosen),), size)
-    box, fits = first_fit(mix(keys[chosen], 1), side, side, ERASED_AREA, ERASED_ASPECT)
+    box, fits = first_fit(fold_in(keys[chosen], 1), side, side, ERASED_AREA, ERASED_ASPECT)
     chosen, keys = chosen[fits], keys[chosen][fits]
     top, left, height, width = (value[fits][:, None] for value in (box.top, box.left, box.height, box.width))
-    place = torch.arange(size)[None]
-    rows_NP, columns_NP = (place >= top) & (place < top + height), (place >= left) & (place < left + width)
+    position = torch.arange(size)[None]
+    rows_NP, columns_NP = (position >= top) & (position < top + height), (position >= left) & (position < left + width)
     is_erased = (rows_NP[:, :, None] & columns_NP[:, None, :])[:, None]
     before = images_BCPP[chosen]
-    noise = normal(mix(keys, 2), before[0].numel() if len(before) else 0).view_as(before)
+    noise = normal(fold_in(keys, 2), before[0].numel() if len(before) else 0).view_as(before)
     out = images_BCPP.clone()
     out[chosen] = torch.where(is_erased, noise, before)
     return out

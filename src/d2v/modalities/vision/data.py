@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from d2v.config import TrainConfig
 from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.prepared import PreparedFolder
-from d2v.data.random import STREAM_AUGMENT, mix
+from d2v.data.random import STREAM_AUGMENT, fold_in
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError
 from d2v.modalities.base import ProbeSet
@@ -50,14 +50,14 @@ class VisionData(PreparedFolder):
         """
         self.check_size(recipe)
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
-        draw = mix(recipe.seed, STREAM_AUGMENT, epochs, ids)
+        draw = fold_in(recipe.seed, STREAM_AUGMENT, epochs, ids)
         images = self.cropped(keys.indices, draw, recipe.augment, recipe.encoder.image_px)
         return Batch(self.normalise(images), ids, epochs, keys.update)
 
     def cropped(self, rows: np.ndarray, draw: Tensor, augment: VisionAugmentConfig, out_px: int) -> Tensor:
         """(B, 3, P, P) random crops of train images, their colours jittered, in 0..255; a pure function of `draw`."""
         images = self._crops(rows, draw, augment, out_px)
-        return jitter_colours(images, mix(draw, 1), augment.colour_jitter) if augment.colour_jitter else images
+        return jitter_colours(images, fold_in(draw, 1), augment.colour_jitter) if augment.colour_jitter else images
 
     def _crops(self, rows: np.ndarray, draw: Tensor, augment: VisionAugmentConfig, out_px: int) -> Tensor:
         if self.about["storage"] == "pixels":

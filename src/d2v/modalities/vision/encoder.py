@@ -17,7 +17,7 @@ from d2v.errors import ConfigError
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
 from d2v.models.blocks import PostNormBlock, PreNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
-from d2v.models.masking import Masks, Picked, gather_tokens
+from d2v.models.masking import Masks, Selected, gather_tokens
 from d2v.models.ops import LayerNorm
 
 CHANNELS = 3
@@ -70,13 +70,15 @@ class _PatchStem(Stem):
 
 
 class SincosStem(_PatchStem):
-    """Patch embedding; fixed positions are added before anything is hidden (data2vec 2.0)."""
+    """Patch embedding; fixed positions are added before anything is masked (data2vec 2.0)."""
 
     def __init__(self, config: VisionEncoderConfig) -> None:
         super().__init__(config)
         self.positions = nn.Parameter(sincos_positions(config.width, config.grid), requires_grad=False)
 
-    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Add positions, keep visible patches; no attention bias."""
         x_BTD = local_BTD + self.positions
         return (x_BTD if masks is None else gather_tokens(x_BTD, masks.visible())), None
@@ -96,7 +98,9 @@ class RelativeStem(_PatchStem):
         self.relative_bias = nn.Parameter(_relative_table(config)) if shared else None
         self.register_buffer("index", relative_index(config.grid), persistent=False)
 
-    def place(self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None) -> tuple[Tensor, Tensor | None]:
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
         """All patches with the (H, 1+T, 1+T) bias; this encoder never drops tokens."""
         if masks is not None:
             raise ConfigError("the beit encoder sees full sequences: use encoder.layout=data2vec2 to drop tokens")
@@ -124,8 +128,10 @@ class RelativeBlock(PreNormBlock):
         self.relative_bias = nn.Parameter(_relative_table(config))
         self.register_buffer("index", relative_index(config.grid), persistent=False)
 
-    def forward(self, x_BTD: Tensor, bias: Tensor | None = None, picked: Picked | None = None) -> tuple[Tensor, Tensor]:
-        return super().forward(x_BTD, _laid_out(self.relative_bias[self.index]), picked)
+    def forward(
+        self, x_BTD: Tensor, bias: Tensor | None = None, selected: Selected | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return super().forward(x_BTD, _laid_out(self.relative_bias[self.index]), selected)
 
 
 def _relative_table(config: VisionEncoderConfig) -> Tensor:

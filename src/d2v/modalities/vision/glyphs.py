@@ -1,6 +1,6 @@
-"""Embedded corpora: pictures made from files that ship inside our dependencies, without a download.
+"""Embedded corpora: images made from files that ship inside our dependencies, without a download.
 
-`glyphs` draws letters and digits from the fonts that matplotlib ships (random font, size, place, rotation, shear,
+`glyphs` draws letters and digits from the fonts that matplotlib ships (random font, size, position, rotation, shear,
 colour and noise) over random crops of scikit-learn's two photographs. Image `i` of a split is a pure function of
 (options, seed, split, i): numpy's Philox generator is keyed by (seed, i), so a restart in the middle or another chunk
 size gives the same bytes. `digits` is scikit-learn's 1,797 scanned digits, enlarged.
@@ -48,9 +48,9 @@ DRAWS = 12 + 3 * COLOUR_CANDIDATES
 
 
 class GlyphOptions(Block):
-    """What the `glyphs` corpus looks like. Fractions of size and shift are of the side of the picture."""
+    """What the `glyphs` corpus looks like. Fractions of size and shift are of the side of the image."""
 
-    count: PositiveInt = Field(12_000, description="pictures of the train split")
+    count: PositiveInt = Field(12_000, description="images of the train split")
     test_count: NonNegativeInt = 2_000
     characters: Annotated[str, Field(min_length=1)] = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
     fonts: tuple[str, ...] = TEXT_FONTS
@@ -80,13 +80,13 @@ class GlyphOptions(Block):
 
 
 class DigitOptions(Block):
-    """Options of the `digits` corpus; every sixth picture is of the test split."""
+    """Options of the `digits` corpus; every sixth image is of the test split."""
 
     px: Annotated[int, Field(ge=8, le=256)] = 32
 
 
 def glyph_arrays(options: GlyphOptions | Mapping[str, Any], split: Split = "train") -> tuple[Images, Labels, list[str]]:
-    """All pictures of one split of `glyphs`, in memory.
+    """All images of one split of `glyphs`, in memory.
 
     Returns:
         images uint8 (N, P, P, 3), labels int64 (N,), class names (label -> character).
@@ -109,19 +109,19 @@ def glyph_arrays(options: GlyphOptions | Mapping[str, Any], split: Split = "trai
 
 
 def glyph_labels(options: GlyphOptions, start: int, stop: int) -> Labels:
-    """Labels (N,) of pictures `start` to `stop` of a split: the classes take turns, so every split is balanced."""
+    """Labels (N,) of images `start` to `stop` of a split: the classes take turns, so every split is balanced."""
     return np.arange(start, stop, dtype=np.int64) % len(options.characters)
 
 
 def draw_glyphs(options: GlyphOptions, split: Split, start: int, stop: int) -> Images:
-    """Pictures `start` to `stop` of a split, uint8 (N, P, P, 3); each depends on its own index alone."""
+    """Images `start` to `stop` of a split, uint8 (N, P, P, 3); each depends on its own index alone."""
     first = start + (TEST_STREAM if split == "test" else 0)
     draws, noise = _draw_numbers(options, first, stop - start)
     backgrounds = _backgrounds(options, draws[:, 0:5])
     coverage = _warp(options, glyph_labels(options, start, stop), draws[:, 5:12])[..., None]
     colours = _colours(backgrounds, draws[:, 12:].reshape(len(draws), COLOUR_CANDIDATES, 3), options.contrast)
-    pictures = backgrounds + coverage * (colours[:, None, None, :] - backgrounds) + noise
-    return np.clip(np.rint(pictures), 0, 255).astype(np.uint8)
+    images = backgrounds + coverage * (colours[:, None, None, :] - backgrounds) + noise
+    return np.clip(np.rint(images), 0, 255).astype(np.uint8)
 
 
 def digit_arrays(options: DigitOptions | Mapping[str, Any], split: Split = "train") -> tuple[Images, Labels, list[str]]:
@@ -138,7 +138,7 @@ def digit_arrays(options: DigitOptions | Mapping[str, Any], split: Split = "trai
 
 
 def iterate_glyphs(options: GlyphOptions, split: Split) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Pictures and labels of one split, one at a time, in constant memory."""
+    """Images and labels of one split, one at a time, in constant memory."""
     count = options.count if split == "train" else options.test_count
     for start in range(0, count, CHUNK_IMAGES):
         stop = min(start + CHUNK_IMAGES, count)
@@ -247,7 +247,7 @@ def _atlas(characters: str, fonts: tuple[str, ...], px: int, min_size: float, ma
 
 def _raster(font_name: str, character: str) -> Image.Image:
     """One glyph, large, cut to its ink."""
-    import matplotlib  # imported late: 0.2 s, only for the place of its fonts
+    import matplotlib  # imported late: 0.2 s, only to find its fonts
 
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font_name}.ttf"), RASTER_PX)
     canvas = Image.new("L", (3 * RASTER_PX, 3 * RASTER_PX))

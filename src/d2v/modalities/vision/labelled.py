@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from d2v.data.batch import Inputs, SampleKeys
-from d2v.data.random import STREAM_AUGMENT, mix
+from d2v.data.random import STREAM_AUGMENT, fold_in
 from d2v.data.store import ShardReader
 from d2v.modalities.base import LabelledSplit
 from d2v.modalities.vision.config import VisionFinetuneConfig, VisionTrainConfig
@@ -64,12 +64,12 @@ class LabelledImages:
         from d2v.modalities.vision.augmentation import erase, rand_augment  # with torchvision: 3 s and 150 MB
 
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
-        draw = mix(self.config.seed, STREAM_AUGMENT, epochs, ids)
+        draw = fold_in(self.config.seed, STREAM_AUGMENT, epochs, ids)
         augment = self.config.augment
         images = self.data.cropped(keys.indices, draw, augment, self.side_px)
         if augment.rand_augment.operations:
             fill = (255.0 * self.data.mean).flatten().tolist()
             pixels = images.round().to(torch.uint8)
-            images = rand_augment(pixels, mix(draw, 2), augment.rand_augment, fill).float()
+            images = rand_augment(pixels, fold_in(draw, 2), augment.rand_augment, fill).float()
         values = self.data.normalise(images)
-        return Inputs(erase(values, mix(draw, 3), augment.erase) if augment.erase else values)
+        return Inputs(erase(values, fold_in(draw, 3), augment.erase) if augment.erase else values)

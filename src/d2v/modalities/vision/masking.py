@@ -1,6 +1,6 @@
 """Masks over the patch grid, drawn from keys.
 
-`is_masked` is True where a patch is hidden. Shape legend: R rows, T patches, g grid side.
+`is_masked` is True where a patch is masked. Shape legend: R rows, T patches, g grid side.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2v.data.random import mix, uniform
+from d2v.data.random import fold_in, uniform
 from d2v.errors import ConfigError
 from d2v.modalities.vision.config import BeitMask, InverseBlockMask, VisionTrainConfig
 from d2v.models.masking import Count, exactly, floor_share, paint_blocks
@@ -50,16 +50,16 @@ def block_masks(config: InverseBlockMask, grid: int, keys: Tensor) -> Tensor:
     patches = grid * grid
     ratio = _painted_ratio(config)
     centres = int(patches * ((ratio + config.adjust) / config.block**2))
-    chosen = (uniform(mix(keys, 0), centres) * patches).long()
+    chosen = (uniform(fold_in(keys, 0), centres) * patches).long()
     painted = paint_blocks(chosen, (grid, grid), config.block)
-    painted = exactly(painted, int(patches * ratio), mix(keys, 1))
+    painted = exactly(painted, int(patches * ratio), fold_in(keys, 1))
     return ~painted if config.inverse else painted
 
 
 def beit_masks(config: BeitMask, grid: int, keys: Tensor) -> Tensor:
     """BEiT's block-wise masks: rectangles of random area and aspect until the budget is used up or ten tries in
-    a row fail. A row never hides more than the budget, may hide fewer, and always hides at least one. (R, T) bool."""
-    seeds = mix(keys, 2).cpu().numpy().astype(np.uint64)
+    a row fail. A row never masks more than the budget, may mask fewer, and always masks at least one. (R, T) bool."""
+    seeds = fold_in(keys, 2).cpu().numpy().astype(np.uint64)
     rows = [_beit_mask(config, grid, np.random.Generator(np.random.Philox(int(seed)))) for seed in seeds]
     return torch.from_numpy(np.stack(rows)).to(keys.device)
 
@@ -81,7 +81,7 @@ def _beit_mask(config: BeitMask, grid: int, random: np.random.Generator) -> np.n
 def _beit_rectangle(
     mask: np.ndarray, room: int, smallest: int, min_aspect: float, random: np.random.Generator
 ) -> tuple[slice, slice] | None:
-    """A rectangle that hides between 1 and `room` new patches, or None after ten failures."""
+    """A rectangle that masks between 1 and `room` new patches, or None after ten failures."""
     grid = len(mask)
     log_aspect = math.log(min_aspect), math.log(1.0 / min_aspect)
     for _ in range(BEIT_TRIES):

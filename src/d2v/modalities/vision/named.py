@@ -41,7 +41,7 @@ def _torchvision_item(key: str, dataset: Any, row: int, names: Sequence[str] | N
 
 
 def embedded_source(name: str, options: Mapping[str, Any]) -> Source:
-    """`glyphs` or `digits`: pictures made on this machine, a pure function of the options.
+    """`glyphs` or `digits`: images made on this machine, a pure function of the options.
 
     Raises:
         ConfigError: options that the corpus does not have.

@@ -35,50 +35,50 @@ def read_image(data: bytes | np.ndarray, config: VisionIngestConfig) -> Record:
     """
     notes: list[str] = []
     if isinstance(data, np.ndarray):
-        picture, keep = _from_array(data), False
-        _check_size(picture, config)
+        image, keep = _from_array(data), False
+        _check_size(image, config)
     else:
-        picture, keep = _from_file(data, config, notes)
-    rgb = _to_eight_bit(picture, notes)
+        image, keep = _from_file(data, config, notes)
+    rgb = _to_eight_bit(image, notes)
     stored = data if keep and not notes and isinstance(data, bytes) else _png(rgb)
     return Record(stored, {"width": rgb.width, "height": rgb.height}, ", ".join(notes))
 
 
 def decode(data: bytes) -> np.ndarray:
     """A stored image as (H, W, 3) uint8."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _from_file(data: bytes, config: VisionIngestConfig, notes: list[str]) -> tuple[Image.Image, bool]:
-    """(decoded picture, whether the bytes could be kept); adds to `notes` what was done to it."""
+    """(decoded image, whether the bytes could be kept); adds to `notes` what was done to it."""
     if not data:
         raise Rejected("the file is empty")
     if len(data) > config.max_item_bytes:
         raise Rejected(f"the file has {len(data):,} bytes, above max_item_bytes {config.max_item_bytes:,}")
     try:
-        picture = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         raise Rejected("it is not an image") from None
     except DECODE_ERRORS as error:
         raise Rejected(f"the image header is damaged: {error}") from None
-    _check_size(picture, config)
-    keep = picture.format in KEPT_FORMATS and picture.mode in KEPT_MODES
+    _check_size(image, config)
+    keep = image.format in KEPT_FORMATS and image.mode in KEPT_MODES
     try:
-        if getattr(picture, "n_frames", 1) > 1:
+        if getattr(image, "n_frames", 1) > 1:
             notes.append("first frame of an animation")
-            picture.seek(0)
-        picture.load()
-        turned = ImageOps.exif_transpose(picture)
+            image.seek(0)
+        image.load()
+        turned = ImageOps.exif_transpose(image)
     except DECODE_ERRORS as error:
         raise Rejected(f"the image is truncated or corrupt: {error}") from None
-    if picture.getexif().get(0x0112, 1) not in (0, 1):
+    if image.getexif().get(0x0112, 1) not in (0, 1):
         notes.append("turned by its EXIF orientation")
     return turned, keep
 
 
-def _check_size(picture: Image.Image, config: VisionIngestConfig) -> None:
-    width, height = picture.size
+def _check_size(image: Image.Image, config: VisionIngestConfig) -> None:
+    width, height = image.size
     if width * height > config.max_pixels:
         raise Rejected(f"{width} x {height} px is above max_pixels {config.max_pixels:,}")
     if min(width, height) < config.min_side_px:
@@ -107,24 +107,24 @@ def _from_unit_range(array: np.ndarray) -> np.ndarray:
     return np.rint(array * 255.0).astype(np.uint8)
 
 
-def _to_eight_bit(picture: Image.Image, notes: list[str]) -> Image.Image:
+def _to_eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
     """RGB or L with 8 bits; notes what was done."""
-    mode = picture.mode
+    mode = image.mode
     if mode in KEPT_MODES:
-        return picture
+        return image
     if mode in ("1",):
-        return picture.convert("L")
+        return image.convert("L")
     if mode.startswith("I") or mode == "F":
         notes.append("reduced to 8 bits")
-        return _reduce(np.asarray(picture))
+        return _reduce(np.asarray(image))
     if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         notes.append(f"{mode} to RGB")
-        return picture.convert("RGB")
-    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        return image.convert("RGB")
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         notes.append("transparency on white")
-        rgba = picture.convert("RGBA")
+        rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, WHITE), rgba).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
 def _reduce(array: np.ndarray) -> Image.Image:
@@ -136,7 +136,7 @@ def _reduce(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint(array / 257.0).astype(np.uint8))
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=1)
+    image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
