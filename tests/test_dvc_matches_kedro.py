@@ -1,4 +1,4 @@
-"""dvc.yaml and the Kedro catalog name the same paths and parameters."""
+"""dvc.yaml and the Kedro catalog name the same paths and parameters, and a stage watches the code that it runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from kedro.framework.startup import bootstrap_project
 from d2v.config import RESULT_NEUTRAL
 from d2v.evaluation.evaluate import WRITTEN
 from d2v.evaluation.metrics_file import METRICS
-from d2v.modalities.registry import MODALITIES
+from d2v.modalities.registry import MODALITIES, recipe_type
 from pipelines.pipeline_registry import register_pipelines
 from pipelines.watched import watched
+from tests.import_closure import COMPUTED, closure_of_module, closure_of_step, file_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +32,24 @@ def stages() -> dict[str, Any]:
 STAGES = stages()
 KEDRO = [name for name in STAGES if not name.startswith("recipe@")]
 TRAINING = [name for name in STAGES if name.startswith(("train@", "finetune@"))]
+EVERY = ("recipe", "ingest", "prepare", "train", "finetune", "evaluate")
+UNWATCHED_CODE = {
+    "pipelines/recipes.py": (EVERY, "it names nodes and parses; what it parses is watched itself"),
+    "pipelines/tracking.py": (EVERY, "MLflow gets copies; no file of a stage comes from it"),
+    "src/d2v/__init__.py": (EVERY, "settings of threads and names for users"),
+    "src/d2v/config": (EVERY[1:], "a stage watches the values: in recipe/ with defaults, or as parameters"),
+    "src/d2v/distributed": (EVERY, "it starts and joins ranks, whose number does not change a result"),
+    "src/d2v/errors.py": (EVERY, "messages"),
+    "src/d2v/modalities/checks.py": (EVERY, "a recipe passes or stops the stage"),
+    "src/d2v/modalities/registry.py": (EVERY, "a new modality changes no other"),
+    "src/d2v/modalities/requests.py": (EVERY, "what served models are sent; no stage serves"),
+    "src/d2v/models": (("ingest", "prepare"), "these steps are methods of a class that also builds encoders"),
+    "src/d2v/moved.py": (EVERY, "old names for other programs"),
+    "src/d2v/progress.py": (EVERY, "lines on the terminal"),
+    "src/d2v/tracker.py": (EVERY, "MLflow gets copies"),
+    "src/d2v/tracking": (EVERY, "MLflow gets copies; registered models are versioned there, not by DVC"),
+}
+"""File or folder that steps import and that cannot change what they leave: (steps, reason)."""
 NOT_WATCHED = {"train": {"evaluate"}, "finetune": {"train"}}
 """Blocks that a step reads, but that do not shape what it leaves: settings of the online probe, and sizes of an encoder
 with random weights where a pretrained one is among the deps."""
@@ -104,9 +123,9 @@ def test_paths_agree(name: str) -> None:
 def test_parameters_agree(name: str) -> None:
     stage, modality = STAGES[name], modality_of(name)
     read = {item.removeprefix(f"params:{modality}.") for item in pipeline_of(stage).inputs() if "params:" in item}
-    watched = {key.removeprefix(f"{modality}.") for dep in stage.deps for key in getattr(dep, "params", None) or []}
+    watched = watched_parameters(stage)
     shaping = {path.stem for path in paths(stage.deps) if path.parent.name == "recipe"}
-    assert read - NOT_WATCHED.get(name.partition("@")[0], set()) == watched | shaping
+    assert read - NOT_WATCHED.get(step_of(name), set()) == watched | shaping
     assert not watched & {"train", "finetune"}, "a whole block holds keys that change nothing: depend on recipe/"
 
 
@@ -122,6 +141,70 @@ def test_stages_run_what_is_committed(name: str) -> None:
     words = commands_of(STAGES[name])[0].split()
     assert words[:3] == ["kedro", "run", "--env=base"]
     assert not any(word.startswith("--params") for word in words), "DVC would not see a change of it"
+
+
+def step_of(name: str) -> str:
+    return name.partition("@")[0]
+
+
+def code_of(stage: Any) -> set[PurePosixPath]:
+    """Files and folders of code among a stage's deps."""
+    return {path for path in paths(stage.deps) if path.parts[0] in ("pipelines", "src")}
+
+
+def watched_parameters(stage: Any) -> set[str]:
+    """Blocks of the recipe that a stage watches as they are written."""
+    keys = [key for dep in stage.deps for key in getattr(dep, "params", None) or []]
+    return {key.partition(".")[2] for key in keys} - {""}
+
+
+@functools.cache
+def closure(name: str) -> set[PurePosixPath]:
+    """Files that a stage's command imports."""
+    if step_of(name) == "recipe":
+        return closure_of_module("pipelines.watched", modality_of(name))
+    return closure_of_step(pipeline_of(STAGES[name]), modality_of(name))
+
+
+def shaping_code(name: str) -> set[PurePosixPath]:
+    """Files that can change what a stage leaves: of those that it imports, and those with the defaults of what it
+    watches as it is written."""
+    unwatched = {PurePosixPath(path) for path, (steps, _) in UNWATCHED_CODE.items() if step_of(name) in steps}
+    blocks = recipe_type(modality_of(name)).model_fields
+    defaults = {file_of(blocks[block].annotation.__module__) for block in watched_parameters(STAGES[name])}
+    return {file for file in closure(name) if not unwatched & {file, *file.parents}} | defaults
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_watches_the_code_that_shapes_its_outputs(name: str) -> None:
+    code = code_of(STAGES[name])
+    missing = sorted(str(file) for file in shaping_code(name) if not code & {file, *file.parents})
+    assert not missing, f"add to {name}'s deps in dvc.yaml, or with a reason to UNWATCHED_CODE: {missing}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_watches_no_code_that_it_does_not_run(name: str) -> None:
+    run = {path for file in shaping_code(name) for path in (file, *file.parents)}
+    needless = sorted(str(path) for path in code_of(STAGES[name]) - run)
+    assert not needless, f"remove from {name}'s deps in dvc.yaml: {needless}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_does_not_watch_other_modalities(name: str) -> None:
+    others = [f"src/d2v/modalities/{modality}" for modality in MODALITIES if modality != modality_of(name)]
+    assert not [other for other in others if inside(other, code_of(STAGES[name]))]
+
+
+def test_every_exception_is_needed() -> None:
+    for path, (steps, _) in UNWATCHED_CODE.items():
+        files = {file for name in STAGES if step_of(name) in steps for file in closure(name)}
+        assert any(PurePosixPath(path) in {file, *file.parents} for file in files), f"no stage imports {path}"
+
+
+def test_no_other_module_imports_by_a_computed_name() -> None:
+    files = {file for name in STAGES for file in closure(name)}
+    computing = {file for file in files if "import_module(" in (ROOT / file).read_text()}
+    assert computing == {file_of(module) for module in COMPUTED}
 
 
 def test_code_that_stages_watch_exists() -> None:
