@@ -57,7 +57,8 @@ def read_item(item: object, rate_hz: int | None = None) -> np.ndarray:
 
 def _decoded(data: bytes, limits: Limits) -> np.ndarray:
     """A sound file as (samples,) float32 at RATE_HZ. What ingest would leave out only for training (silence, clipping)
-    is read. Raises Rejected with the reason."""
+    is read. It is decoded twice, as an ingested file is: to check it, then for its samples. Raises Rejected with the
+    reason."""
     bounds = {"max_item_bytes": limits.item_bytes, "min_seconds": 1e-5, "max_seconds": limits.seconds}
     ingest = SpeechIngestConfig.model_validate({"source": "", "silence_peak": 0.0, "max_clipped": 1.0, **bounds})
     return decode(read_recording(data, ingest).data)

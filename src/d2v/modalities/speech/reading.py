@@ -1,4 +1,5 @@
-"""From a sound file to what the corpus stores, or a reason why not; and from there to 16 kHz.
+"""From a sound file to what the corpus stores, or a reason why not (`read_recording`); and from there to samples at
+16 kHz (`decode`).
 
 WAV, FLAC, OGG and MP3 files keep their bytes; what libsndfile reads beside them is stored as 16-bit FLAC. Recordings
 are decoded a block at a time, so that an hour costs no more memory than a second.
@@ -37,7 +38,7 @@ DECODE_ERRORS = (soundfile.LibsndfileError, RuntimeError, OSError, ValueError)
 
 
 def read_recording(data: bytes | np.ndarray, config: SpeechIngestConfig) -> Record:
-    """Decode one recording fully.
+    """Decode one recording fully to check it, and return what the corpus stores of it: a file, not samples.
 
     Args:
         data: a sound file.

@@ -1,4 +1,5 @@
-"""Reading a prepared folder of images: training batches and the probe set.
+"""Batches for training, and the probe set, from a prepared folder of images. A store of pixels is not decoded; one of
+files is, an image at a time.
 
 Shape legend: B images, S stored side, P the encoder's side.
 """

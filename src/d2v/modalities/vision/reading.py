@@ -1,4 +1,5 @@
-"""From an image file or array to what the corpus stores, or a reason why not.
+"""From an image file or array to what the corpus stores, or a reason why not (`read_image`); and from there to pixels
+(`decode`).
 
 Plain 8-bit JPEG and PNG files keep their bytes; everything that had to be changed is stored as PNG.
 """
@@ -23,7 +24,7 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyErro
 
 
 def read_image(data: bytes | np.ndarray, config: VisionIngestConfig) -> Record:
-    """Decode one image fully.
+    """Decode one image fully to check it, and return what the corpus stores of it: a file, not pixels.
 
     Args:
         data: an encoded file, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool, or
@@ -45,7 +46,8 @@ def read_image(data: bytes | np.ndarray, config: VisionIngestConfig) -> Record:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """A stored image as (H, W, 3) uint8."""
+    """A stored image as (H, W, 3) uint8. Prepare and `d2v.load` call it; training does only where the prepared store
+    holds files (`prepare.storage: jpeg`)."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
