@@ -230,7 +230,8 @@ class Model:
             yield self.to_inputs(some, rate_hz)
 
     def to_inputs(self, items: Sequence[Any], rate_hz: int | None = None) -> Inputs:
-        """Several raw items as the encoder takes them: read, normalised or cut into tokens, side by side."""
+        """Several raw items as the encoder takes them: read, normalised or cut into tokens, side by side. Files are
+        decoded in `read_item` of the modality's `raw_inputs`."""
         return self._modality.to_inputs([self._modality.read_item(item, rate_hz) for item in items], self.about)
 
     def _each(self, given: Any) -> tuple[Iterable[Any], bool]:
