@@ -1,7 +1,8 @@
-"""Starts the ranks of a training, and gives them the store through which they find one another.
+"""Calls a function on every rank of a training, and gives the ranks the store through which they find one another.
 
-One rank runs in the calling process. More are started by `d2v.distributed.supervisor`, on this machine or on those of a
-hostfile; or torchrun or srun started them, and this process is one of them.
+A single rank runs in the calling process. Two or more are processes of their own, rank 0 too, which
+`d2v.distributed.supervisor` starts on this machine or on those of a hostfile; or torchrun or srun started them, and this
+process is one of them.
 """
 
 from __future__ import annotations
