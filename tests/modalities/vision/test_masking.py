@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from d2v.data.random import fold_in
-from d2v.modalities.vision.config import BeitMask, InverseBlockMask
+from d2v.modalities.vision.config import BeitMask, BlockMask
 from d2v.modalities.vision.masking import beit_masks, block_masks, count_masked
 from d2v.models.masking import Masks, exactly, paint_blocks
 
@@ -18,7 +18,7 @@ def keys(count: int, seed: int = 0) -> torch.Tensor:
     ids=["base", "large", "huge14"],
 )
 def test_every_row_shows_exactly_the_published_number_of_patches(grid, ratio, adjust, visible):
-    config = InverseBlockMask(kind="block", ratio=ratio, adjust=adjust, block=3)
+    config = BlockMask(kind="block", ratio=ratio, adjust=adjust, block=3)
     for seed in range(3):
         masks = block_masks(config, grid, keys(200, seed))
         assert torch.equal((~masks).sum(1), torch.full((200,), visible))
@@ -26,12 +26,12 @@ def test_every_row_shows_exactly_the_published_number_of_patches(grid, ratio, ad
 
 
 def test_direct_masks_hide_the_painted_blocks():
-    config = InverseBlockMask(kind="block", ratio=0.6, adjust=0.0, block=3, inverse=False)
+    config = BlockMask(kind="block", ratio=0.6, adjust=0.0, block=3, inverse=False)
     assert set(block_masks(config, 14, keys(50)).sum(1).tolist()) == {int(196 * 0.6)}
 
 
 def test_masks_are_functions_of_their_key_alone():
-    config = InverseBlockMask(kind="block")
+    config = BlockMask(kind="block")
     all_rows = block_masks(config, 14, keys(20))
     assert torch.equal(block_masks(config, 14, keys(20)[7:9]), all_rows[7:9])
     assert not torch.equal(all_rows[0], all_rows[1])
@@ -41,7 +41,7 @@ def test_masks_are_functions_of_their_key_alone():
 def test_block_masks_are_distributed_like_the_references(shared_goldens):
     """Masking probability per position and blockiness, against 1000 draws of the reference."""
     golden = np.load(shared_goldens / "masks.npz")
-    ours = block_masks(InverseBlockMask(kind="block", ratio=0.8, adjust=0.07), 14, keys(4000)).numpy()
+    ours = block_masks(BlockMask(kind="block", ratio=0.8, adjust=0.07), 14, keys(4000)).numpy()
     # The border's clamping makes the position profile; a binomial error of 4000 against 3000+ draws is about 0.01.
     assert np.abs(ours.mean(0) - golden["stat:block2d_base_image:pos"]).max() < 0.045
     square = ours.reshape(-1, 14, 14)
@@ -85,8 +85,8 @@ def test_beit_masks_hide_something_on_the_smallest_grid():
 
 
 def test_index_sets_are_complementary_and_ascend():
-    is_masked = block_masks(InverseBlockMask(kind="block"), 8, keys(12))
-    masks = Masks.with_equal_counts(is_masked, samples=4, num_masked=count_masked(InverseBlockMask(kind="block"), 64))
+    is_masked = block_masks(BlockMask(kind="block"), 8, keys(12))
+    masks = Masks.with_equal_counts(is_masked, samples=4, num_masked=count_masked(BlockMask(kind="block"), 64))
     visible, masked = masks.visible_idx.flatten(0, 1), masks.masked_idx.flatten(0, 1)
     assert not is_masked.gather(1, visible).any()
     assert is_masked.gather(1, masked).all()

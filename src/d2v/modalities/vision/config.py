@@ -120,7 +120,7 @@ class VisionEncoderConfig(Block):
         return self.image_px // self.patch_px
 
 
-class InverseBlockMask(Block):
+class BlockMask(Block):
     """data2vec 2.0's block masks: square blocks around random centres, then random patches until the count is exact."""
 
     kind: Literal["block"]
@@ -150,7 +150,7 @@ class BeitMask(Block):
     """Narrowest rectangle, as height over width; the widest is 1 over this."""
 
 
-VisionMaskConfig = Annotated[InverseBlockMask | BeitMask, Field(discriminator="kind")]
+VisionMaskConfig = Annotated[BlockMask | BeitMask, Field(discriminator="kind")]
 
 
 class VisionAugmentConfig(Block):

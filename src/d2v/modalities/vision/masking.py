@@ -1,4 +1,4 @@
-"""Masks over the patch grid, drawn from keys.
+"""Masks over the patch grid, drawn from keys. Their options are `VisionMaskConfig` in `config`.
 
 `is_masked` is True where a patch is masked. Shape legend: R rows, T patches, g grid side.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d2v.data.random import fold_in, uniform
 from d2v.errors import ConfigError
-from d2v.modalities.vision.config import BeitMask, InverseBlockMask, VisionTrainConfig
+from d2v.modalities.vision.config import BeitMask, BlockMask, VisionTrainConfig
 from d2v.models.masking import Count, exactly, floor_share, paint_blocks
 
 BEIT_TRIES = 10
@@ -22,29 +22,29 @@ BEIT_TRIES = 10
 def draw_masks(recipe: VisionTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
     """(R,) keys -> (R, T) is_masked by the recipe's kind of mask; images are never padded."""
     side = recipe.encoder.grid
-    if isinstance(recipe.mask, InverseBlockMask):
+    if isinstance(recipe.mask, BlockMask):
         return block_masks(recipe.mask, side, keys)
     return beit_masks(recipe.mask, side, keys)
 
 
 def num_masked(recipe: VisionTrainConfig, tokens: Count) -> Count:
     """Patches that every block mask masks. Raises ConfigError for BEiT masks, which vary."""
-    if not isinstance(recipe.mask, InverseBlockMask):
+    if not isinstance(recipe.mask, BlockMask):
         raise ConfigError(f"masks of the kind {recipe.mask.kind} mask no fixed number of patches: set mask.kind=block")
     return count_masked(recipe.mask, tokens)
 
 
-def count_masked(config: InverseBlockMask, patches: Count) -> Count:
+def count_masked(config: BlockMask, patches: Count) -> Count:
     """Patches that every block mask masks: exact, independent of seed and row."""
     painted = floor_share(patches, _painted_ratio(config))
     return patches - painted if config.inverse else painted
 
 
-def _painted_ratio(config: InverseBlockMask) -> float:
+def _painted_ratio(config: BlockMask) -> float:
     return 1.0 - config.ratio if config.inverse else config.ratio
 
 
-def block_masks(config: InverseBlockMask, grid: int, keys: Tensor) -> Tensor:
+def block_masks(config: BlockMask, grid: int, keys: Tensor) -> Tensor:
     """data2vec 2.0's block masks: paint blocks around random centres, then add or remove random cells until the
     count is exact; with `inverse` the painted cells are the visible ones. (R, T) bool."""
     patches = grid * grid
