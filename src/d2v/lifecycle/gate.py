@@ -1,4 +1,7 @@
-"""The gate: from the metrics of challenger and champion to a decision, with every check in a table."""
+"""The gate: from the metrics of challenger and champion to a decision, with every check in a table.
+
+It compares the gain with the margin (`_gain_check`) and asks the guards. It measures nothing and moves no alias.
+"""
 
 from __future__ import annotations
 

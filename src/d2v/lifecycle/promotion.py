@@ -1,4 +1,4 @@
-"""Promotion: challengers are measured against champions, and the better ones replace them."""
+"""Promotion: challengers are measured beside champions, `gate` decides, and aliases and report follow."""
 
 from __future__ import annotations
 
