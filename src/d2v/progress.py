@@ -1,4 +1,7 @@
-"""Progress for people: one live bar on a terminal, a plain line now and then elsewhere."""
+"""Progress for people: one live bar on a terminal, a plain line now and then elsewhere.
+
+The numbers behind it come from the caller; those of a training are made by `d2v.training.performance.progress_line`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Signs of collapse: spread and rank of features, and the stops that follow from them."""
+"""Signs of collapse: spread and rank of features, and the stops that follow from them. Also the `Window` in which
+metrics of updates wait for the next row."""
 
 from __future__ import annotations
 
