@@ -1,4 +1,5 @@
-"""Whether a run folder's contents are this run: the same recipe on the same data."""
+"""Whether a run folder's contents are this run: the same recipe on the same data. With these answers `_begin` in
+`d2v.training.train` decides whether to resume, to begin anew or to refuse."""
 
 from __future__ import annotations
 
