@@ -1,4 +1,4 @@
-"""The typed, frozen recipe tree.
+"""The typed, frozen recipe tree. A key's default and meaning stand at its field, nowhere else.
 
 What all modalities share is here; what one modality adds (its sources, encoder, masks) is declared in
 `d2v.modalities.<name>.config`. Unknown keys are refused. `parse` reports every error at once, each with the
