@@ -1,5 +1,5 @@
 """The keys of a recipe that DVC watches: `python -m pipelines.watched <modality> <folder>` writes those that shape the
-weights.
+weights. (The code that it watches is in `dvc.yaml`, and why in `tests/test_dvc_matches_kedro.py`.)
 
 DVC can watch a whole block, or keys one by one. A block holds keys that change nothing (ranks, workers, intervals),
 and a list misses defaults and later keys. So stages that train depend on the files of this command: the
