@@ -1,4 +1,5 @@
-"""The typed, frozen recipe tree. A key's default and meaning stand at its field, nowhere else.
+"""The typed, frozen recipe tree. A key's default and meaning stand at its field; `conf/base` is a recipe like any other
+and gives no defaults.
 
 What all modalities share is here; what one modality adds (its sources, encoder, masks) is declared in
 `d2v.modalities.<name>.config`. Unknown keys are refused. `parse` reports every error at once, each with the
