@@ -2,8 +2,8 @@
 `standard_callbacks`.
 
 A metric of the row that is logged every `log_every_updates` updates comes from `measure`, if `due.log`. A figure that
-each batch tells is one of the objective's `LossOutput.statistics`; `StepMetrics` logs its mean. `Loop._due` says what is
-due when.
+each batch tells is one of the objective's `LossOutput.statistics`; `StepMetrics` logs its mean. `Loop._due` says what
+is due when.
 """
 
 from __future__ import annotations
