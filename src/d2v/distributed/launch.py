@@ -1,8 +1,8 @@
 """Calls a function on every rank of a training, and gives the ranks the store through which they find one another.
 
-A single rank without a hostfile runs in the calling process. Else all ranks, rank 0 too, are processes of their own that
-`d2v.distributed.supervisor` starts on this machine or on those of a hostfile; or torchrun or srun started them, and
-this process is one of them.
+A single rank without a hostfile runs in the calling process. Else all ranks, rank 0 too, are processes of their own.
+`d2v.distributed.supervisor` starts them on this machine or on those of a hostfile; or torchrun or srun started them,
+and this process is one of them.
 """
 
 from __future__ import annotations
