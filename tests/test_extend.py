@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
@@ -121,6 +122,16 @@ def test_the_toy_is_exported(prepared: Prepared, tmp_path: Path) -> None:
     assert "steps, channels" in json.loads((tmp_path / "graph" / "export.json").read_text())["inputs"]["inputs"]
     with pytest.raises(ConfigError, match="no class for series encoders: export to onnx or torch-export"):
         export_model(tmp_path / "ours", tmp_path / "hf", "hf")
+
+
+@pytest.mark.parametrize("name", [name for name, member in vars(Modality).items() if inspect.isfunction(member)])
+def test_the_interface_says_its_types(name: str) -> None:
+    """So that a type checker knows what a modality of one's own must give."""
+    signature = inspect.signature(vars(Modality)[name])
+    said = [parameter.annotation for parameter in signature.parameters.values() if parameter.name != "self"]
+    for annotation in (*said, signature.return_annotation):
+        assert annotation is not inspect.Signature.empty
+        assert "Any" not in str(annotation)
 
 
 def test_python_names_the_methods_that_a_modality_lacks() -> None:

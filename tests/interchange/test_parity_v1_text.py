@@ -157,9 +157,9 @@ def test_the_references_teacher_sees_only_what_is_hidden(shared_goldens, checkpo
     layers = _teacher_layers(state, ids.masked_fill(~is_masked, PAD))
     expected = make_targets(list(layers), objective.config.targets)[is_masked]
     local = objective.teacher.encoder.stem(ids)
-    hidden = objective._targets_of_hidden(local, is_masked)[is_masked]
-    assert_close(hidden, expected, 1e-9)
-    assert float((hidden - objective.targets(local, real.sum(dim=1))[is_masked]).abs().max()) > 0.1
+    masked = objective._targets_of_masked(local, is_masked)[is_masked]
+    assert_close(masked, expected, 1e-9)
+    assert float((masked - objective.targets(local, real.sum(dim=1))[is_masked]).abs().max()) > 0.1
 
     batch, masks = golden.batch("target_tokens", lengths=real.sum(dim=1)), Masks.ragged(is_masked)
     objective.config = objective.config.model_copy(update={"teacher_view": "hidden"})

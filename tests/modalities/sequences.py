@@ -135,8 +135,8 @@ def loss_of_each(objective: Objective, batch: Batch, items: Sequence[Tensor]) ->
 def placed(objective: Objective, batch: Batch) -> tuple[Masks, Tensor, Tensor, Tensor | None]:
     """(masks, the student's local features before positions are added, after, bias), as the objective's pass has it."""
     stem, masks, calls = objective.student.stem, objective.draw_masks(batch, 0, "cpu"), []
-    place = stem.place
-    stem.place = lambda *arguments: calls.append((arguments[0], *place(*arguments))) or calls[-1][1:]
+    add_positions = stem.add_positions
+    stem.add_positions = lambda *arguments: calls.append((arguments[0], *add_positions(*arguments))) or calls[-1][1:]
     objective(batch, masks)
-    del stem.place
+    del stem.add_positions
     return masks, *calls[-1]
