@@ -61,6 +61,7 @@ def test_a_missing_key_is_named() -> None:
         ({"mask": {"kind": "beit"}}, "set mask.kind=block"),
         ({"accumulation_steps": 3}, "set batch_size to a multiple of 3"),
         ({"mask": {"kind": "block", "ratio": 1.0}}, "change mask.ratio"),
+        ({"mask": {"kind": "block", "ratio": 0.99, "inverse": True}}, "change mask.ratio"),
     ],
 )
 def test_impossible_combinations_name_the_fix(changes: dict[str, Any], fix: str) -> None:

@@ -110,10 +110,15 @@ def launch(config: DistributedConfig, folder: Path, target: Callable[..., Result
         D2vError: what a rank raised.
     """
     check_distributed(config)
-    if read_dist_env().world_size > 1 or (config.ranks == 1 and config.hostfile is None):
+    if runs_here(config):
         return target(**arguments)
     result: Result = Supervisor(config, folder).run(target, arguments)
     return result
+
+
+def runs_here(config: DistributedConfig) -> bool:
+    """Whether this process is itself the rank: alone, or one that torchrun or srun started."""
+    return read_dist_env().world_size > 1 or (config.ranks == 1 and config.hostfile is None)
 
 
 def rendezvous(env: DistEnv, timeout: timedelta) -> Store:

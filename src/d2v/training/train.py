@@ -12,7 +12,7 @@ from d2v.data.batch_sampler import BatchSampler, open_batch_sampler
 from d2v.data.disk import full_disk_named, write_json
 from d2v.distributed.environment import DistEnv, read_dist_env
 from d2v.distributed.interrupts import Interrupts
-from d2v.distributed.launch import ForMain, check_distributed, launch
+from d2v.distributed.launch import ForMain, check_distributed, launch, runs_here
 from d2v.distributed.process_group import ProcessGroup, init_process_group
 from d2v.distributed.watchdog import Watchdog
 from d2v.errors import CheckpointError, ConfigError, Interrupted
@@ -84,8 +84,10 @@ def train(job: Job, out: Path, tracker: Tracker | None = None) -> TrainResult:
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
         LaunchError: a rank died, hangs, or could not be started.
     """
-    tracker = tracker or NullTracker()
-    return launch(job.recipe.distributed, out, train_rank, job=job, out=out, tracker=ForMain(tracker))
+    opened = ForMain(tracker or NullTracker())
+    if runs_here(job.recipe.distributed):
+        return train_rank(job, out, opened)
+    return launch(job.recipe.distributed, out, train_rank, job=job, out=out, tracker=opened)
 
 
 def train_rank(job: Job, out: Path, tracker: ForMain[Tracker]) -> TrainResult:
