@@ -157,9 +157,9 @@ def test_rows_without_a_transcript_are_not_used() -> None:
 def test_hidden_spans_lie_within_recordings_and_depend_on_sample_and_update(prepared: Path) -> None:
     mask = {"time_ratio": 0.4, "time_span": 3, "channel_ratio": 0.3, "channel_span": 4}
     setting = Setting(SPEECH, finetune_recipe(mask=mask), train_recipe(), prepared, None)
-    objective = setting.build(SPEECH, setting.config)
+    objective = setting.build()
     assert isinstance(objective, FineTuning)
-    data = setting.open(prepared)
+    data = setting.open_data()
 
     def hidden(update: int, rows: Sequence[int]) -> tuple[Batch, Any]:
         batch = data.batch(SampleKeys(update, np.array(rows), np.zeros(len(rows), np.int64)), setting.config)
@@ -240,7 +240,7 @@ def test_an_interrupted_tuning_ends_with_the_same_bits(prepared: Path, tmp_path:
 def test_a_frozen_start_trains_the_head_alone(prepared: Path, tmp_path: Path) -> None:
     schedule = {"name": "tri_stage", "phases": [0.5, 0.25, 0.25], "init_scale": 0.1, "final_scale": 0.05}
     tuning = small(prepared, tmp_path, frozen_updates=2, max_updates=4, schedule=schedule).run()
-    fresh = Setting(SPEECH, tuning.recipe(), train_recipe(), prepared, None).build(SPEECH, tuning.recipe())
+    fresh = Setting(SPEECH, tuning.recipe(), train_recipe(), prepared, None).build()
     frozen = weights_at(tuning, 2)
     for name, start in fresh.state_dict().items():
         moved = not torch.equal(frozen[name], start)
@@ -255,7 +255,7 @@ def test_a_frozen_start_trains_the_head_alone(prepared: Path, tmp_path: Path) ->
 def test_frozen_convolutions_leave_their_projection_to_train(prepared: Path, tmp_path: Path) -> None:
     """As fairseq's `feature_grad_mult: 0`, which trains `layer_norm` and `post_extract_proj`."""
     tuning = small(prepared, tmp_path, frozen_local=True, max_updates=2).run()
-    fresh = Setting(SPEECH, tuning.recipe(), train_recipe(), prepared, None).build(SPEECH, tuning.recipe())
+    fresh = Setting(SPEECH, tuning.recipe(), train_recipe(), prepared, None).build()
     trained, starts = weights_at(tuning, 2), fresh.state_dict()
     local = {name for name in starts if name.startswith("student.stem.local.")}
     behind = {f"student.stem.local.{module}.{kind}" for module in ("norm", "projection") for kind in ("weight", "bias")}

@@ -225,7 +225,7 @@ def in_terms_of(class_names: Sequence[str], model: FinetunedModel, predictions: 
     Args:
         class_names: of the data, by class id.
         model: whose predictions they are.
-        predictions: as `TunedModel.predict` gives them.
+        predictions: as `FinetunedModel.predict` gives them.
     """
     if not isinstance(model.task, Classification | Multilabel) or model.task.class_names == tuple(class_names):
         return predictions
