@@ -40,5 +40,9 @@ def _unknown_block(name: str) -> str:
 
 
 def of_modality(function: Callable[..., Any], modality: str) -> Callable[..., Any]:
-    """`function` with its first argument, the modality's name, filled in; Kedro sees the function's own name."""
-    return update_wrapper(partial(function, modality), function)
+    """`function` with its first argument, the modality's name, filled in. Kedro sees the function's own name, but no
+    annotations: without the project's hooks, as in Kedro-Viz, it would parse each block once more as the type that they
+    name, and a modality has types of its own."""
+    node = update_wrapper(partial(function, modality), function)
+    node.__annotations__ = {}
+    return node

@@ -12,6 +12,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
@@ -131,6 +132,15 @@ def test_nodes_get_typed_blocks_with_their_defaults(session: KedroSession) -> No
     assert isinstance(train, recipe_type("vision").model_fields["train"].annotation)
     assert train.batch_size == TINY["train"]["batch_size"]
     assert catalog.load("params:vision.promote") == catalog.load("parameters")["vision"].promote
+
+
+def test_kedro_builds_its_catalog_without_the_hooks() -> None:
+    """As Kedro-Viz does: blocks are plain values then."""
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT) as session:
+        session._hook_manager = _create_hook_manager()
+        catalog = session.load_context().catalog
+    assert isinstance(catalog.load("params:vision.train"), dict)
 
 
 def test_a_step_without_its_block_is_reported(session: KedroSession) -> None:
