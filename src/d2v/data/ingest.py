@@ -70,6 +70,30 @@ class IngestReport:
 
 
 Reader = Callable[[bytes | np.ndarray], Record]
+REASON_CHARACTERS = 500
+
+
+def named_error(error: BaseException) -> str:
+    """An error for people: its type, and what it says if it says something."""
+    try:
+        said = str(error)
+    except Exception:  # an error that cannot even be printed
+        said = ""
+    return f"{type(error).__name__}: {one_line(said)}" if said.strip() else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """A text for a table: one line, of bounded length, in characters that can be written."""
+    plain = " ".join(text.encode("utf-8", "backslashreplace").decode().replace("\0", "").split())
+    return plain if len(plain) <= REASON_CHARACTERS else plain[: REASON_CHARACTERS - 3] + "..."
+
+
+def _check_texts(texts: Mapping[str, str | None]) -> None:
+    for name, text in texts.items():
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise Rejected(f"its {name} is no valid text: it has half of a surrogate pair") from None
 
 
 @dataclass(frozen=True)
@@ -218,13 +242,19 @@ class _Ingest:
         self._save_journal()
 
     def _inspect(self, item: Item) -> _Outcome:
+        """Read an item. This is the boundary that nothing in a file gets past: whatever its decoder raises is the
+        reason for its quarantine. It runs in a worker thread, which Ctrl-C does not reach."""
         if item.data is None or item.refused:
             return _Outcome(item, b"", None, item.refused or "it has no content")
-        digest = fingerprint.content_hash(item.data)
+        digest = b""
         try:
-            return _Outcome(item, digest, self.read(item.data), "")
+            digest, record = fingerprint.content_hash(item.data), self.read(item.data)
+            _check_texts({"label": item.label, **item.texts, **record.texts})
+            return _Outcome(item, digest, record, "")
         except Rejected as reason:
             return _Outcome(item, digest, None, str(reason))
+        except BaseException as error:  # some decoders' own errors are no Exceptions
+            return _Outcome(item, digest, None, f"its decoder failed: {named_error(error)}")
 
     def _take(self, outcome: _Outcome) -> bool:
         """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
@@ -232,7 +262,7 @@ class _Ingest:
         report.total += 1
         if outcome.record is None:
             report.quarantined += 1
-            self._note(QUARANTINE, item.key, outcome.reason)
+            self._note(QUARANTINE, item.key, one_line(outcome.reason))
             return False
         split = item.split or fingerprint.hash_split(outcome.digest, self.test_fraction)
         if outcome.digest in self.seen and not self._replaces(outcome.digest, item.key, split):
