@@ -57,7 +57,7 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     texts = TEXTS
     baseline_name = "log-mel statistics"
     images_per_row = 4
-    packages = ("soundfile", "torchaudio")
+    packages = ("av", "soundfile", "soxr", "torchaudio")
     request = raw_inputs.REQUEST
 
     # -------------------------------------------------------------------------------------------- data
