@@ -115,6 +115,7 @@ def ingest(
     shard_bytes: int,
     test_fraction: float,
     texts: tuple[str, ...] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -130,6 +131,8 @@ def ingest(
         shard_bytes: payload per shard.
         test_fraction: of the hash split, for items without a split of their own.
         texts: names of the strings that items and records may carry; each is a column of the corpus.
+        settings: how the corpus is to be read, recorded in it. They do not change it: an unchanged corpus keeps those
+            that it was made with.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
@@ -142,7 +145,7 @@ def ingest(
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
         run = _Ingest(source, read, (facts, texts), partial, identity, shard_bytes, test_fraction)
         run.stream()
-        report = run.finish(parameters)
+        report = run.finish(parameters, settings or {})
         swap_in(partial, out)
     log(f"ingest: {report}")
     return report
@@ -293,12 +296,12 @@ class _Ingest:
         return replaces
 
     def _note(self, name: str, *cells: str) -> None:
-        with (self.folder / name).open("a", newline="") as file:
+        with (self.folder / name).open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerow(cells)
 
     # ------------------------------------------------------------------------------------ end
 
-    def finish(self, parameters: Mapping[str, Any]) -> IngestReport:
+    def finish(self, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> IngestReport:
         """Write manifest and report after checking that every item is accounted for."""
         report = self.report
         if not report.kept:
@@ -312,11 +315,11 @@ class _Ingest:
                 f"The counts of {self.source.description} do not add up ({report}; {rows} rows): remove "
                 f"{self.folder} and run the step again"
             )
-        self._write_corpus(parameters)
+        self._write_corpus(parameters, settings)
         return report
 
     def _first_reason(self) -> str:
-        with (self.folder / QUARANTINE).open(newline="") as file:
+        with (self.folder / QUARANTINE).open(newline="", encoding="utf-8") as file:
             first = next(csv.DictReader(file), None)
         return f" (the first, {first['key']}: {first['reason']})" if first else ""
 
@@ -344,7 +347,7 @@ class _Ingest:
         replaced = pc.is_in(batch.column("sha256"), pa.array(sorted(self.superseded), pa.binary(32)))
         return batch.filter(pc.invert(pc.and_(replaced, pc.equal(batch.column("split"), "train"))))
 
-    def _write_corpus(self, parameters: Mapping[str, Any]) -> None:
+    def _write_corpus(self, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         (self.folder / JOURNAL).unlink()
         shards = {path.name: path.stat().st_size for path in sorted((self.folder / SHARDS).glob("part-*.arrow"))}
         content = {
@@ -354,4 +357,6 @@ class _Ingest:
             "report": asdict(self.report),
             "shard_bytes": shards,
         }
+        if settings:
+            content["settings"] = dict(settings)
         write_json(self.folder / CORPUS, content)
