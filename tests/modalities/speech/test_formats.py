@@ -328,6 +328,12 @@ def test_ffmpegs_files_that_were_cut_off_are_refused(write, form, codec, share):
     assert "truncated" in reason(data[: int(len(data) * share)])
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "ULAW"])
+def test_sphere_files_that_were_cut_off_are_refused(subtype):
+    data = sound_file(STEREO, RATE_HZ, "NIST", subtype)
+    assert reason(data[:-2]) == "the recording is truncated: 2 bytes are missing"
+
+
 @pytest.mark.parametrize("part", [0, 1])
 def test_damage_inside_a_flac_file_of_unknown_length_is_seen(part):
     data = bytearray(by_ffmpeg(ONE, RATE_HZ, "flac", "flac", piped=True))
@@ -350,6 +356,9 @@ def test_damage_inside_a_flac_file_of_unknown_length_is_seen(part):
         (b"\0\0\0\x18ftypM4A " + bytes(100), "its index (moov) is missing"),
         (b"OggS" + bytes(10), "truncated"),
         (patched(WAV, 20, struct.pack("<H", 0x1234)), "WAV"),
+        (by_ffmpeg(ONE, RATE_HZ, "wav", "aac"), "corrupt"),
+        (by_ffmpeg(ONE, RATE_HZ, "g722", "g722"), "it is not audio"),
+        (by_ffmpeg(ONE, RATE_HZ, "mpegts", "aac"), "it is not audio"),
     ],
 )
 def test_other_files_are_refused_with_what_they_are(data, said):

@@ -157,6 +157,20 @@ def _cut_off_caf(data: bytes) -> str | None:
     return _beyond(position, data)
 
 
+def _cut_off_nist(data: bytes) -> str | None:
+    """SPHERE's header is text: its own size, then lines such as `sample_count -i 48000`."""
+    head = data[:4096].split(b"end_head")[0]
+    said = {line.split()[0]: line.split()[-1] for line in head.splitlines() if len(line.split()) > 2}
+    try:
+        size, samples, width = int(head.split()[1]), int(said[b"sample_count"]), int(said[b"sample_n_bytes"])
+        channels = int(said.get(b"channel_count", b"1"))
+    except (IndexError, KeyError, ValueError):
+        return None
+    if said.get(b"sample_coding", b"pcm") not in (b"pcm", b"ulaw", b"mu-law", b"alaw"):  # compressed
+        return None
+    return _beyond(size + samples * channels * width, data)
+
+
 def _cut_off_voc(data: bytes) -> str | None:
     position = int.from_bytes(data[20:22], "little")
     while position + 4 <= len(data) and data[position]:
@@ -199,6 +213,7 @@ _CHECKED = (
     (b"AIFF", 8, _cut_off_aiff),
     (b"AIFC", 8, _cut_off_aiff),
     (b"caff", 0, _cut_off_caf),
+    (b"NIST_1A", 0, _cut_off_nist),
     (b"ftyp", 4, _cut_off_mp4),
     (b"\x1aE\xdf\xa3", 0, _cut_off_matroska),
     (b"\x30\x26\xb2\x75", 0, _cut_off_asf),
@@ -254,9 +269,10 @@ def _flac(data: bytes, start: int) -> Layout:
     for begin, end in zip(begins, [*begins[1:], len(data)], strict=True):
         link = data if (begin, end) == (0, len(data)) else data[begin:end]
         total, last = _flac_total(link), _last_flac_frame(link)
-        if last and last.is_whole and total > last.end:
-            reason = f"{last.end:,} of {total:,} samples are there"
-        elif last and last.is_whole and (not total or last.start >= total):
+        is_right = last is not None and last.start < total <= last.end
+        if not is_right and last and _crc(link[last.at : last.stop], 16, 0x8005) == 0:
+            if total > last.end:
+                reason = f"{last.end:,} of {total:,} samples are there"
             link = _patched(link, 21, struct.pack(">BI", link[21] & 0xF0 | last.end >> 32, last.end & 0xFFFF_FFFF))
         elif not total or (last and last.start >= total):
             decoder = "ffmpeg"
@@ -272,11 +288,12 @@ def _flac_total(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class _FlacFrame:
-    """The last frame of a FLAC file: its first sample, the one after it, and whether it is undamaged to the end."""
+    """The last frame of a FLAC file: its first sample and the one after it; its first byte and the one after it."""
 
     start: int
     end: int
-    is_whole: bool
+    at: int
+    stop: int
 
 
 def _last_flac_frame(data: bytes) -> _FlacFrame | None:
@@ -298,7 +315,7 @@ def _last_flac_frame(data: bytes) -> _FlacFrame | None:
         own = int.from_bytes(head[5 + more : 5 + more + extra], "big") + 1
         samples = own if extra else _FLAC_BLOCKS[head[2] >> 4]
         start = number if head[1] & 1 else number * int.from_bytes(data[10:12], "big")
-        return _FlacFrame(start, start + samples, _crc(data[at:end], 16, 0x8005) == 0)
+        return _FlacFrame(start, start + samples, at, end)
     return None
 
 

@@ -1,6 +1,6 @@
 """From any sample rate to 16 kHz, a block at a time.
 
-soxr's HQ lets less than -130 dB of what lies above 8 kHz fold into the band, torchaudio's default -7 to -10 dB. What
+Of a tone at 8.1 kHz, soxr's HQ lets less than -130 dB fold into the band, torchaudio's default -7 dB. What
 was prepared or trained with torchaudio's keeps it, for another filter gives other features.
 """
 
