@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from d2v.data.store import ShardReader, ShardWriter
-from d2v.modalities.speech.reading import _mono
+from d2v.modalities.speech.reading import mono
 from d2v.modalities.vision.preparation import _statistics_of
 
 
@@ -28,9 +28,9 @@ def test_sums_of_pixels_have_the_bits_of_numpys(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 8])
 def test_the_mean_of_channels_has_the_bits_of_numpys(channels: int) -> None:
     block = np.random.default_rng(0).standard_normal((5_000, channels), dtype=np.float32)
-    mono = _mono(block)
-    assert mono.dtype == np.float32
-    assert np.array_equal(mono, block.mean(axis=1))
+    mean = mono(block)
+    assert mean.dtype == np.float32
+    assert np.array_equal(mean, block.mean(axis=1))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mapped")

@@ -1,20 +1,25 @@
+import contextlib
 import csv
 import errno
 import json
 import signal
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import av
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
 from d2v.data import fingerprint, ingest
+from d2v.data.ingest import Record
 from d2v.data.sources.source import Item
 from d2v.data.store import ShardReader, ShardWriter
 from d2v.errors import DataError
-from tests.data.ingest_helpers import make_items, run
+from tests.data.ingest_helpers import make_items, run, source_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +130,89 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
             run(tmp_path / "c", make_items(80), fingerprint="g")
     assert json.loads((tmp_path / "c" / "corpus.json").read_text())["report"]["total"] == 10
     assert run(tmp_path / "c", make_items(80), fingerprint="g").fingerprint == whole.fingerprint
+
+
+class Panic(BaseException):
+    """As extensions in Rust raise it: no Exception."""
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def every_exception() -> list[BaseException]:
+    """One of each class that is built in or that decoders bring, and odd ones."""
+    kinds = {BaseException}
+    while more := {below for kind in kinds for below in kind.__subclasses__()} - kinds:
+        kinds |= more
+    special = (
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
+    )
+    odd = [
+        Panic("in Rust"),
+        Unprintable(),
+        ValueError("two\nlines \ud800 \0"),
+        OSError(errno.ENOSPC, "no space"),
+        *special,
+    ]
+    for kind in kinds:
+        for arguments in (("its message",), (5, "its message")):
+            with contextlib.suppress(Exception):  # some ask for more, and groups for exceptions
+                odd.append(kind(*arguments))
+                break
+    return odd
+
+
+def test_whatever_a_decoder_raises_is_the_reason_for_a_quarantine(tmp_path):
+    errors = every_exception()
+    names = {type(error) for error in errors}
+    assert {
+        KeyboardInterrupt,
+        SystemExit,
+        GeneratorExit,
+        MemoryError,
+        RecursionError,
+        StopIteration,
+        AssertionError,
+    } < names
+    assert {
+        av.error.InvalidDataError,
+        av.error.PatchWelcomeError,
+        soundfile.SoundFileRuntimeError,
+        struct.error,
+    } < names
+    items = [Item(f"bad{n}", b"%d" % n) for n in range(len(errors))] + [Item("good", b"good", split="train")]
+
+    def read(data):
+        if data != b"good":
+            raise errors[int(data)]
+        return Record(data, {"length": 4})
+
+    report = ingest.ingest(source_of(items), read, ("length",), tmp_path / "c", {}, 40, 0.1)
+    assert (report.total, report.kept, report.quarantined) == (len(items), 1, len(errors))
+    reasons = {row["key"]: row["reason"] for row in rows(tmp_path / "c" / "quarantine.csv")}
+    for number, error in enumerate(errors):
+        if not isinstance(error, ingest.Rejected):
+            assert reasons[f"bad{number}"].startswith(f"its decoder failed: {type(error).__name__}")
+    assert reasons["bad1"] == "its decoder failed: Unprintable"
+    assert reasons["bad2"] == r"its decoder failed: ValueError: two lines \ud800"
+
+
+def test_texts_that_cannot_be_written_are_quarantined(tmp_path):
+    items = [
+        Item("a", b"a", texts={"words": "half \ud83d"}),
+        Item("b", b"b", label="\udce4"),
+        Item("c", b"c", split="train"),
+    ]
+    read = lambda data: Record(data, {"length": 1})  # noqa: E731
+    report = ingest.ingest(source_of(items), read, ("length",), tmp_path / "c", {}, 40, 0.1, ("words",))
+    assert (report.kept, report.quarantined) == (1, 2)
+    assert [row["reason"].split(" is")[0] for row in rows(tmp_path / "c" / "quarantine.csv")] == [
+        "its words",
+        "its label",
+    ]
 
 
 def test_nothing_usable_is_an_error_that_says_where_the_reasons_are(tmp_path):

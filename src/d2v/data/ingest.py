@@ -70,6 +70,30 @@ class IngestReport:
 
 
 Reader = Callable[[bytes | np.ndarray], Record]
+REASON_CHARACTERS = 500
+
+
+def named_error(error: BaseException) -> str:
+    """An error for people: its type, and what it says if it says something."""
+    try:
+        said = str(error)
+    except Exception:  # an error that cannot even be printed
+        said = ""
+    return f"{type(error).__name__}: {one_line(said)}" if said.strip() else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """A text for a table: one line, of bounded length, in characters that can be written."""
+    plain = " ".join(text.encode("utf-8", "backslashreplace").decode().replace("\0", "").split())
+    return plain if len(plain) <= REASON_CHARACTERS else plain[: REASON_CHARACTERS - 3] + "..."
+
+
+def _check_texts(texts: Mapping[str, str | None]) -> None:
+    for name, text in texts.items():
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise Rejected(f"its {name} is no valid text: it has half of a surrogate pair") from None
 
 
 @dataclass(frozen=True)
@@ -91,6 +115,7 @@ def ingest(
     shard_bytes: int,
     test_fraction: float,
     texts: tuple[str, ...] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -106,6 +131,8 @@ def ingest(
         shard_bytes: payload per shard.
         test_fraction: of the hash split, for items without a split of their own.
         texts: names of the strings that items and records may carry; each is a column of the corpus.
+        settings: how the corpus is to be read, recorded in it. They do not change it: an unchanged corpus keeps those
+            that it was made with.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
@@ -118,7 +145,7 @@ def ingest(
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
         run = _Ingest(source, read, (facts, texts), partial, identity, shard_bytes, test_fraction)
         run.stream()
-        report = run.finish(parameters)
+        report = run.finish(parameters, settings or {})
         swap_in(partial, out)
     log(f"ingest: {report}")
     return report
@@ -218,13 +245,19 @@ class _Ingest:
         self._save_journal()
 
     def _inspect(self, item: Item) -> _Outcome:
+        """Read an item. This is the boundary that nothing in a file gets past: whatever its decoder raises is the
+        reason for its quarantine. It runs in a worker thread, which Ctrl-C does not reach."""
         if item.data is None or item.refused:
             return _Outcome(item, b"", None, item.refused or "it has no content")
-        digest = fingerprint.content_hash(item.data)
+        digest = b""
         try:
-            return _Outcome(item, digest, self.read(item.data), "")
+            digest, record = fingerprint.content_hash(item.data), self.read(item.data)
+            _check_texts({"label": item.label, **item.texts, **record.texts})
+            return _Outcome(item, digest, record, "")
         except Rejected as reason:
             return _Outcome(item, digest, None, str(reason))
+        except BaseException as error:  # some decoders' own errors are no Exceptions
+            return _Outcome(item, digest, None, f"its decoder failed: {named_error(error)}")
 
     def _take(self, outcome: _Outcome) -> bool:
         """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
@@ -232,7 +265,7 @@ class _Ingest:
         report.total += 1
         if outcome.record is None:
             report.quarantined += 1
-            self._note(QUARANTINE, item.key, outcome.reason)
+            self._note(QUARANTINE, item.key, one_line(outcome.reason))
             return False
         split = item.split or fingerprint.hash_split(outcome.digest, self.test_fraction)
         if outcome.digest in self.seen and not self._replaces(outcome.digest, item.key, split):
@@ -263,12 +296,12 @@ class _Ingest:
         return replaces
 
     def _note(self, name: str, *cells: str) -> None:
-        with (self.folder / name).open("a", newline="") as file:
+        with (self.folder / name).open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerow(cells)
 
     # ------------------------------------------------------------------------------------ end
 
-    def finish(self, parameters: Mapping[str, Any]) -> IngestReport:
+    def finish(self, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> IngestReport:
         """Write manifest and report after checking that every item is accounted for."""
         report = self.report
         if not report.kept:
@@ -282,11 +315,11 @@ class _Ingest:
                 f"The counts of {self.source.description} do not add up ({report}; {rows} rows): remove "
                 f"{self.folder} and run the step again"
             )
-        self._write_corpus(parameters)
+        self._write_corpus(parameters, settings)
         return report
 
     def _first_reason(self) -> str:
-        with (self.folder / QUARANTINE).open(newline="") as file:
+        with (self.folder / QUARANTINE).open(newline="", encoding="utf-8") as file:
             first = next(csv.DictReader(file), None)
         return f" (the first, {first['key']}: {first['reason']})" if first else ""
 
@@ -314,7 +347,7 @@ class _Ingest:
         replaced = pc.is_in(batch.column("sha256"), pa.array(sorted(self.superseded), pa.binary(32)))
         return batch.filter(pc.invert(pc.and_(replaced, pc.equal(batch.column("split"), "train"))))
 
-    def _write_corpus(self, parameters: Mapping[str, Any]) -> None:
+    def _write_corpus(self, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         (self.folder / JOURNAL).unlink()
         shards = {path.name: path.stat().st_size for path in sorted((self.folder / SHARDS).glob("part-*.arrow"))}
         content = {
@@ -324,4 +357,6 @@ class _Ingest:
             "report": asdict(self.report),
             "shard_bytes": shards,
         }
+        if settings:
+            content["settings"] = dict(settings)
         write_json(self.folder / CORPUS, content)

@@ -56,6 +56,11 @@ class Corpus:
         """Hash of its contents."""
         return str(self.about["report"]["fingerprint"])
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it is to be read; empty for corpora that do not say."""
+        return dict(self.about.get("settings", {}))
+
     def column(self, name: str) -> list[Any]:
         """One column of the manifest, without shards being read.
 
@@ -129,7 +134,8 @@ def bring_up_to_date(
         DataError: there is no finished corpus, nothing to train on, or the disk is full.
     """
     opened = Corpus(corpus)
-    identity = fingerprint.of_values({"corpus": opened.fingerprint, "parameters": dict(parameters)})
+    settings = {"settings": opened.settings} if opened.settings else {}
+    identity = fingerprint.of_values({"corpus": opened.fingerprint, "parameters": dict(parameters), **settings})
     if (out / PREPARED).is_file():
         done = _read_json(out / PREPARED, "remove it")
         if done["fingerprint"] == identity:

@@ -94,7 +94,7 @@ class Model:
         *,
         layers: Sequence[int] | Literal["all"] | None = None,
         pool: Pool = "mean",
-        rate_hz: int | None = None,
+        rate_hz: float | None = None,
     ) -> Any:
         """Features of raw items.
 
@@ -173,7 +173,7 @@ class Model:
 
     # -------------------------------------------------------------------------------------- predictions
 
-    def predict(self, items: Any, *, rate_hz: int | None = None) -> Any:
+    def predict(self, items: Any, *, rate_hz: float | None = None) -> Any:
         """What a fine-tuned model says of raw items.
 
         Args:
@@ -192,7 +192,7 @@ class Model:
         found = [one for batch in self._batches(given, rate_hz) for one in self.predictions(batch)]
         return found[0] if alone else found
 
-    def outputs(self, items: Any, *, rate_hz: int | None = None) -> Any:
+    def outputs(self, items: Any, *, rate_hz: float | None = None) -> Any:
         """The head's raw outputs: (n, C) float32, or of a head of every token a list of n arrays (T, C)."""
         given, alone = self._each(items)
         found = [row for batch in self._batches(given, rate_hz) for row in self._outputs(batch)]
@@ -224,12 +224,12 @@ class Model:
 
     # ------------------------------------------------------------------------------------------- inputs
 
-    def _batches(self, items: Iterable[Any], rate_hz: int | None) -> Iterator[Inputs]:
+    def _batches(self, items: Iterable[Any], rate_hz: float | None) -> Iterator[Inputs]:
         rest = iter(items)
         while some := list(islice(rest, self.batch_size)):
             yield self.to_inputs(some, rate_hz)
 
-    def to_inputs(self, items: Sequence[Any], rate_hz: int | None = None) -> Inputs:
+    def to_inputs(self, items: Sequence[Any], rate_hz: float | None = None) -> Inputs:
         """Several raw items as the encoder takes them: read, normalised or cut into tokens, side by side. Files are
         decoded in `read_item` of the modality's `raw_inputs`."""
         return self._modality.to_inputs([self._modality.read_item(item, rate_hz) for item in items], self.about)

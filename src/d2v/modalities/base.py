@@ -308,16 +308,26 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         Raises:
             DataError: the source is not there, is empty, or holds no usable item; the disk is full.
         """
+        settings = self.settings(config)
+        fields = cast(type[Block], type(config)).model_fields
+        usual = {name for name, value in settings.items() if value == fields[name].default}
         return run_ingest(
             self.open_source(config),
             self.reader(config),
             self.facts,
             out,
-            parameters=config.model_dump(mode="json", exclude={"source", "shard_bytes"}),
+            parameters=config.model_dump(mode="json", exclude={"source", "shard_bytes", *usual}),
             shard_bytes=config.shard_bytes,
             test_fraction=config.test_fraction,
             texts=self.texts,
+            settings=settings,
         )
+
+    def settings(self, config: IngestT) -> dict[str, object]:
+        """Keys of the ingest block that say how `prepare` is to read the corpus. The corpus records them, and only
+        values that are not the default are part of its identity: one of before a key came is not ingested anew, and
+        `prepare` takes the absence of the key for what was done then."""
+        return {}
 
     @abstractmethod
     def prepare(self, config: PrepareT, corpus: Path, out: Path) -> Mapping[str, object]:
@@ -434,7 +444,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         """Whether what a user gave is one item. Everything else is a list of them."""
 
     @abstractmethod
-    def read_item(self, item: object, rate_hz: int | None = None) -> object:
+    def read_item(self, item: object, rate_hz: float | None = None) -> object:
         """Read one item as people have it.
 
         Args:

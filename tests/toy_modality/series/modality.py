@@ -94,7 +94,7 @@ class Series(Modality[SeriesIngestConfig, SeriesPrepareConfig, SeriesTrainConfig
         """A file, or an array (steps, channels)."""
         return raw_inputs.is_item(given)
 
-    def read_item(self, item: object, rate_hz: int | None = None) -> np.ndarray:
+    def read_item(self, item: object, rate_hz: float | None = None) -> np.ndarray:
         """(steps, channels) of a CSV file or an array."""
         return raw_inputs.read_item(item)
 

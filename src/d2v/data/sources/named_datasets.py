@@ -135,6 +135,6 @@ def _items(dataset: Any, prefix: str, names: Sequence[str] | None, to_item: ToIt
         key = f"{prefix}/{row:06d}"
         try:
             item = to_item(key, dataset, row, names)
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # whatever its decoder raises
             item = Item(key, None, refused=f"unreadable: {error}")
         yield item

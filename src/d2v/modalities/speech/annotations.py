@@ -17,7 +17,10 @@ from d2v.errors import DataError
 
 AUDIO_SUFFIXES = frozenset(
     f".{suffix}"
-    for suffix in "wav flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nist m4a aac wma".split()  # noqa: SIM905
+    for suffix in (  # noqa: SIM905
+        "wav flac ogg oga opus spx mp3 mp2 mpga aif aiff aifc au snd caf w64 rf64 sph nist voc m4a m4b mp4 mov 3gp aac "
+        "amr webm mka mkv wma wv tta ape ac3 eac3 dts avi"
+    ).split()
 )
 TABLE = re.compile(r"(^|/)(manifest\.tsv|metadata\.(csv|tsv|jsonl)|(train|valid|dev|test)\.tsv)$")
 TRANSCRIPTS = re.compile(r"(^|/)[^/]+\.trans\.txt$")

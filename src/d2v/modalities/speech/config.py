@@ -24,6 +24,8 @@ from d2v.modalities.checks import check_goes_with, check_heads, check_targets
 RATE_HZ = 16_000
 """Every recording is brought to this rate."""
 
+Resampler = Literal["soxr_hq", "torchaudio"]
+
 ConvLayer = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 WAV2VEC_CONVS: tuple[ConvLayer, ...] = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
@@ -54,6 +56,10 @@ class SpeechIngestConfig(Block):
     """A recording is silent, and refused, if it swings by less than this to either side, as a share of full scale."""
     max_clipped: Fraction = 0.02
     """A recording with a larger share of its samples at full scale is clipped, and refused."""
+    resampler: Resampler = "soxr_hq"
+    """What brings this corpus's recordings to 16 kHz. `soxr_hq`: nothing above 8 kHz folds into the band. `torchaudio`:
+    the default filter of torchaudio, which corpora and models without this record were made with; another filter gives
+    other features."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

@@ -42,7 +42,9 @@ from d2v.modalities.speech.encoder import ConvFeatures, build_encoder
 from d2v.modalities.speech.labelled import labelled
 from d2v.modalities.speech.masking import draw_masks, num_masked
 from d2v.modalities.speech.preparation import prepare
+from d2v.modalities.speech.raw_inputs import Recording
 from d2v.modalities.speech.reading import FACTS, read_recording
+from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD
 from d2v.modalities.speech.sources import TEXTS, open_source
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Count
@@ -57,7 +59,7 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     texts = TEXTS
     baseline_name = "log-mel statistics"
     images_per_row = 4
-    packages = ("soundfile", "torchaudio")
+    packages = ("av", "soundfile", "soxr", "torchaudio")
     request = raw_inputs.REQUEST
 
     # -------------------------------------------------------------------------------------------- data
@@ -70,6 +72,10 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         """See `d2v.modalities.speech.reading`."""
         return partial(read_recording, config=config)
 
+    def settings(self, config: SpeechIngestConfig) -> dict[str, object]:
+        """What brings the corpus to 16 kHz."""
+        return {"resampler": config.resampler}
+
     def prepare(self, config: SpeechPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
         """16-bit samples with mean and standard deviation of each recording."""
         return prepare(config, corpus, out)
@@ -79,9 +85,10 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         return SpeechData(folder)
 
     def describe(self, data: SpeechData) -> dict[str, object]:
-        """Sample rate, class names, source and fingerprint."""
+        """Sample rate and how recordings are brought to it, class names, source and fingerprint."""
         names = ("rate_hz", "class_names", "source")
-        return {name: data.about[name] for name in names} | {"data_fingerprint": data.fingerprint}
+        resampler = {"resampler": data.about.get("resampler", RESAMPLER_OF_OLD)}
+        return {name: data.about[name] for name in names} | resampler | {"data_fingerprint": data.fingerprint}
 
     def labelled(
         self, data: SpeechData, config: SpeechFinetuneConfig, encoder: SpeechTrainConfig
@@ -131,8 +138,8 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         """A file, or an array of one axis."""
         return raw_inputs.is_item(given)
 
-    def read_item(self, item: object, rate_hz: int | None = None) -> np.ndarray:
-        """(samples,) at RATE_HZ of a sound file or an array."""
+    def read_item(self, item: object, rate_hz: float | None = None) -> Recording:
+        """A sound file or an array at its own sample rate."""
         return raw_inputs.read_item(item, rate_hz)
 
     def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
@@ -156,9 +163,9 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         return raw_inputs.preprocessing()
 
     def about_foreign(self, recipe: SpeechTrainConfig, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
-        """The sample rate, which is that of all encoders that are read."""
+        """The sample rate, which is that of all encoders that are read, and the resampler of new corpora."""
         refuse_tokenizer(self.name, source)
-        return {"rate_hz": RATE_HZ}, ()
+        return {"rate_hz": RATE_HZ, "resampler": SpeechIngestConfig.model_fields["resampler"].default}, ()
 
 
 def local_frames(encoder: Encoder, waves_BS: Tensor, gradient: float) -> LocalFrames:

@@ -23,6 +23,7 @@ from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError
 from d2v.modalities.speech import spoken
+from d2v.modalities.speech.decoders import open_sound
 from d2v.modalities.speech.reading import to_flac
 
 
@@ -143,15 +144,16 @@ class _Read:
 
     def load(self, path: str | os.PathLike[str], frame_offset: int = 0, num_frames: int = -1) -> tuple[Any, int]:
         """As torchaudio.load."""
-        try:
+        whole = (frame_offset, num_frames) == (0, -1)
+        if whole:
+            with open_sound(Path(path).read_bytes()) as sound:
+                samples, rate_hz = np.concatenate(list(sound.blocks)), sound.rate_hz
+        else:
             samples, rate_hz = soundfile.read(
                 os.fspath(path), num_frames, frame_offset, dtype="float32", always_2d=True
             )
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path}: {error}") from error
         waveform = torch.from_numpy(np.ascontiguousarray(samples.T))
         if self.waveform is None:
-            whole = (frame_offset, num_frames) == (0, -1)
             self.path, self.waveform = Path(path) if whole else None, waveform
         return waveform, rate_hz
 
@@ -161,7 +163,7 @@ _one_at_a_time = threading.Lock()  # two that overlap would leave one's reader b
 
 @contextmanager
 def _read_by_soundfile() -> Iterator[_Read]:
-    """Have torchaudio's data sets read files through libsndfile: torchaudio.load needs torchcodec and FFmpeg."""
+    """Have torchaudio's data sets read files as ingest does: torchaudio.load needs torchcodec and FFmpeg."""
     import torchaudio
 
     read = _Read()

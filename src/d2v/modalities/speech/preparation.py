@@ -8,6 +8,7 @@ is `probe/` where the test part has no class in common with the train part: trai
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from d2v.data.parallel import ordered_map
 from d2v.data.prepared import SHARD_BYTES, UNLABELLED, Corpus, bring_up_to_date, probe_rows
 from d2v.data.store import ShardWriter
 from d2v.errors import DataError
-from d2v.modalities.speech.config import RATE_HZ, SpeechPrepareConfig
+from d2v.modalities.speech.config import RATE_HZ, Resampler, SpeechPrepareConfig
 from d2v.modalities.speech.reading import decode
+from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD
 from d2v.progress import Progress
 
 TEXT_COLUMNS = ("transcript", "speaker")
@@ -65,6 +67,7 @@ class _Preparation:
     def __init__(self, config: SpeechPrepareConfig, corpus: Corpus, folder: Path) -> None:
         self.config, self.corpus, self.folder = config, corpus, folder
         self.class_names, self.labels = corpus.classes(config.label)
+        self.resampler: Resampler = corpus.settings.get("resampler", RESAMPLER_OF_OLD)
         self.texts = {name: corpus.column(name) for name in TEXT_COLUMNS}
 
     def run(self) -> dict[str, Any]:
@@ -78,6 +81,7 @@ class _Preparation:
         return {
             "source": self.corpus.source,
             "rate_hz": RATE_HZ,
+            "resampler": self.resampler,
             "min_seconds": self.config.min_seconds,
             "label": self.config.label,
             "class_names": self.class_names,
@@ -132,7 +136,8 @@ class _Preparation:
         """Seconds of speech written."""
         writer = ShardWriter(self.folder / name, SCHEMA, SHARD_BYTES)
         total = 0
-        for item, (samples, mean, std) in zip(items, ordered_map(_prepared, self.corpus.data(items)), strict=True):
+        prepared = ordered_map(partial(_prepared, resampler=self.resampler), self.corpus.data(items))
+        for item, (samples, mean, std) in zip(items, prepared, strict=True):
             row = {"label": int(self.labels[item]), "samples": len(samples), "mean": mean, "std": std}
             texts = {column: values[item] for column, values in self.texts.items()}
             writer.append(row | texts | {"data": samples.tobytes()})
@@ -146,13 +151,15 @@ class _Preparation:
         return probe_rows({"train": self.labels[train], "test": self.labels[test]}, counts, self.config.seed)
 
 
-def _prepared(data: bytes) -> tuple[np.ndarray, float, float]:
+def _prepared(data: bytes, resampler: Resampler) -> tuple[np.ndarray, float, float]:
     """Samples of a stored recording, their mean and standard deviation."""
-    samples = sixteen_bit(data)
+    samples = sixteen_bit(data, resampler)
     exact = samples.astype(np.float64) / FULL_SCALE
     return samples, exact.mean(), exact.std()
 
 
-def sixteen_bit(data: bytes) -> np.ndarray:
-    """A stored recording as (n,) little-endian int16 at 16 kHz; what is beyond full scale is clipped."""
-    return np.clip(np.rint(decode(data) * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
+def sixteen_bit(data: bytes, resampler: Resampler) -> np.ndarray:
+    """A stored recording as (n,) little-endian int16 at 16 kHz; what goes beyond full scale is scaled to it, whole."""
+    wave = decode(data, resampler)
+    scale = FULL_SCALE / max(float(np.abs(wave).max(initial=0.0)), 1.0)
+    return np.clip(np.rint(wave * scale), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from d2v.data.batch import Inputs
@@ -16,28 +20,59 @@ from d2v.data.ingest import Rejected
 from d2v.errors import DataError
 from d2v.modalities.base import Preprocessing, encoder_block
 from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing
-from d2v.modalities.speech.config import RATE_HZ, SpeechEncoderConfig, SpeechIngestConfig
+from d2v.modalities.speech.config import RATE_HZ, Resampler, SpeechEncoderConfig, SpeechIngestConfig
 from d2v.modalities.speech.data import VARIANCE_EPS, side_by_side
-from d2v.modalities.speech.reading import decode, read_recording, to_flac
+from d2v.modalities.speech.decoders import open_sound
+from d2v.modalities.speech.reading import MAX_RATE_HZ, MIN_RATE_HZ, mono, read_recording, to_flac
+from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD, resample
 
 COLUMN = "recording"
 SIXTEEN_BIT = 32_768.0
+MOST_CHANNELS = 8
+"""An array (n, 2) is one recording with its channels side by side, and not n recordings of two samples."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording at its own sample rate; `to_inputs` brings it to RATE_HZ as the encoder's training data were.
+
+    Attributes:
+        wave: (samples,) float, full scale is 1, or int16.
+        rate_hz: samples a second.
+
+    Raises:
+        DataError: there is no such sample rate.
+    """
+
+    wave: NDArray[Any]
+    rate_hz: float = RATE_HZ
+
+    def __post_init__(self) -> None:
+        given: Any = self.rate_hz
+        if not isinstance(given, Real) or not MIN_RATE_HZ <= float(given) <= MAX_RATE_HZ:
+            raise DataError(
+                f"rate_hz={given!r} is no sample rate of a recording: give the samples a second that it was made with, "
+                f"from {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}"
+            )
 
 
 def is_item(given: object) -> bool:
-    """A file, or an array of one axis."""
-    return isinstance(given, str | Path) or (isinstance(given, np.ndarray) and given.ndim <= 1)
+    """A file, or an array of one axis; one of (samples, channels) too, so that it is named and not taken for many short
+    recordings."""
+    if isinstance(given, np.ndarray):
+        return given.ndim <= 1 or (given.ndim == 2 and given.shape[1] <= MOST_CHANNELS < given.shape[0])
+    return isinstance(given, str | Path)
 
 
-def read_item(item: object, rate_hz: int | None = None) -> np.ndarray:
-    """A recording (samples,) at RATE_HZ.
+def read_item(item: object, rate_hz: float | None = None) -> Recording:
+    """A recording at its own rate.
 
     Args:
         item: a sound file, or an array (samples,) of float from -1 to 1, or int16.
         rate_hz: of an array; None: RATE_HZ.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, or there is no such rate.
     """
     if isinstance(item, str | Path):
         try:
@@ -45,30 +80,25 @@ def read_item(item: object, rate_hz: int | None = None) -> np.ndarray:
         except Rejected as reason:
             raise DataError(f"{item} cannot be used: {reason}. Leave it out, or give another one") from reason
     wave = item.numpy(force=True) if isinstance(item, Tensor) else np.asarray(item)
-    if rate_hz in (None, RATE_HZ) or wave.ndim != 1:
-        return wave
-    from torchaudio.functional import resample
-
-    if wave.dtype == np.int16:
-        wave = wave / SIXTEEN_BIT
-    resampled: np.ndarray = resample(torch.from_numpy(wave.astype(np.float32)), rate_hz, RATE_HZ).numpy()
-    return resampled
+    return Recording(wave, RATE_HZ if rate_hz is None else rate_hz)
 
 
-def _decoded(data: bytes, limits: Limits) -> np.ndarray:
-    """A sound file as (samples,) float32 at RATE_HZ. What ingest would leave out only for training (silence, clipping)
-    is read. It is decoded twice, as an ingested file is: to check it, then for its samples. Raises Rejected with the
-    reason."""
+def _decoded(data: bytes, limits: Limits) -> Recording:
+    """The mean of a sound file's channels. What ingest would leave out only for training (silence, clipping) is read.
+    It is decoded twice, as an ingested file is: to check it, then for its samples. Raises Rejected with the reason."""
     bounds = {"max_item_bytes": limits.item_bytes, "min_seconds": 1e-5, "max_seconds": limits.seconds}
     ingest = SpeechIngestConfig.model_validate({"source": "", "silence_peak": 0.0, "max_clipped": 1.0, **bounds})
-    return decode(read_recording(data, ingest).data)
+    read_recording(data, ingest)
+    with open_sound(data) as sound:
+        return Recording(np.concatenate([mono(block) for block in sound.blocks]), sound.rate_hz)
 
 
 def to_inputs(recordings: np.ndarray | Sequence[object], about: Mapping[str, object]) -> Inputs:
     """Recordings as the encoder was trained on them.
 
     Args:
-        recordings: (n, samples), or n arrays (samples,) of any lengths; 16 kHz, one channel, float in -1..1 or int16.
+        recordings: (n, samples), or n recordings of any lengths; arrays (samples,) are at 16 kHz. One channel, float in
+            -1..1 or int16.
         about: the encoder's config.json.
 
     Returns:
@@ -83,20 +113,32 @@ def to_inputs(recordings: np.ndarray | Sequence[object], about: Mapping[str, obj
             "of arrays (samples,)"
         )
     least = encoder_block(about, SpeechEncoderConfig).receptive_samples
-    return side_by_side([torch.from_numpy(_normalised(np.asarray(one), least)) for one in recordings])
+    resampler = cast(Resampler, about.get("resampler", RESAMPLER_OF_OLD))
+    found = (one if isinstance(one, Recording) else Recording(np.asarray(one)) for one in recordings)
+    return side_by_side([torch.from_numpy(_normalised(_at_rate(one, resampler), least)) for one in found])
 
 
-def _normalised(wave: np.ndarray, least: int) -> np.ndarray:
+def _at_rate(recording: Recording, resampler: Resampler) -> np.ndarray:
+    """(samples,) float at RATE_HZ."""
+    wave = recording.wave
     if wave.ndim != 1:
-        raise DataError(f"a recording has the shape {wave.shape}: give (samples,), the mean of its channels")
-    if len(wave) < least:
-        raise DataError(f"a recording has {len(wave)} samples, and one frame takes {least} at 16 kHz: give longer ones")
+        looks = wave.ndim == 2 and min(wave.shape) <= MOST_CHANNELS < max(wave.shape)
+        channels = f", which looks like {min(wave.shape)} channels" if looks else ""
+        raise DataError(f"a recording has the shape {wave.shape}{channels}: give (samples,), the mean of its channels")
     if wave.dtype == np.int16:
-        wave = wave / SIXTEEN_BIT
+        wave = wave / np.float32(SIXTEEN_BIT)
     elif not np.issubdtype(wave.dtype, np.floating):
         raise DataError(f"recordings have the type {wave.dtype}: give float from -1 to 1, or int16")
     if not np.isfinite(wave).all():
         raise DataError("a recording has values that are not finite: remove it, or read it again")
+    if recording.rate_hz == RATE_HZ:
+        return wave
+    return resample([wave.astype(np.float32, copy=False)], recording.rate_hz, resampler)
+
+
+def _normalised(wave: np.ndarray, least: int) -> np.ndarray:
+    if len(wave) < least:
+        raise DataError(f"a recording has {len(wave)} samples, and one frame takes {least} at 16 kHz: give longer ones")
     exact = wave.astype(np.float64)
     return ((exact - exact.mean()) / np.sqrt(exact.var() + VARIANCE_EPS)).astype(np.float32)
 
@@ -106,13 +148,13 @@ def _example(about: Mapping[str, object]) -> dict[str, str]:
     return {COLUMN: base64.b64encode(to_flac(np.zeros(RATE_HZ, np.int16), RATE_HZ)).decode()}
 
 
-def _read(cells: Mapping[str, object], limits: Limits) -> np.ndarray:
+def _read(cells: Mapping[str, object], limits: Limits) -> Recording:
     with refusing("recording"):
         return _decoded(file_in(cells[COLUMN]), limits)
 
 
 REQUEST = Request((COLUMN,), _example, _read)
-"""Recordings as sound files of any rate: WAV, FLAC, OGG, MP3, AIFF, AU."""
+"""Recordings as sound files of any rate: WAV, FLAC, OGG, MP3, MP4, AIFF and all that ingest reads."""
 
 
 def preprocessing() -> Preprocessing:

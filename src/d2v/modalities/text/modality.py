@@ -127,7 +127,7 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
         """A string, or a pair (a tuple) of strings."""
         return raw_inputs.is_item(given)
 
-    def read_item(self, item: object, rate_hz: int | None = None) -> object:
+    def read_item(self, item: object, rate_hz: float | None = None) -> object:
         """The string or pair as it is; `to_inputs` checks it."""
         return item
 

@@ -138,7 +138,7 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         """A file, a PIL image, or an array of at most three axes."""
         return raw_inputs.is_item(given)
 
-    def read_item(self, item: object, rate_hz: int | None = None) -> np.ndarray:
+    def read_item(self, item: object, rate_hz: float | None = None) -> np.ndarray:
         """(height, width, 3) of a file, a PIL image or an array."""
         return raw_inputs.read_item(item)
 
