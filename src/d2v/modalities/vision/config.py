@@ -185,10 +185,10 @@ class VisionTrainConfig(TrainConfig):
         check_goes_with(self, "encoder.layout", self.encoder.layout, LAYOUTS)
         check_goes_with(self, "mask.kind", self.mask.kind, MASKS)
         patches = self.encoder.grid**2
-        hidden = int(patches * self.mask.ratio)
-        if not 0 < hidden < patches:
+        masked = int(patches * self.mask.ratio)
+        if not 0 < masked < patches:
             raise ValueError(
-                f"mask.ratio {self.mask.ratio} hides {hidden} of {patches} patches: at least one must be hidden and "
+                f"mask.ratio {self.mask.ratio} masks {masked} of {patches} patches: at least one must be masked and "
                 "one visible; change mask.ratio or encoder.patch_px"
             )
         return self
