@@ -96,6 +96,6 @@ def test_a_damaged_vocabulary_is_refused(tmp_path: Path, content: str | None) ->
 
 
 @pytest.mark.parametrize("characters", [(), ("A", "A"), ("AB",), ("|",), (" ",)])
-def test_impossible_vocabularys_are_refused(characters: tuple[str, ...]) -> None:
+def test_impossible_vocabularies_are_refused(characters: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match="single characters"):
         CtcVocabulary(characters)

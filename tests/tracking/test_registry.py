@@ -75,6 +75,17 @@ def test_the_same_encoder_is_registered_once(client: MlflowClient, folder: Path)
     assert client.get_model_version("d2v-vision", "1").tags["probe/knn"] == "0.3"
 
 
+def test_a_new_name_of_a_key_changes_no_recipe_digest(client: MlflowClient, folder: Path) -> None:
+    digests = []
+    with mlflow.start_run():
+        for text in (config := (folder / "config.json").read_text(), config.replace("_matmul", "_products")):
+            (folder / "config.json").write_text(text)
+            register_encoder("vision", folder, {})
+            digests.append(client.get_model_version("d2v-vision", "1").tags["recipe_digest"])
+    assert '"float32_products"' in text
+    assert digests[0] == digests[1]
+
+
 def test_the_registered_model_is_the_encoder(client: MlflowClient, folder: Path) -> None:
     with mlflow.start_run():
         register_encoder("vision", folder, {})

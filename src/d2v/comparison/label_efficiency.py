@@ -212,7 +212,7 @@ def label_efficiency(study: Study, tracker: Tracker | None = None) -> dict[str, 
 
     Raises:
         ConfigError: the changes of an init do not fit the finetune block.
-        D2vError: see `d2v.finetuning.finetune.finetune` and `d2v.finetuning.evaluation.evaluate_tuned`.
+        D2vError: see `d2v.finetuning.finetune.finetune` and `d2v.finetuning.evaluation.evaluate_finetuned`.
         Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
     study.check()

@@ -148,12 +148,12 @@ def _environment_store(rank: int, ranks: int, timeout: timedelta) -> Store:
     host, port = master_address()
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = host, str(port)
     if rank > 0:
-        _wait_for_lead(host, port, timeout)
+        _wait_for_main(host, port, timeout)
     store, _, _ = next(torch_rendezvous("env://", rank, ranks, timeout=timeout))
     return store
 
 
-def _wait_for_lead(host: str, port: int, timeout: timedelta) -> None:
+def _wait_for_main(host: str, port: int, timeout: timedelta) -> None:
     """Try until rank 0's store answers. torch's own waiting would neither end on Ctrl-C nor keep quiet."""
     end_s = time.monotonic() + timeout.total_seconds()
     while time.monotonic() < end_s:

@@ -190,7 +190,7 @@ def _tick_of(progress: Progress | None) -> int:
 
 def _is_in_collective(frame: FrameType | None) -> bool:
     """Whether a thread is inside torch.distributed, or waits for what it began there: then DeepSpeed or our own
-    `Ranks` is where it stands."""
+    `ProcessGroup` is where it stands."""
     innermost = frame
     while frame is not None:
         if f"{os.sep}torch{os.sep}distributed{os.sep}" in frame.f_code.co_filename:

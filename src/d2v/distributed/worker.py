@@ -84,7 +84,7 @@ def _work(env: DistEnv, address: str) -> int:
             traceback.print_exc()
         mailbox.put_outcome(_failure(env.rank, error, mailbox.where(env.rank)))
         return error.exit_code if isinstance(error, D2vError) else 1
-    mailbox.put_outcome(Outcome(env.rank, result=None if not env.is_main else result))
+    mailbox.put_outcome(Outcome(env.rank, result=result if env.is_main else None))
     return 0
 
 

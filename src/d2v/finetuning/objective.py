@@ -26,14 +26,14 @@ HEAD, LOCAL, REST = "head", "local", "rest"
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """What training hides of the local features, and what the loss is divided by.
+class FeatureMasks:
+    """Masks over the local features, and what the loss is divided by.
 
     Attributes:
         count: () units of the loss.
         keys: (B,) what noise is drawn from.
-        tokens_BT: hidden tokens, or None.
-        channels_BD: hidden channels, or None.
+        tokens_BT: True where a token is masked, or None.
+        channels_BD: True where a channel is masked, or None.
     """
 
     count: Tensor
@@ -100,24 +100,24 @@ class FineTuning(Objective):
     # ----------------------------------------------------------------------------------------- one step
 
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Any:
-        """What is hidden: a pure function of (seed, update, sample id)."""
+        """Masks over tokens and channels: a pure function of (seed, update, sample id)."""
         assert batch.targets is not None
         count, mask = self.task.units(batch.targets).to(device), self.config.mask
         keys = fold_in(seed, STREAM_HIDE, batch.update, batch.sample_ids.to(device))
         tokens = self.student.stem.num_tokens(batch.inputs)
         lengths = self.student.token_lengths(batch.lengths)
         lengths = None if lengths is None else lengths.to(device)
-        hidden_BT = _spans(keys, tokens, mask.time_ratio, mask.time_span, lengths)
+        tokens_BT = _spans(keys, tokens, mask.time_ratio, mask.time_span, lengths)
         width = self.student.width
         channels_BD = _spans(fold_in(keys, 1), width, mask.channel_ratio, mask.channel_span, None)
-        return Hidden(count, fold_in(keys, 2), hidden_BT, channels_BD)
+        return FeatureMasks(count, fold_in(keys, 2), tokens_BT, channels_BD)
 
     def forward(self, batch: Batch, masks: Any) -> LossOutput:
-        """Local features, what is hidden of them, encoder, head, loss."""
+        """Local features, masks over them, encoder, head, loss."""
         assert batch.targets is not None
         lengths = self.student.token_lengths(batch.lengths)
         with torch.no_grad() if self.config.trained == "head" else contextlib.nullcontext():
-            local_BTD = _hide(self.student.stem(batch.inputs), masks, self.config.mask)
+            local_BTD = _mask(self.student.stem(batch.inputs), masks, self.config.mask)
             encoded = self.student.encode(local_BTD, lengths)
         outputs = self.head(encoded, lengths).float()
         loss = self.task.loss(outputs, batch.targets, lengths)
@@ -136,18 +136,18 @@ class FineTuning(Objective):
 
 
 def _spans(keys: Tensor, length: int, ratio: float, span: int, lengths: Tensor | None) -> Tensor | None:
-    """(B, length) spans hidden under each key; None if nothing is."""
+    """(B, length) bool, spans under each key; None if there are none."""
     return None if ratio == 0.0 else random_spans(keys, length, ratio, span, whole=False, lengths=lengths)
 
 
-def _hide(local_BTD: Tensor, hidden: Hidden, config: FeatureMaskConfig) -> Tensor:
-    """Replace hidden tokens, then zero hidden channels."""
-    if hidden.tokens_BT is not None:
+def _mask(local_BTD: Tensor, masks: FeatureMasks, config: FeatureMaskConfig) -> Tensor:
+    """Replace masked tokens, then zero masked channels."""
+    if masks.tokens_BT is not None:
         replacement = torch.zeros_like(local_BTD)
         if config.replacement == "noise":
-            noise = normal(hidden.keys, local_BTD[0].numel()).view_as(local_BTD)
+            noise = normal(masks.keys, local_BTD[0].numel()).view_as(local_BTD)
             replacement = (config.noise_std * noise).to(local_BTD.dtype)
-        local_BTD = torch.where(hidden.tokens_BT.unsqueeze(-1), replacement, local_BTD)
-    if hidden.channels_BD is not None:
-        local_BTD = local_BTD.masked_fill(hidden.channels_BD.unsqueeze(1), 0.0)
+        local_BTD = torch.where(masks.tokens_BT.unsqueeze(-1), replacement, local_BTD)
+    if masks.channels_BD is not None:
+        local_BTD = local_BTD.masked_fill(masks.channels_BD.unsqueeze(1), 0.0)
     return local_BTD

@@ -54,7 +54,7 @@ PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
         "Standard deviation",
         (("train/target_std", "targets", BLUE, "-"), ("train/pred_std", "predictions", ORANGE, "-")),
     ),
-    ("Accuracy at hidden tokens", (("train/accuracy", "accuracy", BLUE, "-"),)),
+    ("Accuracy at masked tokens", (("train/accuracy", "accuracy", BLUE, "-"),)),
     ("Codebook entries in use", (("train/code_perplexity", "perplexity", BLUE, "-"),)),
     (
         "Online probe accuracy",
@@ -126,7 +126,7 @@ def draw_masks(
     lengths: Tensor | None = None,
     most_masks: int = 4,
 ) -> Path:
-    """Items with their masks; hidden tokens are shaded.
+    """Items with their masks; masked tokens are shaded.
 
     Args:
         images: (n, H, W, 3) uint8.
@@ -137,17 +137,17 @@ def draw_masks(
         most_masks: masks to show.
     """
     items, masks, tokens = is_masked.shape
-    hidden = (is_masked.sum(dim=(0, 2)) / (items * tokens if lengths is None else lengths.sum())).tolist()
+    masked = (is_masked.sum(dim=(0, 2)) / (items * tokens if lengths is None else lengths.sum())).tolist()
     rows, labels = [images], ["input"]
     for number in range(min(masks, most_masks)):
         rows.append(shade_hidden(images, is_masked[:, number], grid))
-        labels.append(f"mask {number + 1}\n{hidden[number]:.0%} hidden")
+        labels.append(f"mask {number + 1}\n{masked[number]:.0%} masked")
     shown = f"{min(masks, most_masks)} of {masks} masks per item" if masks > 1 else "one mask per item"
     return _draw_rows(rows, labels, f"Visible to the student: {shown}, masked tokens shaded", path)
 
 
 def shade_hidden(images: np.ndarray, is_masked_nT: Tensor, grid: tuple[int, int]) -> np.ndarray:
-    """Images (n, H, W, 3) uint8 with the cells of hidden tokens faded out."""
+    """Images (n, H, W, 3) uint8 with the cells of masked tokens faded out."""
     cells = _in_cells(is_masked_nT, grid).numpy()
     height, width = images.shape[1:3]
     row_of = np.arange(height) * grid[0] // height

@@ -76,7 +76,7 @@ def write_finetuned_card(
         modality: registry name.
         config: its finetune block.
         prepared: plain facts about the data, as of an encoder.
-        metrics: what `d2v.finetuning.evaluation.evaluate_tuned` measured.
+        metrics: what `d2v.finetuning.evaluation.evaluate_finetuned` measured.
         result: what fine-tuning wrote into `result.json`.
     """
     parts: list[Part] = [Heading("Data"), _data_table(prepared, "Labelled data")]

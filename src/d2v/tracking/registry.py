@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from d2v.config import first_names
 from d2v.data import fingerprint
 from d2v.errors import DataError
 from d2v.finetuning.model import HEAD, load_finetuned
@@ -136,8 +136,10 @@ def _describe(
     about = client.get_model_version(name, version)
     run = client.get_run(about.run_id)
     facts = {"run_id": about.run_id, "git_commit": run.data.tags.get("git_commit", "unknown")}
-    config = json.loads((folder / CONFIG).read_text())
-    recipe = {key: config.get(key) for key in ("recipe", "finetune")}
+    config = read_config(folder)
+    blocks = {"train": config["recipe"], "finetune": config.get("finetune")}
+    first = first_names(registry.recipe_type(config["modality"]), blocks)
+    recipe = {"recipe": first["train"], "finetune": first["finetune"]}
     facts |= {"recipe_digest": fingerprint.of_values(recipe)[:16]}
     shown = {key: f"{value:g}" for key, value in sorted(metrics.items())}
     for key, text in {**digest, **facts, **notes.tags, **shown}.items():

@@ -222,9 +222,9 @@ class Checkpoints(Callback):
         """
         if self._saved_update == loop.state.update:
             return
+        loop.begin("checkpoint")  # some callbacks wait for the other ranks
         for callback in loop.callbacks:
             callback.before_save(loop)
-        loop.begin("checkpoint")
         keep = loop.recipe.checkpoint.keep
         with self._stopwatch.paused():
             checkpoint.save(loop.checkpoints, loop.state, loop.objective, loop.engine, loop.history, keep)

@@ -52,8 +52,8 @@ def _start(recipe: RunConfig) -> str:
 
 def _visible(objective: Objective) -> str:
     """Tokens of the longest sequence, and how many of them the student sees where that is fixed."""
-    tokens, hidden = objective.longest, getattr(objective, "hidden", None)
-    return f"{tokens} tokens" if hidden is None else f"{tokens - hidden(tokens)} of {tokens} tokens visible"
+    tokens, num_masked = objective.longest, getattr(objective, "num_masked", None)
+    return f"{tokens} tokens" if num_masked is None else f"{tokens - num_masked(tokens)} of {tokens} tokens visible"
 
 
 def _batch(sampler: BatchSampler) -> str:

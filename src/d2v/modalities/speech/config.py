@@ -200,7 +200,7 @@ MASKS = {"data2vec2": ("block",), "data2vec1": ("span",), "wav2vec2": ("span",)}
 
 
 def _check_frames(key: str, seconds: float, encoder: SpeechEncoderConfig, least: int) -> None:
-    """A recording of so many seconds has `least` frames; masks need two, one hidden and one visible."""
+    """A recording of so many seconds has `least` frames; masks need two, one masked and one visible."""
     frames = encoder.frames(round(seconds * RATE_HZ))
     if frames < least:
         raise ValueError(f"{key} {seconds:g} gives {frames} frames, and {least} are needed: raise {key}")
