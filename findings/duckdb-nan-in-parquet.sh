@@ -4,8 +4,8 @@
 # Guess:    WHERE isnan(x) gives the rows that isnan(x) in SELECT marks, and where a row group ends changes no answer.
 # Versions: duckdb 2.0.1, pyarrow 26.0.1, numpy 2.3.5
 # Instead:  Parquet statistics leave NaN out of minimum and maximum, and DuckDB prunes by them although it sorts NaN above all numbers.
-#           WHERE isnan(x): 0 of 2 rows, while count(*) FILTER (WHERE isnan(x)) says 2. WHERE x > 0.5: 4, 3 or 2 rows for three
-#           row group sizes (pyarrow's own filter says 2, NaN is not greater than anything). Without statistics it is right.
+#           WHERE isnan(x): 0 of 2 rows, while count(*) FILTER (WHERE isnan(x)) says 2. WHERE x > 0.5: 4 or 3 rows by row group
+#           size (pyarrow's own filter says 2: NaN is not greater than anything). Without statistics isnan is right and it is 4.
 # Means:    the very query that is run to show "no NaN in these features" shows none. Count with FILTER or sum a CASE, compare with
 #           pyarrow.compute.is_nan, or write such columns without statistics.
 # Seen:     2026-11-30
