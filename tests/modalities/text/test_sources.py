@@ -399,3 +399,56 @@ def test_real_books(shared_data: Path, tmp_path: Path) -> None:
     assert report.splits == {"train": 1, "val": 1, "test": 1}
     table = pq.read_table(tmp_path / "corpus" / "manifest.parquet").to_pylist()
     assert {row["split"]: row["characters"] for row in table}["train"] > 12_500_000
+
+
+# ----------------------------------------------------------------------------------- lines and splits
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_only_line_ends_end_lines(tmp_path: Path, end: str, encoding: str) -> None:
+    lines = ["one\u2028two", "three\x0c\x85four", "five"]
+    write(tmp_path, {"a.txt": end.join(lines).encode(encoding)})
+    assert [
+        item.data.decode().rstrip("\r\n").lstrip("\ufeff") for item in read(tmp_path / "a.txt", document="line")
+    ] == lines
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_json_lines_end_where_lines_end(tmp_path: Path, end: str) -> None:
+    lines = [json.dumps({"text": f"{word}\u2028\x85{word}"}, ensure_ascii=False) for word in ("one", "two")]
+    write(tmp_path, {"a.jsonl": end.join(lines)})
+    assert [item.data.decode() for item in read(tmp_path / "a.jsonl")] == ["one\u2028\x85one", "two\u2028\x85two"]
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("train.jsonl", "eval.jsonl"), {"train.jsonl": "train", "eval.jsonl": "test"}),
+        (("train.txt", "dev.txt", "test.txt"), {"train.txt": "train", "dev.txt": "val", "test.txt": "test"}),
+        (("training_set.txt", "test_set.txt"), {"training_set.txt": "train", "test_set.txt": "test"}),
+        (("how-to-train.md", "test-driven.md"), {"how-to-train.md": None, "test-driven.md": None}),
+        (
+            ("20news-train.txt", "20news-test.txt", "more.txt"),
+            {"20news-train.txt": "train", "20news-test.txt": "test", "more.txt": "train"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_splits_of_file_names(tmp_path: Path, kind: str, names: tuple[str, ...], splits: dict[str, str | None]) -> None:
+    files = dict.fromkeys(names, b'{"text": "one"}\n')
+    if kind == "folder":
+        path = write(tmp_path / "d", files)
+    else:
+        path = (write_zip if kind == "zip" else write_tar)(tmp_path / ("d.zip" if kind == "zip" else "d.tar.gz"), files)
+    assert {item.key.partition("#")[0]: item.split for item in read(path)} == splits
+
+
+def test_lists_of_labels_are_refused_and_of_one_are_read(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"a.jsonl": '{"text": "a", "label": [1, 2]}\n{"text": "b", "label": ["x"]}\n{"text": "c", "label": NaN}\n'},
+    )
+    several, one, none = read(tmp_path / "a.jsonl")
+    assert "2 labels (1, 2), and an item is of one class: set text.ingest.label_field" in str(several.refused)
+    assert (one.label, none.label) == ("x", None)

@@ -196,7 +196,9 @@ def tar_source(location: Location, wanted: Wanted, annotator: Annotator | None =
         ) from error
     if "item" not in roles:
         raise _nothing_in(location, wanted, papers=bool(roles))
-    return Source(f"tar archive {location.given}", location.fingerprint, None, tar.items)
+    return Source(
+        f"tar archive {location.given}", location.fingerprint, None, tar.items, remarks=lambda: tar.layout.remarks
+    )
 
 
 def _next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
@@ -269,7 +271,9 @@ def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None =
             for info in infos[start:]:
                 yield _zip_item(archive, info, layout(), wanted)
 
-    return Source(f"zip archive {location.given}", location.fingerprint, len(infos), items)
+    return Source(
+        f"zip archive {location.given}", location.fingerprint, len(infos), items, remarks=lambda: layout().remarks
+    )
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:

@@ -230,7 +230,7 @@ def folder_source(location: Location, wanted: Wanted, annotator: Annotator | Non
                 data, refused = read_file(location.fs, file.path, wanted)
             yield layout().item(file.key, data, refused)
 
-    return Source(f"folder {location.given}", location.fingerprint, len(files), items)
+    return Source(f"folder {location.given}", location.fingerprint, len(files), items, remarks=lambda: layout().remarks)
 
 
 def read_file(fs: Any, path: str, wanted: Wanted) -> tuple[bytes | None, str | None]:

@@ -12,11 +12,12 @@ from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 
+from d2v.data.lines import byte_lines, encoding_of
 from d2v.data.sources.archives import DAMAGE
+from d2v.data.sources.columns import LABEL_NAMES
+from d2v.data.sources.labels import SeveralLabels, label_of
 from d2v.data.sources.layout import Wanted, too_large
-from d2v.data.sources.row_sources import LABEL_NAMES
 from d2v.modalities.text.config import TextIngestConfig
-from d2v.modalities.text.reading import encoding_of
 
 FIRST_NAMES = ("text", "content", "document", "sentence", "article", "sentence1", "question1", "premise", "question")
 SECOND_NAMES = ("sentence2", "question2", "hypothesis", "second")
@@ -131,14 +132,17 @@ def _from_json(line: bytes, config: TextIngestConfig) -> Document:
     if not isinstance(record, dict):
         return Document("", None, refused=f"it is a JSON {type(record).__name__}, not an object with a text")
     text = _field(record, [config.text_field] if config.text_field else FIRST_NAMES)
-    label = _field(record, [config.label_field] if config.label_field else CLASS_NAMES)
+    try:
+        label = label_of(_field(record, [config.label_field] if config.label_field else CLASS_NAMES))
+    except SeveralLabels as reason:
+        return Document("", None, refused=f"{reason}: set text.ingest.label_field to a field of one")
     second = _field(record, SECOND_NAMES)
     if not isinstance(text, str):
         return Document(
             "", None, refused=f"none of its fields {', '.join(record)} is a text: set text.ingest.text_field"
         )
     data = text.encode("utf-8", "surrogatepass")
-    return Document("", data, None if label is None else str(label), second if isinstance(second, str) else None)
+    return Document("", data, label, second if isinstance(second, str) else None)
 
 
 def _field(record: Mapping[str, Any], names: Any) -> Any:
@@ -149,13 +153,9 @@ def _numbered(stream: io.BufferedReader, wanted: Wanted) -> Iterator[tuple[int, 
     """Lines with their end as UTF-8 and their numbers from 1; one that is too long is refused and not held."""
     encoding, _ = encoding_of(stream.peek(4))
     if encoding != "utf-8":  # line ends of wider characters are not those of bytes
-        wide = io.TextIOWrapper(stream, encoding[:-3], newline="\n")
+        wide = io.TextIOWrapper(stream, encoding[:-3], newline="")
         yield from ((number, line.encode("utf-8", "surrogatepass"), None) for number, line in enumerate(wide, 1))
         return
-    number, limit = 0, wanted.max_item_bytes
-    while line := stream.readline(limit + 1):
-        number += 1
-        size = len(line)
-        while not line.endswith(b"\n") and size > limit and (rest := stream.readline(2**20)):
-            line, size = rest, size + len(rest)
+    limit = wanted.max_item_bytes
+    for number, (line, size) in enumerate(byte_lines(stream, limit), 1):
         yield (number, b"", too_large(size, wanted)) if size > limit else (number, line, None)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from d2v.data.sources.archives import tar_source, zip_source
-from d2v.data.sources.layout import SPLITS, Annotation, Role, Wanted, find_layout
+from d2v.data.sources.columns import Columns
+from d2v.data.sources.layout import Lookup, Role, Wanted, find_layout
 from d2v.data.sources.locations import Found, Location, find_format, guarded, open_location, packed_as, reading
 from d2v.data.sources.source import Item, Source
-from d2v.data.sources.tables import Columns, parquet_source
+from d2v.data.sources.tables import parquet_source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text.config import TextIngestConfig
 from d2v.modalities.text.documents import (
@@ -37,7 +38,6 @@ PACKINGS = ("", ".gz", ".bz2", ".xz", ".zst")
 TEXT_SUFFIXES = tuple(f".{name}{end}" for name in "txt text md markdown rst tokens raw".split() for end in PACKINGS)  # noqa: SIM905
 JSON_SUFFIXES = tuple(f".{name}{end}" for name in ("jsonl", "ndjson") for end in PACKINGS)
 PAPERS = re.compile(r"(readme|licen[cs]e|copying|(sha\d+|md5|check)sums?)(\..*)?", re.IGNORECASE)
-SPLIT_AT_END = re.compile(rf"(?:.*[^a-z])?({'|'.join(SPLITS)})(?:[._-]?\d[\d._of-]*)?", re.IGNORECASE)
 
 Archive = Callable[..., Source]
 ARCHIVES: dict[str, Archive] = {"tar": tar_source, "zip": zip_source}
@@ -115,7 +115,7 @@ def _open_location(config: TextIngestConfig) -> Source:
     if kind == "parquet":
         return _tables(location, config, wanted)
     if packed in ARCHIVES:
-        return _in_archive(ARCHIVES[packed](location, wanted, lambda _: _split_in_name), config, wanted)
+        return _in_archive(ARCHIVES[packed](location, wanted, _nothing_beside), config, wanted)
     _check_folder(location, wanted)
     return _files_source(location, config, wanted)
 
@@ -142,8 +142,7 @@ def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) 
             f"{location.given} holds no files but papers: put text files into it, or point to another folder."
         )
     keys = [file.key for file in files]
-    several = len({_name_split(key) for key in keys} - {None}) > 1
-    layout = find_layout(keys, wanted, said=_split_in_name if several else None)
+    layout = find_layout(keys, wanted)
 
     def items(start: int) -> Iterator[Item]:
         read = 0
@@ -155,7 +154,7 @@ def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) 
                 read += 1
 
     total = len(files) if config.document == "file" and not any(_is_jsonl(key, config) for key in keys) else None
-    return Source(f"text {location.given}", location.fingerprint, total, items)
+    return Source(f"text {location.given}", location.fingerprint, total, items, remarks=lambda: layout.remarks)
 
 
 def _file_items(
@@ -185,17 +184,10 @@ def _item(found: Item, document: Document) -> Item:
     )
 
 
-def _name_split(path: str) -> str | None:
-    """Split that a file's own name ends in: train.txt, wiki.valid.tokens, news-test-0003.txt.gz."""
-    name = PurePosixPath(path).name.lower()
-    ending = next((end for end in sorted((*TEXT_SUFFIXES, *JSON_SUFFIXES), key=len)[::-1] if name.endswith(end)), "")
-    match = SPLIT_AT_END.fullmatch(name.removesuffix(ending))
-    return SPLITS[match.group(1)] if match else None
-
-
-def _split_in_name(path: str) -> Annotation | None:
-    split = _name_split(path)
-    return Annotation(split=split) if split else None
+def _nothing_beside(sides: Mapping[str, bytes]) -> Lookup:
+    """No file says anything about documents; but with an annotator, an archive's layout sees the names of all members,
+    which may tell the splits."""
+    return lambda path: None
 
 
 def _in_archive(archive: Source, config: TextIngestConfig, wanted: Wanted) -> Source:

@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2v.data.sources.archives import DAMAGE, decompressed
-from d2v.data.sources.layout import SPLITS, Wanted, too_large
+from d2v.data.sources.columns import LABEL_NAMES
+from d2v.data.sources.layout import Wanted, too_large
 from d2v.data.sources.locations import Found, Location
-from d2v.data.sources.row_sources import LABEL_NAMES, Split, in_order, source_of_splits, split_in
+from d2v.data.sources.row_sources import Split, in_order, source_of_splits
 from d2v.data.sources.source import Item, Source
+from d2v.data.sources.split_names import kind_of
 from d2v.errors import DataError
 
 IDX_NAME = re.compile(r"(?P<set>.*?)images[-._]idx[34][-._]ubyte(\.gz)?$", re.IGNORECASE)
@@ -133,7 +135,7 @@ def idx_source(location: Location, wanted: Wanted) -> Source:
     images = [file for file in location.files if IDX_NAME.match(file.name)]
     if not images and len(location.files) == 1:
         images = list(location.files)
-    names_of_splits = [split_in(file.name) for file in images]
+    names_of_splits = [kind_of(file.name) for file in images]
     if not images or len(set(names_of_splits)) < len(images):
         raise DataError(
             f"{location.given} holds {len(images)} IDX image files "
@@ -225,8 +227,8 @@ def npz_source(location: Location, wanted: Wanted) -> Source:
 
 def _npz_kind(name: str) -> tuple[str, str | None]:
     words = name.removesuffix(".npy").lower().split("_")
-    split = split_in("_".join(words))
-    rest = "_".join(word for word in words if word not in SPLITS)
+    split = kind_of(" ".join(words))
+    rest = "_".join(word for word in words if not kind_of(word))
     kind = "images" if rest in IMAGE_NAMES else "labels" if rest in LABEL_NAMES else "other"
     return kind, split
 
