@@ -54,6 +54,8 @@ class SpeechIngestConfig(Block):
     """A recording is silent, and refused, if it swings by less than this to either side, as a share of full scale."""
     max_clipped: Fraction = 0.02
     """A recording with a larger share of its samples at full scale is clipped, and refused."""
+    no_label: tuple[str, ...] | None = None
+    """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

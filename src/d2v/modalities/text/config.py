@@ -48,6 +48,8 @@ class TextIngestConfig(Block):
     """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_item_bytes: PositiveInt = 512 * 2**20
     """Documents with more bytes are refused."""
+    no_label: tuple[str, ...] | None = None
+    """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

@@ -41,6 +41,8 @@ class VisionIngestConfig(Block):
     """Files with more bytes are refused."""
     min_side_px: PositiveInt = 4
     """Images whose shorter side has fewer pixels are refused."""
+    no_label: tuple[str, ...] | None = None
+    """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 
