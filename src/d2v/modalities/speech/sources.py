@@ -24,14 +24,12 @@ from d2v.data.sources.locations import (
     packed_as,
     reading,
 )
-from d2v.data.sources.row_sources import LABEL_NAMES
 from d2v.data.sources.source import Source
-from d2v.data.sources.tables import Columns, parquet_source
+from d2v.data.sources.tables import parquet_source
 from d2v.modalities.speech.annotations import (
     AUDIO_SUFFIXES,
+    COLUMNS,
     SIDE_NAMES,
-    SPEAKER_NAMES,
-    TRANSCRIPT_NAMES,
     annotate,
 )
 from d2v.modalities.speech.config import SpeechIngestConfig
@@ -41,7 +39,6 @@ from d2v.modalities.speech.named import spoken_source, torchaudio_source
 TEXTS = ("speaker", "transcript")
 """What a source may say about a recording beside its class; columns of the corpus."""
 CONTENT_NAMES = ("audio", "bytes", "recording", "speech", "wav", "flac")
-COLUMNS = Columns(LABEL_NAMES, {"speaker": SPEAKER_NAMES, "transcript": TRANSCRIPT_NAMES})
 
 OPENERS: dict[str, Callable[[Location, Wanted], Source]] = {
     "folder": partial(folder_source, annotator=annotate),
