@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel
 
 from d2v.data import fingerprint
 from d2v.data.corpus_labels import CorpusLabels
@@ -147,11 +146,14 @@ def ingest(
     return report
 
 
-def ingest_parameters(config: BaseModel) -> dict[str, Any]:
-    """All values of an ingest block that shape the corpus. Keys that came later count where they are set, so that the
+def ingest_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an ingest block that shape the corpus. Keys that came later count where they are set, so that the
     corpora before them stay what they are."""
-    plain = config.model_dump(mode="json", exclude={"source", "shard_bytes"})
-    return {key: value for key, value in plain.items() if key not in LATER_KEYS or value is not None}
+
+    def is_set(value: Any) -> bool:
+        return value is not None and not (isinstance(value, dict) and all(one is None for one in value.values()))
+
+    return {key: value for key, value in values.items() if key not in LATER_KEYS or is_set(value)}
 
 
 def _unchanged(out: Path, identity: str) -> IngestReport | None:

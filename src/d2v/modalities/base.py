@@ -318,7 +318,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             self.reader(config),
             self.facts,
             out,
-            parameters=ingest_parameters(config),
+            parameters=ingest_parameters(config.model_dump(mode="json", exclude={"source", "shard_bytes"})),
             shard_bytes=config.shard_bytes,
             test_fraction=config.test_fraction,
             texts=self.texts,
