@@ -30,6 +30,12 @@ def text_lines(text: str) -> Iterator[str]:
     return iter(io.StringIO(text, newline=""))
 
 
+def whole_lines(head: str) -> Iterator[str]:
+    """Lines with their ends of the beginning of a table, without the last, which may be cut."""
+    lines = list(text_lines(head))
+    return iter(lines if len(lines) < 2 else lines[:-1])
+
+
 def quoted_rows(lines: Iterable[str], delimiter: str, path: str) -> Rows:
     """Rows whose cells may be quoted, as RFC 4180 says.
 
@@ -96,11 +102,11 @@ def rows_of(open_lines: Callable[[], Iterable[str]], delimiter: str, path: str) 
     """
     if delimiter in ",;":
         return quoted_rows(open_lines(), delimiter, path)
-    is_quoted = _reads_as_quoted(open_lines(), delimiter)
+    is_quoted = reads_as_quoted(open_lines(), delimiter)
     return quoted_rows(open_lines(), delimiter, path) if is_quoted else plain_rows(open_lines(), delimiter)
 
 
-def _reads_as_quoted(lines: Iterable[str], delimiter: str) -> bool:
+def reads_as_quoted(lines: Iterable[str], delimiter: str) -> bool:
     """Whether every row has as many cells as the first one, with quotes that are right, and no cell of several lines
     holds the delimiter, which only a cell that swallowed the next row would."""
     width = None

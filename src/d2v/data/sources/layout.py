@@ -57,7 +57,7 @@ class Wanted:
 
     def role(self, path: str, annotated: bool) -> Role:
         """The role of a file, from its path in the tree; side files are so only where something reads them."""
-        if annotated and self.side_names and self.side_names.search(path):
+        if annotated and self.side_names and self.side_names.search(path) and not self.has_suffix(path):
             return "side"
         left_out = self.only_suffixes and not self.has_suffix(path) and PAPER.fullmatch(PurePosixPath(path).name)
         return "paper" if left_out else "item"

@@ -9,16 +9,19 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from d2v.data.lines import decoded, lines_of, single_spaced
+from d2v.data.sources.archives import tar_shards_source
 from d2v.data.sources.columns import Columns, first_column
 from d2v.data.sources.delimited import find_delimiter, named_rows, rows_of, text_lines
 from d2v.data.sources.labels import SeveralLabels, label_of
-from d2v.data.sources.layout import Annotation, Folders, split_path
+from d2v.data.sources.layout import Annotation, Annotator, Folders, Wanted, split_path
+from d2v.data.sources.locations import Location, packed_as
+from d2v.data.sources.source import Source
 from d2v.data.sources.split_names import kind_of
 from d2v.errors import DataError
 
@@ -28,6 +31,10 @@ MEANT = re.compile(
     r"(^|/)(manifest|metadata|(train|valid|validation|dev|test|validated)(?=\.tsv))\.(csv|tsv|jsonl|parquet)$"
 )
 """Tables whose names say that they speak of the files beside them; other ones are left alone if they do not."""
+SAMPLE = re.compile(r"\.(cls|json|txt)$", re.IGNORECASE)
+"""Files that speak of the one item of the same name, as in WebDataset's archives: its class, fields, transcript."""
+SAMPLE_BYTES = 2**20
+"""Larger ones are no such files."""
 LJSPEECH_NAMES = ("path", "text_as_written", "text")
 """Columns of its metadata.csv, which has no header."""
 FOLD_NAMES = ("fold",)
@@ -70,9 +77,12 @@ class SideTables:
         self.left_alone: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         self.several, self.names = 0, set[str]()
+        self.samples: dict[str, Annotation] = {}
         for path, content in sides.items():
             if TABLE.search(path):
                 self._add(path, content)
+            elif (sample := SAMPLE.search(path)) and len(content) <= SAMPLE_BYTES:
+                self._add_sample(sample_key(path), sample[1].lower(), content.decode("utf-8-sig", "replace"))
         if self.rows:
             columns.check(sorted(self.names), _shown(set(self.counts)))
         self.covered = {row.folder for rows in self.rows.values() for row in rows if row.said.label is not None}
@@ -87,13 +97,33 @@ class SideTables:
                 raise
             self.left_alone[path] = str(reason)
 
-    def said(self, path: str) -> Annotation | None:
+    def _add_sample(self, key: str, kind: str, text: str) -> None:
+        """A file of one item; what a class file says wins over fields."""
+        before = self.samples.get(key, Annotation())
+        if kind == "cls":
+            found = replace(before, label=label_of(text) or "")
+        elif kind == "txt":
+            found = replace(before, texts={"transcript": single_spaced(text), **before.texts})
+            found = found if "transcript" in self.columns.texts else before
+        else:
+            try:
+                record = {str(name).lower(): value for name, value in json.loads(text).items()}
+            except (ValueError, AttributeError):
+                return
+            read = self._annotation(record, "", None)
+            label = before.label if before.label is not None else read.label
+            found = Annotation(label, read.split, {**before.texts, **read.texts}, read.group)
+        self.samples[key] = found
+
+    def __call__(self, path: str) -> Annotation | None:
         """What the tables say of a file; of one that no row names, that its folders are no class, where rows below the
         same folder tell classes."""
         parts = split_path(without_suffix(path, self.suffixes))
         row = self._row(parts)
         if row:
             return row.said
+        if self.samples and (sample := self.samples.get(sample_key(path))):
+            return sample
         if any(parts[: len(folder)] == folder for folder in self.covered):
             return Annotation(label="")
         return None
@@ -144,7 +174,7 @@ class SideTables:
 
     def _annotation(self, record: Record, path: str, last_fold: int | None) -> Annotation:
         split, fold = _text(record, self.columns.splits), _fold(record)
-        if split is None and fold is not None:
+        if split is None and fold is not None and last_fold is not None:
             split = "test" if int(fold) == last_fold else "train"
         elif split is None:
             split = kind_of(PurePosixPath(path).stem)
@@ -206,6 +236,12 @@ class SideTables:
             f"{path} has the columns {', '.join(names)}, none of which names the files: call it "
             f"{self.columns.files[0]}, relative to the table, or remove the table to do without."
         )
+
+
+def sample_key(path: str) -> str:
+    """What files of one item have in common: their path up to the first dot of the name."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + name.partition(".")[0]
 
 
 def without_suffix(path: str, suffixes: frozenset[str]) -> str:
@@ -271,3 +307,25 @@ def _fold(record: Record) -> str | None:
 def _shown(tables: set[str], most: int = 3) -> str:
     names = sorted(tables)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more tables" if len(names) > most else "")
+
+
+def tree_source(
+    openers: Mapping[str, Callable[..., Source]], kind: str, location: Location, wanted: Wanted, annotator: Annotator
+) -> Source:
+    """A folder or an archive, or several tar archives, with what lies beside the items.
+
+    Args:
+        openers: format -> what opens one location of it.
+        kind: the format.
+        location: the files.
+        wanted: the modality's words; in tar archives files of one item each are side files too.
+        annotator: what side files say.
+    """
+    if kind != "tar":
+        return openers[kind](location, wanted, annotator)
+    names = f"(?:{wanted.side_names.pattern})|" if wanted.side_names else ""
+    wanted = replace(wanted, side_names=re.compile(names + SAMPLE.pattern, re.IGNORECASE))
+    archives = tuple(file for file in location.files if packed_as(file.name) == "tar") or location.files
+    if len(archives) == 1:
+        return openers[kind](location, wanted, annotator)
+    return tar_shards_source(replace(location, files=archives), wanted, annotator)

@@ -65,7 +65,7 @@ class Said:
     def __call__(self, path: str) -> Annotation | None:
         """What is said of one recording."""
         name = bare_name(path)
-        found = [one for one in (self.tables.said(path), self.tree.said(name)) if one]
+        found = [one for one in (self.tables(path), self.tree.said(name)) if one]
         if not found:
             return None
         label = next((one.label for one in found if one.label is not None), None)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from d2v.config import (
     BenchmarkConfig,
     Block,
+    ColumnsConfig,
     EvaluateConfig,
     FinetuneConfig,
     Fraction,
@@ -28,6 +29,20 @@ ConvLayer = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 WAV2VEC_CONVS: tuple[ConvLayer, ...] = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 """(channels, kernel, stride) from 16 kHz to 50 Hz."""
+
+
+class SpeechColumnsConfig(ColumnsConfig):
+    """Names of the columns of tables, whatever their case: of Parquet that holds the recordings, and of tables beside
+    the recordings. null: the first of the usual names; an empty text: none."""
+
+    file: str | None = None
+    """Column of the files that a table beside the items speaks of, relative to the table or to the root."""
+    recording: str | None = None
+    """Column of the encoded recordings in Parquet."""
+    speaker: str | None = None
+    """Column of the speaker."""
+    transcript: str | None = None
+    """Column of what is said."""
 
 
 class SpeechIngestConfig(Block):
@@ -54,6 +69,8 @@ class SpeechIngestConfig(Block):
     """A recording is silent, and refused, if it swings by less than this to either side, as a share of full scale."""
     max_clipped: Fraction = 0.02
     """A recording with a larger share of its samples at full scale is clipped, and refused."""
+    columns: SpeechColumnsConfig = SpeechColumnsConfig()
+    """Names of the columns of tables."""
     no_label: tuple[str, ...] | None = None
     """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
     shard_bytes: PositiveInt = 64 * 2**20
