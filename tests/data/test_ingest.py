@@ -60,8 +60,8 @@ def test_a_test_item_wins_over_its_twin_in_train(tmp_path):
     assert [(row["key"], row["split"]) for row in manifest] == [("b", "test"), ("d", "train")]
     assert (report.kept, report.duplicates, report.across_splits) == (2, 2, 2)
     assert rows(tmp_path / "c" / "duplicates.csv") == [
-        {"key": "a", "duplicate_of": "b", "across_splits": "yes"},
-        {"key": "c", "duplicate_of": "b", "across_splits": "yes"},
+        {"key": "a", "duplicate_of": "b", "across_splits": "yes", "contradiction": ""},
+        {"key": "c", "duplicate_of": "b", "across_splits": "yes", "contradiction": ""},
     ]
 
 

@@ -99,3 +99,14 @@ def test_a_damaged_vocabulary_is_refused(tmp_path: Path, content: str | None) ->
 def test_impossible_vocabularies_are_refused(characters: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match="single characters"):
         CtcVocabulary(characters)
+
+
+@pytest.mark.parametrize("joiner", ["\u200c", "\u200d", "\u00ad", "\u2060", "\ufeff", "\u200f"])
+def test_invisible_characters_do_not_part_words(joiner: str) -> None:
+    assert normalised(f"co{joiner}operate at{joiner} once") == "COOPERATE AT ONCE"
+    assert not dropped_characters([f"co{joiner}operate"])
+
+
+@pytest.mark.parametrize("gap", ["\u00a0", "\u200b", "\u2028", "\x85", "\r\n"])
+def test_white_space_of_any_kind_parts_words(gap: str) -> None:
+    assert normalised(f"ten{gap}thousand") == "TEN THOUSAND"

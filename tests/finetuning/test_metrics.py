@@ -192,3 +192,16 @@ def test_what_cannot_be_scored_is_refused() -> None:
         metric("wer").score(["a"], [])
     with pytest.raises(DataError, match="one for each"):
         metric("cer").compute([], [])
+
+
+@pytest.mark.parametrize("gap", ["\u00a0", "\t", "\n", "\u2028", "\u200b", "  "])
+def test_words_are_parted_by_any_white_space(gap: str) -> None:
+    rate = metric("wer").compute
+    assert rate([f"ten{gap}thousand"], ["ten thousand"]) == 0.0
+    assert rate(["ten thousand"], [f"ten{gap}thousand miles"]) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("joiner", ["\u200c", "\u00ad", "\u2060", "\u200e"])
+def test_invisible_characters_are_no_errors(joiner: str) -> None:
+    for name in ("wer", "cer"):
+        assert metric(name).compute([f"co{joiner}operate"], ["cooperate"]) == 0.0

@@ -185,7 +185,7 @@ def test_texts_and_pairs(tmp_path):
     ("modality", "item", "words"),
     [
         ("vision", "gone.png", "gone.png cannot be read"),
-        ("vision", np.zeros((4, 4, 3), np.int64), "int64"),
+        ("vision", np.full((4, 4, 3), 300, np.int64), "int64"),
         ("vision", 7, "is no item"),
         ("vision", [7], "is no image"),
         ("speech", "gone.wav", "gone.wav cannot be read"),

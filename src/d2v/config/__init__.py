@@ -25,6 +25,7 @@ from d2v.config.finetuning import (
     TaskConfig,
     TranscriptionTask,
 )
+from d2v.config.ingest import ColumnsConfig
 from d2v.config.objectives import (
     Data2Vec1Config,
     Data2Vec2Config,
@@ -62,6 +63,7 @@ __all__ = [
     "Block",
     "CheckpointConfig",
     "ClassificationTask",
+    "ColumnsConfig",
     "Data2Vec1Config",
     "Data2Vec2Config",
     "DecoderConfig",

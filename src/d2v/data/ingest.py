@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from d2v.data import fingerprint
+from d2v.data.corpus_labels import CorpusLabels
 from d2v.data.disk import full_disk_named, swap_in, write_json
 from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item, Source
@@ -29,7 +30,15 @@ from d2v.progress import Progress, log
 
 CORPUS, MANIFEST, SHARDS = "corpus.json", "manifest.parquet", "shards"
 QUARANTINE, DUPLICATES, JOURNAL = "quarantine.csv", "duplicates.csv", "journal.json"
-CSV_HEADS = {QUARANTINE: ("key", "reason"), DUPLICATES: ("key", "duplicate_of", "across_splits")}
+CSV_HEADS = {
+    QUARANTINE: ("key", "reason"),
+    DUPLICATES: ("key", "duplicate_of", "across_splits", "contradiction"),
+}
+LATER_KEYS = ("no_label", "columns", "delimiter", "header")
+"""Keys of ingest blocks that the first corpora did not have; null means that nothing is said."""
+RULES = 2
+"""Raised when names and values are understood in another way, so that the same source can give other classes or splits.
+A corpus that is already there stays as it is."""
 
 
 class Rejected(Exception):
@@ -56,16 +65,19 @@ class IngestReport:
     quarantined: int = 0
     duplicates: int = 0
     across_splits: int = 0
+    contradictions: int = 0
     class_names: list[str] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     fingerprint: str = ""
 
     def __str__(self) -> str:
         splits = ", ".join(f"{name} {count:,}" for name, count in sorted(self.splits.items()))
+        contradictions = f", {self.contradictions:,} in two classes" if self.contradictions else ""
         return (
             f"{self.total:,} items = {self.kept:,} kept + {self.quarantined:,} quarantined + "
-            f"{self.duplicates:,} duplicates ({self.across_splits:,} across splits); {splits}"
+            f"{self.duplicates:,} duplicates ({self.across_splits:,} across splits{contradictions}); {splits}"
         )
 
 
@@ -116,11 +128,13 @@ def ingest(
     test_fraction: float,
     texts: tuple[str, ...] = (),
     settings: Mapping[str, Any] | None = None,
+    no_label: Sequence[str] | None = None,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
-    Unchanged source and parameters: a quick check. A killed ingest goes on after its last whole shard. A change
-    builds a new corpus beside the old one, which is replaced when the new one is whole.
+    Unchanged source and parameters: a quick check, even where today's rules of names would give other classes or
+    splits. A killed ingest goes on after its last whole shard. A change builds a new corpus beside the old one, which
+    is replaced when the new one is whole.
 
     Args:
         source: items in a fixed order.
@@ -133,22 +147,40 @@ def ingest(
         texts: names of the strings that items and records may carry; each is a column of the corpus.
         settings: how the corpus is to be read, recorded in it. They do not change it: an unchanged corpus keeps those
             that it was made with.
+        no_label: labels that mean none; None: -1 does, unless it is one of the classes -1, 0 and 1.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
     """
     identity = fingerprint.of_values({"source": source.fingerprint, "parameters": dict(parameters)})
     if report := _unchanged(out, identity):
-        log(f"ingest: {source.description} is unchanged since it was read; {report}")
+        log(f"ingest: {source.description} is unchanged since it was read; {report}{_older_rules(out)}")
         return report
+    if _older_rules(out):
+        log(
+            "ingest: the source or its settings are not those of the corpus that is there, which earlier rules of "
+            "names made: classes and splits can differ from it"
+        )
     partial = out.with_name(f".{out.name}.partial")
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
-        run = _Ingest(source, read, (facts, texts), partial, identity, shard_bytes, test_fraction)
+        run = _Ingest(source, read, (facts, texts), partial, identity, shard_bytes, test_fraction, no_label)
         run.stream()
         report = run.finish(parameters, settings or {})
         swap_in(partial, out)
+    for remark in report.remarks:
+        log(f"ingest: {remark}")
     log(f"ingest: {report}")
     return report
+
+
+def ingest_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an ingest block that shape the corpus. Keys that came later count where they are set, so that the
+    corpora before them stay what they are."""
+
+    def is_set(value: Any) -> bool:
+        return value is not None and not (isinstance(value, dict) and all(one is None for one in value.values()))
+
+    return {key: value for key, value in values.items() if key not in LATER_KEYS or is_set(value)}
 
 
 def _unchanged(out: Path, identity: str) -> IngestReport | None:
@@ -165,6 +197,16 @@ def _unchanged(out: Path, identity: str) -> IngestReport | None:
     return IngestReport(**content["report"]) if content.get("identity") == identity and whole else None
 
 
+def _older_rules(out: Path) -> str:
+    """What to say of a corpus that earlier rules made; "" for others."""
+    try:
+        rules = json.loads((out / CORPUS).read_text()).get("rules", 1)
+    except (OSError, json.JSONDecodeError):
+        return ""
+    advice = f"; it was read by earlier rules of names, to read it anew remove {out}"
+    return advice if rules < RULES else ""
+
+
 class _Ingest:
     """One pass over a source into the partial folder; picks up where its journal ends."""
 
@@ -177,11 +219,14 @@ class _Ingest:
         identity: str,
         shard_bytes: int,
         test_fraction: float,
+        no_label: Sequence[str] | None,
     ) -> None:
         self.source, self.read = source, read
         self.facts, self.texts = columns
+        self.no_label = no_label
         self.folder, self.identity, self.test_fraction = folder, identity, test_fraction
-        self.seen: dict[bytes, tuple[str, str]] = {}  # digest -> (split, key) of the item that is kept
+        self.seen: dict[bytes, tuple[str, str, str | None]] = {}  # digest -> split, key, label of the item that is kept
+        self.groups: dict[str, str] = {}  # group -> its splits, with commas between
         self.superseded: set[bytes] = set()  # digests of train items that a test item of the same content replaces
         self.report = IngestReport()
         journal = self._restore()
@@ -199,7 +244,7 @@ class _Ingest:
         """The journal of an interrupted pass over the same source; anything after it is taken back."""
         path = self.folder / JOURNAL
         journal = json.loads(path.read_text()) if path.is_file() else {}
-        if journal.get("identity") != self.identity:
+        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES):
             shutil.rmtree(self.folder, ignore_errors=True)
             (self.folder / SHARDS).mkdir(parents=True)
             for name, head in CSV_HEADS.items():
@@ -213,15 +258,18 @@ class _Ingest:
                 file.truncate(size)
         self.report = IngestReport(**journal["report"])
         self.superseded = {bytes.fromhex(digest) for digest in journal["superseded"]}
+        self.groups = journal["groups"]
         stored = ShardReader(self.folder / SHARDS)
-        columns = (stored.column(name) for name in ("sha256", "split", "key"))
-        self.seen = {digest: (split, key) for digest, split, key in zip(*columns, strict=True)}
+        columns = (stored.column(name) for name in ("sha256", "split", "key", "label"))
+        self.seen = {digest: (split, key, label) for digest, split, key, label in zip(*columns, strict=True)}
         log(f"ingest: going on after item {journal['next_item']:,}, where it was interrupted")
         return journal
 
     def _save_journal(self) -> None:
         content = {
             "identity": self.identity,
+            "rules": RULES,
+            "groups": self.groups,
             "parts": self.writer.shards,
             "next_item": self.next_item,
             "csv_bytes": {name: (self.folder / name).stat().st_size for name in CSV_HEADS},
@@ -267,10 +315,12 @@ class _Ingest:
             report.quarantined += 1
             self._note(QUARANTINE, item.key, one_line(outcome.reason))
             return False
-        split = item.split or fingerprint.hash_split(outcome.digest, self.test_fraction)
-        if outcome.digest in self.seen and not self._replaces(outcome.digest, item.key, split):
+        split = item.split or self._hash_split(outcome.digest, item.group)
+        if item.group is not None and split not in self.groups.setdefault(item.group, split).split(","):
+            self.groups[item.group] += f",{split}"
+        if outcome.digest in self.seen and not self._replaces(outcome.digest, item, split):
             return False
-        self.seen[outcome.digest] = (split, item.key)
+        self.seen[outcome.digest] = (split, item.key, item.label)
         report.kept += 1
         if outcome.record.note:
             report.notes[outcome.record.note] = report.notes.get(outcome.record.note, 0) + 1
@@ -280,16 +330,25 @@ class _Ingest:
         row |= {name: said.get(name) for name in self.texts}
         return self.writer.append(row | {"sha256": outcome.digest, "data": record.data} | dict(record.facts))
 
-    def _replaces(self, digest: bytes, key: str, split: str) -> bool:
-        """Record a duplicate. An item outside train replaces a train item of the same content, so that no model is
-        measured on what it was trained on."""
-        kept_split, kept_key = self.seen[digest]
+    def _hash_split(self, digest: bytes, group: str | None) -> str:
+        if group is not None:
+            digest = fingerprint.content_hash(group.encode("utf-8", "surrogatepass"))
+        return fingerprint.hash_split(digest, self.test_fraction)
+
+    def _replaces(self, digest: bytes, item: Item, split: str) -> bool:
+        """Record a duplicate, and the two classes of one that contradicts itself. An item outside train replaces a
+        train item of the same content, so that no model is measured on what it was trained on."""
+        kept_split, kept_key, kept_label = self.seen[digest]
         across = kept_split != split
+        contradicts = None not in (kept_label, item.label) and kept_label != item.label
         self.report.duplicates += 1
         self.report.across_splits += across
+        self.report.contradictions += contradicts
         replaces = across and kept_split == "train"
-        loser, winner = (kept_key, key) if replaces else (key, kept_key)
-        self._note(DUPLICATES, loser, winner, "yes" if across else "no")
+        loser, winner = (kept_key, item.key) if replaces else (item.key, kept_key)
+        labels = (kept_label, item.label) if replaces else (item.label, kept_label)
+        said = f"{labels[0]} here, {labels[1]} there" if contradicts else ""
+        self._note(DUPLICATES, loser, winner, "yes" if across else "no", said)
         if replaces:
             self.superseded.add(digest)
             self.report.kept -= 1
@@ -325,23 +384,52 @@ class _Ingest:
 
     def _write_manifest(self) -> int:
         """One row per kept item, shard by shard, and from the same pass the fingerprint, splits and class names."""
-        digest, labels, rows, start = fingerprint.LineHash(), set(), 0, 0
+        digest, rows, start = fingerprint.LineHash(), 0, 0
+        labels = CorpusLabels(self._counted_labels(), self.no_label, self.test_fraction, has_groups=bool(self.groups))
+        missing = dict.fromkeys(self.texts, 0)
         names = [name for name in self._schema().names if name != "data"]
         schema = pa.schema([self._schema().field(name) for name in names]).append(pa.field("row", pa.int64()))
         with pq.ParquetWriter(self.folder / MANIFEST, schema) as writer:
             for batch in ShardReader(self.folder / SHARDS).batches(names):
                 numbered = batch.append_column("row", pa.array(range(start, start + len(batch)), pa.int64()))
                 start += len(batch)
-                kept = self._without_superseded(numbered)
+                kept = labels.applied(self._without_superseded(numbered))
                 writer.write_table(pa.Table.from_batches([kept], schema))
                 rows += len(kept)
-                labels |= set(kept.column("label").unique().to_pylist()) - {None}
+                for name in self.texts:
+                    missing[name] += kept.column(name).null_count
                 for entry in kept.column("split").value_counts().to_pylist():
                     self.report.splits[entry["values"]] = self.report.splits.get(entry["values"], 0) + entry["counts"]
                 digest.add(kept.select(["key", "split", "label", "sha256", *self.texts]).to_pylist())
-        self.report.class_names = list(self.source.class_names or sorted(labels)) if labels else []
+        found = labels.names
+        self.report.class_names = [one for one in self.source.class_names or sorted(found) if one not in labels.none]
+        self.report.class_names = self.report.class_names if found else []
         self.report.fingerprint = digest.hexdigest()
+        self.report.remarks = [*self.source.remarks(), *labels.remarks, *self._remarks(rows, missing)]
         return rows
+
+    def _counted_labels(self) -> dict[str, dict[str, int]]:
+        """Split -> label -> number of kept items; "" counts those without a label."""
+        counts: dict[str, dict[str, int]] = {}
+        for batch in ShardReader(self.folder / SHARDS).batches(["split", "label", "sha256"]):
+            table = pa.Table.from_batches([self._without_superseded(batch)]).select(["split", "label"])
+            for row in table.group_by(["split", "label"]).aggregate([([], "count_all")]).to_pylist():
+                of_split = counts.setdefault(row["split"], {})
+                label = row["label"] or ""
+                of_split[label] = of_split.get(label, 0) + row["count_all"]
+        return counts
+
+    def _remarks(self, rows: int, missing: Mapping[str, int]) -> Iterator[str]:
+        if self.report.contradictions:
+            yield (
+                f"items in two classes: {self.report.contradictions:,}. The column contradiction of {DUPLICATES} names "
+                "both; the item that is kept has the class of its own place"
+            )
+        if missing.get("transcript", rows) < rows and missing["transcript"]:
+            yield f"{missing['transcript']:,} of {rows:,} items have no transcript, though others have one"
+        across = sum("," in splits for splits in self.groups.values())
+        if across:
+            yield f"{across:,} of {len(self.groups):,} groups are in more than one split, as the source itself says"
 
     def _without_superseded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         replaced = pc.is_in(batch.column("sha256"), pa.array(sorted(self.superseded), pa.binary(32)))
@@ -352,6 +440,7 @@ class _Ingest:
         shards = {path.name: path.stat().st_size for path in sorted((self.folder / SHARDS).glob("part-*.arrow"))}
         content = {
             "identity": self.identity,
+            "rules": RULES,
             "source": self.source.description,
             "parameters": dict(parameters),
             "report": asdict(self.report),

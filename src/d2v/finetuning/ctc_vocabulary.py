@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2v.data.disk import write_json
+from d2v.data.lines import INVISIBLE, ZERO_WIDTH_SPACE
 from d2v.errors import CheckpointError, DataError
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -123,26 +124,31 @@ class CtcVocabulary:
 
 def normalised(transcript: str) -> str:
     """A transcript as it is trained on and scored: upper-case letters, digits and apostrophes, single spaces. Other
-    characters, such as commas and hyphens, part words. LibriSpeech's own transcripts stay as they are.
+    characters, such as commas and hyphens, part words; invisible ones, such as soft hyphens and joiners, do not.
+    LibriSpeech's own transcripts stay as they are.
 
     Example:
         >>> normalised("Don't  stop -- well-known words, please!")
         "DON'T STOP WELL KNOWN WORDS PLEASE"
     """
-    text = unicodedata.normalize("NFKC", transcript.translate(APOSTROPHES)).upper()
-    parted = "".join(a if _is_spoken(a) else " " for a in text)
+    parted = "".join(a if _is_spoken(a) else " " for a in _plain(transcript).upper())
     return " ".join(word for word in parted.split() if word.strip("'"))
 
 
 def dropped_characters(transcripts: Iterable[str]) -> Counter[str]:
     """How often each character that `normalised` takes for a gap between words stands in the transcripts; white space
-    is not counted."""
+    and invisible characters are not counted."""
     return Counter(
         a
         for transcript in transcripts
-        for a in unicodedata.normalize("NFKC", transcript.translate(APOSTROPHES))
-        if not _is_spoken(a) and not a.isspace()
+        for a in _plain(transcript)
+        if not _is_spoken(a) and not a.isspace() and a != ZERO_WIDTH_SPACE
     )
+
+
+def _plain(transcript: str) -> str:
+    """A transcript with one form of each character, and without invisible ones."""
+    return unicodedata.normalize("NFKC", transcript.translate(APOSTROPHES).translate(INVISIBLE))
 
 
 def frames_needed(ids: Sequence[int]) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import sparse, stats
 from sklearn import metrics as sklearn_metrics
 
+from d2v.data.lines import words_of
 from d2v.errors import ConfigError, DataError
 from d2v.statistics import LEVEL, Interval, Score, score_difference_interval, score_interval
 
@@ -115,13 +116,18 @@ def character_error_rate(predictions: Given, references: Given) -> float:
 
 def _word_errors(predictions: Given, references: Given) -> tuple[np.ndarray, np.ndarray]:
     _paired_texts(predictions, references)
-    found = jiwer.process_words(list(references), list(predictions))
+    found = jiwer.process_words([_spaced(text) for text in references], [_spaced(text) for text in predictions])
     return _errors(found.alignments), np.array([len(words) for words in found.references])
+
+
+def _spaced(text: str) -> str:
+    """The words of a text with one space between them, the only gap that jiwer knows."""
+    return " ".join(words_of(text))
 
 
 def _character_errors(predictions: Given, references: Given) -> tuple[np.ndarray, np.ndarray]:
     _paired_texts(predictions, references)
-    found = jiwer.process_characters(list(references), list(predictions))
+    found = jiwer.process_characters([_spaced(text) for text in references], [_spaced(text) for text in predictions])
     return _errors(found.alignments), np.array([len(characters) for characters in found.references])
 
 

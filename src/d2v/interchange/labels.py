@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d2v.data.lines import lines_of
 from d2v.errors import DataError
 from d2v.finetuning.ctc_vocabulary import FAIRSEQ_CHARACTERS, SPECIALS
 
@@ -58,7 +59,7 @@ def _from_json(content: Any) -> list[str]:
 
 
 def _from_lines(text: str, is_csv: bool) -> list[str]:
-    lines = [line.rstrip("\n") for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines_of(text) if line.strip()]
     if is_csv:
         return [row[-1] for row in csv.reader(lines)]
     if all(_COUNTED.fullmatch(line) for line in lines):

@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 from d2v import moved
 from d2v.config import Block, FinetuneConfig, RunConfig, TrainConfig, current_names
 from d2v.data.batch import Batch, Inputs, SampleKeys
-from d2v.data.ingest import IngestReport, Reader
+from d2v.data.ingest import IngestReport, Reader, ingest_parameters
 from d2v.data.ingest import ingest as run_ingest
 from d2v.data.sources.source import Source
 from d2v.errors import ConfigError
@@ -236,6 +236,11 @@ class IngestBlock(Protocol):
         """Share of the hash split where the source has no test split."""
         ...
 
+    @property
+    def no_label(self) -> Sequence[str] | None:
+        """Labels that mean none; None: -1 does, unless it is one of the classes -1, 0 and 1."""
+        ...
+
     def model_dump(self, *, mode: str, exclude: set[str]) -> dict[str, object]:
         """Its values in plain types."""
         ...
@@ -316,11 +321,12 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             self.reader(config),
             self.facts,
             out,
-            parameters=config.model_dump(mode="json", exclude={"source", "shard_bytes", *usual}),
+            parameters=ingest_parameters(config.model_dump(mode="json", exclude={"source", "shard_bytes", *usual})),
             shard_bytes=config.shard_bytes,
             test_fraction=config.test_fraction,
             texts=self.texts,
             settings=settings,
+            no_label=config.no_label,
         )
 
     def settings(self, config: IngestT) -> dict[str, object]:

@@ -101,7 +101,7 @@ def test_what_a_table_says_wins_over_the_folders(tmp_path: Path, kind: str, top:
         ("dev/dog/3.png", "wolf", "val", {"artist": "Cy"}),
         ("dev/dog/4.png", "dog", "val", {}),
         ("train/cat/1.png", "tiger", "test", {"artist": "Ann"}),
-        ("train/cat/2.png", None, None, {"artist": "Bob"}),
+        ("train/cat/2.png", None, "train", {"artist": "Bob"}),
     ]
     assert {item.key: item.data for item in items} == {name.removeprefix(top): content(name) for name in names}
 
@@ -111,7 +111,7 @@ def test_without_a_test_split_in_the_table_validation_is_it(tmp_path: Path, kind
     table = b"path,split,artist\nall/1.png,train,Ann\nall/2.png,dev,Bob\n"
     path = write_any(kind, tmp_path, ["all/1.png", "all/2.png", "all/3.png"], {"table.csv": table})
     items = read(path, ANNOTATED, by_table)
-    assert [item.split for item in items] == ["train", "test", None]
+    assert [item.split for item in items] == ["train", "test", "train"]
     assert [item.texts for item in items] == [{"artist": "Ann"}, {"artist": "Bob"}, {}]
 
 
@@ -165,3 +165,92 @@ def test_layout_of_names_alone() -> None:
     layout = find_layout(["set/train/a/1.png", "set/test/b/2.png"], DRAWINGS)
     assert layout.item("set/test/b/2.png") == Item("test/b/2.png", None, "b", "test")
     assert layout.item("set/train/a/1.png", b"x", "no").refused == "no"
+
+
+# ------------------------------------------------------------------------------------- names of splits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (
+            ["training_set/x/1.png", "test_set/y/2.png"],
+            [("test_set/y/2.png", "y", "test"), ("training_set/x/1.png", "x", "train")],
+        ),
+        (
+            ["train/train/x/1.png", "test/test/y/2.png"],
+            [("test/test/y/2.png", "y", "test"), ("train/train/x/1.png", "x", "train")],
+        ),
+        (
+            ["seg_train/seg_train/sea/1.png", "seg_test/seg_test/ice/2.png", "seg_pred/3.png"],
+            [
+                ("seg_pred/3.png", None, "train"),
+                ("seg_test/seg_test/ice/2.png", "ice", "test"),
+                ("seg_train/seg_train/sea/1.png", "sea", "train"),
+            ],
+        ),
+        (
+            ["train2017/1.png", "val2017/2.png", "unlabeled2017/3.png"],
+            [
+                ("train2017/1.png", None, "train"),
+                ("unlabeled2017/3.png", None, "train"),
+                ("val2017/2.png", None, "test"),
+            ],
+        ),
+        (
+            ["20news-bydate-train/a/1.png", "20news-bydate-test/b/2.png"],
+            [("20news-bydate-test/b/2.png", "b", "test"), ("20news-bydate-train/a/1.png", "a", "train")],
+        ),
+        (
+            ["bullet train/1.png", "test tube/2.png"],
+            [("bullet train/1.png", "bullet train", None), ("test tube/2.png", "test tube", None)],
+        ),
+        (
+            ["cat/train/1.png", "dog/test/2.png"],
+            [("cat/train/1.png", "cat", "train"), ("dog/test/2.png", "dog", "test")],
+        ),
+        (
+            ["train/images/1.png", "test/images/2.png"],
+            [("test/images/2.png", None, "test"), ("train/images/1.png", None, "train")],
+        ),
+        (["fold1/a/1.png", "fold2/b/2.png"], [("fold1/a/1.png", "a", "train"), ("fold2/b/2.png", "b", "test")]),
+        (
+            ["train_1.png", "test_2.png", "x.png"],
+            [("test_2.png", None, "test"), ("train_1.png", None, "train"), ("x.png", None, "train")],
+        ),
+        (
+            ["train/pos/1.png", "train/unsup/2.png", "test/pos/3.png"],
+            [
+                ("test/pos/3.png", "pos", "test"),
+                ("train/pos/1.png", "pos", "train"),
+                ("train/unsup/2.png", None, "train"),
+            ],
+        ),
+    ],
+)
+def test_splits_as_people_name_them(
+    tmp_path: Path, kind: str, names: list[str], wanted: list[tuple[str, str | None, str | None]]
+) -> None:
+    items = read(write_any(kind, tmp_path, names), annotator=lambda sides: lambda path: None)
+    assert sorted(labels_and_splits(items), key=lambda item: item[0]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["bus/1.png", "train/1.png"], "names of classes look like names of splits: train"),
+        (
+            ["bullet train/1.png", "test tube/1.png"],
+            "names of classes look like names of splits: bullet train, test tube",
+        ),
+        (["train/a/1.png", "test/a/1.png", "extra/b/1.png"], "extra beside the splits test, train is no split"),
+    ],
+)
+def test_doubtful_names_are_said(tmp_path: Path, names: list[str], said: str) -> None:
+    source = source_of(write_tree(tmp_path, names))
+    assert [said in remark for remark in source.remarks()] == [True]
+
+
+def test_plain_names_are_not_remarked_on(tmp_path: Path) -> None:
+    assert not source_of(write_tree(tmp_path, ["train/a/1.png", "test/b/2.png"])).remarks()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from d2v.data.sources.row_sources import Split, in_order, source_of_splits, split_in
+from d2v.data.sources.row_sources import Split, in_order, source_of_splits
 from d2v.data.sources.source import Item
 
 
@@ -24,7 +24,7 @@ def test_splits_follow_each_other_from_any_row() -> None:
     )
     whole = list(source.items(0))
     assert source.total == len(whole) == 6
-    assert [item.split for item in whole] == ["train"] * 3 + [None] * 2 + ["test"]
+    assert [item.split for item in whole] == ["train"] * 5 + ["test"]
     assert [item.texts["row"] for item in whole] == ["0", "1", "2", "0", "1", "0"]
     for start in range(8):
         assert list(source.items(start)) == whole[start:]
@@ -35,22 +35,6 @@ def test_validation_part_is_the_test_part_if_there_is_no_other(others: list[str]
     source = source_of_splits("made up", "f", [rows_of(split, 1) for split in ["val", *others]], ["b", "a"])
     assert next(source.items(0)).split == wanted
     assert source.class_names == ("b", "a")
-
-
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [
-        ("x_train", "train"),
-        ("data/test-00000-of-00001.parquet", "test"),
-        ("dev.jsonl", "val"),
-        ("Validation-1", "val"),
-        ("t10k-images", "test"),
-        ("trained", None),
-        ("devices", None),
-    ],
-)
-def test_split_in_names(name: str, split: str | None) -> None:
-    assert split_in(name) == split
 
 
 def test_classes_in_order() -> None:

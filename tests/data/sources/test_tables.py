@@ -13,7 +13,7 @@ import pytest
 
 from d2v.data.sources.tables import Columns
 from d2v.errors import DataError
-from tests.data.source_files import DRAWINGS, content, read, source_of, write_parquet
+from tests.data.source_files import DRAWINGS, content, read, refusals, source_of, write_parquet
 
 
 def test_parquet_folder(tmp_path: Path) -> None:
@@ -110,3 +110,49 @@ def test_every_row_can_be_the_first(tmp_path: Path) -> None:
     assert [item.texts["title"] for item in whole] == [item.data.decode() for item in whole]
     for start in (1, 63, 64, 65, 89, 90, 91, 199, 200, 201):
         assert list(source.items(start)) == whole[start:]
+
+
+# -------------------------------------------------------------------------------------------- labels
+
+
+def table_of(path: Path, **columns: object) -> Path:
+    rows = len(next(iter(columns.values())))  # type: ignore[arg-type]
+    pq.write_table(pa.table({"image": [content(f"{path.name}{n}") for n in range(rows)], **columns}), path)
+    return path
+
+
+def test_values_that_mean_no_label(tmp_path: Path) -> None:
+    items = read(table_of(tmp_path / "a.parquet", label=[0.0, float("nan"), None, 2.0]))
+    assert [item.label for item in items] == ["0", None, None, "2"]
+    assert source_of(tmp_path / "a.parquet").class_names == ("0", "2")
+
+
+def test_lists_of_labels(tmp_path: Path) -> None:
+    items = read(table_of(tmp_path / "a.parquet", label=[["cat"], ["cat", "dog"], []]))
+    assert [item.label for item in items] == ["cat", None, None]
+    assert "2 labels (cat, dog)" in refusals(items)["a/000001"]
+
+
+def test_a_split_column_is_read(tmp_path: Path) -> None:
+    items = read(table_of(tmp_path / "a.parquet", split=["training", "dev", "test", None]))
+    assert [item.split for item in items] == ["train", "val", "test", "train"]
+
+
+def test_a_column_that_is_called_set_may_speak_of_something_else(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "a.parquet", set=["red", "train"])
+    assert [item.split for item in read(path)] == [None, None]
+    with pytest.raises(DataError, match="has 'red', which names no split"):
+        read(path, columns=Columns().choose({"split": "set"}))
+
+
+def test_columns_of_the_recipe(tmp_path: Path) -> None:
+    path = table_of(
+        tmp_path / "a.parquet", label=["a", "b"], species=["x", "y"], Patient=[1, 2], split=["train", "test"]
+    )
+    columns = Columns().choose({"label": "species", "group": "patient", "split": ""})
+    assert [(item.label, item.group, item.split) for item in read(path, columns=columns)] == [
+        ("x", "1", None),
+        ("y", "2", None),
+    ]
+    with pytest.raises(DataError, match=r"none is colour: set ingest\.columns\.label to one of them"):
+        read(path, columns=Columns().choose({"label": "colour"}))

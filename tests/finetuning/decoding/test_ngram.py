@@ -216,3 +216,25 @@ def test_rare_words_are_read_as_unknown() -> None:
     assert model.words == ["<unk>", "<s>", "</s>", "a"]
     after_a = model.score(model.start(), "a")[1]
     assert model.score(after_a, "e")[0] > math.log(0.2)
+
+
+@pytest.mark.parametrize("gap", ["\u00a0", "\u2028", "\x0c", "\u3000", "\x85"])
+@pytest.mark.parametrize("separator", ["\t", " "])
+def test_only_spaces_and_tabs_part_the_words_of_an_arpa_file(tmp_path, gap, separator):
+    rows = ["-1.5\t<unk>", "-99\t<s>", "-0.9\t</s>", "-0.5\t10", f"-2.0\t10{gap}000", "-0.7\tapple", f"-3.0\tpear{gap}"]
+    text = "\n".join(row.replace("\t", separator) for row in rows)
+    (tmp_path / "a.arpa").write_text(f"\\data\\\nngram 1=7\n\n\\1-grams:\n{text}\n\n\\end\\\n", encoding="utf-8")
+    model = load_arpa(tmp_path / "a.arpa")
+    found = {word: model.score(model.start(), word)[0] / math.log(10) for word in model.words}
+    assert found["apple"] == pytest.approx(-0.7)
+    assert found[f"pear{gap}"] == pytest.approx(-3.0)
+    assert found[f"10{gap}000"] == pytest.approx(-2.0)
+    assert found["10"] == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize(("row", "wrong"), [("-0.7\ta", "stands twice"), ("-0.7\tb\t-0.1\tc", "more words")])
+def test_rows_that_would_shift_the_others_are_named(tmp_path, row, wrong):
+    text = f"\\data\\\nngram 1=2\n\n\\1-grams:\n-0.5\ta\n{row}\n\n\\end\\\n"
+    (tmp_path / "a.arpa").write_text(text)
+    with pytest.raises(DataError, match=f"line 6: this 1-gram.*{wrong}"):
+        load_arpa(tmp_path / "a.arpa")

@@ -99,7 +99,7 @@ def test_a_table_names_class_split_and_texts(tmp_path):
     assert facts(read(tmp_path)) == [
         ("all/a.wav", "one", "train", {"speaker": "ann"}),
         ("all/b.wav", "two", "test", {"speaker": "bob"}),
-        ("all/c.wav", "all", None, {}),
+        ("all/c.wav", None, "train", {}),
     ]
 
 

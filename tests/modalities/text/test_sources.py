@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import io
 import json
@@ -399,3 +400,167 @@ def test_real_books(shared_data: Path, tmp_path: Path) -> None:
     assert report.splits == {"train": 1, "val": 1, "test": 1}
     table = pq.read_table(tmp_path / "corpus" / "manifest.parquet").to_pylist()
     assert {row["split"]: row["characters"] for row in table}["train"] > 12_500_000
+
+
+# ----------------------------------------------------------------------------------- lines and splits
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_only_line_ends_end_lines(tmp_path: Path, end: str, encoding: str) -> None:
+    lines = ["one\u2028two", "three\x0c\x85four", "five"]
+    write(tmp_path, {"a.txt": end.join(lines).encode(encoding)})
+    assert [
+        item.data.decode().rstrip("\r\n").lstrip("\ufeff") for item in read(tmp_path / "a.txt", document="line")
+    ] == lines
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_json_lines_end_where_lines_end(tmp_path: Path, end: str) -> None:
+    lines = [json.dumps({"text": f"{word}\u2028\x85{word}"}, ensure_ascii=False) for word in ("one", "two")]
+    write(tmp_path, {"a.jsonl": end.join(lines)})
+    assert [item.data.decode() for item in read(tmp_path / "a.jsonl")] == ["one\u2028\x85one", "two\u2028\x85two"]
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("train.jsonl", "eval.jsonl"), {"train.jsonl": "train", "eval.jsonl": "test"}),
+        (("train.txt", "dev.txt", "test.txt"), {"train.txt": "train", "dev.txt": "val", "test.txt": "test"}),
+        (("training_set.txt", "test_set.txt"), {"training_set.txt": "train", "test_set.txt": "test"}),
+        (("how-to-train.md", "test-driven.md"), {"how-to-train.md": None, "test-driven.md": None}),
+        (
+            ("20news-train.txt", "20news-test.txt", "more.txt"),
+            {"20news-train.txt": "train", "20news-test.txt": "test", "more.txt": "train"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_splits_of_file_names(tmp_path: Path, kind: str, names: tuple[str, ...], splits: dict[str, str | None]) -> None:
+    files = dict.fromkeys(names, b'{"text": "one"}\n')
+    if kind == "folder":
+        path = write(tmp_path / "d", files)
+    else:
+        path = (write_zip if kind == "zip" else write_tar)(tmp_path / ("d.zip" if kind == "zip" else "d.tar.gz"), files)
+    assert {item.key.partition("#")[0]: item.split for item in read(path)} == splits
+
+
+def test_lists_of_labels_are_refused_and_of_one_are_read(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"a.jsonl": '{"text": "a", "label": [1, 2]}\n{"text": "b", "label": ["x"]}\n{"text": "c", "label": NaN}\n'},
+    )
+    several, one, none = read(tmp_path / "a.jsonl")
+    assert "2 labels (1, 2), and an item is of one class: set text.ingest.columns.label" in str(several.refused)
+    assert (one.label, none.label) == ("x", None)
+
+
+# ------------------------------------------------------------------------------------------------ CSV
+
+REVIEWS = [("good, very", "pos"), ("two\nlines", "neg"), ('so "so"', "pos")]
+
+
+def csv_of(delimiter: str, header: bool = True, quoting: int = csv.QUOTE_MINIMAL, end: str = "\r\n") -> str:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator=end)  # type: ignore[arg-type]
+    writer.writerows([("Text", "Label")] if header else [])
+    writer.writerows(REVIEWS)
+    return file.getvalue()
+
+
+def pairs(items: list[Item]) -> list[tuple[str, str | None]]:
+    return [(item.data.decode(), item.label) for item in items]
+
+
+@pytest.mark.parametrize("pack", PACK)
+@pytest.mark.parametrize(
+    ("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.csv", "|"), ("a.tsv", "\t"), ("a.csv", "\t")]
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_of_many_writers(tmp_path: Path, pack: str, name: str, delimiter: str, encoding: str) -> None:
+    write(tmp_path, {name + pack: PACK[pack](csv_of(delimiter).encode(encoding))})
+    assert pairs(read(tmp_path / (name + pack))) == REVIEWS
+
+
+def test_tsv_in_which_quotation_marks_mean_nothing(tmp_path: Path) -> None:
+    write(tmp_path, {"a.tsv": 'sentence\tlabel\n"Well, it is.\t1\nA "b" c\t0\n"d"\t1\n'})
+    assert pairs(read(tmp_path / "a.tsv")) == [('"Well, it is.', "1"), ('A "b" c', "0"), ('"d"', "1")]
+
+
+def test_csv_without_a_header(tmp_path: Path) -> None:
+    path = write(tmp_path, {"a.csv": csv_of(",", header=False)}) / "a.csv"
+    with pytest.raises(DataError, match=r"none is known to hold texts: set text\.ingest\.columns\.text"):
+        read(path)
+    assert pairs(read(path, header=False, columns={"text": "1", "label": "2"})) == REVIEWS
+
+
+def test_columns_of_the_recipe(tmp_path: Path) -> None:
+    rows = "v1,v2,Notes,who\nham,hello,x,ann\nspam,win,y,bob\n"
+    path = write(tmp_path, {"a.csv": rows}) / "a.csv"
+    columns = {"text": "v2", "label": "V1", "second": "notes", "group": "who"}
+    items = read(path, columns=columns)
+    assert [(item.data, item.label, item.texts, item.group) for item in items] == [
+        (b"hello" + PAIR + b"x", "ham", {"second": "x"}, "ann"),
+        (b"win" + PAIR + b"y", "spam", {"second": "y"}, "bob"),
+    ]
+    with pytest.raises(DataError, match=r"none is topic: set ingest\.columns\.label to one of them"):
+        read(path, columns={"text": "v2", "label": "topic"})
+    same = write(tmp_path, {"a.jsonl": '{"v1": "ham", "v2": "hello", "notes": "x", "who": "ann"}\n'}) / "a.jsonl"
+    (item,) = read(same, columns=columns)
+    assert (item.data, item.label, item.group) == (items[0].data, "ham", "ann")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "z.zip"])
+def test_a_split_column_of_rows(tmp_path: Path, name: str) -> None:
+    rows = [("one", "training"), ("two", "dev"), ("three", "test"), ("four", "")]
+    table = "text,split\n" + "".join(f"{text},{split}\n" for text, split in rows)
+    lines = "".join(json.dumps({"text": text, "split": split}) + "\n" for text, split in rows)
+    write(tmp_path, {"a.csv": table, "a.jsonl": lines})
+    write_zip(tmp_path / "z.zip", {"a.jsonl": lines})
+    assert [item.split for item in read(tmp_path / name)] == ["train", "val", "test", "train"]
+
+
+def test_a_column_that_is_called_set_may_say_something_else(tmp_path: Path) -> None:
+    path = write(tmp_path, {"a.csv": "text,set\na,red\nb,train\n"}) / "a.csv"
+    assert [item.split for item in read(path)] == [None, None]
+    with pytest.raises(DataError, match="column set has 'red', which names no split"):
+        read(path, columns={"split": "set"})
+
+
+def test_rows_that_cannot_be_texts_are_refused_and_open_quotes_named(tmp_path: Path) -> None:
+    write(tmp_path, {"a.csv": "text,label\nhello, world,1\nfine,0\n"})
+    first, second = read(tmp_path / "a.csv")
+    assert "it has 3 cells, and the table 2 columns" in str(first.refused)
+    assert (second.data, second.label) == (b"fine", "0")
+    write(tmp_path, {"b.csv": 'text,label\nfine,0\n"open,1\nlost,0\n'})
+    with pytest.raises(DataError, match=r"Line 3 of b\.csv opens a quotation mark"):
+        read(tmp_path / "b.csv")
+
+
+def test_folders_of_csv(tmp_path: Path) -> None:
+    table = "text,label\n{0},1\n"
+    files = {"train.csv": table.format("a"), "eval.csv": table.format("b"), "README.md": "about"}
+    assert labels_and_splits(read(write(tmp_path / "d", files))) == {
+        "eval.csv#2": ("test", "1"),
+        "train.csv#2": ("train", "1"),
+    }
+    write(tmp_path / "d", {"more.txt": "a text"})
+    assert [item.key for item in read(tmp_path / "d")] == ["more.txt"]
+
+
+@pytest.mark.parametrize("label", ["", "nan", "NaN", "null", "unsup"])
+def test_cells_that_mean_no_label(tmp_path: Path, label: str) -> None:
+    write(tmp_path, {"a.csv": f"text,label\na,{label}\nb,x\n"})
+    assert [item.label for item in read(tmp_path / "a.csv")] == [None, "x"]
+
+
+def test_shards_of_texts(tmp_path: Path) -> None:
+    for shard in range(2):
+        files = {f"{shard}{n}.{end}": f"{end}{n}".encode() for n in range(2) for end in ("txt", "cls")}
+        (tmp_path / "d").mkdir(exist_ok=True)
+        write_tar(tmp_path / "d" / f"train-{shard}.tar.gz", files)
+    write_tar(tmp_path / "d" / "test-0.tar.gz", {"x.txt": b"hello", "x.json": b'{"label": 3, "language": "en"}'})
+    assert [(item.label, item.split, item.data) for item in read(tmp_path / "d")] == [
+        ("3", "test", b"hello"),
+        *[(f"cls{n}", "train", b"txt%d" % n) for _ in range(2) for n in range(2)],
+    ]

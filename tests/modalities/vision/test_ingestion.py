@@ -43,7 +43,8 @@ def test_every_file_is_kept_quarantined_with_its_reason_or_a_duplicate(folder: P
     assert report.total == len(there) == report.kept + report.quarantined + report.duplicates
     good = {f"all kinds/{name}.img" for name in READ if name in FILES}
     assert kept == good | {"twins/a.png"}
-    assert duplicates == [{"key": "twins/b.png", "duplicate_of": "twins/a.png", "across_splits": "no"}]
+    twin = {"key": "twins/b.png", "duplicate_of": "twins/a.png", "across_splits": "no", "contradiction": ""}
+    assert duplicates == [twin]
     assert set(quarantine) == there - kept - {"twins/b.png"}
     assert all(len(reason) > 10 for reason in quarantine.values())
     assert "above max_pixels" in quarantine["all kinds/gigapixel.img"]

@@ -20,6 +20,8 @@ class SeriesIngestConfig(Block):
     """Arguments of the source: those of `waves` (such as `count`), or of a URL's file system such as `anon: true`."""
     test_fraction: Fraction = 0.1
     """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
+    no_label: tuple[str, ...] | None = None
+    """Labels that mean no label; null: only -1, unless it is a class beside 0 and 1."""
     max_item_bytes: PositiveInt = 64 * 2**20
     """Files with more bytes are refused."""
     shard_bytes: PositiveInt = 64 * 2**20

@@ -18,6 +18,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 from d2v.data.sources.layout import (
@@ -33,6 +35,7 @@ from d2v.data.sources.layout import (
 )
 from d2v.data.sources.locations import SIDE_BYTES, Location, side_error
 from d2v.data.sources.source import Item, Source
+from d2v.data.sources.split_names import kinds_of_files, settled
 from d2v.errors import DataError
 
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, struct.error)
@@ -127,10 +130,32 @@ class _Tar:
                     names[self._name_for_layout(member.name)] = None
         return find_layout(names, self.wanted, packed=True, said=self.annotator(sides) if self.annotator else None)
 
+    @functools.cached_property
+    def survey(self) -> tuple[tuple[str, ...], int]:
+        """One name per folder and suffix of the items, and how many items there are, with one that tells of damage."""
+        names: dict[str, None] = {}
+        count = 0
+        try:
+            for _, member, role in self.members():
+                if role == "item":
+                    count += 1
+                    if _tar_harm(member) is None:
+                        names[self._short(member.name)] = None
+        except DAMAGE:
+            count += 1
+        return tuple(names), count
+
+    def sides(self) -> dict[str, bytes]:
+        """Content of the side files, by path."""
+        with suppress(*DAMAGE):  # the items report it
+            return {_path(one.name): self._side(tar, one) for tar, one, role in self.members() if role == "side"}
+        return {}
+
     def _name_for_layout(self, name: str) -> str:
         """One name per folder and suffix says as much as all of them, unless each is looked up."""
-        if self.annotator:
-            return name
+        return name if self.annotator else self._short(name)
+
+    def _short(self, name: str) -> str:
         *folders, last = split_path(name)
         return "/".join([*folders, "_" + next(filter(last.lower().endswith, self.wanted.suffixes), "")])
 
@@ -144,15 +169,15 @@ class _Tar:
         except DAMAGE as error:
             raise side_error(where, str(error)) from error
 
-    def items(self, start: int) -> Iterator[Item]:
-        """Items from `start` on; damage ends them with one that says so."""
+    def items(self, start: int, layout: Layout | None = None) -> Iterator[Item]:
+        """Items from `start` on, by a layout (its own); damage ends them with one that says so."""
         read = 0
         try:
             for archive, member, role in self.members():
                 if role != "item":
                     continue
                 if read >= start - 1:  # reading the last one to skip shows whether the archive breaks off in it
-                    item = self._item(archive, member)
+                    item = self._item(archive, member, layout)
                     if read >= start:
                         yield item
                 read += 1
@@ -160,11 +185,11 @@ class _Tar:
             if read >= start:
                 yield Item(self.name, None, refused=f"archive is truncated after {read} members ({error})")
 
-    def _item(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Item:
+    def _item(self, archive: tarfile.TarFile, member: tarfile.TarInfo, layout: Layout | None) -> Item:
         reason = _tar_harm(member) or too_large(member.size, self.wanted)
         if reason:
             return Item(_path(member.name), None, refused=reason)
-        return self.layout.item(member.name, _tar_content(archive, member))
+        return (layout or self.layout).item(member.name, _tar_content(archive, member))
 
 
 def tar_source(location: Location, wanted: Wanted, annotator: Annotator | None = None) -> Source:
@@ -196,7 +221,48 @@ def tar_source(location: Location, wanted: Wanted, annotator: Annotator | None =
         ) from error
     if "item" not in roles:
         raise _nothing_in(location, wanted, papers=bool(roles))
-    return Source(f"tar archive {location.given}", location.fingerprint, None, tar.items)
+    return Source(
+        f"tar archive {location.given}", location.fingerprint, None, tar.items, remarks=lambda: tar.layout.remarks
+    )
+
+
+def tar_shards_source(location: Location, wanted: Wanted, annotator: Annotator | None = None) -> Source:
+    """Tar archives that are one corpus, such as WebDataset's shards, in the order of their names.
+
+    The names of the shards tell the splits. Folders are read over all shards, and what the files beside an item say of
+    it shard by shard.
+
+    Args:
+        location: the archives.
+        wanted: the modality's words, and which members are side files or papers.
+        annotator: what the side files of a shard say.
+
+    Raises:
+        DataError: reading items raises it: a shard that is no tar archive, or a side file that cannot be read.
+    """
+    tars = [_Tar(replace(location, files=(file,)), wanted, annotator) for file in location.files]
+    kinds = kinds_of_files([file.key for file in location.files])
+
+    @functools.cache
+    def whole() -> Layout:
+        found = find_layout(dict.fromkeys(name for tar in tars for name in tar.survey[0]), wanted)
+        used = settled({*kinds, *found.splits.values()})
+        tests = any(used[kind] == "test" for kind in kinds if kind)
+        return replace(found, settled=used, unsaid="train" if tests else found.unsaid)
+
+    def items(start: int) -> Iterator[Item]:
+        for tar, kind in zip(tars, kinds, strict=True):
+            count = tar.survey[1]
+            if start < count:
+                layout = replace(whole(), said=annotator(tar.sides()) if annotator else None)
+                stem = PurePosixPath(tar.location.files[0].key).with_suffix("")
+                for item in tar.items(start, layout):
+                    split = whole().settled[kind] if kind else item.split
+                    label = None if kind == "unlabelled" else item.label
+                    yield replace(item, key=f"{stem}/{item.key}", split=split, label=label)
+            start = max(start - count, 0)
+
+    return Source(f"tar archives {location.given}", location.fingerprint, None, items, remarks=lambda: whole().remarks)
 
 
 def _next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
@@ -269,7 +335,9 @@ def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None =
             for info in infos[start:]:
                 yield _zip_item(archive, info, layout(), wanted)
 
-    return Source(f"zip archive {location.given}", location.fingerprint, len(infos), items)
+    return Source(
+        f"zip archive {location.given}", location.fingerprint, len(infos), items, remarks=lambda: layout().remarks
+    )
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:

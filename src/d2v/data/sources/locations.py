@@ -96,7 +96,7 @@ def find_format(
     chosen: str = "auto",
     format_of: Callable[[str], str | None] = packed_as,
     formats: Sequence[str] = ("tar", "zip", "parquet"),
-    in_shards: Sequence[str] = ("parquet",),
+    in_shards: Sequence[str] = ("parquet", "tar"),
 ) -> tuple[str, Location]:
     """Format of a location, and the location to read: of a folder with one archive beside its papers, that archive.
 
@@ -116,7 +116,10 @@ def find_format(
         chosen, location = _detect(location, is_folder, wanted, format_of, formats, in_shards)
     if chosen == "folder" and not is_folder:
         raise DataError(f"{location.given} is a file, not a folder: set {wanted.modality}.ingest.format to auto.")
-    if chosen in formats and chosen not in in_shards and len(location.files) > 1:
+    may_be_several = chosen in in_shards and (
+        chosen != "tar" or any(format_of(one.name) == "tar" for one in location.files)
+    )
+    if chosen in formats and not may_be_several and len(location.files) > 1:
         raise DataError(
             f"{location.given} is a folder of {len(location.files)} files, format {chosen} reads one: "
             f"set {wanted.modality}.ingest.source to the .{chosen} file itself."
@@ -142,11 +145,11 @@ def _detect(
         return next(iter(kinds.values())), location
     found = set(kinds.values())
     if not any(wanted.has_suffix(file.name) for file in location.files):
-        if len(found) == 1 and found <= set(in_shards):
-            return found.pop(), replace(location, files=tuple(kinds))
-        if len(kinds) == 1:
+        if len(kinds) == 1 and found != {"parquet"}:
             (file,) = kinds
             return kinds[file], Location(f"{location.given}/{file.key}", location.fs, (file,))
+        if len(found) == 1 and found <= set(in_shards):
+            return found.pop(), replace(location, files=tuple(kinds))
     return "folder", location
 
 
@@ -230,7 +233,7 @@ def folder_source(location: Location, wanted: Wanted, annotator: Annotator | Non
                 data, refused = read_file(location.fs, file.path, wanted)
             yield layout().item(file.key, data, refused)
 
-    return Source(f"folder {location.given}", location.fingerprint, len(files), items)
+    return Source(f"folder {location.given}", location.fingerprint, len(files), items, remarks=lambda: layout().remarks)
 
 
 def read_file(fs: Any, path: str, wanted: Wanted) -> tuple[bytes | None, str | None]:

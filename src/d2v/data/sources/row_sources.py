@@ -10,10 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from d2v.data.sources.layout import SPLITS, settle_splits
 from d2v.data.sources.source import Item, Source
-
-LABEL_NAMES = ("label", "labels", "class", "classes", "y", "target", "targets", "fine_label")
+from d2v.data.sources.split_names import settled
 
 
 @dataclass(frozen=True)
@@ -21,37 +19,38 @@ class Split:
     """Rows of one split, or of one file of it.
 
     Attributes:
-        name: "train", "val" or "test"; None leaves it to the items' hashes.
+        name: a kind of split (`split_names.SPLIT_WORDS`); None where it is unknown.
         rows: how many there are.
         items: start row -> exactly `rows - start` items.
+        kinds: kinds of split that rows have of their own, in `Item.split`.
     """
 
     name: str | None
     rows: int
     items: Callable[[int], Iterator[Item]]
+    kinds: frozenset[str] = frozenset()
 
 
 def source_of_splits(
     description: str, fingerprint: str, splits: Sequence[Split], class_names: Sequence[str] | None
 ) -> Source:
-    """One source of several splits, in their order; without a test split, the validation split is the test split."""
-    settled = settle_splits([split.name for split in splits])
+    """One source of several splits, in their order. Rows of no split are trained on where there is a test split, else
+    their hashes part them."""
+    kinds = {split.name for split in splits}.union(*(split.kinds for split in splits)) - {None}
+    used = settled(kinds)
+    unsaid = "train" if any(used[kind] == "test" for kind in kinds if kind) else None
 
     def items(start: int) -> Iterator[Item]:
         for split in splits:
             if start < split.rows:
-                name = settled[split.name] if split.name else None
-                yield from (replace(item, split=name) for item in split.items(start))
+                for item in split.items(start):
+                    kind = item.split or split.name
+                    label = None if kind == "unlabelled" else item.label
+                    yield replace(item, split=used[kind] if kind else unsaid, label=label)
             start = max(start - split.rows, 0)
 
     names = tuple(class_names) if class_names is not None else None
     return Source(description, fingerprint, sum(split.rows for split in splits), items, names)
-
-
-def split_in(name: str) -> str | None:
-    """Split that a file or array name speaks of: the first word that is one (x_train, test-00000-of-00001)."""
-    words = re.split(r"[^a-z0-9]+", name.lower())
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def in_order(classes: Sequence[str]) -> list[str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ class Item:
         split: the source's own split ("train", "val", "test"), if it has one.
         refused: why the source would not read it (a link, a bomb, a path that climbs out), else None.
         texts: what else the source says about it, such as its transcript or speaker.
+        group: what it must share its split with, such as all recordings of a speaker; None for nothing.
     """
 
     key: str
@@ -27,6 +28,7 @@ class Item:
     split: str | None = None
     refused: str | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Source:
         total: number of items, if that is known cheaply.
         items: start index -> items from there on, always in the same order.
         class_names: the classes in their own order; None takes the labels found, sorted.
+        remarks: sentences about the source as a whole, for people, once its items have been read.
     """
 
     description: str
@@ -46,3 +49,4 @@ class Source:
     total: int | None
     items: Callable[[int], Iterator[Item]]
     class_names: tuple[str, ...] | None = None
+    remarks: Callable[[], Sequence[str]] = tuple

@@ -8,32 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from d2v.data.sources.columns import Columns, first_column
+from d2v.data.sources.labels import SeveralLabels, label_of
 from d2v.data.sources.layout import Wanted, too_large
 from d2v.data.sources.locations import Found, Location
-from d2v.data.sources.row_sources import LABEL_NAMES, Split, in_order, source_of_splits, split_in
+from d2v.data.sources.row_sources import Split, in_order, source_of_splits
 from d2v.data.sources.source import Item, Source
+from d2v.data.sources.split_names import kind_of, kinds_of_files
 from d2v.errors import DataError
 
 PARQUET_ROWS = 64  # items per batch read from a table
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where to look in a table for what is beside the content; the likeliest names first, in lower case.
-
-    Attributes:
-        labels: columns of the class.
-        texts: name in `Item.texts` -> columns of it.
-        strings: whether the content may be strings, which become UTF-8; else only bytes are content.
-    """
-
-    labels: Sequence[str] = LABEL_NAMES
-    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    strings: bool = False
 
 
 def parquet_source(location: Location, wanted: Wanted, columns: Columns | None = None) -> Source:
@@ -49,7 +37,11 @@ def parquet_source(location: Location, wanted: Wanted, columns: Columns | None =
         DataError: not Parquet, or no column of items.
     """
     tables = [_Table(location, file, wanted, columns or Columns()) for file in location.files]
-    splits = [Split(split_in(table.file.key), table.rows, table.items) for table in tables]
+    kinds = kinds_of_files([table.file.key for table in tables])
+    splits = [
+        Split(kind, table.rows, table.items, frozenset(table.kinds.values()))
+        for kind, table in zip(kinds, tables, strict=True)
+    ]
     named = next((table.class_names for table in tables if table.class_names), None)
     classes = named or in_order(sorted(set().union(*(table.labels() for table in tables))))
     return source_of_splits(f"Parquet {location.given}", location.fingerprint, splits, classes)
@@ -62,7 +54,7 @@ class _Table:
         import pyarrow as pa  # imported late: half a second that other sources do not need
 
         self.location, self.file, self.wanted, self.strings = location, file, wanted, columns.strings
-        self.errors = (pa.ArrowException, OSError)
+        self.errors, self.is_nested = (pa.ArrowException, OSError), pa.types.is_nested
         try:
             with self._open() as table:
                 schema, self.rows = table.schema_arrow, table.metadata.num_rows
@@ -71,15 +63,18 @@ class _Table:
                 f"{file.path} cannot be read as Parquet ({error}): copy it again, or set {wanted.modality}.ingest."
                 "format to what it is."
             ) from error
+        columns.check(schema.names, file.path)
         self.content = self._content(schema.names)
-        self.label = _first(columns.labels, schema.names)
-        texts = ((name, _first(choices, schema.names)) for name, choices in columns.texts.items())
+        self.label = first_column(columns.labels, schema.names)
+        texts = ((name, first_column(choices, schema.names)) for name, choices in columns.texts.items())
         self.texts = {name: column for name, column in texts if column}
+        self.group = first_column(columns.groups, schema.names)
         self.names = _hugging_face_names(schema.metadata or {})
+        self.kinds = self._split_kinds(columns, schema.names)
         self.class_names = self.names.get(self.label or "")
 
     def _content(self, names: Sequence[str]) -> str:
-        found = _first(self.wanted.columns, names)
+        found = first_column(self.wanted.columns, names)
         if found is None:
             kinds = "strings" if self.strings else "encoded files as bytes, or {bytes, path}"
             raise DataError(
@@ -87,6 +82,24 @@ class _Table:
                 f"{self.wanted.columns[0]} ({kinds})."
             )
         return found
+
+    def _split_kinds(self, columns: Columns, names: Sequence[str]) -> dict[Any, str]:
+        """Value of the split column -> kind of split; empty if there is no such column, or it says something else."""
+        self.split = first_column(columns.splits, names)
+        if self.split is None or self.split in (self.content, self.label):
+            self.split = None
+            return {}
+        values = self._values(self.split)
+        kinds = {value: kind for value in values if value is not None and (kind := kind_of(str(value)))}
+        unknown = sorted(str(value) for value in values if value is not None and value not in kinds)
+        if unknown and "split" in columns.chosen:
+            raise DataError(
+                f"The column {self.split} of {self.file.path} has {unknown[0]!r}, which names no split: write train, "
+                f"val or test, or set {self.wanted.modality}.ingest.columns.split to another column."
+            )
+        if unknown:
+            self.split = None
+        return {} if unknown else kinds
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
@@ -99,10 +112,16 @@ class _Table:
         """All labels of the table, from its label column alone."""
         if self.label is None or self.class_names:
             return set()
-        found: set[str] = set()
-        with suppress(*self.errors), self._open() as table:  # items() tells what is damaged
-            for batch in table.iter_batches(columns=[self.label]):
-                found.update(str(value) for value in batch.column(0).unique().to_pylist() if value is not None)
+        return {label for value in self._values(self.label) if (label := _label_or_none(value)) is not None}
+
+    def _values(self, column: str) -> set[Any]:
+        """Different values of a column; what is damaged, items() tells."""
+        found: set[Any] = set()
+        with suppress(*self.errors), self._open() as table:
+            for batch in table.iter_batches(columns=[column]):
+                values = batch.column(0)
+                is_nested = self.is_nested(values.type)
+                found.update(map(_hashable, values.to_pylist() if is_nested else values.unique().to_pylist()))
         return found
 
     def items(self, start: int) -> Iterator[Item]:
@@ -117,7 +136,8 @@ class _Table:
 
     def _group_items(self, table: Any, group: int, first: int, skip: int, rows: int) -> Iterator[Item]:
         """Rows `skip` to `rows` of a row group whose first row is `first` in the table."""
-        columns = list(dict.fromkeys(name for name in (self.content, self.label, *self.texts.values()) if name))
+        names = (self.content, self.label, self.split, self.group, *self.texts.values())
+        columns = list(dict.fromkeys(name for name in names if name))
         row, reason = 0, ""
         try:
             for batch in table.iter_batches(batch_size=PARQUET_ROWS, row_groups=[group], columns=columns):
@@ -138,31 +158,55 @@ class _Table:
         return f"{PurePosixPath(self.file.key).with_suffix('')}/{row:06d}"
 
     def _item(self, row: int, record: Mapping[str, Any]) -> Item:
-        label = self._text(record, self.label) if self.label else None
         said = ((name, self._text(record, column)) for name, column in self.texts.items())
         texts = {name: text for name, text in said if text is not None}
+        group = None if self.group is None or record[self.group] is None else str(record[self.group])
+        item = Item(
+            self._key(row),
+            None,
+            split=self.kinds.get(record[self.split]) if self.split else None,
+            texts=texts,
+            group=group,
+        )
+        try:
+            label = label_of(self._named(record[self.label], self.label)) if self.label else None
+        except SeveralLabels as several:
+            choice = f"{self.wanted.modality}.ingest.columns.label"
+            return replace(item, refused=f"{several}: set {choice} to a column of one, or to '' for none")
         content = record[self.content]
         content = content.get("bytes") if isinstance(content, dict) else content
         if self.strings and isinstance(content, str):
             content = content.encode()
         if not isinstance(content, bytes):
             reason = f"no {self.wanted.columns[0]}{'' if self.strings else ' bytes'} in this row"
-            return Item(self._key(row), None, label, refused=reason, texts=texts)
+            return replace(item, label=label, refused=reason)
         refused = too_large(len(content), self.wanted)
-        return Item(self._key(row), None if refused else content, label, refused=refused, texts=texts)
+        return replace(item, data=None if refused else content, label=label, refused=refused)
+
+    def _named(self, value: Any, column: str) -> Any:
+        """A number that stands for a name as that name; None for a number without one."""
+        names = self.names.get(column)
+        if names and isinstance(value, int):
+            return names[value] if 0 <= value < len(names) else None
+        return value
 
     def _text(self, record: Mapping[str, Any], column: str) -> str | None:
-        """A value as text; a number that stands for a name is that name."""
-        value, names = record[column], self.names.get(column)
-        if names and isinstance(value, int):
-            value = names[value] if 0 <= value < len(names) else None
-        return None if value is None else str(value)
+        """A value as text, of a list with commas between."""
+        value = self._named(record[column], column)
+        if isinstance(value, list):
+            value = ", ".join(str(self._named(one, column)) for one in value)
+        return None if value is None or value != value else str(value)  # NaN is not itself
 
 
-def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first of the wanted columns that is there, in whatever case."""
-    columns = {name.lower(): name for name in reversed(names)}
-    return next((columns[name.lower()] for name in wanted if name.lower() in columns), None)
+def _label_or_none(value: Any) -> str | None:
+    try:
+        return label_of(value)
+    except SeveralLabels:
+        return None
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else str(value) if isinstance(value, dict) else value
 
 
 def _hugging_face_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

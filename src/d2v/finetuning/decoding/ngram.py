@@ -199,8 +199,8 @@ class _Arpa:
     def _numbered(self, file: Iterable[str]) -> Iterator[str]:
         for line in file:
             self.number += 1
-            if line.strip():
-                yield line.strip()
+            if kept := line.strip(" \t\n"):  # a no-break space is a part of a word, as KenLM reads it
+                yield kept
 
     def read(self) -> NGramModel:
         """The model in the file."""
@@ -242,12 +242,16 @@ class _Arpa:
         for line in self.lines:
             if line.startswith("\\"):
                 return line
-            parts = line.split()
+            parts = [part for part in line.replace("\t", " ").split(" ") if part]
             try:
                 log_p, words, backoff = float(parts[0]), parts[1 : n + 1], float((*parts, "0")[n + 1])
-                order.numbers[self._key(words)] = len(order.log_p)
+                key = self._key(words)
             except (ValueError, KeyError, IndexError) as error:
                 raise self._damaged(f"no {n}-gram whose words and contexts stand above: {line!r}") from error
+            if key in order.numbers or len(parts) > n + 2:
+                wrong = "stands twice" if key in order.numbers else "has more words than its section's"
+                raise self._damaged(f"this {n}-gram {wrong}: {line!r}")
+            order.numbers[key] = len(order.log_p)
             order.log_p.append(max(log_p, MISSING_UNKNOWN_LOG10) * LN_10)
             order.backoff.append(backoff * LN_10)
         return ""

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from d2v.config import (
     BenchmarkConfig,
     Block,
+    ColumnsConfig,
     EvaluateConfig,
     FinetuneConfig,
     Fraction,
@@ -30,6 +31,20 @@ ConvLayer = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 WAV2VEC_CONVS: tuple[ConvLayer, ...] = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 """(channels, kernel, stride) from 16 kHz to 50 Hz."""
+
+
+class SpeechColumnsConfig(ColumnsConfig):
+    """Names of the columns of tables, whatever their case: of Parquet that holds the recordings, and of tables beside
+    the recordings. null: the first of the usual names; an empty text: none."""
+
+    file: str | None = None
+    """Column of the files that a table beside the items speaks of, relative to the table or to the root."""
+    recording: str | None = None
+    """Column of the encoded recordings in Parquet."""
+    speaker: str | None = None
+    """Column of the speaker."""
+    transcript: str | None = None
+    """Column of what is said."""
 
 
 class SpeechIngestConfig(Block):
@@ -60,6 +75,10 @@ class SpeechIngestConfig(Block):
     """What brings this corpus's recordings to 16 kHz. `soxr_hq`: nothing above 8 kHz folds into the band. `torchaudio`:
     the default filter of torchaudio, which corpora and models without this record were made with; another filter gives
     other features."""
+    columns: SpeechColumnsConfig = SpeechColumnsConfig()
+    """Names of the columns of tables."""
+    no_label: tuple[str, ...] | None = None
+    """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

@@ -9,12 +9,14 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
+from d2v.data.lines import decoded, lines_of, single_spaced
 from d2v.data.sources.layout import Wanted, too_large
 from d2v.data.sources.locations import Found, Location, read_file
-from d2v.data.sources.row_sources import Split, source_of_splits, split_in
+from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
+from d2v.data.sources.split_names import kinds_of_files
 from d2v.errors import DataError
-from d2v.modalities.speech.annotations import of_librispeech, without_suffix
+from d2v.modalities.speech.annotations import bare_name, of_librispeech
 
 IN_ARCHIVE = re.compile(r"(?P<archive>.+):(?P<offset>\d+):(?P<length>\d+)$")
 
@@ -39,7 +41,8 @@ def manifest_source(location: Location, wanted: Wanted) -> Source:
         DataError: a manifest that is damaged, whose recordings are not there, or whose transcripts are not as many.
     """
     manifests = [_Manifest(location, file, wanted) for file in location.files if file.name.endswith(".tsv")]
-    splits = [Split(split_in(one.stem), len(one.rows), partial(_items, one)) for one in manifests]
+    kinds = kinds_of_files([one.file.name for one in manifests])
+    splits = [Split(kind, len(one.rows), partial(_items, one)) for kind, one in zip(kinds, manifests, strict=True)]
     return source_of_splits(f"manifest {location.given}", location.fingerprint, splits, None)
 
 
@@ -48,7 +51,10 @@ def _words_of_letters(line: str) -> list[str]:
     return line.replace(" ", "").replace("|", " ").split()
 
 
-TRANSCRIPT_SUFFIXES: dict[str, Callable[[str], list[str]]] = {".wrd": str.split, ".ltr": _words_of_letters}
+TRANSCRIPT_SUFFIXES: dict[str, Callable[[str], list[str]]] = {
+    ".wrd": lambda line: single_spaced(line).split(" "),
+    ".ltr": _words_of_letters,
+}
 """Endings of the files beside a manifest, and how a line of one becomes words."""
 
 
@@ -72,10 +78,9 @@ class _Manifest:
     def _lines(self, file: Found) -> list[str]:
         try:
             with self.location.fs.open(file.path, "rb") as stream:
-                content: str = stream.read().decode()
+                return lines_of(decoded(stream.read()))
         except UnicodeDecodeError as error:
             raise DataError(f"{file.path} is no UTF-8 text ({error}): write the manifest again.") from None
-        return content.splitlines()
 
     def _find_root(self, given: str) -> str:
         """The folder of the first line: absolute, relative to the manifest, or, if it has moved, the manifest's own."""
@@ -117,7 +122,7 @@ def _archive_and_range(row: str) -> tuple[str, tuple[int, int] | None]:
 def _items(manifest: _Manifest, start: int) -> Iterator[Item]:
     for number, row in enumerate(manifest.rows[start:], start):
         data, refused = _content(manifest, row)
-        said = of_librispeech(without_suffix(row))
+        said = of_librispeech(bare_name(row))
         texts = dict(said.texts) if said else {}
         if manifest.transcripts:
             texts["transcript"] = manifest.transcripts[number]

@@ -17,6 +17,7 @@ import torch
 
 from d2v.config import parse
 from d2v.data import fingerprint
+from d2v.data.lines import single_spaced
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.named_datasets import dataset_source
 from d2v.data.sources.row_sources import Split, source_of_splits
@@ -71,7 +72,7 @@ class _Fields:
 
 def _value(where: int | Said | None, row: Sequence[Any]) -> str | None:
     value = None if where is None else row[where] if isinstance(where, int) else where(row)
-    return None if value is None else " ".join(str(value).split())
+    return None if value is None else single_spaced(str(value))
 
 
 FIELDS = {

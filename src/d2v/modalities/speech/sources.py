@@ -7,7 +7,6 @@ recordings; fairseq's tables in `manifests`; embedded and downloaded corpora in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -24,14 +23,13 @@ from d2v.data.sources.locations import (
     packed_as,
     reading,
 )
-from d2v.data.sources.row_sources import LABEL_NAMES
+from d2v.data.sources.side_tables import tree_source
 from d2v.data.sources.source import Source
-from d2v.data.sources.tables import Columns, parquet_source
+from d2v.data.sources.tables import parquet_source
 from d2v.modalities.speech.annotations import (
     AUDIO_SUFFIXES,
+    COLUMNS,
     SIDE_NAMES,
-    SPEAKER_NAMES,
-    TRANSCRIPT_NAMES,
     annotate,
 )
 from d2v.modalities.speech.config import SpeechIngestConfig
@@ -41,15 +39,8 @@ from d2v.modalities.speech.named import spoken_source, torchaudio_source
 TEXTS = ("speaker", "transcript")
 """What a source may say about a recording beside its class; columns of the corpus."""
 CONTENT_NAMES = ("audio", "bytes", "recording", "speech", "wav", "flac")
-COLUMNS = Columns(LABEL_NAMES, {"speaker": SPEAKER_NAMES, "transcript": TRANSCRIPT_NAMES})
 
-OPENERS: dict[str, Callable[[Location, Wanted], Source]] = {
-    "folder": partial(folder_source, annotator=annotate),
-    "tar": partial(tar_source, annotator=annotate),
-    "zip": partial(zip_source, annotator=annotate),
-    "parquet": partial(parquet_source, columns=COLUMNS),
-    "manifest": manifest_source,
-}
+TREES = {"folder": folder_source, "tar": tar_source, "zip": zip_source}
 
 
 def open_source(config: SpeechIngestConfig) -> Source:
@@ -85,7 +76,7 @@ def wanted_recordings(config: SpeechIngestConfig) -> Wanted:
         max_item_bytes=config.max_item_bytes,
         embedded=("spoken",),
         library="torchaudio",
-        columns=CONTENT_NAMES,
+        columns=(config.columns.recording,) if config.columns.recording else CONTENT_NAMES,
         side_names=SIDE_NAMES,
         only_suffixes=True,
     )
@@ -100,13 +91,14 @@ def _open_location(config: SpeechIngestConfig) -> Source:
     if kind == "manifest":
         return manifest_source(location if is_folder else _with_transcripts(location), wanted)
     kind, location = find_format(location, is_folder, wanted, kind, packed_as)
-    return OPENERS[kind](location, wanted)
+    columns = COLUMNS.choose(config.columns.model_dump())
+    if kind == "parquet":
+        return parquet_source(location, wanted, columns)
+    return tree_source(TREES, kind, location, wanted, partial(annotate, columns=columns))
 
 
 def _manifests(location: Location, is_folder: bool, wanted: Wanted) -> Location | None:
-    """fairseq's manifests at a place, with their transcripts; None if it holds recordings, or no manifests."""
-    if any(wanted.has_suffix(file.name) for file in location.files):
-        return None
+    """fairseq's manifests at a location, with their transcripts; None if there are none."""
     found = [file for file in location.files if "/" not in file.key and is_manifest(location.fs, file)]
     if not found:
         return None

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from d2v.config import (
     BenchmarkConfig,
     Block,
+    ColumnsConfig,
     EvaluateConfig,
     FinetuneConfig,
     Fraction,
@@ -22,14 +23,24 @@ from d2v.config import (
 from d2v.modalities.checks import check_goes_with, check_heads, check_targets
 
 
+class TextColumnsConfig(ColumnsConfig):
+    """Names of the columns of CSV and Parquet and of the fields of JSON lines; of CSV without a header their numbers
+    from 1. null: the first of the usual names; an empty text: none."""
+
+    text: str | None = None
+    """Column of the text, or of the first one of a pair."""
+    second: str | None = None
+    """Column of the second text of a pair."""
+
+
 class TextIngestConfig(Block):
     """Where the text comes from, and which documents are kept. What is refused is listed in `quarantine.csv` with its
     reason."""
 
     source: str
-    """The embedded corpus `pydocs`, or a path or an fsspec URL of text files or JSON lines (plain or .gz, .bz2, .xz,
-    .zst), a tar or zip of them, Parquet, or a GLUE task's folder or zip."""
-    format: Literal["auto", "text", "jsonl", "parquet", "glue", "pydocs"] = "auto"
+    """The embedded corpus `pydocs`, or a path or an fsspec URL of text files, JSON lines, CSV or TSV (plain or .gz,
+    .bz2, .xz, .zst), a tar or zip of them, Parquet, or a GLUE task's folder or zip."""
+    format: Literal["auto", "text", "jsonl", "csv", "parquet", "glue", "pydocs"] = "auto"
     """What the source is; `auto` finds it from names and contents."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of a URL's file system, such as `anon: true`."""
@@ -48,6 +59,14 @@ class TextIngestConfig(Block):
     """Share that becomes the test split, by a hash of the content, of the items that the source puts into no split."""
     max_item_bytes: PositiveInt = 512 * 2**20
     """Documents with more bytes are refused."""
+    columns: TextColumnsConfig = TextColumnsConfig()
+    """Names of the columns of tables."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Character between the cells of CSV; null: found from the header (comma, semicolon, tab or bar)."""
+    header: bool | None = None
+    """Whether the first row of CSV names the columns; null: it does if it names one that is known."""
+    no_label: tuple[str, ...] | None = None
+    """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

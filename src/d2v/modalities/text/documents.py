@@ -7,21 +7,30 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Iterator, Mapping
-from typing import IO, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import IO, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from d2v.data.lines import byte_lines, encoding_of
 from d2v.data.sources.archives import DAMAGE
+from d2v.data.sources.columns import LABEL_NAMES, Columns, first_column
+from d2v.data.sources.delimited import find_delimiter, plain_rows, quoted_rows, reads_as_quoted, whole_lines
+from d2v.data.sources.labels import SeveralLabels, label_of
 from d2v.data.sources.layout import Wanted, too_large
-from d2v.data.sources.row_sources import LABEL_NAMES
+from d2v.errors import DataError
 from d2v.modalities.text.config import TextIngestConfig
-from d2v.modalities.text.reading import encoding_of
 
-FIRST_NAMES = ("text", "content", "document", "sentence", "article", "sentence1", "question1", "premise", "question")
+FIRST_NAMES = (
+    *("text", "content", "document", "sentence", "article", "sentence1", "question1", "premise", "question", "review"),
+    *("tweet", "comment", "comment_text", "message", "body", "headline", "description", "title"),
+)
 SECOND_NAMES = ("sentence2", "question2", "hypothesis", "second")
-CLASS_NAMES = (*LABEL_NAMES, "category")
+CLASS_NAMES = (*LABEL_NAMES, "category", "sentiment")
 """Names of fields and columns, the likeliest first."""
+HEAD_BYTES = 2**16
+"""Of a table, to find its delimiter and whether its cells are quoted."""
 UNPACKED_DAMAGE = (*DAMAGE, UnicodeError)
 
 
@@ -34,6 +43,8 @@ class Document(NamedTuple):
         label: what the file says its class is, else None.
         second: the second sentence of a pair, else None.
         refused: why it cannot be read.
+        split: what its split column says, else None.
+        group: what it must share its split with, else None.
     """
 
     place: str
@@ -41,24 +52,42 @@ class Document(NamedTuple):
     label: str | None = None
     second: str | None = None
     refused: str | None = None
+    split: str | None = None
+    group: str | None = None
 
 
-def read_documents(file: IO[bytes], config: TextIngestConfig, wanted: Wanted, is_jsonl: bool) -> Iterator[Document]:
+Kind = Literal["text", "jsonl", "csv"]
+
+
+def read_documents(
+    file: IO[bytes], config: TextIngestConfig, wanted: Wanted, kind: Kind, name: str = ""
+) -> Iterator[Document]:
     """Documents of an opened file, which may be packed by gzip, bzip2, xz or Zstandard.
 
-    JSON lines are one document each; of other files, `config.document` says what one is. Where the file is damaged, one
-    refused document says so and is the last.
+    JSON lines and rows of CSV are one document each; of other files, `config.document` says what one is. Where the file
+    is damaged, one refused document says so and is the last.
+
+    Args:
+        file: opened.
+        config: names of columns, and what a document is.
+        wanted: the modality's words.
+        kind: of the file.
+        name: of the file, for messages.
 
     Raises:
+        DataError: a table without a column of texts, or with a quotation mark that is not closed.
         OSError: the disk or the network failed.
     """
     line = 0
     try:
         with unpacked(file) as stream:
-            if config.document == "file" and not is_jsonl:
+            if kind == "csv":
+                yield from _rows(stream, config, wanted, name)
+                return
+            if config.document == "file" and kind == "text":
                 yield _whole(stream, wanted)
                 return
-            cut = _objects if is_jsonl else _paragraphs if config.document == "paragraph" else _lines
+            cut = _objects if kind == "jsonl" else _paragraphs if config.document == "paragraph" else _lines
             for line, document in cut(stream, config, wanted):
                 yield document._replace(place=f"#{line}")
     except (*UNPACKED_DAMAGE, OSError) as error:
@@ -114,14 +143,15 @@ def _paragraphs(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wan
 
 
 def _objects(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wanted) -> Iterator[tuple[int, Document]]:
+    columns = columns_of(config)
     for number, line, refused in _numbered(stream, wanted):
         if refused:
             yield number, Document("", None, refused=refused)
         elif line.strip():
-            yield number, _from_json(line, config)
+            yield number, _from_json(line, columns)
 
 
-def _from_json(line: bytes, config: TextIngestConfig) -> Document:
+def _from_json(line: bytes, columns: Columns) -> Document:
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except ValueError as error:
@@ -130,32 +160,119 @@ def _from_json(line: bytes, config: TextIngestConfig) -> Document:
         return Document("", record.encode("utf-8", "surrogatepass"))
     if not isinstance(record, dict):
         return Document("", None, refused=f"it is a JSON {type(record).__name__}, not an object with a text")
-    text = _field(record, [config.text_field] if config.text_field else FIRST_NAMES)
-    label = _field(record, [config.label_field] if config.label_field else CLASS_NAMES)
-    second = _field(record, SECOND_NAMES)
+    text = _field(record, columns.texts["text"])
+    try:
+        label = label_of(_field(record, columns.labels))
+    except SeveralLabels as reason:
+        return Document(
+            "", None, refused=f"{reason}: set text.ingest.columns.label to a field of one, or to '' for none"
+        )
+    second = _field(record, columns.texts["second"])
     if not isinstance(text, str):
         return Document(
             "", None, refused=f"none of its fields {', '.join(record)} is a text: set text.ingest.text_field"
         )
-    data = text.encode("utf-8", "surrogatepass")
-    return Document("", data, None if label is None else str(label), second if isinstance(second, str) else None)
+    return Document(
+        "",
+        text.encode("utf-8", "surrogatepass"),
+        label,
+        second if isinstance(second, str) else None,
+        split=_said(record, columns.splits),
+        group=_said(record, columns.groups),
+    )
 
 
-def _field(record: Mapping[str, Any], names: Any) -> Any:
-    return next((record[name] for name in names if record.get(name) is not None), None)
+def columns_of(config: TextIngestConfig) -> Columns:
+    """Names of columns and fields, those of the recipe first."""
+    texts = (config.text_field,) if config.text_field else FIRST_NAMES
+    labels = (config.label_field,) if config.label_field else CLASS_NAMES
+    names = Columns(labels, {"text": texts, "second": SECOND_NAMES}, strings=True, files=())
+    return names.choose(config.columns.model_dump())
+
+
+def _rows(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wanted, name: str) -> Iterator[Document]:
+    """Rows of CSV or of its relatives."""
+    encoding, mark = encoding_of(stream.peek(4))
+    head = stream.peek(HEAD_BYTES)[mark:HEAD_BYTES].decode(encoding, "replace")
+    columns = columns_of(config)
+    is_tsv = name.lower().partition(".tsv")[1] or name.lower().partition(".tab")[1]
+    delimiter, skipped = ("\t", 0) if is_tsv else find_delimiter(head, columns.known)
+    delimiter = config.delimiter or delimiter
+
+    def lines() -> Iterator[str]:
+        text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
+        for number, line in enumerate(text):
+            yield "\n" if number < skipped else line.removeprefix("\ufeff") if not number else line
+
+    is_quoted = delimiter in ",;" or reads_as_quoted(whole_lines(head), delimiter)
+    rows = quoted_rows(lines(), delimiter, name) if is_quoted else plain_rows(lines(), delimiter)
+    first = next(rows, None)
+    if first is None:
+        return
+    known = {cell.strip().lower() for cell in first[1]} & columns.known
+    has_header = bool(known) if config.header is None else config.header
+    names = [cell.strip() for cell in first[1]] if has_header else [str(n) for n in range(1, len(first[1]) + 1)]
+    columns.check(names, name)
+    if first_column(columns.texts["text"], names) is None:
+        raise DataError(
+            f"{name} has the columns {', '.join(names)}, and none is known to hold texts: set "
+            "text.ingest.columns.text to the name of one, or to its number and text.ingest.header=false where the "
+            "first row is no header."
+        )
+    places = _Places.of(columns, names)
+    for line, cells in rows if has_header else chain([first], rows):
+        yield _of_row(cells, places, wanted)._replace(place=f"#{line}")
+
+
+class _Places(NamedTuple):
+    """Where a row has what: numbers of cells, None for columns that are not there."""
+
+    width: int
+    text: int | None
+    second: int | None
+    label: int | None
+    split: int | None
+    group: int | None
+
+    @staticmethod
+    def of(columns: Columns, names: Sequence[str]) -> _Places:
+        kinds = (columns.texts["text"], columns.texts["second"], columns.labels, columns.splits, columns.groups)
+        found = (first_column(kind, names) for kind in kinds)
+        return _Places(len(names), *(None if column is None else names.index(column) for column in found))
+
+
+def _of_row(cells: Sequence[str], places: _Places, wanted: Wanted) -> Document:
+    if any(cell.strip() for cell in cells[places.width :]):
+        reason = f"it has {len(cells)} cells, and the table {places.width} columns: quote cells with the delimiter"
+        return Document("", None, refused=reason)
+    text, second, label, split, group = (
+        cells[place] if place is not None and place < len(cells) else None for place in places[1:]
+    )
+    data = (text or "").encode("utf-8", "surrogateescape")
+    refused = too_large(len(data), wanted) or ("no text in this row" if text is None else None)
+    return Document("", None if refused else data, label_of(label), second, refused, split, group)
+
+
+def _said(record: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    value = _field(record, names)
+    return None if value is None else str(value)
+
+
+def _field(record: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The first of the fields that has a value, in whatever case."""
+    if found := next((name for name in names if record.get(name) is not None), None):
+        return record[found]
+    lower = {str(name).lower(): value for name, value in record.items() if value is not None}
+    return next((lower[name.lower()] for name in names if name.lower() in lower), None)
 
 
 def _numbered(stream: io.BufferedReader, wanted: Wanted) -> Iterator[tuple[int, bytes, str | None]]:
     """Lines with their end as UTF-8 and their numbers from 1; one that is too long is refused and not held."""
     encoding, _ = encoding_of(stream.peek(4))
     if encoding != "utf-8":  # line ends of wider characters are not those of bytes
-        wide = io.TextIOWrapper(stream, encoding[:-3], newline="\n")
+        wide = io.TextIOWrapper(stream, encoding[:-3], newline="")
         yield from ((number, line.encode("utf-8", "surrogatepass"), None) for number, line in enumerate(wide, 1))
         return
-    number, limit = 0, wanted.max_item_bytes
-    while line := stream.readline(limit + 1):
-        number += 1
-        size = len(line)
-        while not line.endswith(b"\n") and size > limit and (rest := stream.readline(2**20)):
-            line, size = rest, size + len(rest)
+    limit = wanted.max_item_bytes
+    for number, (line, size) in enumerate(byte_lines(stream, limit), 1):
         yield (number, b"", too_large(size, wanted)) if size > limit else (number, line, None)

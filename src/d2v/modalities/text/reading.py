@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
-
 import numpy as np
 
 from d2v.data.ingest import Record, Rejected
+from d2v.data.lines import encoding_of
 from d2v.modalities.text.config import TextIngestConfig
 
 NUL, REPLACEMENT = "\0", "\ufffd"
@@ -16,13 +15,6 @@ TEXTS = ("second", "score")
 PAIR = b"\x00pair\x00"
 """Between the sentences of a pair on their way from source to reader: no text holds NUL, and so a pair is a duplicate
 only of the same pair."""
-MARKS = (  # UTF-32 first: its mark begins with UTF-16's
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 
 
 def read_document(data: bytes | np.ndarray, config: TextIngestConfig) -> Record:
@@ -45,11 +37,6 @@ def read_document(data: bytes | np.ndarray, config: TextIngestConfig) -> Record:
     texts = {"second": _decode(second, config, notes)} if pair else {}
     stored = text.encode()
     return Record(stored, {"characters": len(text), "bytes": len(stored)}, ", ".join(notes), texts)
-
-
-def encoding_of(head: bytes) -> tuple[str, int]:
-    """Encoding of a text by its first bytes, and the length of its byte-order mark."""
-    return next(((name, len(mark)) for mark, name in MARKS if head.startswith(mark)), ("utf-8", 0))
 
 
 def _decode(data: bytes, config: TextIngestConfig, notes: list[str]) -> str:

@@ -6,25 +6,28 @@ tar or zip of them, Parquet, or a GLUE task.
 
 from __future__ import annotations
 
+import functools
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from d2v.data.sources.archives import tar_source, zip_source
-from d2v.data.sources.layout import SPLITS, Annotation, Role, Wanted, find_layout
+from d2v.data.sources.layout import Annotator, Role, Wanted, find_layout
 from d2v.data.sources.locations import Found, Location, find_format, guarded, open_location, packed_as, reading
+from d2v.data.sources.side_tables import SideTables, tree_source
 from d2v.data.sources.source import Item, Source
-from d2v.data.sources.tables import Columns, parquet_source
+from d2v.data.sources.split_names import kind_of, settled
+from d2v.data.sources.tables import parquet_source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text.config import TextIngestConfig
 from d2v.modalities.text.documents import (
-    CLASS_NAMES,
-    FIRST_NAMES,
-    SECOND_NAMES,
     Document,
+    Kind,
+    columns_of,
     read_documents,
 )
 from d2v.modalities.text.glue import find_task, glue_source
@@ -32,13 +35,17 @@ from d2v.modalities.text.pydocs import pydocs_source
 from d2v.modalities.text.reading import PAIR
 
 EMBEDDED = ("pydocs",)
-FORMATS = ("text", "jsonl", "parquet", "glue")
+FORMATS = ("text", "jsonl", "parquet", "glue", "csv")
 PACKINGS = ("", ".gz", ".bz2", ".xz", ".zst")
 TEXT_SUFFIXES = tuple(f".{name}{end}" for name in "txt text md markdown rst tokens raw".split() for end in PACKINGS)  # noqa: SIM905
 JSON_SUFFIXES = tuple(f".{name}{end}" for name in ("jsonl", "ndjson") for end in PACKINGS)
+CSV_SUFFIXES = tuple(f".{name}{end}" for name in ("csv", "tsv", "tab") for end in PACKINGS)
 PAPERS = re.compile(r"(readme|licen[cs]e|copying|(sha\d+|md5|check)sums?)(\..*)?", re.IGNORECASE)
-SPLIT_AT_END = re.compile(rf"(?:.*[^a-z])?({'|'.join(SPLITS)})(?:[._-]?\d[\d._of-]*)?", re.IGNORECASE)
 
+SEVERAL = ("parquet", "csv", "tar")
+"""Formats of which a folder may hold several files that are one corpus."""
+ROW_SPLIT = "split of the row"
+"""Name in `Item.texts` of a split's name on its way to `Item.split`."""
 Archive = Callable[..., Source]
 ARCHIVES: dict[str, Archive] = {"tar": tar_source, "zip": zip_source}
 
@@ -84,7 +91,7 @@ def _wanted(config: TextIngestConfig) -> TextFiles:
         suffixes=frozenset((*TEXT_SUFFIXES, *JSON_SUFFIXES)),
         max_item_bytes=config.max_item_bytes,
         embedded=EMBEDDED,
-        columns=(config.text_field,) if config.text_field else FIRST_NAMES,
+        columns=tuple(columns_of(config).texts["text"]),
         only_suffixes=True,
     )
 
@@ -95,6 +102,8 @@ def _format_of(name: str) -> str | None:
         return None
     if name.lower().endswith(JSON_SUFFIXES):
         return "jsonl"
+    if name.lower().endswith(CSV_SUFFIXES):
+        return "csv"
     return packed_as(name) or ("text" if name.lower().endswith(TEXT_SUFFIXES) else None)
 
 
@@ -102,7 +111,7 @@ def _open_location(config: TextIngestConfig) -> Source:
     wanted, kind = _wanted(config), str(config.format)
     location, is_folder = open_location(config.source, config.options, wanted, _format_of)
     if kind in ("auto", "glue"):
-        found, location = find_format(location, is_folder, wanted, "auto", _format_of, FORMATS)
+        found, location = find_format(location, is_folder, wanted, "auto", _format_of, FORMATS, SEVERAL)
         if files := find_task(location):
             return glue_source(location, files, wanted)
         if kind == "glue":
@@ -111,11 +120,15 @@ def _open_location(config: TextIngestConfig) -> Source:
                 "or set text.ingest.format=auto."
             )
         kind = found
+    if kind == "csv":
+        wanted = replace(wanted, suffixes=frozenset(CSV_SUFFIXES))
     packed = packed_as(location.files[0].name) if len(location.files) == 1 else None
+    if kind == "tar" and len(location.files) > 1:
+        return _in_archive(tree_source(ARCHIVES, kind, location, wanted, _beside(config)), config, wanted)
     if kind == "parquet":
         return _tables(location, config, wanted)
     if packed in ARCHIVES:
-        return _in_archive(ARCHIVES[packed](location, wanted, lambda _: _split_in_name), config, wanted)
+        return _in_archive(ARCHIVES[packed](location, wanted, _beside(config)), config, wanted)
     _check_folder(location, wanted)
     return _files_source(location, config, wanted)
 
@@ -142,8 +155,7 @@ def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) 
             f"{location.given} holds no files but papers: put text files into it, or point to another folder."
         )
     keys = [file.key for file in files]
-    several = len({_name_split(key) for key in keys} - {None}) > 1
-    layout = find_layout(keys, wanted, said=_split_in_name if several else None)
+    layout = find_layout(keys, wanted)
 
     def items(start: int) -> Iterator[Item]:
         read = 0
@@ -154,8 +166,13 @@ def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) 
                     yield item
                 read += 1
 
-    total = len(files) if config.document == "file" and not any(_is_jsonl(key, config) for key in keys) else None
-    return Source(f"text {location.given}", location.fingerprint, total, items)
+    is_text = config.document == "file" and all(_kind(key, config) == "text" for key in keys)
+    described = f"text {location.given}"
+    return _with_row_splits(
+        Source(described, location.fingerprint, len(files) if is_text else None, items, remarks=lambda: layout.remarks),
+        config,
+        set(layout.splits.values()) | set(layout.stems.values()),
+    )
 
 
 def _file_items(
@@ -163,39 +180,74 @@ def _file_items(
 ) -> Iterator[Item]:
     try:
         with location.fs.open(file.path, "rb") as stream:
-            for document in read_documents(stream, config, wanted, _is_jsonl(file.name, config)):
+            for document in read_documents(stream, config, wanted, _kind(file.name, config), file.key):
                 yield _item(found, document)
     except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
         yield replace(found, refused=f"unreadable: {error.strerror or error}")
 
 
-def _is_jsonl(name: str, config: TextIngestConfig) -> bool:
-    return config.format == "jsonl" or (config.format == "auto" and _format_of(name) == "jsonl")
+def _kind(name: str, config: TextIngestConfig) -> Kind:
+    """How a file is read."""
+    found = _format_of(name) if config.format == "auto" else config.format
+    return found if found in ("jsonl", "csv") else "text"  # type: ignore[return-value]
 
 
 def _item(found: Item, document: Document) -> Item:
     """A document of a file as an item, with the file's split and, unless it has its own, label."""
+    texts = dict(found.texts) if document.second is None else {**found.texts, "second": document.second}
+    if document.split:
+        texts[ROW_SPLIT] = document.split
     return Item(
         found.key + document.place,
         document.data,
         document.label if document.label is not None else found.label,
         found.split,
         document.refused,
-        {} if document.second is None else {"second": document.second},
+        texts,
+        document.group if document.group is not None else found.group,
     )
 
 
-def _name_split(path: str) -> str | None:
-    """Split that a file's own name ends in: train.txt, wiki.valid.tokens, news-test-0003.txt.gz."""
-    name = PurePosixPath(path).name.lower()
-    ending = next((end for end in sorted((*TEXT_SUFFIXES, *JSON_SUFFIXES), key=len)[::-1] if name.endswith(end)), "")
-    match = SPLIT_AT_END.fullmatch(name.removesuffix(ending))
-    return SPLITS[match.group(1)] if match else None
+def _with_row_splits(source: Source, config: TextIngestConfig, kinds: set[str]) -> Source:
+    """The same source, with the splits that a column of its rows tells. Where the first item has such a column, all are
+    read once for their splits before the first is given.
+
+    Args:
+        source: its items have the split's name in `texts[ROW_SPLIT]`.
+        config: the ingest block.
+        kinds: kinds of split that folders and files tell.
+    """
+
+    @functools.cache
+    def used() -> Mapping[str, str] | None:
+        first = next(source.items(0), None)
+        if first is None or ROW_SPLIT not in first.texts:
+            return None
+        names = {item.texts.get(ROW_SPLIT, "").strip() for item in source.items(0)} - {""}
+        unknown = sorted(name for name in names if kind_of(name) is None)
+        if unknown and config.columns.split:
+            raise DataError(
+                f"The column {config.columns.split} has {unknown[0]!r}, which names no split: write train, val or "
+                "test, or set text.ingest.columns.split to another column."
+            )
+        return None if unknown else settled({*kinds, *map(kind_of, names)})
+
+    def settle(item: Item) -> Item:
+        texts = {name: text for name, text in item.texts.items() if name != ROW_SPLIT}
+        kind, splits = kind_of(item.texts.get(ROW_SPLIT, "")), used()
+        split = splits[kind] if splits and kind else item.split
+        if splits and split is None and "test" in splits.values():
+            split = "train"
+        label = None if splits and kind == "unlabelled" else item.label
+        return replace(item, texts=texts, split=split, label=label)
+
+    return replace(source, items=lambda start: map(settle, source.items(start)))
 
 
-def _split_in_name(path: str) -> Annotation | None:
-    split = _name_split(path)
-    return Annotation(split=split) if split else None
+def _beside(config: TextIngestConfig) -> Annotator:
+    """What files beside a document say of it, in shards; elsewhere none do. With an annotator, an archive's layout sees
+    the names of all members, which may tell the splits."""
+    return partial(SideTables, suffixes=frozenset(TEXT_SUFFIXES), columns=columns_of(config))
 
 
 def _in_archive(archive: Source, config: TextIngestConfig, wanted: Wanted) -> Source:
@@ -209,14 +261,14 @@ def _in_archive(archive: Source, config: TextIngestConfig, wanted: Wanted) -> So
                     yield item
                 read += 1
 
-    return replace(archive, items=items, total=None)
+    return _with_row_splits(replace(archive, items=items, total=None), config, set())
 
 
 def _member_items(member: Item, config: TextIngestConfig, wanted: Wanted) -> Iterator[Item]:
     if not isinstance(member.data, bytes):
         yield member
         return
-    for document in read_documents(io.BytesIO(member.data), config, wanted, _is_jsonl(member.key, config)):
+    for document in read_documents(io.BytesIO(member.data), config, wanted, _kind(member.key, config), member.key):
         yield _item(member, document)
 
 
@@ -224,10 +276,10 @@ def _member_items(member: Item, config: TextIngestConfig, wanted: Wanted) -> Ite
 
 
 def _tables(location: Location, config: TextIngestConfig, wanted: Wanted) -> Source:
-    labels = (config.label_field,) if config.label_field else CLASS_NAMES
     tables = tuple(file for file in location.files if packed_as(file.name) == "parquet") or location.files
-    columns = Columns(labels=labels, texts={"second": SECOND_NAMES}, strings=True)
-    return parquet_source(replace(location, files=tables), wanted, columns)
+    columns = columns_of(config)
+    beside = {"second": columns.texts["second"]}
+    return parquet_source(replace(location, files=tables), wanted, replace(columns, texts=beside))
 
 
 def _as_pairs(source: Source) -> Source:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenizers.models import BPE
 
+from d2v.data.lines import lines_of
 from d2v.errors import DataError
 from d2v.modalities.text.tokenizer import BOS, MASK, SPECIALS, TextTokenizer, byte_level, parsed, special
 
@@ -92,7 +93,7 @@ def _with_specials(vocabulary: Mapping[str, int], merges: Merges, path: Path) ->
 def _from_fairseq(folder: Path) -> TextTokenizer:
     """The ids that fairseq's dictionary gives to the numbers of GPT-2's encoder."""
     numbers, merges = _read_json(folder / "encoder.json"), _read_merges(folder / "vocab.bpe")
-    lines = [line.rsplit(" ", 1)[0] for line in _read(folder / "dict.txt").splitlines() if line.strip()]
+    lines = [line.rsplit(" ", 1)[0] for line in lines_of(_read(folder / "dict.txt")) if line.strip()]
     tokens = {str(number): token for token, number in numbers.items()}
     ids = _special_ids() | {tokens.get(word, word): row for row, word in enumerate(lines, len(SPECIALS))}
     if len(ids) != len(SPECIALS) + len(lines) or not any(word in tokens for word in lines):

@@ -10,19 +10,21 @@ import functools
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2v.data.sources.archives import DAMAGE, decompressed
-from d2v.data.sources.layout import SPLITS, Wanted, too_large
+from d2v.data.sources.columns import LABEL_NAMES
+from d2v.data.sources.layout import Wanted, too_large
 from d2v.data.sources.locations import Found, Location
-from d2v.data.sources.row_sources import LABEL_NAMES, Split, in_order, source_of_splits, split_in
+from d2v.data.sources.row_sources import Split, in_order, source_of_splits
 from d2v.data.sources.source import Item, Source
+from d2v.data.sources.split_names import kind_of
 from d2v.errors import DataError
 
 IDX_NAME = re.compile(r"(?P<set>.*?)images[-._]idx[34][-._]ubyte(\.gz)?$", re.IGNORECASE)
@@ -48,6 +50,23 @@ class _Rows:
         """Bytes of one image."""
         return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
 
+    @functools.cached_property
+    def top(self) -> float:
+        """The value of white, of floats: 1, or 255 if a value of the whole array is above 1."""
+        if self.dtype.kind != "f":
+            return 1.0
+        largest = 0.0
+        with suppress(*DAMAGE, ValueError), self.open() as stream:  # the items say what is damaged
+            stream.seek(self.offset)
+            for _ in range(self.shape[0]):
+                values = np.frombuffer(stream.read(self.row_bytes), self.dtype)
+                largest = max(largest, float(np.nanmax(values, initial=0.0)))
+        return 1.0 if largest <= 1.0 else 255.0
+
+    def remarks(self, name: str) -> list[str]:
+        """What the values of an array are taken for, where that had to be found."""
+        return [] if self.top == 1.0 else [f"{name} holds {self.dtype} values above 1: they are taken to reach to 255"]
+
     def as_split(self, split: str | None, labels: Sequence[str] | None) -> Split:
         """These rows as a split, with `labels` beside them."""
         return Split(split, self.shape[0], functools.partial(self._items, split or "items", labels))
@@ -61,7 +80,7 @@ class _Rows:
                     raw = stream.read(self.row_bytes)
                     if len(raw) < self.row_bytes:
                         raise EOFError("it ends there")
-                    pixels, refused = as_pixels(np.frombuffer(raw, self.dtype).reshape(self.shape[1:]))
+                    pixels, refused = as_pixels(np.frombuffer(raw, self.dtype).reshape(self.shape[1:]), self.top)
                     yield Item(f"{prefix}/{row:06d}", pixels, labels[row] if labels else None, refused=refused)
                 return
         except DAMAGE as error:
@@ -70,15 +89,20 @@ class _Rows:
             yield Item(f"{prefix}/{lost:06d}", None, labels[lost] if labels else None, refused=reason)
 
 
-def as_pixels(values: NDArray[Any]) -> tuple[NDArray[Any] | None, str | None]:
-    """An image as uint8, uint16 or float (H, W[, C]), or why it is none. Channels may come first; other integers are
-    taken for 8-bit values, truth values for black and white."""
+def as_pixels(values: NDArray[Any], top: float) -> tuple[NDArray[Any] | None, str | None]:
+    """An image as uint8, uint16 or float from 0 to 1 (H, W[, C]), or why it is none. Channels may come first; other
+    integers are taken for 8-bit values, truth values for black and white.
+
+    Args:
+        values: one image of an array.
+        top: the value of white, of floats.
+    """
     if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[-1] not in (1, 3, 4):
         values = values.transpose(1, 2, 0)
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255), None
     if values.dtype.kind == "f":
-        return values.astype(np.float32), None
+        return (values / top).astype(np.float32), None
     if values.dtype.kind not in "iu":
         return None, f"{values.dtype} values are no pixels"
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
@@ -133,7 +157,7 @@ def idx_source(location: Location, wanted: Wanted) -> Source:
     images = [file for file in location.files if IDX_NAME.match(file.name)]
     if not images and len(location.files) == 1:
         images = list(location.files)
-    names_of_splits = [split_in(file.name) for file in images]
+    names_of_splits = [kind_of(file.name) for file in images]
     if not images or len(set(names_of_splits)) < len(images):
         raise DataError(
             f"{location.given} holds {len(images)} IDX image files "
@@ -141,19 +165,24 @@ def idx_source(location: Location, wanted: Wanted) -> Source:
             "expected (train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz): point "
             "vision.ingest.source to the one you want."
         )
-    splits, classes = [], set[str]()
+    splits, classes, all_rows = [], set[str](), dict[str, _Rows]()
     for file, split in sorted(zip(images, names_of_splits, strict=True), key=lambda pair: pair[1] != "train"):
         rows = _idx_rows(location, file)
         _check_rows(file.key, rows, wanted)
+        all_rows[file.key] = rows
         beside = [other for other in location.files if other.path in idx_label_paths(file.path)]
         labels = None
         if beside:
             labels, names = _class_labels(beside[0].key, _idx_values(location, beside[0], rows.shape[0]), rows.shape[0])
             classes.update(names or ())
         splits.append(rows.as_split(split, labels))
-    return source_of_splits(
-        f"IDX files {location.given}", location.fingerprint, splits, sorted(classes, key=int) if classes else None
-    )
+    names_in_order = sorted(classes, key=int) if classes else None
+    source = source_of_splits(f"IDX files {location.given}", location.fingerprint, splits, names_in_order)
+    return replace(source, remarks=functools.partial(_remarks, all_rows))
+
+
+def _remarks(arrays: Mapping[str, _Rows]) -> list[str]:
+    return [remark for name, rows in arrays.items() for remark in rows.remarks(name)]
 
 
 def _idx_rows(location: Location, file: Found) -> _Rows:
@@ -220,13 +249,15 @@ def npz_source(location: Location, wanted: Wanted) -> Source:
             named, names = _class_labels(labels[split], values[split], rows.shape[0])
             classes = list(dict.fromkeys([*classes, *(names or ())]))
         splits.append(rows.as_split(split, named))
-    return source_of_splits(f"arrays {location.given}", location.fingerprint, splits, in_order(classes))
+    source = source_of_splits(f"arrays {location.given}", location.fingerprint, splits, in_order(classes))
+    all_rows = {images[split]: rows for split, rows in arrays.items()}
+    return replace(source, remarks=functools.partial(_remarks, all_rows))
 
 
 def _npz_kind(name: str) -> tuple[str, str | None]:
     words = name.removesuffix(".npy").lower().split("_")
-    split = split_in("_".join(words))
-    rest = "_".join(word for word in words if word not in SPLITS)
+    split = kind_of(" ".join(words))
+    rest = "_".join(word for word in words if not kind_of(word))
     kind = "images" if rest in IMAGE_NAMES else "labels" if rest in LABEL_NAMES else "other"
     return kind, split
 

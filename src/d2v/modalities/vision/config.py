@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from d2v.config import (
     BenchmarkConfig,
     Block,
+    ColumnsConfig,
     EvaluateConfig,
     FinetuneConfig,
     Fraction,
@@ -21,6 +22,16 @@ from d2v.config import (
     TrainConfig,
 )
 from d2v.modalities.checks import check_goes_with, check_heads, check_targets
+
+
+class VisionColumnsConfig(ColumnsConfig):
+    """Names of the columns of tables, whatever their case: of Parquet that holds the images, and of tables beside the
+    images. null: the first of the usual names; an empty text: none."""
+
+    file: str | None = None
+    """Column of the files that a table beside the items speaks of, relative to the table or to the root."""
+    image: str | None = None
+    """Column of the encoded images in Parquet."""
 
 
 class VisionIngestConfig(Block):
@@ -41,6 +52,10 @@ class VisionIngestConfig(Block):
     """Files with more bytes are refused."""
     min_side_px: PositiveInt = 4
     """Images whose shorter side has fewer pixels are refused."""
+    columns: VisionColumnsConfig = VisionColumnsConfig()
+    """Names of the columns of tables."""
+    no_label: tuple[str, ...] | None = None
+    """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

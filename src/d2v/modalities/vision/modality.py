@@ -56,7 +56,7 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     recipe = VisionRecipe
     facts = FACTS
     baseline_name = "raw pixels"
-    packages = ("torchvision",)
+    packages = ("imagecodecs", "tifffile", "torchvision")
     request = raw_inputs.REQUEST
 
     # -------------------------------------------------------------------------------------------- data

@@ -33,25 +33,22 @@ def is_item(given: object) -> bool:
 
 
 def read_item(item: object) -> np.ndarray:
-    """An image (height, width, 3), uint8 or float.
+    """An image (height, width, 3) of uint8, as ingest would read it.
 
     Args:
-        item: a file, a PIL image, or an array (height, width) or (height, width, 3 or 4), uint8 or float from
-            0 to 1.
+        item: a file, a PIL image, or an array (height, width) or (height, width, 3 or 4) of the types that
+            `pixels.eight_bit` takes, such as uint8, uint16, or float from 0 to 1.
 
     Raises:
         DataError: it is no image, or cannot be used.
     """
     if isinstance(item, Tensor):
         item = item.numpy(force=True)
-    if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[-1] == 3:
+    if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[-1] == 3 and item.dtype == np.uint8:
         return item
     if isinstance(item, str | Path):
         item = file_bytes(item)
-    elif isinstance(item, Image.Image):
-        has_alpha = "transparency" in item.info or item.mode in ("LA", "PA", "La", "RGBa")
-        item = np.asarray(item if item.mode in ("L", "RGB", "RGBA") else item.convert("RGBA" if has_alpha else "RGB"))
-    if not isinstance(item, bytes | np.ndarray):
+    if not isinstance(item, bytes | np.ndarray | Image.Image):
         raise DataError(f"{type(item).__name__} is no image: give a file, a PIL image or an array")
     try:
         return _decoded(item, OWN_FILES)
@@ -59,7 +56,7 @@ def read_item(item: object) -> np.ndarray:
         raise DataError(f"an image cannot be used: {reason}. Leave it out, or give another one") from reason
 
 
-def _decoded(item: bytes | np.ndarray, limits: Limits) -> np.ndarray:
+def _decoded(item: bytes | np.ndarray | Image.Image, limits: Limits) -> np.ndarray:
     """(height, width, 3) of uint8, as ingest would read it. Raises Rejected with the reason."""
     ingest = VisionIngestConfig.model_validate(
         {"source": "", "min_side_px": 1, "max_pixels": limits.pixels, "max_item_bytes": limits.item_bytes}

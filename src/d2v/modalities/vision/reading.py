@@ -13,31 +13,41 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from d2v.data.ingest import Record, Rejected
 from d2v.modalities.vision.config import VisionIngestConfig
+from d2v.modalities.vision.pixels import eight_bit
+from d2v.modalities.vision.tiff import is_tiff, read_tiff
 
 Image.MAX_IMAGE_PIXELS = None  # our own max_pixels is compared with the header before anything is decoded
 
-KEPT_FORMATS, KEPT_MODES = ("JPEG", "PNG"), ("RGB", "L")
+KEPT_FORMATS, KEPT_MODES = ("JPEG", "PNG", "MPO"), ("RGB", "L")
+"""MPO, which phones write, is a JPEG with more images behind it; it is read as the JPEG that it begins with."""
 FACTS = ("width", "height")
+ORIENTATION = 0x0112
+"""EXIF tag of how a image must be turned."""
+PNG_DEPTH = 24
+"""Byte of a PNG that says how many bits a sample has."""
 WHITE = (255, 255, 255, 255)
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError)
 """What Pillow's decoders raise on damaged files."""
 
 
-def read_image(data: bytes | np.ndarray, config: VisionIngestConfig) -> Record:
+def read_image(data: bytes | np.ndarray | Image.Image, config: VisionIngestConfig) -> Record:
     """Decode one image fully to check it, and return what the corpus stores of it: a file, not pixels.
 
     Args:
-        data: an encoded file, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool, or
-            float in [0, 1].
+        data: an encoded file, a image of Pillow, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of the types
+            that `pixels.eight_bit` takes.
         config: limits.
 
     Raises:
         Rejected: with the reason.
     """
     notes: list[str] = []
+    keep = False
     if isinstance(data, np.ndarray):
-        image, keep = _from_array(data), False
+        image = _from_array(data)
         _check_size(image, config)
+    elif isinstance(data, Image.Image):
+        image = _from_pillow(data, config, notes)
     else:
         image, keep = _from_file(data, config, notes)
     rgb = _to_eight_bit(image, notes)
@@ -61,22 +71,82 @@ def _from_file(data: bytes, config: VisionIngestConfig, notes: list[str]) -> tup
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
+        if is_tiff(data) and (array := read_tiff(data, config.max_pixels)) is not None:
+            return _from_samples(array, None, config, notes), False
         raise Rejected("it is not an image") from None
     except DECODE_ERRORS as error:
         raise Rejected(f"the image header is damaged: {error}") from None
     _check_size(image, config)
-    keep = image.format in KEPT_FORMATS and image.mode in KEPT_MODES
+    if image.format == "TIFF" and (array := read_tiff(data, config.max_pixels)) is not None:
+        return _from_samples(array, image, config, notes), False
+    keep = image.format in KEPT_FORMATS and image.mode in KEPT_MODES and "transparency" not in image.info
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        notes.append("first frame of an animation")
+    bits = data[PNG_DEPTH] if image.format == "PNG" else 8
+    return _decoded(image, notes, bits), keep
+
+
+def _from_pillow(image: Image.Image, config: VisionIngestConfig, notes: list[str]) -> Image.Image:
+    """An image as its file would give it: of one that is not decoded yet, the file is read again."""
+    _check_size(image, config)
+    stream = getattr(image, "fp", None)
+    if image.format in ("TIFF", "PNG") and stream is not None and getattr(image, "tile", None):
+        place = stream.tell()
+        stream.seek(0)
+        data = stream.read()
+        stream.seek(place)
+        return _from_file(data, config, notes)[0]
+    return _decoded(image, notes)
+
+
+def _decoded(image: Image.Image, notes: list[str], bits: int = 8) -> Image.Image:
+    """The frame that is open, the right way up and with its colour key on white.
+
+    Args:
+        image: as Pillow opened it.
+        notes: what is done is added.
+        bits: of the file's samples.
+    """
     try:
-        if getattr(image, "n_frames", 1) > 1:
-            notes.append("first frame of an animation")
-            image.seek(0)
         image.load()
         turned = ImageOps.exif_transpose(image)
     except DECODE_ERRORS as error:
         raise Rejected(f"the image is truncated or corrupt: {error}") from None
-    if image.getexif().get(0x0112, 1) not in (0, 1):
+    if image.getexif().get(ORIENTATION, 1) not in (0, 1):
         notes.append("turned by its EXIF orientation")
-    return turned, keep
+    return _without_colour_key(turned, bits, notes)
+
+
+def _without_colour_key(image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
+    """An image of grey or RGB whose pixels of one colour are transparent, with white in their place."""
+    key = image.info.get("transparency")
+    if key is None or image.mode not in ("1", "L", "RGB", "I;16", "I"):
+        return image
+    array = np.array(image.convert("L") if image.mode == "1" else image)
+    colour = np.atleast_1d(np.asarray(key, dtype=np.int64))
+    if array.dtype == np.uint8 and bits != 8:  # the key has the width of the file's samples
+        colour = colour >> 8 if bits == 16 else colour * 255 // (2**bits - 1)
+    is_key = (array == colour).all(axis=-1) if array.ndim == 3 else array == colour[0]
+    array[is_key] = 255 if array.dtype == np.uint8 else 65535
+    notes.append("transparency on white")
+    return Image.fromarray(array)
+
+
+def _from_samples(
+    array: np.ndarray, image: Image.Image | None, config: VisionIngestConfig, notes: list[str]
+) -> Image.Image:
+    """A TIFF page whose samples were read, turned as its header says."""
+    notes.append("reduced to 8 bits")
+    read = Image.fromarray(np.ascontiguousarray(array))
+    _check_size(read, config)
+    orientation = image.getexif().get(ORIENTATION, 1) if image else 1
+    if image and getattr(image, "n_frames", 1) > 1:
+        notes.append("first frame of an animation")
+    if orientation not in (0, 1):
+        read.getexif()[ORIENTATION] = orientation
+        read = ImageOps.exif_transpose(read)
+        notes.append("turned by its EXIF orientation")
+    return read
 
 
 def _check_size(image: Image.Image, config: VisionIngestConfig) -> None:
@@ -92,21 +162,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or 0 in array.shape:
         raise Rejected(f"an array of shape {array.shape} is not an image")
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16:
-        array = np.rint(array / 257.0).astype(np.uint8)
-    elif np.issubdtype(array.dtype, np.floating):
-        array = _from_unit_range(array)
-    elif array.dtype != np.uint8:
-        raise Rejected(f"pixels of type {array.dtype} have no known range")
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _from_unit_range(array: np.ndarray) -> np.ndarray:
-    if not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
-        raise Rejected("floating point pixels are not all between 0 and 1")
-    return np.rint(array * 255.0).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(eight_bit(array)))
 
 
 def _to_eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -130,12 +186,8 @@ def _to_eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _reduce(array: np.ndarray) -> Image.Image:
-    """16-bit integers, or floats in [0, 1], to 8 bits."""
-    if np.issubdtype(array.dtype, np.floating):
-        return Image.fromarray(_from_unit_range(array))
-    if array.min() < 0 or array.max() > 65535:
-        raise Rejected("integer pixels beyond 16 bits have no known range")
-    return Image.fromarray(np.rint(array / 257.0).astype(np.uint8))
+    """16-bit integers, or floats from 0 to 1, to 8 bits."""
+    return Image.fromarray(eight_bit(array, bits=16 if array.dtype.kind in "iu" else None))
 
 
 def _png(image: Image.Image) -> bytes:

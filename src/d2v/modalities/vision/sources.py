@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 
 from d2v.data.sources.archives import tar_source, zip_source
+from d2v.data.sources.columns import Columns
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.locations import (
     Location,
@@ -23,6 +25,7 @@ from d2v.data.sources.locations import (
     packed_as,
     reading,
 )
+from d2v.data.sources.side_tables import TABLE, SideTables, tree_source
 from d2v.data.sources.source import Source
 from d2v.data.sources.tables import parquet_source
 from d2v.modalities.vision.arrays import IDX_NAME, IMAGE_NAMES, idx_label_paths, idx_source, npz_source
@@ -35,14 +38,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 EMBEDDED = ("glyphs", "digits")
 
-OPENERS: dict[str, Callable[[Location, Wanted], Source]] = {
-    "tar": tar_source,
-    "zip": zip_source,
-    "idx": idx_source,
-    "npz": npz_source,
-    "parquet": parquet_source,
-    "folder": folder_source,
-}
+TREES = {"folder": folder_source, "tar": tar_source, "zip": zip_source}
+ARRAYS: dict[str, Callable[[Location, Wanted], Source]] = {"idx": idx_source, "npz": npz_source}
 
 
 def open_source(config: VisionIngestConfig) -> Source:
@@ -77,7 +74,8 @@ def wanted_images(config: VisionIngestConfig) -> Wanted:
         max_item_bytes=config.max_item_bytes,
         embedded=EMBEDDED,
         library="torchvision",
-        columns=IMAGE_NAMES,
+        columns=(config.columns.image,) if config.columns.image else IMAGE_NAMES,
+        side_names=TABLE,
     )
 
 
@@ -85,10 +83,17 @@ def _open_location(config: VisionIngestConfig) -> Source:
     wanted = wanted_images(config)
     opened, is_folder = open_location(config.source, config.options, wanted, _format_of)
     formats = ("tar", "zip", "idx", "npz", "parquet")
-    kind, location = find_format(opened, is_folder, wanted, config.format, _format_of, formats, ("idx", "parquet"))
+    kind, location = find_format(
+        opened, is_folder, wanted, config.format, _format_of, formats, ("idx", "parquet", "tar")
+    )
     if kind == "idx":
         location = opened if is_folder else _with_labels(opened)
-    return OPENERS[kind](location, wanted)
+    columns = Columns().choose(config.columns.model_dump())
+    if kind in ARRAYS:
+        return ARRAYS[kind](location, wanted)
+    if kind == "parquet":
+        return parquet_source(location, wanted, columns)
+    return tree_source(TREES, kind, location, wanted, partial(SideTables, suffixes=IMAGE_SUFFIXES, columns=columns))
 
 
 def _with_labels(location: Location) -> Location:
