@@ -36,9 +36,11 @@ entry, and each of its modules is another."""
 
 ATTRIBUTES: dict[str, dict[str, str]] = {
     "d2v.data.places": {"Place": "Location", "open_place": "open_location"},
+    "d2v.data.random": {"mix": "fold_in"},
     "d2v.finetuning.answers": {"answers": "decode"},
     "d2v.finetuning.model": {"TunedModel": "FinetunedModel", "load_tuned": "load_finetuned"},
     "d2v.modalities.base": {"LabelledPart": "LabelledSplit"},
+    "d2v.training.launch": {"ForLead": "ForMain"},
 }
 """Module, by its old name -> {old attribute: new attribute}. The new one is in the module's new place, or has dots and
 is the whole path to another place, such as `d2v.config.parse`.

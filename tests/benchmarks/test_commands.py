@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks import __main__ as cli
 from benchmarks import time_updates
@@ -79,6 +80,12 @@ def test_both_tables_are_written(tmp_path: Path) -> None:
         assert tables.count(f"| {row} |") == 2
     for name in PAPERS:
         assert tables.count(f"| {name} |") == len(RANKS)
+
+
+@pytest.mark.parametrize("command", d2v_cli.MOVED.values())
+def test_help_shows_an_example(command: str) -> None:
+    shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"})
+    assert f"Example: python -m benchmarks {command}" in " ".join(shown.output.split())
 
 
 def test_verbs_of_before_still_work_and_say_the_new_name(

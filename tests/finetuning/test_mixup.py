@@ -9,7 +9,7 @@ from timm.data import mixup as timm_mixup
 
 from d2v.config import MixConfig
 from d2v.data.batch import Batch
-from d2v.data.random import STREAM_MIX, seed_of
+from d2v.data.random import STREAM_MIXUP, seed_of
 from d2v.errors import ConfigError
 from d2v.finetuning.mixup import mixed
 
@@ -31,7 +31,7 @@ def batch(update: int, labels: torch.Tensor) -> Batch:
 
 def timms(config: MixConfig, seed: int, update: int, labels: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple:
     """timm's mixture with our draws; it draws the same figures in the same order."""
-    random = np.random.Generator(np.random.Philox(key=[seed_of(seed, STREAM_MIX, update), 0]))
+    random = np.random.Generator(np.random.Philox(key=[seed_of(seed, STREAM_MIXUP, update), 0]))
     draws = SimpleNamespace(
         rand=random.random, beta=random.beta, randint=lambda low, high, size=None: random.integers(low, high)
     )

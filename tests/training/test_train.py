@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from d2v.distributed.launch import ForMain
+from d2v.distributed.process_group import ProcessGroup
+from d2v.distributed.watchdog import Watchdog
 from d2v.errors import CheckpointError, CollapseError, ConfigError, DataError, Interrupted
 from d2v.models.shards import WeightsOf
 from d2v.tracker import NullTracker
@@ -82,6 +84,15 @@ def _plain_loop(objective: FakeObjective, data: FakeData, recipe) -> None:
         with torch.no_grad():
             for teacher, student in pairs:
                 teacher.copy_((decay * teacher.double() + (1 - decay) * student.double()).float())
+
+
+def test_a_save_begins_before_it_waits_for_other_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases, waited = [""], []
+    monkeypatch.setattr(Watchdog, "heartbeat", lambda self, update, phase: phases.append(phase))
+    monkeypatch.setattr(ProcessGroup, "all_reduce_mean", lambda self, values: waited.append(phases[-1]) or values)
+    checkpoint = {"every_updates": 1, "keep": 2}
+    train_fake(tmp_path, make_recipe(max_updates=2, log_every_updates=2, checkpoint=checkpoint))
+    assert waited == ["checkpoint", "log"]
 
 
 def test_accumulation_gives_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,15 @@ arithmetic, which gives the same bits on every device.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from d2v import moved
+
 STREAM_ORDER, STREAM_AUGMENT, STREAM_MASK, STREAM_NOISE, STREAM_DROPOUT, STREAM_LAYER_DROP = range(6)
-STREAM_REPLACE, STREAM_GUMBEL, STREAM_DISTRACTOR, STREAM_HIDE, STREAM_MIX = range(6, 11)
+STREAM_REPLACE, STREAM_GUMBEL, STREAM_DISTRACTOR, STREAM_FEATURE_MASK, STREAM_MIXUP = range(6, 11)
 """First part of a key: different uses never share draws."""
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
@@ -69,3 +72,7 @@ def integers(keys: Tensor, below: int | Tensor) -> Tensor:
 def seed_of(*parts: int) -> int:
     """A non-negative seed for generators that want one (NumPy, torch), from the same keys."""
     return int(_shift_right(fold_in(*parts), 1))
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved.old_attributes(__name__)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d2v.config import MixConfig
 from d2v.data.batch import Batch
-from d2v.data.random import STREAM_MIX, seed_of
+from d2v.data.random import STREAM_MIXUP, seed_of
 from d2v.errors import ConfigError
 
 
@@ -27,7 +27,7 @@ def mixed(batch: Batch, config: MixConfig, seed: int) -> Batch:
         return batch
     if batch.inputs.ndim != 4 or batch.targets is None or batch.targets.ndim != 2:
         raise ConfigError("finetune.mix is for images with classes: set finetune.mix.mixup=0 and cutmix=0")
-    random = np.random.Generator(np.random.Philox(key=[seed_of(seed, STREAM_MIX, batch.update), 0]))
+    random = np.random.Generator(np.random.Philox(key=[seed_of(seed, STREAM_MIXUP, batch.update), 0]))
     if random.random() >= config.probability:
         return batch
     cuts = config.mixup == 0.0 or (config.cutmix > 0.0 and random.random() < config.cutmix_share)

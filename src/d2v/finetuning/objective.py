@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from d2v.config import FeatureMaskConfig, FinetuneConfig
 from d2v.data.batch import Batch
-from d2v.data.random import STREAM_HIDE, fold_in, normal
+from d2v.data.random import STREAM_FEATURE_MASK, fold_in, normal
 from d2v.finetuning.tasks.base import Task
 from d2v.models.blocks import PreNormBlock
 from d2v.models.encoder import Encoder
@@ -103,7 +103,7 @@ class FineTuning(Objective):
         """Masks over tokens and channels: a pure function of (seed, update, sample id)."""
         assert batch.targets is not None
         count, mask = self.task.units(batch.targets).to(device), self.config.mask
-        keys = fold_in(seed, STREAM_HIDE, batch.update, batch.sample_ids.to(device))
+        keys = fold_in(seed, STREAM_FEATURE_MASK, batch.update, batch.sample_ids.to(device))
         tokens = self.student.stem.num_tokens(batch.inputs)
         lengths = self.student.token_lengths(batch.lengths)
         lengths = None if lengths is None else lengths.to(device)
