@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from d2v.errors import CheckpointError
-from d2v.training import checkpoint
+from d2v.training import checkpoint, resume
 from d2v.training.history import History
 from tests.checkpoints import stored
 from tests.training.fakes import make_recipe, train_fake
@@ -155,3 +155,22 @@ def test_damaged_checkpoints_are_not_counted_as_kept(tmp_path: Path) -> None:
     (folder / "update-00000099").mkdir()
     checkpoint._prune(folder, keep=1)
     assert (folder / "update-00000005/state.json").is_file()
+
+
+def test_a_stored_recipe_means_the_defaults_of_keys_that_it_lacks() -> None:
+    kind, stored = type(RECIPE), resume.shaping(RECIPE)
+    older = json.loads(json.dumps(stored))
+    del older["objective"]["targets"]["average_norms"]
+    assert resume.differences("train", kind, (older, "data"), (stored, "data")) == []
+    other = json.loads(json.dumps(stored))
+    other["objective"]["targets"]["average_norms"] = ["position"]
+    assert resume.differences("train", kind, (older, "data"), (other, "data")) == [
+        f"train.objective.targets.average_norms: {stored['objective']['targets']['average_norms']} -> ['position']"
+    ]
+
+
+def test_a_stored_recipe_that_would_be_refused_today_is_compared_as_it_is() -> None:
+    kind, stored = type(RECIPE), resume.shaping(RECIPE)
+    assert resume.differences("train", kind, (stored | {"gone": 1}, "data"), (stored, "data")) == [
+        "train.gone: 1 -> not set"
+    ]

@@ -20,8 +20,10 @@ class TargetConfig(Block):
     layer_norms: tuple[Literal["batch", "instance", "layer"], ...] = ("instance",)
     """Norms of each layer, in the fixed order batch, instance, layer: of every channel over batch and tokens, of every
     channel over a sample's tokens, of every token over channels. Targets without any norm invite collapse."""
-    average_norms: tuple[Literal["layer", "instance"], ...] = ()
-    """Norms of the average, in the order layer, instance."""
+    average_norms: tuple[Literal["layer", "instance", "position"], ...] = ()
+    """Norms of the average, in the order layer, instance, position. `position` takes out of every target the mean over
+    the batch at its position, so that nothing is won by telling positions. The reference has no such norm. Ranks and
+    accumulation steps each take the mean of their own part of the batch, which wants some ten samples."""
 
     @property
     def by_token(self) -> bool:
@@ -129,6 +131,15 @@ class Data2Vec1Config(Block):
     """How the teacher follows the student."""
     loss: LossConfig = LossConfig()
     """Distance of predictions and targets."""
+
+    @model_validator(mode="after")
+    def _positions_are_known(self) -> Data2Vec1Config:
+        if self.teacher_view == "hidden" and "position" in self.targets.average_norms:
+            raise ValueError(
+                "average_norms has position, but a teacher that sees hidden tokens alone gets them closed up: set "
+                "objective.teacher_view=whole"
+            )
+        return self
 
 
 class MaeDecoderConfig(Block):

@@ -32,6 +32,15 @@ def layer_norm(x_BTD: Tensor, valid_BT1: Tensor | None = None) -> Tensor:
     return F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=EPS)
 
 
+def centre_positions(x_BTD: Tensor, valid_BT1: Tensor | None = None) -> Tensor:
+    """Zero mean of every channel at every position over the batch (over the samples that are `valid_BT1` there). It is
+    not in the papers."""
+    if valid_BT1 is None:
+        return x_BTD - x_BTD.mean(dim=0, keepdim=True)
+    weight = valid_BT1.to(x_BTD.dtype)
+    return x_BTD - (x_BTD * weight).sum(dim=0, keepdim=True) / weight.sum(dim=0, keepdim=True).clamp_min(1.0)
+
+
 def _standardise(x: Tensor, dims: tuple[int, ...], valid_BT1: Tensor | None) -> Tensor:
     if valid_BT1 is None:
         centred = x - x.mean(dims, keepdim=True)  # 16x faster on a CPU than torch.var_mean over these axes
@@ -42,9 +51,9 @@ def _standardise(x: Tensor, dims: tuple[int, ...], valid_BT1: Tensor | None) -> 
     return centred * torch.rsqrt((centred.square() * weight).sum(dims, keepdim=True) + EPS)
 
 
-_NORMS = {"batch": batch_norm, "instance": instance_norm, "layer": layer_norm}
+_NORMS = {"batch": batch_norm, "instance": instance_norm, "layer": layer_norm, "position": centre_positions}
 _LAYER_ORDER = ("batch", "instance", "layer")
-_AVERAGE_ORDER = ("layer", "instance")
+_AVERAGE_ORDER = ("layer", "instance", "position")
 
 
 @torch.no_grad()
@@ -95,6 +104,17 @@ def regression_loss(prediction: Tensor, target: Tensor, config: LossConfig) -> T
     else:
         total = F.smooth_l1_loss(prediction, target, reduction="sum", beta=config.beta)
     return total * loss_scale(config, prediction.shape[-1])
+
+
+def token_losses(prediction_ND: Tensor, target_ND: Tensor, config: LossConfig) -> Tensor:
+    """(N,) the terms that `regression_loss` is the sum of."""
+    wide = torch.promote_types(prediction_ND.dtype, torch.float32)
+    prediction_ND, target_ND = prediction_ND.to(wide), target_ND.to(wide)
+    if config.beta == 0.0:
+        element_ND = F.mse_loss(prediction_ND, target_ND, reduction="none")
+    else:
+        element_ND = F.smooth_l1_loss(prediction_ND, target_ND, reduction="none", beta=config.beta)
+    return element_ND.sum(dim=1) * loss_scale(config, prediction_ND.shape[1])
 
 
 def loss_scale(config: LossConfig, width: int) -> float:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from d2v.config import RESULT_NEUTRAL, RunConfig, current_names
+from d2v.config import RESULT_NEUTRAL, RunConfig, current_names, parse
 from d2v.distributed.environment import LOGS
-from d2v.errors import CheckpointError
+from d2v.errors import CheckpointError, ConfigError
 from d2v.progress import log
 from d2v.training.checkpoint import newest
 
@@ -60,11 +60,12 @@ def differences(
 
     Args:
         block: dotted path of the recipe, for the lines.
-        kind: type of the recipe. A stored one may have old names of keys, which are no difference.
+        kind: type of the recipe. A stored one may have old names of keys, and lack keys of later versions, which it
+            means the defaults of; neither is a difference.
         old: what is stored.
         new: what is asked for.
     """
-    before, after = _flatten(current_names(kind, old[0])), _flatten(new[0])
+    before, after = _flatten(_of_today(kind, old[0])), _flatten(new[0])
     keys = sorted(before.keys() | after.keys())
     lines = [
         f"{block}.{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
@@ -74,6 +75,15 @@ def differences(
     if old[1] != new[1]:
         lines.append(f"fingerprint of the prepared data: {old[1]} -> {new[1]}")
     return lines
+
+
+def _of_today(kind: type[RunConfig], stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe under today's names, with today's defaults for what it lacks. One that this version would refuse
+    stays as it is."""
+    try:
+        return shaping(parse(kind, current_names(kind, stored)))
+    except ConfigError:
+        return current_names(kind, stored)
 
 
 def _flatten(values: dict[str, Any], at: str = "") -> dict[str, Any]:

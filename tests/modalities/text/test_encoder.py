@@ -223,3 +223,18 @@ def test_embeddings_start_like_berts():
     assert float(words.std().detach()) == pytest.approx(0.02, rel=0.05)
     assert not words[PAD].any()
     assert not positions[PAD].any()
+
+
+def test_words_and_positions_start_with_spreads_of_their_own() -> None:
+    small = {"vocab_size": 500, "max_tokens": 300, "width": 32, "depth": 1, "heads": 2}
+    made = {}
+    for name, stds in {"papers": {}, "own": {"word_std": 1.0, "position_std": 0.1}}.items():
+        objective = BASE["objective"] | {"targets": {"top_k_layers": 1}}
+        torch.manual_seed(0)
+        stem = build_encoder(parse(TextTrainConfig, BASE | {"objective": objective, "encoder": small | stds})).stem
+        made[name] = (stem.local.words.weight.detach(), stem.local.placing.positions.weight.detach())
+    for number, std in enumerate((1.0, 0.1)):
+        own, papers = made["own"][number], made["papers"][number]
+        torch.testing.assert_close(own, papers * std / 0.02)  # the same draws
+        assert float(papers.std()) == pytest.approx(0.02, rel=0.05)
+        assert (own[PAD] == 0).all()

@@ -128,6 +128,11 @@ class TextEncoderConfig(Block):
     """Dropout rate on attention weights."""
     layer_drop: Fraction = 0.0
     """Probability that training skips a block (LayerDrop, Fan et al. 2020)."""
+    word_std: Positive = 0.02
+    """Standard deviation of first token embeddings. The papers' 0.02 needs long trainings: Adam moves positions in
+    every update and most words rarely, so early targets tell positions and hardly words. Short ones want about 1."""
+    position_std: Positive = 0.02
+    """Standard deviation of first position embeddings; about a tenth of `word_std` keeps targets about words."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TextEncoderConfig:

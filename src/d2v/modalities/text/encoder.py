@@ -110,13 +110,16 @@ def build_encoder(recipe: TextTrainConfig) -> Encoder:
     stem = PlacedStem(c) if c.layout == "data2vec2" else MaskableStem(c)
     encoder = Encoder(stem, nn.ModuleList(blocks), c.width, layer_drop=(0.0, c.layer_drop))
     encoder.apply(bert_init)
-    encoder.apply(_embedding_init)
+    for module in stem.modules():
+        if isinstance(module, TokenEmbedding):
+            _embedding_init(module.words, c.word_std)
+        elif isinstance(module, Placing):
+            _embedding_init(module.positions, c.position_std)
     return encoder
 
 
-def _embedding_init(module: nn.Module) -> None:
-    """BERT's: normal with sigma 0.02, zeros for padding."""
-    if isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-        with torch.no_grad():
-            module.weight[PAD].zero_()
+def _embedding_init(table: nn.Embedding, std: float) -> None:
+    """Normal, as BERT's, with zeros for padding."""
+    nn.init.normal_(table.weight, std=std)
+    with torch.no_grad():
+        table.weight[PAD].zero_()
