@@ -73,6 +73,9 @@ class MonitorConfig(Block):
     """The same of the student's predictions."""
     min_rank: NonNegative = 1.5
     """Least effective rank (RankMe) of the student's features; 0 switches the check off."""
+    max_position_share: Fraction = 0.3
+    """Most of the targets' variance that their positions alone may explain after the warm-up. Above it a line warns,
+    once; nothing stops. 1 switches the check off."""
 
 
 class DistributedConfig(Block):

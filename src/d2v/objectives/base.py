@@ -65,6 +65,26 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """One forward pass and its loss."""
 
+    def token_losses(self, batch: Batch, masks: Masks) -> Tensor | None:
+        """(N,) the loss of every masked token, row by row, in evaluation; None where an objective has no loss of single
+        tokens.
+
+        Args:
+            batch: without padding.
+            masks: all rows mask as many tokens.
+        """
+        return None
+
+    def visible_features(self, batch: Batch, masks: Masks) -> Tensor | None:
+        """(B, T, D) the student's features where it does not see masked tokens, in evaluation; what stands at these has
+        no meaning. None where an objective masks nothing.
+
+        Args:
+            batch: without padding.
+            masks: one per sample; all mask as many tokens.
+        """
+        return None
+
     @abstractmethod
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Floating point operations of one training update per sample of `tokens` tokens: stem, teacher, student,

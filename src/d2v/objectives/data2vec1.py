@@ -17,8 +17,9 @@ from d2v.modalities.base import Modality
 from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, Selected, gather_tokens
+from d2v.models.position import spread
 from d2v.models.shards import count_matmul_parameters
-from d2v.models.targets import mean_std, regression_loss
+from d2v.models.targets import regression_loss, token_losses
 from d2v.objectives.base import DrawMasks, LossOutput, mean_masked, ragged_masks
 from d2v.objectives.self_distillation import SelfDistillation
 
@@ -50,23 +51,40 @@ class Data2Vec1(SelfDistillation):
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """One masked view of each sample against the teacher's view of the whole."""
+        masked = Selected.masked(masks)
+        prediction_ND, target_ND = self._at_masked(batch, masks, masked)
+        loss = regression_loss(prediction_ND, target_ND, self.config.loss)
+        statistics = {"regression_loss": loss.detach() / masks.count}
+        statistics |= self.statistics(prediction_ND, target_ND)
+        index_N, (samples, tokens) = masked.without_fill(masked.index), masks.is_masked.shape
+        target_BTD, _ = spread(target_ND, index_N, samples, tokens)
+        statistics |= self.position_statistics(prediction_ND, target_ND, index_N, target_BTD, masks.is_masked)
+        return LossOutput(loss, statistics)
+
+    @torch.no_grad()
+    def token_losses(self, batch: Batch, masks: Masks) -> Tensor:
+        """The regression loss of every masked token, one mask per sample."""
+        return token_losses(*self._at_masked(batch, masks, Selected.masked(masks)), self.config.loss)
+
+    @torch.no_grad()
+    def visible_features(self, batch: Batch, masks: Masks) -> Tensor:
+        """Features of the full sequence, with the mask vector at masked tokens."""
+        return self.student.encode(self._masked(self.student.stem(batch.inputs), masks)).tokens
+
+    def _masked(self, local_BTD: Tensor, masks: Masks) -> Tensor:
+        return torch.where(masks.is_masked.unsqueeze(-1), self.mask_token.to(local_BTD.dtype), local_BTD)
+
+    def _at_masked(self, batch: Batch, masks: Masks, masked: Selected) -> tuple[Tensor, Tensor]:
+        """(N, D) predictions and targets at all masked tokens, without what fills them up."""
         lengths = self.student.token_lengths(batch.lengths)
-        local_BTD, masked = self.student.stem(batch.inputs), Selected.masked(masks)
+        local_BTD = self.student.stem(batch.inputs)
         teacher_BTD = self.teacher_local(batch.inputs, local_BTD)
         if self.config.teacher_view == "hidden":
             target_ND = masked.of(self._targets_of_masked(teacher_BTD, masks.is_masked))
         else:
             target_ND = self.targets_of(masked, teacher_BTD, lengths)
-        masked_BTD = torch.where(masks.is_masked.unsqueeze(-1), self.mask_token.to(local_BTD.dtype), local_BTD)
-        prediction_ND = self.head(self.student.encode_some(masked_BTD, masked, lengths)[0])
-        prediction_ND, target_ND = masked.without_fill(prediction_ND), masked.without_fill(target_ND)
-        loss = regression_loss(prediction_ND, target_ND, self.config.loss)
-        statistics = {
-            "regression_loss": loss.detach() / masks.count,
-            "target_std": mean_std(target_ND.detach()),
-            "pred_std": mean_std(prediction_ND.detach()),
-        }
-        return LossOutput(loss, statistics)
+        prediction_ND = self.head(self.student.encode_some(self._masked(local_BTD, masks), masked, lengths)[0])
+        return masked.without_fill(prediction_ND), masked.without_fill(target_ND)
 
     def _targets_of_masked(self, local_BTD: Tensor, is_masked: Tensor) -> Tensor:
         """(B, T, D) targets at masked tokens from a teacher that sees nothing but them, closed up."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from d2v.modalities.base import Modality
 from d2v.models.decoders import ConvDecoder
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, is_padding
-from d2v.models.targets import mean_std, regression_loss
+from d2v.models.targets import regression_loss, token_losses
 from d2v.objectives.base import DrawMasks, LossOutput
 from d2v.objectives.self_distillation import SelfDistillation
 
@@ -46,6 +47,18 @@ class NoiseTable(nn.Module):
         """(R,) keys -> (R, window), at most as long as the longest, which begins with the same numbers."""
         windows = self.table.numel() - self.longest
         return self.table.as_strided((windows, window), (1, 1))[integers(keys, windows)]
+
+
+class _Predicted(NamedTuple):
+    """What one pass makes of a batch: predictions and targets at all masked tokens (N, D), their rows and positions
+    (N,), the targets of the whole (B, T, D), and the student's extra tokens (R, E, D)."""
+
+    prediction_ND: Tensor
+    target_ND: Tensor
+    row_N: Tensor
+    at_N: Tensor
+    target_BTD: Tensor
+    extra_RED: Tensor
 
 
 class Data2Vec2(SelfDistillation):
@@ -83,14 +96,15 @@ class Data2Vec2(SelfDistillation):
         num_masked, draw = partial(modality.num_masked, recipe), partial(modality.draw_masks, recipe)
         return cls(config, student, decoder, modality.max_tokens(recipe), num_masked, draw, recipe.seed)
 
-    def _row_keys(self, stream: int, seed: int, update: int, sample_ids: Tensor) -> Tensor:
+    def _row_keys(self, stream: int, seed: int, update: int, sample_ids: Tensor, masks: int) -> Tensor:
         """(R,) one key for each mask of each sample."""
-        clones = torch.arange(self.config.masks_per_sample, device=sample_ids.device)
+        clones = torch.arange(masks, device=sample_ids.device)
         return fold_in(seed, stream, update, sample_ids[:, None], clones).flatten()
 
     def draw_masks(self, batch: Batch, seed: int, device: torch.device | str) -> Masks:
         """M masks per sample. Without padding every row masks the same number of tokens."""
-        keys = self._row_keys(STREAM_MASK, seed, batch.update, batch.sample_ids.to(device))
+        sample_ids = batch.sample_ids.to(device)
+        keys = self._row_keys(STREAM_MASK, seed, batch.update, sample_ids, self.config.masks_per_sample)
         tokens = self.student.stem.num_tokens(batch.inputs)
         lengths = self.student.token_lengths(batch.lengths)
         if lengths is None:
@@ -110,44 +124,74 @@ class Data2Vec2(SelfDistillation):
         index = masks.visible().flatten(0, 1).unsqueeze(-1).expand_as(visible_RVD)
         return noise_RTD.scatter(1, index, visible_RVD)
 
-    def _noise(self, batch: Batch, tokens: int) -> Tensor:
-        keys = self._row_keys(STREAM_NOISE, 0, batch.update, batch.sample_ids)
+    def _noise(self, batch: Batch, tokens: int, masks: int | None = None) -> Tensor:
+        """(R, T, D) what stands at masked tokens where the decoder begins; `masks` per sample, None: as in training."""
+        masks = masks or self.config.masks_per_sample
+        keys = self._row_keys(STREAM_NOISE, 0, batch.update, batch.sample_ids, masks)
         noise = self.noise(keys, tokens * self.student.width)
         return noise.unflatten(1, (tokens, -1)) * self.config.mask_noise_std
 
     def forward(self, batch: Batch, masks: Masks, noise_RTD: Tensor | None = None) -> LossOutput:
         """`noise_RTD` replaces the drawn decoder noise, for comparison with other implementations."""
+        predicted = self._predict(batch, masks, noise_RTD)
+        regression = regression_loss(predicted.prediction_ND, predicted.target_ND, self.config.loss)
+        statistics = {"regression_loss": regression.detach() / masks.count}
+        statistics |= self.statistics(predicted.prediction_ND, predicted.target_ND)
+        statistics |= self._position_statistics(batch, predicted, masks)
+        if self.config.cls_loss == 0.0:
+            return LossOutput(regression, statistics)
+        cls = self._cls_loss(predicted.extra_RED, predicted.target_BTD)
+        statistics["cls_loss"] = cls.detach()
+        return LossOutput(regression + self.config.cls_loss * masks.count * cls, statistics)
+
+    @torch.no_grad()
+    def token_losses(self, batch: Batch, masks: Masks) -> Tensor:
+        """The regression loss of every masked token, for any number of masks per sample."""
+        predicted = self._predict(batch, masks, None)
+        return token_losses(predicted.prediction_ND, predicted.target_ND, self.config.loss)
+
+    @torch.no_grad()
+    def visible_features(self, batch: Batch, masks: Masks) -> Tensor:
+        """Features of the visible tokens alone, at their places."""
+        visible_BVD = self.student.encode(self.student.stem(batch.inputs), None, masks).tokens
+        place = masks.visible().flatten(0, 1).unsqueeze(-1).expand_as(visible_BVD)
+        return visible_BVD.new_zeros(*masks.is_masked.shape, visible_BVD.shape[-1]).scatter(1, place, visible_BVD)
+
+    def _predict(self, batch: Batch, masks: Masks, noise_RTD: Tensor | None) -> _Predicted:
+        """Targets of the whole, and what student and decoder make of what is visible."""
+        rows, masks_per_sample = len(masks.is_masked), len(masks.is_masked) // len(batch.sample_ids)
         lengths = self.student.token_lengths(batch.lengths)
         local_BTD = self.student.stem(batch.inputs)
         target_BTD = self.targets(self.teacher_local(batch.inputs, local_BTD), lengths)
         encoded = self.student.encode(local_BTD, lengths, masks)
-        noise_RTD = self._noise(batch, local_BTD.shape[1]) if noise_RTD is None else noise_RTD
+        noise_RTD = self._noise(batch, local_BTD.shape[1], masks_per_sample) if noise_RTD is None else noise_RTD
         filled_RTC = self.decoder.fill_in(self.decoder_input(encoded.tokens, masks, noise_RTD))
 
-        prediction_ND, target_ND = self._at_masked(filled_RTC, target_BTD, masks)
-        regression = regression_loss(prediction_ND, target_ND, self.config.loss)
-        statistics = {
-            "regression_loss": regression.detach() / masks.count,
-            "target_std": mean_std(target_ND.detach()),
-            "pred_std": mean_std(prediction_ND.detach()),
-        }
-        if self.config.cls_loss == 0.0:
-            return LossOutput(regression, statistics)
-        cls = self._cls_loss(encoded.extra, target_BTD)
-        statistics["cls_loss"] = cls.detach()
-        return LossOutput(regression + self.config.cls_loss * masks.count * cls, statistics)
-
-    def _at_masked(self, filled_RTC: Tensor, target_BTD: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
-        """(N, D) predictions and targets at all masked tokens."""
-        rows = torch.arange(len(filled_RTC), device=filled_RTC.device)[:, None]
         if masks.masked_idx is not None:  # no wait for the device, as the number of masked tokens is known
-            at_RN = masks.masked_idx.flatten(0, 1)
+            at_N = masks.masked_idx.flatten()
+            row_N = torch.arange(rows, device=at_N.device).repeat_interleave(masks.masked_idx.shape[-1])
         else:
-            rows, at_RN = masks.is_masked.nonzero(as_tuple=True)
-        prediction = self.decoder.projection(filled_RTC[rows, at_RN])
-        target = target_BTD[rows // self.config.masks_per_sample, at_RN]
-        width = self.student.width
-        return prediction.reshape(-1, width), target.reshape(-1, width)
+            row_N, at_N = masks.is_masked.nonzero(as_tuple=True)
+        prediction_ND = self.decoder.projection(filled_RTC[row_N, at_N])
+        target_ND = target_BTD[row_N // masks_per_sample, at_N]
+        return _Predicted(prediction_ND, target_ND, row_N, at_N, target_BTD, encoded.extra)
+
+    def _position_statistics(self, batch: Batch, predicted: _Predicted, masks: Masks) -> dict[str, Tensor]:
+        """Of each sample's first mask: the others have the same targets, and all of them cost M times as much."""
+        (samples, tokens, _), row_N = predicted.target_BTD.shape, predicted.row_N
+        masks_per_sample = len(masks.is_masked) // samples
+        if masks.masked_idx is not None:  # no wait for the device
+            first = torch.arange(len(row_N), device=row_N.device).view(samples, masks_per_sample, -1)[:, 0].flatten()
+        else:
+            first = (row_N % masks_per_sample == 0).nonzero().squeeze(1)
+        lengths = self.student.token_lengths(batch.lengths)
+        return self.position_statistics(
+            predicted.prediction_ND[first],
+            predicted.target_ND[first],
+            row_N[first] // masks_per_sample * tokens + predicted.at_N[first],
+            predicted.target_BTD,
+            None if lengths is None else ~is_padding(lengths, tokens),
+        )
 
     def _cls_loss(self, extra_RED: Tensor, target_BTD: Tensor) -> Tensor:
         """Mean over rows of the loss between each CLS output and the mean target of its sample."""

@@ -79,11 +79,7 @@ class Mae(Pretraining):
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """The mean squared error of each masked patch (section 3, "Reconstruction target"), summed over them."""
-        encoded = self.student.encode(self.student.stem(batch.inputs), None, masks)
-        filled_BTC = self.decoder(encoded.tokens, encoded.extra, masks.visible().flatten(0, 1))
-        masked = Selected.masked(masks)
-        prediction_NP = masked.without_fill(self.predict(masked.of(filled_BTC)))
-        target_NP = masked.without_fill(masked.of(self.targets(batch.inputs)))
+        prediction_NP, target_NP = self._at_masked(batch, masks)
         loss = F.mse_loss(prediction_NP, target_NP, reduction="sum") / self.patches.values
         statistics = {
             "reconstruction_loss": loss.detach() / masks.count,
@@ -91,6 +87,19 @@ class Mae(Pretraining):
             "pred_std": mean_std(prediction_NP.detach()),
         }
         return LossOutput(loss, statistics)
+
+    @torch.no_grad()
+    def token_losses(self, batch: Batch, masks: Masks) -> Tensor:
+        """The mean squared error of every masked patch."""
+        return (torch.sub(*self._at_masked(batch, masks))).square().mean(dim=1)
+
+    def _at_masked(self, batch: Batch, masks: Masks) -> tuple[Tensor, Tensor]:
+        """(N, P) predictions and targets at all masked patches."""
+        encoded = self.student.encode(self.student.stem(batch.inputs), None, masks)
+        filled_BTC = self.decoder(encoded.tokens, encoded.extra, masks.visible().flatten(0, 1))
+        masked = Selected.masked(masks)
+        prediction_NP = masked.without_fill(self.predict(masked.of(filled_BTC)))
+        return prediction_NP, masked.without_fill(masked.of(self.targets(batch.inputs)))
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Encoder on visible patches and decoder on all, backward counted as two forwards; no teacher."""

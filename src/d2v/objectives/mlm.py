@@ -91,19 +91,34 @@ class Mlm(Pretraining):
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """The cross-entropy of the words at masked tokens."""
-        local_BTD = self.student.stem(self.replaced(batch, masks.is_masked))
-        masked = Selected.masked(masks)
-        encoded_ND, _ = self.student.encode_some(local_BTD, masked, self.student.token_lengths(batch.lengths))
-        features_ND = self.head(encoded_ND)
-        logits_NW = masked.without_fill(F.linear(features_ND, self.vocabulary.table(self.student), self.bias))
-        words_N = masked.without_fill(masked.of(batch.inputs))
-        wide = torch.promote_types(logits_NW.dtype, torch.float32)
-        loss = F.cross_entropy(logits_NW.to(wide), words_N, reduction="sum")
+        logits_NW, words_N = self._at_masked(batch, masks, self.replaced(batch, masks.is_masked))
+        loss = F.cross_entropy(logits_NW, words_N, reduction="sum")
         statistics = {
             "mlm_loss": loss.detach() / masks.count,
             "accuracy": (logits_NW.detach().argmax(dim=-1) == words_N).float().mean(),
         }
         return LossOutput(loss, statistics)
+
+    @torch.no_grad()
+    def token_losses(self, batch: Batch, masks: Masks) -> Tensor:
+        """The cross-entropy of every masked word, with <mask> at all of them."""
+        return F.cross_entropy(*self._at_masked(batch, masks, self._masked(batch, masks)), reduction="none")
+
+    @torch.no_grad()
+    def visible_features(self, batch: Batch, masks: Masks) -> Tensor:
+        """Features of the full sequence, with <mask> at masked tokens."""
+        return self.student(self._masked(batch, masks))
+
+    def _masked(self, batch: Batch, masks: Masks) -> Tensor:
+        return batch.inputs.masked_fill(masks.is_masked, self.vocabulary.mask_id)
+
+    def _at_masked(self, batch: Batch, masks: Masks, seen_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, W) logits in at least float32 and (N,) words at all masked tokens."""
+        masked, lengths = Selected.masked(masks), self.student.token_lengths(batch.lengths)
+        features_ND = self.head(self.student.encode_some(self.student.stem(seen_BT), masked, lengths)[0])
+        logits_NW = masked.without_fill(F.linear(features_ND, self.vocabulary.table(self.student), self.bias))
+        wide = torch.promote_types(logits_NW.dtype, torch.float32)
+        return logits_NW.to(wide), masked.without_fill(masked.of(batch.inputs))
 
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """Student on all T tokens, its last block's projection and MLP and the head on masked ones; backward counted as

@@ -13,7 +13,8 @@ from torch import Tensor
 from d2v.config import EmaConfig, TargetConfig
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Selected
-from d2v.models.targets import make_targets
+from d2v.models.position import position_share, predicted_beyond_position
+from d2v.models.targets import make_targets, mean_std
 from d2v.models.teacher import Teacher
 from d2v.objectives.base import Pretraining
 
@@ -75,3 +76,29 @@ class SelfDistillation(Pretraining):
             return some.of(self.targets(local_BTD, lengths))
         _, activations = self.teacher.encoder.encode_some(local_BTD, some, lengths, self._targets.activation)
         return make_targets(activations, self._targets)
+
+    def statistics(self, prediction_ND: Tensor, target_ND: Tensor) -> dict[str, Tensor]:
+        """What every log line says of predictions and their targets."""
+        return {"target_std": mean_std(target_ND.detach()), "pred_std": mean_std(prediction_ND.detach())}
+
+    def position_statistics(
+        self, prediction_ND: Tensor, target_ND: Tensor, index_N: Tensor, target_BTD: Tensor, valid_BT: Tensor | None
+    ) -> dict[str, Tensor]:
+        """What position alone explains of the targets, and what predictions explain beyond it; empty for a single
+        sample, which cannot tell.
+
+        Args:
+            prediction_ND, target_ND: at some tokens.
+            index_N: sample * T + position of each; none is there twice.
+            target_BTD: targets.
+            valid_BT: where they are known; None: everywhere.
+        """
+        samples, tokens, _ = target_BTD.shape
+        if samples < 2:
+            return {}
+        if "position" in self._targets.average_norms:  # it left none, but for what chance adds again
+            share = torch.zeros((), device=target_BTD.device)
+        else:
+            share = position_share(target_BTD, valid_BT)
+        beyond = predicted_beyond_position(prediction_ND.detach(), target_ND, index_N, samples, tokens)
+        return {"target_position_share": share, "predicted_beyond_position": beyond}

@@ -17,14 +17,15 @@ from torch import Tensor
 from d2v.data.batch import Batch
 from d2v.distributed.interrupts import Interrupts
 from d2v.errors import Interrupted
+from d2v.progress import log
 from d2v.tracker import Tracker
 from d2v.training import checkpoint
 from d2v.training.engine import Engine
 from d2v.training.job import Job
 from d2v.training.loop import Callback, Due, Loop
-from d2v.training.monitor import Window, check_collapse, non_finite_error, watch
+from d2v.training.monitor import Window, check_collapse, non_finite_error, position_warning, watch
 from d2v.training.performance import TRAINED_S, Stopwatch, progress_line
-from d2v.training.schedule import learning_rate
+from d2v.training.schedule import learning_rate, warmup_updates
 from d2v.training.states import norms, whole_student
 
 
@@ -55,6 +56,7 @@ def standard_callbacks(
         Monitor(stopwatch),
         *([OnlineProbing(job, stopwatch)] if job.probe else []),
         HistoryLog(tracker),
+        PositionWarning(),
         CollapseStop(state.last_healthy),
         checkpoints,
         StopOnSignal(interrupts, checkpoints),
@@ -182,6 +184,22 @@ class HistoryLog(Callback):
         """Write it."""
         loop.history.add(loop.state.update, metrics, loop.folder / "history.csv")
         self._tracker.log_metrics(metrics, loop.state.update)
+
+
+class PositionWarning(Callback):
+    """Says once in a session that targets are mostly position."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def record(self, loop: Loop, due: Due, metrics: dict[str, float]) -> None:
+        """Only after the warm-up."""
+        warmup = warmup_updates(loop.recipe.schedule, loop.recipe.max_updates)
+        if self._said or not due.log or loop.state.update <= warmup:
+            return
+        if line := position_warning(loop.recipe.monitor, metrics):
+            log(f"train: update {loop.state.update}: {line}")
+            self._said = True
 
 
 class CollapseStop(Callback):

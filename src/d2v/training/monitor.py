@@ -94,6 +94,19 @@ def watch(student: Encoder, batch: Batch) -> dict[str, float]:
     return metrics
 
 
+def position_warning(config: MonitorConfig, metrics: dict[str, float]) -> str | None:
+    """What to say of a logged row whose targets are mostly position; None if they are not, or have no teacher."""
+    share = metrics.get("train/target_position_share", 0.0)
+    if not share > config.max_position_share:
+        return None
+    return (
+        f"{share:.0%} of the targets' variance is explained by their positions alone (more than "
+        f"train.monitor.max_position_share {config.max_position_share:g}), so the encoder learns little else: start "
+        "positions smaller beside contents (for text train.encoder.word_std=1.0 and position_std=0.1), or set "
+        "train.objective.targets.average_norms=[position]"
+    )
+
+
 def check_collapse(
     config: MonitorConfig, metrics: dict[str, float], updates: int, last_healthy: int, checkpoints: Path
 ) -> bool:

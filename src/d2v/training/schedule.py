@@ -21,6 +21,11 @@ def learning_rate(config: ScheduleConfig, peak: float, update: int, max_updates:
     return _one_period(config, peak, update, max_updates)
 
 
+def warmup_updates(config: ScheduleConfig, max_updates: int) -> int:
+    """Updates until the learning rate is at its peak."""
+    return int(max_updates * config.phases[0]) if config.name == "tri_stage" else config.warmup_updates
+
+
 def _one_period(config: ScheduleConfig, peak: float, update: int, max_updates: int) -> float:
     low, warmup = config.min_lr, config.warmup_updates
     if update < warmup:
@@ -31,7 +36,8 @@ def _one_period(config: ScheduleConfig, peak: float, update: int, max_updates: i
 
 
 def _tri_stage(config: ScheduleConfig, peak: float, update: int, max_updates: int) -> float:
-    warmup, hold, decay = (int(max_updates * share) for share in config.phases)
+    warmup = warmup_updates(config, max_updates)
+    hold, decay = (int(max_updates * share) for share in config.phases[1:])
     if update < warmup:
         first = config.init_scale * peak
         return first + (peak - first) * update / warmup
