@@ -20,9 +20,9 @@ from d2v.errors import CollapseError, ConfigError, DataError
 from d2v.finetuning.ctc_vocabulary import BLANK, BOUNDARY, FAIRSEQ_CHARACTERS, CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.greedy import GreedyDecoder
-from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.lexicon import Lexicon
-from d2v.finetuning.decoding.ngram import NGramModel
+from d2v.models.kneser_ney import estimate
+from d2v.models.ngram import NGramModel
 
 AB = CtcVocabulary(("A", "B"))
 WRITTEN = (BLANK, BOUNDARY, 5, 6)

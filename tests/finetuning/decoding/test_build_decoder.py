@@ -12,7 +12,7 @@ from d2v.finetuning.ctc_vocabulary import CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.build_decoder import build_decoder
 from d2v.finetuning.decoding.greedy import GreedyDecoder
-from d2v.finetuning.decoding.kneser_ney import estimate
+from d2v.models.kneser_ney import estimate
 
 AB = CtcVocabulary(("A", "B"))
 

@@ -13,9 +13,9 @@ from d2v.errors import ConfigError, DataError
 from d2v.finetuning.ctc_vocabulary import BLANK, CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.compiled import FlashlightDecoder, KenlmModel, load_language_model
-from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.lexicon import Lexicon
-from d2v.finetuning.decoding.ngram import NGramModel
+from d2v.models.kneser_ney import estimate
+from d2v.models.ngram import NGramModel
 
 SENTENCES = ["THE CAT SAT", "THE COT STOOD", "THE CAT RAN", "A CAT STOOD"]
 VOCABULARY = CtcVocabulary.fairseq()

@@ -6,8 +6,8 @@ import torch
 
 from d2v.finetuning.ctc_vocabulary import BLANK, CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
-from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.tuning import tuned
+from d2v.models.kneser_ney import estimate
 
 
 def test_the_weight_with_the_fewest_errors_wins() -> None:

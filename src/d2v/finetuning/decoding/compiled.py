@@ -22,7 +22,7 @@ from d2v.finetuning.ctc_vocabulary import CtcVocabulary
 from d2v.finetuning.decoding.beam import BeamSettings
 from d2v.finetuning.decoding.greedy import written
 from d2v.finetuning.decoding.interface import Lengths, WordModel, checked_lengths
-from d2v.finetuning.decoding.ngram import LN_10, load_arpa
+from d2v.models.ngram import LN_10, load_arpa
 
 INSTALL = "pip install 'd2v[decoding]'"
 KENLM_SUFFIXES = (".bin", ".binary", ".klm", ".trie")

@@ -18,10 +18,10 @@ from d2v.finetuning.decoding.beam import BeamDecoder, BeamSettings
 from d2v.finetuning.decoding.build_decoder import build_decoder
 from d2v.finetuning.decoding.compiled import load_language_model
 from d2v.finetuning.decoding.interface import Decoder, Lengths, WordModel
-from d2v.finetuning.decoding.kneser_ney import estimate
 from d2v.finetuning.decoding.lexicon import Lexicon
-from d2v.finetuning.decoding.ngram import NGramModel
 from d2v.finetuning.decoding.tuning import tuned
+from d2v.models.kneser_ney import estimate
+from d2v.models.ngram import NGramModel
 from d2v.progress import log
 
 LANGUAGE_MODEL = "language_model.arpa"

@@ -120,7 +120,7 @@ class NGramModel:
         """ln p of a sentence of words parted by spaces, with its end.
 
         Example:
-            >>> from d2v.finetuning.decoding.kneser_ney import estimate
+            >>> from d2v.models.kneser_ney import estimate
             >>> model = estimate(["a b", "a c"], order=2)
             >>> model.log_prob("a b") > model.log_prob("b a")
             True

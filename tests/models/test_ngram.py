@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from d2v.errors import ConfigError, DataError
-from d2v.finetuning.decoding.kneser_ney import estimate
-from d2v.finetuning.decoding.ngram import NGramModel, load_arpa
+from d2v.models.kneser_ney import estimate
+from d2v.models.ngram import NGramModel, load_arpa
 
 KENLM_ARPA = """
 # a header that readers pass over

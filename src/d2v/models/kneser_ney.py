@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from d2v.errors import ConfigError, DataError
-from d2v.finetuning.decoding.ngram import END, LN_10, NEVER_LOG10, START, UNKNOWN, NGramModel, Order
+from d2v.models.ngram import END, LN_10, NEVER_LOG10, START, UNKNOWN, NGramModel, Order
 
 MAX_ORDER = 5
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback, for text too small to estimate them
