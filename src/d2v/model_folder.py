@@ -15,11 +15,15 @@ from torch import Tensor, nn
 from d2v.config import TrainConfig, current_names, parse
 from d2v.errors import CheckpointError
 from d2v.modalities import registry
+from d2v.modalities.base import Modality
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
+from d2v.objectives.build import build_objective
 
 CONFIG, ENCODER, TEACHER = "config.json", "encoder.safetensors", "teacher.safetensors"
+DECODER = "decoder.safetensors"
+"""What only pretraining and its probes go on from: decoder, heads, codebooks."""
 
 
 def own_weights(module: nn.Module, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
@@ -100,6 +104,53 @@ def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str
         raise CheckpointError(f"{weights} cannot be read ({error}): train again or restore the file") from error
     load_state(encoder, state, str(weights))
     return encoder.eval(), config
+
+
+def load_objective(folder: Path, modality: Modality, recipe: TrainConfig) -> Objective | None:
+    """The whole objective that an encoder was pretrained with, in eval mode on the CPU: student, teacher, decoder.
+
+    Args:
+        folder: a model folder.
+        modality: whose encoder it is.
+        recipe: the train block that it was trained with.
+
+    Returns:
+        None where the folder lacks the teacher, the decoder or the heads, as those of imported encoders do.
+
+    Raises:
+        CheckpointError: a file is damaged, or its weights do not fit the recipe.
+    """
+    objective = build_objective(modality, recipe)
+    needs_teacher = objective.teacher is not None
+    needs_rest = any(is_rest(name) for name in objective.state_dict())
+    needed = [ENCODER, *([TEACHER] if needs_teacher else []), *([DECODER] if needs_rest else [])]
+    if not all((folder / name).is_file() for name in needed):
+        return None
+    student = read_weights(folder / ENCODER)
+    load_state(objective.student, student, str(folder / ENCODER))
+    if objective.teacher is not None:
+        whole, own = read_weights(folder / TEACHER), objective.teacher.encoder.state_dict()
+        given = {name: whole[name] for name in own if name in whole}
+        load_state(objective.teacher.encoder, given, str(folder / TEACHER))
+    if needs_rest:
+        rest, own = read_weights(folder / DECODER), objective.state_dict()
+        load_state(objective, {name: rest.get(name, own[name]) for name in own}, str(folder / DECODER))
+    return objective.eval()
+
+
+def is_rest(name: str) -> bool:
+    """Whether a weight of an objective belongs to neither student nor teacher."""
+    return not name.startswith(("student.", "teacher."))
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Raises CheckpointError if the file is damaged or not there."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{file} cannot be read ({error}): restore the file, or set train.start to another model or to null"
+        ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -91,3 +91,12 @@ def test_the_experiment_can_be_compared(job: MainJob, modality: str) -> None:
     challenger = job.store.get_model_version_by_alias(f"d2v-{modality}", "challenger")
     assert challenger.run_id == child.info.run_id
     assert child.data.metrics["probe/linear"] == pytest.approx(job.metrics(modality)["probe/linear"])
+
+
+def test_text_knows_about_order(job: MainJob) -> None:
+    """By 30 points more than random weights, and than a bag of words, which cannot tell the two sentences apart."""
+    metrics = job.metrics("text")
+    assert metrics["probe/forced_choice_low"] > metrics["probe/forced_choice_random_high"]
+    assert metrics["probe/forced_choice"] - metrics["probe/forced_choice_random"] >= 0.3
+    assert metrics["probe/forced_choice"] - 0.5 >= 0.3
+    assert "forced choice" in job.printed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2v.config.blocks import Block, Positive, PositiveInt
+from d2v.config.blocks import Block, NonNegativeInt, Positive, PositiveInt
 
 
 class EvaluateConfig(Block):
@@ -21,5 +21,8 @@ class EvaluateConfig(Block):
     """Test items whose nearest train items the report shows."""
     picture_items: PositiveInt = 8
     """Test items at most in the pictures of masks and of token features."""
+    further_items: NonNegativeInt = 800
+    """Items at most of each probe that needs no labels, such as sentences of the forced choice; 0 leaves these probes
+    out."""
     batch_size: PositiveInt = 256
     """Items that are encoded at a time; larger needs more memory and changes no result."""

@@ -21,27 +21,27 @@ from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.figures import Illustrator
-from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
+from d2v.evaluation.further import further_metrics
+from d2v.evaluation.metrics_file import METRICS, PLAIN, PRETRAINED, RANDOM, measured_before, spelled, write_measured
 from d2v.evaluation.probe_set import labelled, why_not_probed, with_test_items
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
-from d2v.model_folder import ENCODER, load_encoder
+from d2v.modalities.probes import ItemClasses, TokenClasses
+from d2v.model_folder import DECODER, ENCODER, load_encoder, load_objective, load_state
 from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
+from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.progress import log
 from d2v.reporting.model_card import write_model_card
-from d2v.reporting.probe_tables import accuracy_table, difference_table, has_accuracies, verdict
+from d2v.reporting.probe_tables import FURTHER, accuracy_table, difference_table, further_table, has_accuracies, verdict
 from d2v.reporting.report import Heading, Part, Plot, write_report
-from d2v.statistics import Interval, accuracy_interval, difference_interval
+from d2v.statistics import accuracy_interval, difference_interval
 from d2v.tracker import Tracker
 from d2v.training import resume
 
 PREPARED = "prepared.json"
 WRITTEN = ("report.md", "report.html", "model_card.md", "curves.png", "masks.png", "pca.png", "neighbours.png")
-
-PRETRAINED, RANDOM, PLAIN = "", "_random", "_baseline"
-"""Suffixes of metric names."""
 
 PROBES = ("linear", "knn")
 
@@ -141,13 +141,12 @@ class _Evaluation:
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / METRICS).unlink(missing_ok=True)  # plots and report are about to change
         items = self._items()
-        objective = build_objective(self.modality, self.recipe)
-        device = own_device()
-        encoder = load_encoder(self.run_folder / "encoder")[0].to(device)
-        random = objective.student.to(device)
+        objective, device = build_objective(self.modality, self.recipe), own_device()
+        pretrained, is_whole = self._pretrained()
+        encoder, random = pretrained.to(device).student, objective.to(device).student
         log(f"evaluate: {len(items.train_labels)} train and {len(items.test_labels)} test items")
         features = self._features(items, encoder, random)
-        metrics = self._metrics(items, features)
+        metrics = self._metrics(items, features) | self._further(pretrained, objective, is_whole)
         draw = Illustrator(self.modality, self.recipe, self.config, self.data, items, self.out)
         plots = [
             draw.curves(self.run_folder / "history.csv"),
@@ -168,6 +167,26 @@ class _Evaluation:
                 "test items, and at least one of each is needed: raise their numbers in the prepare block"
             )
         return whole if why_not_probed(whole) else labelled(whole)
+
+    def _pretrained(self) -> tuple[Objective, bool]:
+        """The trained objective, and whether its teacher, decoder and heads were saved too. If not they are random."""
+        folder = self.run_folder / "encoder"
+        objective = load_objective(folder, self.modality, self.recipe)
+        if objective is not None:
+            return objective, True
+        objective = build_objective(self.modality, self.recipe)
+        load_state(objective.student, load_encoder(folder)[0].state_dict(), str(folder))
+        return objective.eval(), False
+
+    def _further(self, pretrained: Objective, random: Objective, is_whole: bool) -> dict[str, float]:
+        """What the modality has to measure beside labels."""
+        if not self.config.further_items:
+            return {}
+        probes = self.modality.further_probes(self.data, self.recipe, self.config.further_items)
+        if not is_whole:
+            probes = [probe for probe in probes if isinstance(probe, TokenClasses | ItemClasses)]
+            log(f"evaluate: {DECODER} or teacher is not there, so what asks the pretraining objective is left out")
+        return further_metrics(probes, {PRETRAINED: pretrained, RANDOM: random}, self.modality, self.config)
 
     def _features(self, items: ProbeSet, encoder: Encoder, random: Encoder) -> dict[str, tuple[Tensor, Tensor]]:
         plain = self.modality.baseline_features
@@ -194,7 +213,11 @@ class _Evaluation:
             parts.append(f"No accuracies: {reason}.")
         parts += [Heading("Probes"), accuracy_table(metrics, self.modality.baseline_name)]
         if has_accuracies(metrics):
-            parts += [difference_table(metrics, self.modality.baseline_name), INTERVALS]
+            parts += [difference_table(metrics, self.modality.baseline_name)]
+        if (table := further_table(metrics)) is not None:
+            parts += [table, FURTHER]
+        if has_accuracies(metrics) or table is not None:
+            parts.append(INTERVALS)
         parts.append(RANK)
         for title, plot in zip(titles, plots, strict=True):
             parts += [Heading(title), plot]
@@ -232,11 +255,11 @@ def compare_probes(features: Features, items: ProbeSet, config: EvaluateConfig) 
     }
     metrics: dict[str, float] = {}
     for name, given in right.items():
-        metrics |= _spelled(f"probe/{name}", accuracy_interval(given, config.bootstrap_resamples))
+        metrics |= spelled(f"probe/{name}", accuracy_interval(given, config.bootstrap_resamples))
     for probe in PROBES:
         for suffix in (RANDOM, PLAIN):
             gain = difference_interval(right[probe + PRETRAINED], right[probe + suffix], config.bootstrap_resamples)
-            metrics |= _spelled(f"probe/{probe}_gain_over{suffix}", gain)
+            metrics |= spelled(f"probe/{probe}_gain_over{suffix}", gain)
     return metrics
 
 
@@ -252,10 +275,6 @@ def _right(
         "linear": (fit.predictions_T == items.test_labels).numpy(),
         "knn": (near == items.test_labels).numpy(),
     }
-
-
-def _spelled(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 # -------------------------------------------------------------------------------------------- report
@@ -277,4 +296,6 @@ def _show(metrics: dict[str, float], baseline: str) -> None:
     console.print(accuracy_table(metrics, baseline).to_rich())
     if has_accuracies(metrics):
         console.print(difference_table(metrics, baseline).to_rich())
+    if (table := further_table(metrics)) is not None:
+        console.print(table.to_rich())
     console.print(verdict(metrics, baseline))

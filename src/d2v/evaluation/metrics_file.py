@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from d2v.data.disk import write_json
+from d2v.statistics import Interval
 
 METRICS = "metrics.json"
+PRETRAINED, RANDOM, PLAIN = "", "_random", "_baseline"
+"""Suffixes of metric names: the pretrained encoder, the same with random weights, plain features or counts."""
 BELONGS_TO = "belongs_to"
 """Key of metrics.json with the identity: what was measured, and how."""
 
@@ -37,3 +40,8 @@ def measured_before(out: Path, identity: Mapping[str, Any], written: Sequence[st
     if not isinstance(content, dict) or content.pop(BELONGS_TO, None) != identity:
         return None
     return content
+
+
+def spelled(name: str, interval: Interval) -> dict[str, float]:
+    """A metric with the ends of its interval."""
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}

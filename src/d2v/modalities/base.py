@@ -19,6 +19,7 @@ from d2v.data.ingest import IngestReport, Reader, ingest_parameters
 from d2v.data.ingest import ingest as run_ingest
 from d2v.data.sources.source import Source
 from d2v.errors import ConfigError
+from d2v.modalities.probes import Probe
 from d2v.modalities.requests import Request
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Count
@@ -442,6 +443,16 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
     def image_grid(self, tokens: int) -> tuple[int, int]:
         """(rows, columns) of equal cells that T tokens take in such an image, row by row; the last row may have cells
         left over."""
+
+    def further_probes(self, data: DataT, recipe: TrainT, items: int) -> Sequence[Probe]:
+        """Probes that need no labels, such as pairs of which one is whole.
+
+        Args:
+            data: the prepared folder.
+            recipe: of the encoder that is measured.
+            items: items at most of each.
+        """
+        return ()
 
     # --------------------------------------------------------------------------------------- raw items
 

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.evaluation.online import OnlineProbe
 from d2v.modalities.base import Modality, PreparedData
-from d2v.model_folder import save_encoder
+from d2v.model_folder import DECODER, is_rest, save_encoder
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
-from d2v.pretraining.start import DECODER, build_from, digest_of, is_rest
+from d2v.pretraining.start import build_from, digest_of
 from d2v.tracker import Tracker
 from d2v.training.job import Job
 from d2v.training.train import TrainResult, train

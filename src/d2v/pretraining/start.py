@@ -5,20 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
 from d2v.config import TrainConfig
 from d2v.errors import CheckpointError
 from d2v.modalities.base import Modality
-from d2v.model_folder import ENCODER, TEACHER, load_state, read_config
+from d2v.model_folder import DECODER, ENCODER, TEACHER, is_rest, load_state, read_config, read_weights
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.progress import log
-
-DECODER = "decoder.safetensors"
-"""What only pretraining goes on from, in an encoder's folder: decoder, heads, codebooks."""
 
 
 def build_from(start: Path, modality: Modality, recipe: TrainConfig) -> Objective:
@@ -31,10 +24,10 @@ def build_from(start: Path, modality: Modality, recipe: TrainConfig) -> Objectiv
         CheckpointError: the encoder does not fit the recipe (all keys named), or cannot be read.
     """
     objective = build_objective(modality, recipe)
-    student = _read(start / ENCODER)
+    student = read_weights(start / ENCODER)
     load_state(objective.student, student, str(start / ENCODER))
     if objective.teacher is not None:
-        whole = _read(start / TEACHER) if (start / TEACHER).is_file() else student
+        whole = read_weights(start / TEACHER) if (start / TEACHER).is_file() else student
         own = objective.teacher.encoder.state_dict()
         load_state(objective.teacher.encoder, {name: whole[name] for name in own if name in whole}, str(start))
     _take_rest(objective, start)
@@ -43,16 +36,12 @@ def build_from(start: Path, modality: Modality, recipe: TrainConfig) -> Objectiv
 
 def _take_rest(objective: Objective, start: Path) -> None:
     own = {name: tuple(value.shape) for name, value in objective.state_dict().items() if is_rest(name)}
-    given = _read(start / DECODER) if (start / DECODER).is_file() else {}
+    given = read_weights(start / DECODER) if (start / DECODER).is_file() else {}
     if own == {name: tuple(value.shape) for name, value in given.items()}:
         objective.load_state_dict(given, strict=False)
         log(f"train: starts from the weights in {start}")
     else:
         log(f"train: starts from the encoder in {start}; its decoder and heads are others, so they start at random")
-
-
-def is_rest(name: str) -> bool:
-    return not name.startswith(("student.", "teacher."))
 
 
 def digest_of(start: Path, modality: str) -> str:
@@ -70,12 +59,3 @@ def digest_of(start: Path, modality: str) -> str:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read ({error}): restore the file, or set train.start to another model or to null"
-        ) from error

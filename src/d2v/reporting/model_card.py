@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from d2v.config import FinetuneConfig, RunConfig, TrainConfig
-from d2v.reporting.probe_tables import accuracy_table, difference_table, has_accuracies, verdict
+from d2v.reporting.probe_tables import FURTHER, accuracy_table, difference_table, further_table, has_accuracies, verdict
 from d2v.reporting.report import Heading, Part, to_markdown
 from d2v.reporting.tables import Table
 
@@ -52,6 +52,8 @@ def write_model_card(
     parts += [Heading("Quality"), accuracy_table(metrics, baseline)]
     if has_accuracies(metrics):
         parts.append(difference_table(metrics, baseline))
+    if (table := further_table(metrics)) is not None:
+        parts += [table, FURTHER]
     parts += [Heading("Limits"), LIMITS]
     parts += [Heading("Cost"), _cost_table(recipe, result)]
     parts += [Heading("Recipe"), _recipe_table(recipe, "train")]

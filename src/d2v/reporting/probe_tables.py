@@ -40,6 +40,49 @@ def difference_table(metrics: Metrics, baseline: str) -> Table:
     return Table("Pretrained ahead by (95% interval, same test items)", ("", *columns), tuple(rows))
 
 
+FURTHER = (
+    "Probes without labels. Forced choice and halves: of an item as it is and the same with its parts exchanged, every "
+    "token is masked once, and the one that the pretraining objective foresees better counts as whole; guessing gets "
+    "50%, and so does whatever does not know about order, such as a bag of words. Masked word, punctuation and source: "
+    "classifiers on frozen features. Minimal pairs: the sentence of the higher pseudo-log-likelihood, by the "
+    "classifier of masked words. The last column is the best of counts of words, or plain features; guessing where "
+    "there is neither."
+)
+
+FURTHER_ROWS = {
+    "forced_choice": "forced choice",
+    "halves": "which is whole, halves exchanged",
+    "masked_word": "masked word, by its neighbours",
+    "minimal_pairs": "minimal pairs",
+    "minimal_pairs_agreement": "  agreement",
+    "minimal_pairs_determiners": "  determiners",
+    "minimal_pairs_word_order": "  word order",
+    "punctuation": "punctuation",
+    "source": "source of a paragraph",
+}
+
+
+def further_table(metrics: Metrics) -> Table | None:
+    """One row a probe that needs no labels, percent with 95% intervals; None if none was measured."""
+    named = [name.removeprefix("probe/").removesuffix("_random") for name in metrics if name.endswith("_random")]
+    names = sorted({*named} - {"linear", "knn", "rank"}, key=lambda name: [*FURTHER_ROWS, name].index(name))
+    rows = []
+    for name in (name for name in names if f"probe/{name}_low" in metrics):
+        cells = [_accuracy(metrics, f"probe/{name}{suffix}") for suffix in ("", "_random")]
+        has_plain = f"probe/{name}_baseline" in metrics
+        plain = _accuracy(metrics, f"probe/{name}_baseline") if has_plain else "50.0"
+        gain = "".join(f"{100.0 * metrics[f'probe/{name}_gain_over_random']:+.1f}")
+        rows.append((FURTHER_ROWS.get(name, name.replace("_", " ")), *cells, gain, plain))
+        nats = f"probe/{name}_nats"
+        if nats in metrics:
+            values = [f"{metrics[nats + suffix]:.3f}" for suffix in ("", "_random", "_baseline")]
+            rows.append(("  -ln p, lower is better", values[0], values[1], "", values[2]))
+    if not rows:
+        return None
+    columns = ("probe", "pretrained %", "random weights %", "ahead by", "counts or plain %")
+    return Table("Probes without labels (95% interval)", columns, tuple(rows))
+
+
 def verdict(metrics: Metrics, baseline: str) -> str:
     """One plain sentence: whether the pretrained encoder beats both baselines by the linear probe."""
     if not has_accuracies(metrics):

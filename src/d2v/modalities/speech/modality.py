@@ -27,6 +27,7 @@ from d2v.modalities.base import (
     encoder_block,
     refuse_tokenizer,
 )
+from d2v.modalities.probes import Probe
 from d2v.modalities.speech import raw_inputs
 from d2v.modalities.speech.config import (
     RATE_HZ,
@@ -42,6 +43,7 @@ from d2v.modalities.speech.encoder import ConvFeatures, build_encoder
 from d2v.modalities.speech.labelled import labelled
 from d2v.modalities.speech.masking import draw_masks, num_masked
 from d2v.modalities.speech.preparation import prepare
+from d2v.modalities.speech.probes import further_probes
 from d2v.modalities.speech.raw_inputs import Recording
 from d2v.modalities.speech.reading import FACTS, read_recording
 from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD
@@ -131,6 +133,10 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     def image_grid(self, tokens: int) -> tuple[int, int]:
         """Frames of a recording lie side by side."""
         return 1, tokens
+
+    def further_probes(self, data: SpeechData, recipe: SpeechTrainConfig, items: int) -> Sequence[Probe]:
+        """Which of two recordings is whole, halves exchanged."""
+        return further_probes(data, recipe, items)
 
     # --------------------------------------------------------------------------------------- raw items
 

@@ -37,11 +37,16 @@ def sentences(text: str) -> Iterator[str]:
     and ends with a full stop, question or exclamation mark before a capital; a full stop after an abbreviation such as
     "Mr." or an initial ends none.
     """
+    for paragraph in plain_paragraphs(text):
+        yield from (one for one in _split(paragraph) if _is_good(one))
+
+
+def plain_paragraphs(text: str) -> Iterator[str]:
+    """Paragraphs that are neither code nor tables, each in one line with single spaces."""
     for paragraph in PARAGRAPH_END.split(text):
         lines = dedent(paragraph).strip("\n").split("\n")
-        if any(line[:1].isspace() for line in lines) or CODE.search(paragraph):
-            continue
-        yield from (one for one in _split(" ".join(" ".join(lines).split())) if _is_good(one))
+        if not any(line[:1].isspace() for line in lines) and not CODE.search(paragraph):
+            yield " ".join(" ".join(lines).split())
 
 
 def _split(line: str) -> Iterator[str]:
@@ -103,9 +108,13 @@ def as_items(sentences: Sequence[str], seed: int) -> tuple[list[str], np.ndarray
         (n texts, labels (n,) int64: 1 acceptable, 0 with words exchanged).
     """
     labels = np.random.Generator(np.random.Philox(key=[seed, 2])).permutation(np.arange(len(sentences)) % 2)
-    draws = (np.random.Generator(np.random.Philox(key=_key(sentence, seed))) for sentence in sentences)
-    items = zip(sentences, labels, draws, strict=True)
-    return [sentence if label else exchange(sentence, draw) for sentence, label, draw in items], labels
+    items = zip(sentences, labels, strict=True)
+    return [sentence if label else exchanged(sentence, seed) for sentence, label in items], labels
+
+
+def exchanged(sentence: str, seed: int) -> str:
+    """`exchange` by a draw that depends on the sentence and the seed alone."""
+    return exchange(sentence, np.random.Generator(np.random.Philox(key=_key(sentence, seed))))
 
 
 def _pool(documents: Iterable[str], count: int, without: set[str]) -> list[str]:

@@ -17,6 +17,7 @@ from d2v.data.batch import Inputs
 from d2v.data.ingest import Reader
 from d2v.data.sources.source import Source
 from d2v.modalities.base import Foreign, GraphInputs, LabelledSplit, Modality, Preprocessing, Vocabulary
+from d2v.modalities.probes import Probe
 from d2v.modalities.text import raw_inputs
 from d2v.modalities.text.config import (
     TextFinetuneConfig,
@@ -30,6 +31,7 @@ from d2v.modalities.text.encoder import TokenEmbedding, build_encoder
 from d2v.modalities.text.labelled import check_fits, labelled
 from d2v.modalities.text.masking import draw_masks, num_masked
 from d2v.modalities.text.preparation import prepare
+from d2v.modalities.text.probes import further_probes
 from d2v.modalities.text.reading import FACTS, TEXTS, read_document
 from d2v.modalities.text.sources import open_source
 from d2v.modalities.text.tokenizer import SPECIALS, UNK
@@ -120,6 +122,10 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
     def image_grid(self, tokens: int) -> tuple[int, int]:
         """Rows of eight cells."""
         return image_grid(tokens)
+
+    def further_probes(self, data: TextData, recipe: TextTrainConfig, items: int) -> Sequence[Probe]:
+        """Forced choice, masked words with minimal pairs, punctuation, sources of paragraphs."""
+        return further_probes(data, recipe, items)
 
     # --------------------------------------------------------------------------------------- raw items
 

@@ -27,6 +27,7 @@ from d2v.modalities.base import (
     encoder_block,
     refuse_tokenizer,
 )
+from d2v.modalities.probes import Probe
 from d2v.modalities.vision import raw_inputs
 from d2v.modalities.vision.config import (
     VisionEncoderConfig,
@@ -41,6 +42,7 @@ from d2v.modalities.vision.encoder import CHANNELS, build_encoder, sincos_positi
 from d2v.modalities.vision.labelled import labelled
 from d2v.modalities.vision.masking import draw_masks, num_masked
 from d2v.modalities.vision.preparation import prepare
+from d2v.modalities.vision.probes import further_probes
 from d2v.modalities.vision.reading import FACTS, read_image
 from d2v.modalities.vision.sources import open_source
 from d2v.models.encoder import Encoder
@@ -131,6 +133,10 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         """Patches of a square image along height and width."""
         side = math.isqrt(tokens)
         return side, side
+
+    def further_probes(self, data: VisionData, recipe: VisionTrainConfig, items: int) -> Sequence[Probe]:
+        """Which of two images is whole, halves exchanged."""
+        return further_probes(data, recipe, items)
 
     # --------------------------------------------------------------------------------------- raw items
 
