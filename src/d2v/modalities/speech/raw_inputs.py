@@ -68,12 +68,14 @@ def read_item(item: object, rate_hz: float | None = None) -> Recording:
     """A recording at its own rate.
 
     Args:
-        item: a sound file, or an array (samples,) of float from -1 to 1, or int16.
+        item: a sound file, an array (samples,) of float from -1 to 1, or int16, or a Recording.
         rate_hz: of an array; None: RATE_HZ.
 
     Raises:
         DataError: it cannot be read, or there is no such rate.
     """
+    if isinstance(item, Recording):
+        return item
     if isinstance(item, str | Path):
         try:
             return _decoded(file_bytes(item), OWN_FILES)
