@@ -3,10 +3,10 @@
 #
 # Guess:    places without a result hold a mark that is no key, as faiss writes -1; or the rows are shorter.
 # Versions: usearch 2.26.6, faiss-cpu 1.15.1, numpy 2.3.5
-# Instead:  a batch search for 5 in an index of 2 gives keys [9, 7, 0, 0, 0] with distances nan; matches.counts says 2. A search for a
-#           single vector returns a shorter array, so code tested with one query is not warned.
-# Means:    labels[matches.keys] votes for item 0 in young or filtered indexes, and kNN accuracy leans to its class. Cut every row
-#           by counts, or drop where the distance is nan.
+# Instead:  a batch search for 5 in an index of 2 gives keys [9, 7, 0, 0, 0] with distances nan; matches.counts says 2.
+#           A search for a single vector returns a shorter array, so code tested with one query is not warned.
+# Means:    labels[matches.keys] votes for item 0 in young or filtered indexes, and kNN accuracy leans to its class. Cut
+#           every row by counts, or drop where the distance is nan.
 # Seen:     2026-11-30
 #           usearch, batch: keys [7, 9, 0, 0, 0], distances [3.0, 3.0, nan, nan, nan], counts [2, 2, 2]
 #           usearch, one query: keys [7, 9]; faiss: [0, 1, -1, -1, -1]
@@ -28,7 +28,12 @@ batch, single = index.search(queries, 5), index.search(queries[0], 5)
 other = faiss.IndexFlatL2(4)
 other.add(vectors)
 missing = other.search(queries, 5)[1]
-print(f"usearch, batch: keys {batch.keys[0].tolist()}, distances {batch.distances[0].tolist()}, counts {batch.counts.tolist()}")
+print(
+    f"usearch, batch: keys {batch.keys[0].tolist()}, distances {batch.distances[0].tolist()}, counts "
+    f"{batch.counts.tolist()}"
+)
 print(f"usearch, one query: keys {single.keys.tolist()}; faiss: {missing[0].tolist()}")
-raise SystemExit(0 if batch.keys[0, 2:].tolist() == [0, 0, 0] and len(single.keys) == 2 and missing[0, 2] == -1 else 1)
+raise SystemExit(
+    0 if batch.keys[0, 2:].tolist() == [0, 0, 0] and len(single.keys) == 2 and missing[0, 2] == -1 else 1
+)
 PY
