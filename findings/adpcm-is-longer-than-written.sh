@@ -3,10 +3,11 @@
 #
 # Guess:    info.frames of a WAV file is the number of samples that were written.
 # Versions: soundfile 0.14.0 (bundled libsndfile 1.2.2), av 18.1.0 (its own FFmpeg 8 libraries), numpy 2.3.5
-# Instead:  IMA and MS ADPCM, GSM 6.10 and G.721 are padded to whole blocks (up to 1,016 samples, 64 ms at 16 kHz) with what the
-#           encoder makes of silence, and soundfile and PyAV both count the padding as sound.
-# Means:    durations in manifests, rates of speech and word error rates by the second are off for short calls, each file ends in
-#           a stretch of false silence, and converting to ADPCM and back twice moves cut points. Keep the length beside the file.
+# Instead:  IMA and MS ADPCM, GSM 6.10 and G.721 are padded to whole blocks (up to 1,016 samples, 64 ms at 16 kHz) with
+#           what the encoder makes of silence, and soundfile and PyAV both count the padding as sound.
+# Means:    durations in manifests, rates of speech and word error rates by the second are off for short calls, each
+#           file ends in a stretch of false silence, and converting to ADPCM and back twice moves cut points. Keep the
+#           length beside the file.
 # Seen:     2026-11-30
 #           PCM_16    wrote 48137, soundfile 48137 (0 ms more), PyAV 48137
 #           IMA_ADPCM wrote 48137, soundfile 48816 (42 ms more), PyAV 48816
@@ -27,7 +28,13 @@ import numpy as np
 import soundfile as sf
 
 extra = {}
-for codec, rate in (("PCM_16", 16000), ("IMA_ADPCM", 16000), ("MS_ADPCM", 16000), ("GSM610", 8000), ("G721_32", 8000)):
+for codec, rate in (
+    ("PCM_16", 16000),
+    ("IMA_ADPCM", 16000),
+    ("MS_ADPCM", 16000),
+    ("GSM610", 8000),
+    ("G721_32", 8000),
+):
     frames = 3 * rate + 137
     file = io.BytesIO()
     sf.write(file, 0.5 * np.sin(2 * np.pi * 440 * np.arange(frames) / rate), rate, format="WAV", subtype=codec)

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Two diarisation scorers: the same collar of 0.25 s removes half as much in one, and one charges a speaker for overlapping himself.
 #
-# Guess:    collar=0.25 means 0.25 s on both sides of a boundary in every scorer, as in NIST's evaluations; two segments of one speaker that
-#           overlap are that speaker speaking.
+# Guess:    collar=0.25 means 0.25 s on both sides of a boundary in every scorer, as in NIST's evaluations; two segments
+#           of one speaker that overlap are that speaker speaking.
 # Versions: pyannote.metrics 4.2.0, spy-der 0.4.1
 # Instead:  pyannote removes 0.125 s on both sides. A boundary 0.2 s off costs 0.38 % there and nothing in spyder; only
-#           collar=0.5 gives spyder's value. Segments 0-10 and 5-15 of speaker A against one segment 0-15: pyannote misses 25 %, spyder 0.
-# Means:    rates "with the usual collar" from the two tools are not comparable, and references joined from several annotators or windows
-#           are scored against a ceiling. Double the collar in pyannote, and merge the turns of each speaker (Annotation.support()) first.
+#           collar=0.5 gives spyder's value. Segments 0-10 and 5-15 of speaker A against one segment 0-15: pyannote
+#           misses 25 %, spyder 0.
+# Means:    rates "with the usual collar" from the two tools are not comparable, and references joined from several
+#           annotators or windows are scored against a ceiling. Double the collar in pyannote, and merge the turns of
+#           each speaker (Annotation.support()) first.
 # Seen:     2026-11-30
 #           boundary 0.2 s late, collar 0.0: pyannote 1.00%, spyder 1.00%
 #           boundary 0.2 s late, collar 0.1: pyannote 0.76%, spyder 0.51%

@@ -3,10 +3,10 @@
 #
 # Guess:    16 bytes in a column of 16 bytes (numpy S16, HDF5 fixed-length string) are 16 bytes.
 # Versions: h5py 3.16.0, numpy 2.3.5
-# Instead:  the type is a padded string: zero bytes at the end are taken off on reading, by numpy already and through HDF5 as well. Of 10,000 MD5
-#           digests about 40 come back shorter. An opaque type (V16) or uint8 rows keep all.
-# Means:    duplicates that are looked up by digest are missed for one item in 256, and a check on ten samples does not show it. Store
-#           digests as uint8 of shape (n, 16), or in hexadecimal.
+# Instead:  the type is a padded string: zero bytes at the end are taken off on reading, by numpy already and through
+#           HDF5 as well. Of 10,000 MD5 digests about 40 come back shorter. An opaque type (V16) or uint8 rows keep all.
+# Means:    duplicates that are looked up by digest are missed for one item in 256, and a check on ten samples does not
+#           show it. Store digests as uint8 of shape (n, 16), or in hexadecimal.
 # Seen:     2026-11-30
 #           S16: 43 of 10000 digests are not what was written
 #           V16: 0 of 10000 digests are not what was written

@@ -3,11 +3,12 @@
 #
 # Guess:    WHERE isnan(x) gives the rows that isnan(x) in SELECT marks, and where a row group ends changes no answer.
 # Versions: duckdb 2.0.1, pyarrow 26.0.1, numpy 2.3.5
-# Instead:  Parquet statistics leave NaN out of minimum and maximum, and DuckDB prunes by them although it sorts NaN above all numbers.
-#           WHERE isnan(x): 0 of 2 rows, while count(*) FILTER (WHERE isnan(x)) says 2. WHERE x > 0.5: 4 or 3 rows by row group
-#           size (pyarrow's own filter says 2: NaN is not greater than anything). Without statistics isnan is right and it is 4.
-# Means:    the very query that is run to show "no NaN in these features" shows none. Count with FILTER or sum a CASE, compare with
-#           pyarrow.compute.is_nan, or write such columns without statistics.
+# Instead:  Parquet statistics leave NaN out of minimum and maximum, and DuckDB prunes by them although it sorts NaN
+#           above all numbers. WHERE isnan(x): 0 of 2 rows, while count(*) FILTER (WHERE isnan(x)) says 2. WHERE x >
+#           0.5: 4 or 3 rows by row group size (pyarrow's own filter says 2: NaN is not greater than anything). Without
+#           statistics isnan is right and it is 4.
+# Means:    the very query that is run to show "no NaN in these features" shows none. Count with FILTER or sum a CASE,
+#           compare with pyarrow.compute.is_nan, or write such columns without statistics.
 # Seen:     2026-11-30
 #           row groups of 8, statistics True: WHERE isnan 0, FILTER isnan 2; x > 0.5: 4 (pyarrow 2)
 #           row groups of 4, statistics True: WHERE isnan 0, FILTER isnan 2; x > 0.5: 3 (pyarrow 2)
@@ -36,7 +37,12 @@ for size, statistics in ((8, True), (4, True), (2, True), (8, False), (2, False)
     above = ask("SELECT count(*) FROM {} WHERE x > 0.5")
     own = pq.read_table("scores.parquet", filters=[("x", ">", 0.5)]).num_rows
     seen[size, statistics] = where, chosen, above
-    print(f"row groups of {size}, statistics {statistics}: WHERE isnan {where}, FILTER isnan {chosen}; x > 0.5: {above} (pyarrow {own})")
+    print(
+        f"row groups of {size}, statistics {statistics}: WHERE isnan {where}, FILTER isnan {chosen}; x > 0.5: "
+        f"{above} (pyarrow {own})"
+    )
 ends = seen[8, True][:2] == (0, 2) and seen[8, False][:2] == (2, 2)
-raise SystemExit(0 if ends and len({above for (_, statistics), (_, _, above) in seen.items() if statistics}) > 1 else 1)
+raise SystemExit(
+    0 if ends and len({above for (_, statistics), (_, _, above) in seen.items() if statistics}) > 1 else 1
+)
 PY

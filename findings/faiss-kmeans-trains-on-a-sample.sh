@@ -3,11 +3,12 @@
 #
 # Guess:    train(x) uses x; obj[-1] is the sum of squared distances of x to its centroids, as scikit-learn's inertia_.
 # Versions: faiss-cpu 1.15.1, numpy 2.3.5
-# Instead:  256 points a centroid are drawn and the rest is dropped without a message (verbose says so). obj is the loss of the sample:
-#           80 times too small here, and it stays where it is when more data are added. With max_points_per_centroid raised it is
-#           the loss of all points.
-# Means:    pseudo-labels for speech units made "on 1,000 hours" come from minutes, and curves of obj over data size or codebook size
-#           compare different samples. Set max_points_per_centroid, and compute the loss with index.search over all points.
+# Instead:  256 points a centroid are drawn and the rest is dropped without a message (verbose says so). obj is the loss
+#           of the sample: 80 times too small here, and it stays where it is when more data are added. With
+#           max_points_per_centroid raised it is the loss of all points.
+# Means:    pseudo-labels for speech units made "on 1,000 hours" come from minutes, and curves of obj over data size or
+#           codebook size compare different samples. Set max_points_per_centroid, and compute the loss with index.search
+#           over all points.
 # Seen:     2026-11-30
 #           default: reported 1,380,994, over all points 110,183,760
 #           {'max_points_per_centroid': 1000000}: reported 157,065,984, over all points 157,015,200

@@ -3,10 +3,11 @@
 #
 # Guess:    a filter that returns exactly as many samples as it was given has compensated its delay.
 # Versions: av 18.1.0 (its own FFmpeg 8 libraries), numpy 2.3.5, scipy 1.16.3
-# Instead:  at 48 kHz, afftdn (the usual denoiser) is 1,200 samples late (25 ms), anlmdn 384, alimiter 239, dialoguenhance 1,536,
-#           afftfilt 3,072, superequalizer 4,095. As many samples of the end are gone. highpass, deesser, adeclick are in time.
-# Means:    denoised recordings do not fit their word times, nor their clean twins in training pairs, and no count shows it.
-#           Pad the input by that much, cut it off the front of the output, or align by correlation once.
+# Instead:  at 48 kHz, afftdn (the usual denoiser) is 1,200 samples late (25 ms), anlmdn 384, alimiter 239,
+#           dialoguenhance 1,536, afftfilt 3,072, superequalizer 4,095. As many samples of the end are gone. highpass,
+#           deesser, adeclick are in time.
+# Means:    denoised recordings do not fit their word times, nor their clean twins in training pairs, and no count shows
+#           it. Pad the input by that much, cut it off the front of the output, or align by correlation once.
 # Seen:     2026-11-30
 #           highpass        192000 samples in, 192000 out, 0 late (0.0 ms)
 #           deesser         192000 samples in, 192000 out, 0 late (0.0 ms)
@@ -61,8 +62,17 @@ def filtered(name, options):
     return np.concatenate(blocks)
 
 
-expected = {"highpass": 0, "deesser": 0, "adeclick": 0, "alimiter": 239, "afftdn": 1200, "anlmdn": 384, "dialoguenhance": 1536,
-            "afftfilt": 3072, "superequalizer": 4095}
+expected = {
+    "highpass": 0,
+    "deesser": 0,
+    "adeclick": 0,
+    "alimiter": 239,
+    "afftdn": 1200,
+    "anlmdn": 384,
+    "dialoguenhance": 1536,
+    "afftfilt": 3072,
+    "superequalizer": 4095,
+}
 seen = {}
 for name in expected:
     back = filtered(name, {"highpass": "f=20", "afftfilt": "real=re:imag=im"}.get(name))

@@ -3,10 +3,11 @@
 #
 # Guess:    compression="gzip" compresses the arrays of a vlen dataset, as it does those of a rectangular one.
 # Versions: h5py 3.16.0 (bundled HDF5), numpy 2.3.5
-# Instead:  the filter only sees the 16-byte references in the chunks; the arrays lie in the file's global heap, which no filter
-#           touches. 200 arrays of 16,000 zeros: 12.8 MB with gzip as without. As a rectangle they take 36 kB. No warning.
-# Means:    the natural layout for recordings or features of different lengths costs full size (and names a filter that is
-#           then read in the metadata). Store one long array and the offsets of the items instead.
+# Instead:  the filter only sees the 16-byte references in the chunks; the arrays lie in the file's global heap, which
+#           no filter touches. 200 arrays of 16,000 zeros: 12.8 MB with gzip as without. As a rectangle they take 36 kB.
+#           No warning.
+# Means:    the natural layout for recordings or features of different lengths costs full size (and names a filter that
+#           is then read in the metadata). Store one long array and the offsets of the items instead.
 # Seen:     2026-11-30
 #           vlen, compression None: 12.81 MB
 #           vlen, compression gzip: 12.81 MB
@@ -26,7 +27,12 @@ import numpy as np
 
 rows, length = 200, 16000
 sizes = {}
-for name, compression in (("vlen", None), ("vlen", "gzip"), ("rectangle", "gzip"), ("long array and offsets", "gzip")):
+for name, compression in (
+    ("vlen", None),
+    ("vlen", "gzip"),
+    ("rectangle", "gzip"),
+    ("long array and offsets", "gzip"),
+):
     with h5py.File("file.h5", "w") as file:
         if name == "vlen":
             items = file.create_dataset("x", (rows,), dtype=h5py.vlen_dtype(np.float32), compression=compression)

@@ -3,11 +3,12 @@
 #
 # Guess:    a reader either applies orientation for all formats, or leaves it to exif_transpose and autorot for all.
 # Versions: pillow 13.0.0, pyvips 3.2.0 with libvips 8.18.7, tifffile 2026.3.3, numpy 2.3.5
-# Instead:  a 30x20 picture with orientation 6, as Pillow writes it. Image.open gives 30x20 with the tag for JPEG, PNG, WebP and
-#           AVIF, but 20x30 for TIFF, and the tag is gone after load. pyvips gives 30x20 for all but AVIF, which is 20x30 without a
-#           tag. tifffile never turns.
-# Means:    boxes, masks and tile coordinates made with one reader lie across the picture in the other, only for some formats.
-#           Compare shapes of one rotated sample a format before mixing readers; after exif_transpose and autorot all are 20x30.
+# Instead:  a 30x20 picture with orientation 6, as Pillow writes it. Image.open gives 30x20 with the tag for JPEG, PNG,
+#           WebP and AVIF, but 20x30 for TIFF, and the tag is gone after load. pyvips gives 30x20 for all but AVIF,
+#           which is 20x30 without a tag. tifffile never turns.
+# Means:    boxes, masks and tile coordinates made with one reader lie across the picture in the other, only for some
+#           formats. Compare shapes of one rotated sample a format before mixing readers; after exif_transpose and
+#           autorot all are 20x30.
 # Seen:     2026-11-30
 #           jpg  Pillow (30, 20), tag after load 6; pyvips (30, 20); exif_transpose (20, 30), autorot (20, 30)
 #           png  Pillow (30, 20), tag after load 6; pyvips (30, 20); exif_transpose (20, 30), autorot (20, 30)
@@ -38,10 +39,19 @@ for ending in ("jpg", "png", "webp", "avif", "tif"):
     sizes[ending] = opened.size, (vips.width, vips.height)
     opened.load()
     turned, rotated = ImageOps.exif_transpose(Image.open(path)).size, vips.autorot()
-    print(f"{ending:4} Pillow {sizes[ending][0]}, tag after load {opened.getexif().get(274)}; pyvips {sizes[ending][1]}; "
-          f"exif_transpose {turned}, autorot {(rotated.width, rotated.height)}")
+    print(
+        f"{ending:4} Pillow {sizes[ending][0]}, tag after load {opened.getexif().get(274)}; pyvips "
+        f"{sizes[ending][1]}; "
+        f"exif_transpose {turned}, autorot {(rotated.width, rotated.height)}"
+    )
 print(f"tifffile {tifffile.imread('picture.tif').shape[1::-1]}")
 plain, round_ = (30, 20), (20, 30)
-expected = {"jpg": (plain, plain), "png": (plain, plain), "webp": (plain, plain), "avif": (plain, round_), "tif": (round_, plain)}
+expected = {
+    "jpg": (plain, plain),
+    "png": (plain, plain),
+    "webp": (plain, plain),
+    "avif": (plain, round_),
+    "tif": (round_, plain),
+}
 raise SystemExit(0 if sizes == expected else 1)
 PY

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Saving a JPEG again with quality="keep" changes it, by up to 50 levels, and goes on changing it.
 #
-# Guess:    the same tables and the same colour sampling give the same coefficients, so at most a few values move by one.
+# Guess:    the same tables and the same colour sampling give the same coefficients, so at most a few values move by
+#           one.
 # Versions: pillow 13.0.0, numpy 2.3.5
-# Instead:  with 4:2:0 the colours are smoothed up on reading and averaged down on writing, which is no way back: mean 2 levels, largest 53 in
-#           coloured patches, after one save that changed nothing else. After ten saves mean 6.7, largest 108. With 4:4:4: 0.03.
-# Means:    "only the metadata was rewritten" or "orientation was applied" costs image quality each time, and two copies of a picture in a
-#           corpus are no longer near in pixel distance. Edit tags with a tool that leaves the pixel data alone.
+# Instead:  with 4:2:0 the colours are smoothed up on reading and averaged down on writing, which is no way back: mean 2
+#           levels, largest 53 in coloured patches, after one save that changed nothing else. After ten saves mean 6.7,
+#           largest 108. With 4:4:4: 0.03.
+# Means:    "only the metadata was rewritten" or "orientation was applied" costs image quality each time, and two copies
+#           of a picture in a corpus are no longer near in pixel distance. Edit tags with a tool that leaves the pixel
+#           data alone.
 # Seen:     2026-11-30
 #           4:4:4, saved 1 times with keep: mean change 0.03, largest 9
 #           4:4:4, saved 10 times with keep: mean change 0.07, largest 21
@@ -44,5 +47,7 @@ for name, subsampling in (("4:4:4", 0), ("4:2:0", 2)):
             change = np.abs(np.asarray(Image.open(file)).astype(int) - first)
             moved[name, time] = change.mean()
             print(f"{name}, saved {time} times with keep: mean change {change.mean():.2f}, largest {change.max()}")
-raise SystemExit(0 if moved["4:2:0", 1] > 1 and moved["4:2:0", 10] > moved["4:2:0", 1] and moved["4:4:4", 1] < 0.2 else 1)
+raise SystemExit(
+    0 if moved["4:2:0", 1] > 1 and moved["4:2:0", 10] > moved["4:2:0", 1] and moved["4:4:4", 1] < 0.2 else 1
+)
 PY

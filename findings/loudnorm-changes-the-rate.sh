@@ -3,11 +3,11 @@
 #
 # Guess:    a filter that sets the loudness leaves the sampling rate as it is; ebur128, which measures the same, does.
 # Versions: av 18.1.0 (its own FFmpeg 8 libraries), numpy 2.3.5
-# Instead:  16,000 samples at 16 kHz become 192,000 at 192 kHz (it upsamples to see true peaks and does not come back). Written with the rate
-#           of the input, the sound is twelve times slower; written as it is, the corpus is twelve times as large, and the model's own
-#           resampling meets a new rate.
-# Means:    "normalised to -16 LUFS" corpora have 192 kHz files, or wrong durations where the rate was taken from the input stream. Put
-#           aresample behind loudnorm and read the rate from the frames.
+# Instead:  16,000 samples at 16 kHz become 192,000 at 192 kHz (it upsamples to see true peaks and does not come back).
+#           Written with the rate of the input, the sound is twelve times slower; written as it is, the corpus is twelve
+#           times as large, and the model's own resampling meets a new rate.
+# Means:    "normalised to -16 LUFS" corpora have 192 kHz files, or wrong durations where the rate was taken from the
+#           input stream. Put aresample behind loudnorm and read the rate from the frames.
 # Seen:     2026-11-30
 #           ebur128: 80000 samples at 16000 Hz in, 80000 at [16000] out
 #           loudnorm: 80000 samples at 16000 Hz in, 960000 at [192000] out
@@ -39,7 +39,9 @@ for rate in (16000, 48000):
         for start in [*range(0, wave.shape[1], 1600), None]:
             frame = None
             if start is not None:
-                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[:, start : start + 1600]), format="dblp", layout="mono")
+                frame = av.AudioFrame.from_ndarray(
+                    np.ascontiguousarray(wave[:, start : start + 1600]), format="dblp", layout="mono"
+                )
                 frame.sample_rate, frame.pts = rate, start
             source.push(frame)
             while True:
@@ -50,6 +52,9 @@ for rate in (16000, 48000):
                 samples, rates = samples + out.samples, rates | {out.sample_rate}
         seen[name, rate] = samples, rates
         print(f"{name}: {wave.shape[1]} samples at {rate} Hz in, {samples} at {sorted(rates)} out")
-ends = [seen["loudnorm", rate] == (5 * 192000, {192000}) and seen["ebur128", rate] == (5 * rate, {rate}) for rate in (16000, 48000)]
+ends = [
+    seen["loudnorm", rate] == (5 * 192000, {192000}) and seen["ebur128", rate] == (5 * rate, {rate})
+    for rate in (16000, 48000)
+]
 raise SystemExit(0 if all(ends) else 1)
 PY

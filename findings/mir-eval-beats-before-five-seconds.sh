@@ -3,11 +3,12 @@
 #
 # Guess:    beats compared with themselves score 1 in every metric; evaluate() only calls the metrics one after another.
 # Versions: mir_eval 0.8.2, numpy 2.3.5
-# Instead:  evaluate() first drops all beats before 5.0 s, of the reference and of the estimate; the metrics called alone do not. A
-#           clip of 4.9 s scores 0 everywhere (with a warning), a clip of 6 s is judged by its last second alone.
-# Means:    data cut into short clips for training gets meaningless beat scores, whose mean over a corpus mixes zeros with scores of
-#           a clip's tail; the same metric called by its own name gives other numbers. Give clips their time in the whole piece, or
-#           call the metrics one by one.
+# Instead:  evaluate() first drops all beats before 5.0 s, of the reference and of the estimate; the metrics called
+#           alone do not. A clip of 4.9 s scores 0 everywhere (with a warning), a clip of 6 s is judged by its last
+#           second alone.
+# Means:    data cut into short clips for training gets meaningless beat scores, whose mean over a corpus mixes zeros
+#           with scores of a clip's tail; the same metric called by its own name gives other numbers. Give clips their
+#           time in the whole piece, or call the metrics one by one.
 # Seen:     2026-11-30
 #           4.9 s, all right: evaluate 0.0, f_measure 1.0
 #           6 s, wrong for five of them: evaluate 1.0, f_measure 0.17

@@ -3,10 +3,12 @@
 #
 # Guess:    an onset exactly on the 50 ms tolerance is always a hit, or always a miss.
 # Versions: mir_eval 0.8.2, numpy 2.3.5
-# Instead:  mir_eval.onset compares float differences as they are, so of 1,000 onsets on a 10 ms grid that are 50 ms late,
-#           74 are misses by rounding (0.42 - 0.37 is not 0.05). mir_eval.transcription rounds the differences first and finds all.
-# Means:    estimates on a frame grid sit on that edge often. The F-measure moves by several points with the offset of the clip, and
-#           differs between the onset and the note table of one paper. Pass window=0.0501 where the grid is 10 ms.
+# Instead:  mir_eval.onset compares float differences as they are, so of 1,000 onsets on a 10 ms grid that are 50 ms
+#           late, 74 are misses by rounding (0.42 - 0.37 is not 0.05). mir_eval.transcription rounds the differences
+#           first and finds all.
+# Means:    estimates on a frame grid sit on that edge often. The F-measure moves by several points with the offset of
+#           the clip, and differs between the onset and the note table of one paper. Pass window=0.0501 where the grid
+#           is 10 ms.
 # Seen:     2026-11-30
 #           onset F 0.926; one second later 0.925; window 0.0501: 1.000; note onset F 1.000
 set -euo pipefail

@@ -3,11 +3,12 @@
 #
 # Guess:    run.data.metrics and the table of runs show what was logged last; inf is inf, as nan is nan.
 # Versions: mlflow-skinny 3.17.2, SQLite store (the default)
-# Instead:  a run that reached step 100, was set back to the checkpoint of step 50 and went on to step 60 still shows the loss of step
-#           100, also when it is resumed by id. inf is stored as 1.7976931348623157e+308 and isinf is False; nan stays nan.
-# Means:    "best run" tables show a loss of weights that no longer exist, until the run passes the old step. A diverged run passes a
-#           check with isinf, spoils a mean by 1e308 and sorts first for "higher is better". Read the history, sort by
-#           timestamp, and log nan for what diverged.
+# Instead:  a run that reached step 100, was set back to the checkpoint of step 50 and went on to step 60 still shows
+#           the loss of step 100, also when it is resumed by id. inf is stored as 1.7976931348623157e+308 and isinf is
+#           False; nan stays nan.
+# Means:    "best run" tables show a loss of weights that no longer exist, until the run passes the old step. A diverged
+#           run passes a check with isinf, spoils a mean by 1e308 and sorts first for "higher is better". Read the
+#           history, sort by timestamp, and log nan for what diverged.
 # Seen:     2026-11-30
 #           logged last: loss 0.3; the run shows 0.5
 #           inf: 1.7976931348623157e+308, isinf False; nan: nan

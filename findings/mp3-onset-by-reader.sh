@@ -3,10 +3,12 @@
 #
 # Guess:    the LAME header says how many samples of encoder delay to drop, so sample n is sample n in every reader.
 # Versions: soundfile 0.14.0, miniaudio 1.71, pedalboard 0.9.26, praat-parselmouth 0.4.7, numpy 2.3.5, scipy 1.16.3
-# Instead:  soundfile and miniaudio drop the delay. pedalboard keeps it: 1,105 samples late, 1,555 too many. Praat is later
-#           still, 1,632 samples (37 ms at 44.1 kHz) with 930 too many. All four agree on WAV and FLAC of the same signal.
-# Means:    intervals annotated in Praat on MP3 files are 37 ms off in the training code that reads the same files, and data
-#           that pedalboard augments is 25 ms off its labels. Decode MP3 once, to WAV or FLAC, before anybody annotates.
+# Instead:  soundfile and miniaudio drop the delay. pedalboard keeps it: 1,105 samples late, 1,555 too many. Praat is
+#           later still, 1,632 samples (37 ms at 44.1 kHz) with 930 too many. All four agree on WAV and FLAC of the same
+#           signal.
+# Means:    intervals annotated in Praat on MP3 files are 37 ms off in the training code that reads the same files, and
+#           data that pedalboard augments is 25 ms off its labels. Decode MP3 once, to WAV or FLAC, before anybody
+#           annotates.
 # Seen:     2026-11-30
 #           same.mp3  soundfile      0 samples too many,    0 late (0.0000 s)
 #           same.mp3  miniaudio      0 samples too many,    0 late (0.0000 s)
@@ -31,7 +33,9 @@ from pedalboard.io import AudioFile
 from scipy.signal import butter, correlate, sosfilt
 
 rate = 44100
-wave = sosfilt(butter(4, [300, 3000], "band", fs=rate, output="sos"), np.random.default_rng(0).standard_normal(2 * rate + 101))
+wave = sosfilt(
+    butter(4, [300, 3000], "band", fs=rate, output="sos"), np.random.default_rng(0).standard_normal(2 * rate + 101)
+)
 wave /= 2 * np.abs(wave).max()
 
 
@@ -52,7 +56,10 @@ for path in ("same.mp3", "same.flac"):
     for name, read in readers.items():
         back = read(path)
         late[name, path] = int(np.argmax(correlate(back, wave, "full"))) - (len(wave) - 1)
-        print(f"{path:9} {name:10} {len(back) - len(wave):5} samples too many, {late[name, path]:4} late ({late[name, path] / rate:.4f} s)")
+        print(
+            f"{path:9} {name:10} {len(back) - len(wave):5} samples too many, {late[name, path]:4} late "
+            f"({late[name, path] / rate:.4f} s)"
+        )
 exact = [late[name, "same.flac"] for name in readers] == [0] * 4
 raise SystemExit(0 if exact and [late[name, "same.mp3"] for name in readers] == [0, 0, 1105, 1632] else 1)
 PY

@@ -3,11 +3,12 @@
 #
 # Guess:    the file says where its voxels are, so both readers agree up to the sign of two axes.
 # Versions: nibabel 5.4.2, SimpleITK 2.5.7, numpy 2.3.5
-# Instead:  a file may hold two transforms, qform (often the scanner) and sform (often an atlas). nibabel takes the sform if it has a code
-#           at all. SimpleITK takes the qform in such a file when the sform's code is 2, 3 or 4 (aligned, Talairach, MNI) and the qform has a code,
-#           and the sform when both are "scanner". Here: 5, 6, 7 mm rotated by 17 degrees, or -10, -20, -30 mm unrotated.
-# Means:    masks and volumes that went through registration lie elsewhere in the second tool, with no message. Make both transforms equal, with
-#           one code, before data are shared.
+# Instead:  a file may hold two transforms, qform (often the scanner) and sform (often an atlas). nibabel takes the
+#           sform if it has a code at all. SimpleITK takes the qform in such a file when the sform's code is 2, 3 or 4
+#           (aligned, Talairach, MNI) and the qform has a code, and the sform when both are "scanner". Here: 5, 6, 7 mm
+#           rotated by 17 degrees, or -10, -20, -30 mm unrotated.
+# Means:    masks and volumes that went through registration lie elsewhere in the second tool, with no message. Make
+#           both transforms equal, with one code, before data are shared.
 # Seen:     2026-11-30
 #           qform code 1, sform code 0: nibabel qform, SimpleITK qform
 #           qform code 0, sform code 2: nibabel sform, SimpleITK sform

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # A short Ogg Vorbis clip is up to 20 ms longer in PyAV than it is.
 #
-# Guess:    the number of samples is in the file (the last page's granule position), so every reader returns what was written.
+# Guess:    the number of samples is in the file (the last page's granule position), so every reader returns what was
+#           written.
 # Versions: soundfile 0.14.0, av 18.1.0 (its own FFmpeg 8 libraries), numpy 2.3.5
-# Instead:  where all audio fits one Ogg page (clips of about half a second and less at 16 kHz), PyAV returns the whole last block.
-#           The samples before the end are the same; the extra ones are the encoder's filling. stream.duration is right.
-#           Clips of several pages are exact, and soundfile is exact for all.
-# Means:    spoken words and sound effects are just that short. Frame counts, durations in a manifest and masks made with one
-#           reader do not fit the other. Cut to stream.duration after decoding.
+# Instead:  where all audio fits one Ogg page (clips of about half a second and less at 16 kHz), PyAV returns the whole
+#           last block. The samples before the end are the same; the extra ones are the encoder's filling.
+#           stream.duration is right. Clips of several pages are exact, and soundfile is exact for all.
+# Means:    spoken words and sound effects are just that short. Frame counts, durations in a manifest and masks made
+#           with one reader do not fit the other. Cut to stream.duration after decoding.
 # Seen:     2026-11-30
 #           8000 Hz: wrote 1737, soundfile 1737, PyAV 1792, duration 1737, alike before the end True
 #           8000 Hz: wrote 4137, soundfile 4137, PyAV 4352, duration 4137, alike before the end True
@@ -46,7 +47,10 @@ for rate in (8000, 16000, 22050):
             other = np.concatenate([frame.to_ndarray()[0] for frame in opened.decode(audio=0)])
         alike = np.allclose(one, other[:frames], atol=1e-5)
         extra[rate, seconds] = len(other) - frames
-        print(f"{rate} Hz: wrote {frames}, soundfile {len(one)}, PyAV {len(other)}, duration {duration}, alike before the end {alike}")
+        print(
+            f"{rate} Hz: wrote {frames}, soundfile {len(one)}, PyAV {len(other)}, duration {duration}, alike "
+            f"before the end {alike}"
+        )
 exact = all(extra[rate, 3.0] == 0 for rate in (8000, 16000, 22050))
 raise SystemExit(0 if exact and extra[8000, 0.5] > 0 and extra[16000, 0.5] > 0 else 1)
 PY

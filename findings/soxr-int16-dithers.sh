@@ -3,10 +3,12 @@
 #
 # Guess:    zeros resampled are zeros, and int16 in, int16 out is the float result rounded.
 # Versions: soxr 1.1.0, numpy 2.3.5
-# Instead:  integer output is dithered: silence comes back as -1, 0 and 1, and about half of the samples of any signal differ
-#           from the rounded float result. The same call gives the same noise, so a repeated run does not show it.
-# Means:    tests for exact silence ("all samples 0", peak 0, run of zeros at the ends) fail after resampling; files of silence do
-#           not compress any more; int16 and float32 paths give different features. Resample in float32 and round yourself.
+# Instead:  integer output is dithered: silence comes back as -1, 0 and 1, and about half of the samples of any signal
+#           differ from the rounded float result. The same call gives the same noise, so a repeated run does not show
+#           it.
+# Means:    tests for exact silence ("all samples 0", peak 0, run of zeros at the ends) fail after resampling; files of
+#           silence do not compress any more; int16 and float32 paths give different features. Resample in float32 and
+#           round yourself.
 # Seen:     2026-11-30
 #           silence: values [-1  0  1], not zero 23%
 #           noise: 34% of the samples differ from the rounded float result; repeated: same True

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Subtitle readers give transcripts with words missing and entities left in.
 #
-# Guess:    plaintext is what is shown: known tags (<b>, <i>) go, all other text stays; WebVTT's &lt; and &amp; become < and &.
+# Guess:    plaintext is what is shown: known tags (<b>, <i>) go, all other text stays; WebVTT's &lt; and &amp; become <
+#           and &.
 # Versions: pysubs2 1.8.1, webvtt-py 0.6.0
-# Instead:  SRT, which has no escapes: both drop everything between < and >, so "if a < b and c > d" loses four words; pysubs2 also drops
-#           {noise} in braces, as if it were an override of another format. WebVTT, which demands the escapes: both keep "&lt;" and
-#           "&amp;" as they stand, and pysubs2 keeps karaoke times such as <00:00:03.500> as text.
-# Means:    transcripts for speech training lose words and noise marks that are spoken or annotated, and gain "amp". Compare word
-#           counts of the raw file and the text; unescape WebVTT by html.unescape.
+# Instead:  SRT, which has no escapes: both drop everything between < and >, so "if a < b and c > d" loses four words;
+#           pysubs2 also drops {noise} in braces, as if it were an override of another format. WebVTT, which demands the
+#           escapes: both keep "&lt;" and "&amp;" as they stand, and pysubs2 keeps karaoke times such as <00:00:03.500>
+#           as text.
+# Means:    transcripts for speech training lose words and noise marks that are spoken or annotated, and gain "amp".
+#           Compare word counts of the raw file and the text; unescape WebVTT by html.unescape.
 # Seen:     2026-11-30
 #           pysubs2 srt: ['if a  d', ' yes', 'no']
 #           webvtt srt: ['if a  d', '{noise} yes', 'no']

@@ -3,13 +3,14 @@
 #
 # Guess:    channel 3 is the centre in both readers, whatever the container, as in WAV (FL FR FC LFE BL BR).
 # Versions: soundfile 0.14.0, av 18.1.0 (FFmpeg 8), numpy 2.3.5
-# Instead:  soundfile hands channels to Vorbis, Opus and ALAC as they stand and takes them back as they stand. Those codecs define
-#           an order of their own (Vorbis: FL FC FR BL BR LFE; ALAC: FC FL FR BL BR LFE), and FFmpeg translates it to WAV's order.
-#           So a file from one is permuted in the other. Of one tone a channel, channel 4 of 60 Hz, PyAV finds it as a surround
-#           channel, and what went in as the last channel went through the encoder's bass channel: in Vorbis and Opus it is lost.
-#           WAV and FLAC agree.
-# Means:    "take channel 0" or "take the centre" picks another microphone after a lossless-looking conversion, and an array
-#           recording of six microphones put into Vorbis or Opus loses one of them. Keep more than two channels in WAV or FLAC.
+# Instead:  soundfile hands channels to Vorbis, Opus and ALAC as they stand and takes them back as they stand. Those
+#           codecs define an order of their own (Vorbis: FL FC FR BL BR LFE; ALAC: FC FL FR BL BR LFE), and FFmpeg
+#           translates it to WAV's order. So a file from one is permuted in the other. Of one tone a channel, channel 4
+#           of 60 Hz, PyAV finds it as a surround channel, and what went in as the last channel went through the
+#           encoder's bass channel: in Vorbis and Opus it is lost. WAV and FLAC agree.
+# Means:    "take channel 0" or "take the centre" picks another microphone after a lossless-looking conversion, and an
+#           array recording of six microphones put into Vorbis or Opus loses one of them. Keep more than two channels in
+#           WAV or FLAC.
 # Seen:     2026-11-30
 #           WAV  PCM_16  soundfile [300, 500, 800, 60, 1100, 1500]  PyAV [300, 500, 800, 60, 1100, 1500]
 #           FLAC PCM_16  soundfile [300, 500, 800, 60, 1100, 1500]  PyAV [300, 500, 800, 60, 1100, 1500]
@@ -39,7 +40,13 @@ def loudest(channels):
 
 
 found = {}
-for container, codec in (("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("CAF", "ALAC_16")):
+for container, codec in (
+    ("WAV", "PCM_16"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("CAF", "ALAC_16"),
+):
     file = io.BytesIO()
     sf.write(file, wave, rate, format=container, subtype=codec)
     file.seek(0)
@@ -54,6 +61,8 @@ for container, codec in (("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"
     found[codec, container] = one, other
     print(f"{container:4} {codec:7} soundfile {one}  PyAV {other}")
 same = all(found["PCM_16", name] == (tones, tones) for name in ("WAV", "FLAC"))
-moved = all(one[:2] == tones[:2] and other[:2] != tones[:2] for (codec, _), (one, other) in found.items() if codec != "PCM_16")
+moved = all(
+    one[:2] == tones[:2] and other[:2] != tones[:2] for (codec, _), (one, other) in found.items() if codec != "PCM_16"
+)
 raise SystemExit(0 if same and moved else 1)
 PY

@@ -3,10 +3,10 @@
 #
 # Guess:    a decoder's overshoot beyond full scale is clipped to +-32767 when integers are asked for, as with MP3.
 # Versions: soundfile 0.14.0 (bundled libsndfile 1.2.2), numpy 2.3.5
-# Instead:  as float32 the overshoot is there (1.35 and more). As int16 Vorbis and Opus wrap round: +1.1 becomes about -0.9.
-#           The MP3 of the same signal is clipped. int32 wraps as well for Vorbis and Opus.
-# Means:    recordings mastered loud get full-scale clicks, thousands of them, in one container and not in another, and no
-#           error. Read float32 and clip, or scale by the peak, before going to int16.
+# Instead:  as float32 the overshoot is there (1.35 and more). As int16 Vorbis and Opus wrap round: +1.1 becomes about
+#           -0.9. The MP3 of the same signal is clipped. int32 wraps as well for Vorbis and Opus.
+# Means:    recordings mastered loud get full-scale clicks, thousands of them, in one container and not in another, and
+#           no error. Read float32 and clip, or scale by the peak, before going to int16.
 # Seen:     2026-11-30
 #           VORBIS          float peak 1.35, beyond full scale 55301, int16 of the wrong sign there 55275
 #           OPUS            float peak 1.59, beyond full scale 48109, int16 of the wrong sign there 48096
@@ -34,7 +34,9 @@ for container, codec in (("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER
     integers = sf.read(file, dtype="int16")[0]
     beyond = np.abs(floats) > 1
     wrong[codec] = (np.sign(integers[beyond]) != np.sign(floats[beyond])).mean()
-    print(f"{codec:15} float peak {np.abs(floats).max():.2f}, beyond full scale {beyond.sum()}, "
-          f"int16 of the wrong sign there {(np.sign(integers[beyond]) != np.sign(floats[beyond])).sum()}")
+    print(
+        f"{codec:15} float peak {np.abs(floats).max():.2f}, beyond full scale {beyond.sum()}, "
+        f"int16 of the wrong sign there {(np.sign(integers[beyond]) != np.sign(floats[beyond])).sum()}"
+    )
 raise SystemExit(0 if wrong["VORBIS"] > 0.9 and wrong["OPUS"] > 0.9 and wrong["MPEG_LAYER_III"] == 0 else 1)
 PY

@@ -3,11 +3,11 @@
 #
 # Guess:    the same rate from the same pairs means the same numbers of substitutions, deletions and insertions.
 # Versions: jiwer 4.0.0, kaldialign 0.12.0, meeteval 0.4.3, werpy 3.5.0
-# Instead:  several alignments have the least cost ("a b" against "b c": two substitutions, or one deletion and one insertion), and
-#           each library takes another. Over 2,000 pairs jiwer counts 6 % more substitutions than kaldialign and meeteval and 6 %
-#           fewer insertions; werpy 12 % more and 14 % fewer.
-# Means:    "fewer deletions than the baseline" can be a change of library. Confusion tables and deletion-tuned word penalties do
-#           not carry over. Compare breakdowns only between runs of one library, or report the total alone.
+# Instead:  several alignments have the least cost ("a b" against "b c": two substitutions, or one deletion and one
+#           insertion), and each library takes another. Over 2,000 pairs jiwer counts 6 % more substitutions than
+#           kaldialign and meeteval and 6 % fewer insertions; werpy 12 % more and 14 % fewer.
+# Means:    "fewer deletions than the baseline" can be a change of library. Confusion tables and deletion-tuned word
+#           penalties do not carry over. Compare breakdowns only between runs of one library, or report the total alone.
 # Seen:     2026-11-30
 #           jiwer      rate 0.2591: 3388 substituted, 1765 deleted, 1315 inserted
 #           kaldialign rate 0.2591: 3142 substituted, 1888 deleted, 1438 inserted
@@ -50,7 +50,9 @@ pairs = list(zip(references, hypotheses))
 parts = [kaldialign.edit_distance(reference.split(), hypothesis.split()) for reference, hypothesis in pairs]
 counts["kaldialign"] = tuple(sum(part[name] for part in parts) for name in ("sub", "del", "ins"))
 parts = [meeteval.wer.wer.siso.siso_word_error_rate(reference, hypothesis) for reference, hypothesis in pairs]
-counts["meeteval"] = tuple(sum(getattr(part, name) for part in parts) for name in ("substitutions", "deletions", "insertions"))
+counts["meeteval"] = tuple(
+    sum(getattr(part, name) for part in parts) for name in ("substitutions", "deletions", "insertions")
+)
 table = werpy.summary(references, hypotheses)
 counts["werpy"] = tuple(int(table[name].sum()) for name in ("substitutions", "deletions", "insertions"))
 for name, (substitutions, deletions, insertions) in counts.items():

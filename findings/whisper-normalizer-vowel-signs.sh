@@ -3,11 +3,12 @@
 #
 # Guess:    with remove_diacritics=False (the default) letters and their marks stay; punctuation and case go.
 # Versions: whisper-normalizer 0.1.15, jiwer 4.0.0
-# Instead:  every combining mark becomes a space. In Hindi, Tamil or Thai the marks are vowels and tones: the genitive for a
-#           feminine and a masculine noun are one, "day" and "donation" are one. A sentence with 6 of 8 words wrong scores WER 0,
-#           and the same 8 words count as 14.
-# Means:    published rates for Indic, Thai and Arabic-with-vowels under this normaliser are far too good and not comparable with
-#           others, and a system that drops vowels is not punished. Normalise with NFC and a list of punctuation for these scripts.
+# Instead:  every combining mark becomes a space. In Hindi, Tamil or Thai the marks are vowels and tones: the genitive
+#           for a feminine and a masculine noun are one, "day" and "donation" are one. A sentence with 6 of 8 words
+#           wrong scores WER 0, and the same 8 words count as 14.
+# Means:    published rates for Indic, Thai and Arabic-with-vowels under this normaliser are far too good and not
+#           comparable with others, and a system that drops vowels is not punished. Normalise with NFC and a list of
+#           punctuation for these scripts.
 # Seen:     2026-11-30
 #           reference  दिन की बात और काम का फल कुल
 #           hypothesis दान का बीत और कीम की फल कुल

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Two ways of the zstandard package to read a .zst file return half of it, two others all of it.
 #
-# Guess:    a file of several frames (appended to, or made by a parallel compressor) is read whole by each of them, as .gz files
-#           of several members are, or fails.
+# Guess:    a file of several frames (appended to, or made by a parallel compressor) is read whole by each of them, as
+#           .gz files of several members are, or fails.
 # Versions: zstandard 0.25.0
 # Instead:  decompress() and read_to_iter() return the first frame and say nothing; stream_reader() with its default and
 #           copy_stream() and open() read on.
-# Means:    a corpus shard that was appended to or made with pzstd loses everything behind its first frame by the convenient call.
-#           Count lines against a second reader once, or use open().
+# Means:    a corpus shard that was appended to or made with pzstd loses everything behind its first frame by the
+#           convenient call. Count lines against a second reader once, or use open().
 # Seen:     2026-11-30
 #           1000 lines written; decompress 500, read_to_iter 500, stream_reader 1000, copy_stream 1000, open 1000
 set -euo pipefail

@@ -3,11 +3,11 @@
 #
 # Guess:    a document may be as long as it likes, since the window is five words.
 # Versions: gensim 4.4.0, numpy 2.3.5
-# Instead:  of a document of 50,000 words the last 40,000 are in the vocabulary and in the counts, but never trained: their vectors stay
-#           at the random start, bit for bit. The return value (50,000 trained, 250,000 raw, in 5 epochs) shows it to who divides; the same words in ten lists are all trained.
-#           No warning.
-# Means:    books, transcripts of meetings and code files given as one list of words lose most of their text, and words of their
-#           later parts have random neighbours. Cut documents into sentences or blocks first.
+# Instead:  of a document of 50,000 words the last 40,000 are in the vocabulary and in the counts, but never trained:
+#           their vectors stay at the random start, bit for bit. The return value (50,000 trained, 250,000 raw, in 5
+#           epochs) shows it to who divides; the same words in ten lists are all trained. No warning.
+# Means:    books, transcripts of meetings and code files given as one list of words lose most of their text, and words
+#           of their later parts have random neighbours. Cut documents into sentences or blocks first.
 # Seen:     2026-11-30
 #           one document: 50000 of 250000 words trained; vectors that moved: early 100%, late 0%
 #           ten blocks: 250000 of 250000 words trained; vectors that moved: early 100%, late 100%
@@ -32,6 +32,9 @@ for name, texts in (("one document", [document]), ("ten blocks", blocks)):
     change = np.abs(model.wv.vectors - before).max(1)
     for part in ("early", "late"):
         moved[name, part] = np.mean([change[model.wv.key_to_index[f"{part}{number}"]] > 0 for number in range(50)])
-    print(f"{name}: {trained} of {raw} words trained; vectors that moved: early {moved[name, 'early']:.0%}, late {moved[name, 'late']:.0%}")
+    print(
+        f"{name}: {trained} of {raw} words trained; vectors that moved: early {moved[name, 'early']:.0%}, late "
+        f"{moved[name, 'late']:.0%}"
+    )
 raise SystemExit(0 if list(moved.values()) == [1, 0, 1, 1] else 1)
 PY
