@@ -28,7 +28,6 @@ MODULES: dict[str, str] = {
     "d2v.loading.parquet": "d2v.interchange.encode_files",
     "d2v.pretrain": "d2v.pretraining.pretrain",
     "d2v.training.launch": "d2v.distributed.launch",
-    "d2v.training.run": "d2v.training.train",
     "d2v.training.tracker": "d2v.tracker",
 }
 """Old module -> new module: those that registered models import and those that the documents named. A package is one
