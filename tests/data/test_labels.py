@@ -3,12 +3,14 @@
 import csv
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from d2v.data.ingest import RULES, Record, ingest
+from d2v.data.ingest import RULES, ingest
 from d2v.data.sources.labels import SeveralLabels, label_of
 from d2v.data.sources.source import Item
 from tests.data.ingest_helpers import read, run, source_of
@@ -213,13 +215,13 @@ def test_a_changed_source_is_read_by_the_rules_of_today_and_says_so(
 def test_an_ingest_that_earlier_rules_began_begins_again(tmp_path: Path) -> None:
     items = [Item(f"{n}", b"%d" % n, "a", "train") for n in range(6)]
 
-    def stops(data: bytes) -> Record:
-        if data == b"4":
-            raise KeyboardInterrupt
-        return Record(data, {"length": 1})
+    def stops(start: int) -> Iterator[Item]:
+        yield from items[start:4]
+        raise KeyboardInterrupt
 
+    source = replace(source_of(items), items=stops)
     with pytest.raises(KeyboardInterrupt):
-        ingest(source_of(items), stops, ("length",), tmp_path / "c", {"p": 1}, 1, 0.25)  # type: ignore[arg-type]
+        ingest(source, read, ("length",), tmp_path / "c", parameters={"p": 1}, shard_bytes=1, test_fraction=0.25)
     journal = tmp_path / ".c.partial" / "journal.json"
     content = json.loads(journal.read_text())
     assert content["next_item"] > 0

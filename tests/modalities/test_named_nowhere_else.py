@@ -23,6 +23,7 @@ ALLOWED = {
     "src/d2v/interchange/huggingface_audio.py": "converts transformers' Data2VecAudio",
     "src/d2v/interchange/huggingface_text.py": "converts transformers' Data2VecText",
     "src/d2v/interchange/huggingface_vision.py": "converts transformers' Data2VecVision",
+    "src/d2v/data/sources/side_tables.py": "`text` is a column of LJSpeech's table",
     "benchmarks/papers.py": "data: which published model is of which modality",
     "benchmarks/scale.py": "data: what is trained",
     "benchmarks/sizes.py": "data: noise of the shape of each modality's inputs",

@@ -54,7 +54,10 @@ def start_endless_ingest(environment: dict[str, str], store: MlflowClient) -> su
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    time.sleep(0.5)
+    while not any(Path(environment["D2V_DATA"]).rglob(".*.partial")):  # a signal while torch is imported aborts in C++
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     return process
 
 
