@@ -213,10 +213,10 @@ def test_a_changed_source_is_read_by_the_rules_of_today_and_says_so(
 
 
 def test_an_ingest_that_earlier_rules_began_begins_again(tmp_path: Path) -> None:
-    items = [Item(f"{n}", b"%d" % n, "a", "train") for n in range(6)]
+    items = [Item(f"{n}", b"%d" % n, "a", "train") for n in range(1000)]
 
     def stops(start: int) -> Iterator[Item]:
-        yield from items[start:4]
+        yield from items[start:900]  # far more than threads read ahead
         raise KeyboardInterrupt
 
     source = replace(source_of(items), items=stops)
@@ -226,4 +226,4 @@ def test_an_ingest_that_earlier_rules_began_begins_again(tmp_path: Path) -> None
     content = json.loads(journal.read_text())
     assert content["next_item"] > 0
     journal.write_text(json.dumps({key: value for key, value in content.items() if key not in ("rules", "groups")}))
-    assert run(tmp_path / "c", items).kept == 6
+    assert run(tmp_path / "c", items).kept == 1000
