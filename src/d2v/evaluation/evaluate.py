@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,7 +293,8 @@ INTERVALS = (
 
 def _show(metrics: dict[str, float], baseline: str) -> None:
     """The tables and the verdict on the console."""
-    console = Console(highlight=False)
+    width = None if sys.stdout.isatty() else 120  # in a pipe or a log no cell is cut off
+    console = Console(highlight=False, width=width)
     console.print(accuracy_table(metrics, baseline).to_rich())
     if has_accuracies(metrics):
         console.print(difference_table(metrics, baseline).to_rich())
