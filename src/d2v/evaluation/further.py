@@ -49,8 +49,8 @@ def further_metrics(
 
     Args:
         probes: what to measure.
-        objectives: by suffix, PRETRAINED and RANDOM. Without PRETRAINED, whose decoder is not there, or of an objective
-            that has no loss of single tokens, the probes that ask the objective are left out with a line.
+        objectives: by suffix, PRETRAINED and RANDOM. Of an objective that has no loss of single tokens, the probes that
+            ask for it are left out with a line.
         modality: for plain features.
         config: numbers of resamples, size of batches.
 

@@ -97,24 +97,21 @@ def regression_loss(prediction: Tensor, target: Tensor, config: LossConfig) -> T
     Returns:
         () in at least float32; divide it by the number of masked positions.
     """
-    wide = torch.promote_types(prediction.dtype, torch.float32)
-    prediction, target = prediction.to(wide), target.to(wide)
-    if config.beta == 0.0:
-        total = F.mse_loss(prediction, target, reduction="sum")
-    else:
-        total = F.smooth_l1_loss(prediction, target, reduction="sum", beta=config.beta)
-    return total * loss_scale(config, prediction.shape[-1])
+    return _distance(prediction, target, config, "sum") * loss_scale(config, prediction.shape[-1])
 
 
 def token_losses(prediction_ND: Tensor, target_ND: Tensor, config: LossConfig) -> Tensor:
     """(N,) the terms that `regression_loss` is the sum of."""
-    wide = torch.promote_types(prediction_ND.dtype, torch.float32)
-    prediction_ND, target_ND = prediction_ND.to(wide), target_ND.to(wide)
-    if config.beta == 0.0:
-        element_ND = F.mse_loss(prediction_ND, target_ND, reduction="none")
-    else:
-        element_ND = F.smooth_l1_loss(prediction_ND, target_ND, reduction="none", beta=config.beta)
+    element_ND = _distance(prediction_ND, target_ND, config, "none")
     return element_ND.sum(dim=1) * loss_scale(config, prediction_ND.shape[1])
+
+
+def _distance(prediction: Tensor, target: Tensor, config: LossConfig, reduction: str) -> Tensor:
+    wide = torch.promote_types(prediction.dtype, torch.float32)
+    prediction, target = prediction.to(wide), target.to(wide)
+    if config.beta == 0.0:
+        return F.mse_loss(prediction, target, reduction=reduction)
+    return F.smooth_l1_loss(prediction, target, reduction=reduction, beta=config.beta)
 
 
 def loss_scale(config: LossConfig, width: int) -> float:
