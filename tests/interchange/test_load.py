@@ -186,8 +186,8 @@ def test_texts_and_pairs(tmp_path):
     [
         ("vision", "gone.png", "gone.png cannot be read"),
         ("vision", np.full((4, 4, 3), 300, np.int64), "int64"),
-        ("vision", 7, "is no item"),
-        ("vision", [7], "is no image"),
+        ("vision", 7, "is not an item"),
+        ("vision", [7], "is not an image"),
         ("speech", "gone.wav", "gone.wav cannot be read"),
         ("speech", np.zeros(3, np.float32), "3 samples"),
         ("text", [3], "int"),

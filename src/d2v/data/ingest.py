@@ -304,7 +304,7 @@ class _Ingest:
             return _Outcome(item, digest, record, "")
         except Rejected as reason:
             return _Outcome(item, digest, None, str(reason))
-        except BaseException as error:  # some decoders' own errors are no Exceptions
+        except BaseException as error:  # some decoders' own errors are not Exceptions
             return _Outcome(item, digest, None, f"its decoder failed: {named_error(error)}")
 
     def _take(self, outcome: _Outcome) -> bool:

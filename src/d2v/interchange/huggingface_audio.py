@@ -104,8 +104,8 @@ def write(settings: Mapping[str, Any], state: dict[str, Tensor], head: Mapping[s
     if settings["padding"] == "reference":
         return config, weights, ()
     note = (
-        "Data2VecAudio's position convolutions see what became of padding, as the reference's do: in a padded batch "
-        "the features of shorter recordings are not d2v's; give recordings one by one, or train with "
+        "Data2VecAudio's position convolutions see the values at padded positions, as the reference's do: in a padded "
+        "batch the features of shorter recordings are not d2v's; give recordings one by one, or train with "
         "encoder.padding=reference"
     )
     return config, weights, (note,)

@@ -241,7 +241,9 @@ class Model:
         if self._modality.is_item(given):
             return [given], True
         if not isinstance(given, Iterable):
-            raise DataError(f"{type(given).__name__} is no item of this model's modality: give one, or a list of them")
+            raise DataError(
+                f"{type(given).__name__} is not an item of this model's modality: give one, or a list of them"
+            )
         return given, False
 
 
@@ -285,7 +287,7 @@ def load(
             f"{path} is not there: give a model folder, a checkpoint, transformers' folder or models:/<name>@<alias>"
         )
     if teacher:
-        raise ConfigError(f"{path} is no model folder: run `d2v import` first, then load its teacher")
+        raise ConfigError(f"{path} is not a model folder: run `d2v import` first, then load its teacher")
     files = (None if given is None else Path(given) for given in (tokenizer, labels))
     return from_imported(read_model(path, *files), str(path)).to(device, dtype)
 

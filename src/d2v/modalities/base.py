@@ -426,7 +426,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         return None
 
     def vocabulary(self, recipe: TrainT) -> Vocabulary | None:
-        """Which token ids are words (`d2v.objectives.mlm`); None where tokens are no words."""
+        """Which token ids are words (`d2v.objectives.mlm`); None where tokens are not words."""
         return None
 
     # ----------------------------------------------------------------------------------------- looking

@@ -32,7 +32,7 @@ _WORDS = {bool: "true or false", int: "integer", float: "number", str: "text"}
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """Where recipes have a block.
 
     Attributes:
@@ -53,23 +53,23 @@ class _Section:
     """A class of blocks, and where recipes have it."""
 
     block: type[BaseModel]
-    places: list[_Place] = field(default_factory=list)
+    locations: list[_Location] = field(default_factory=list)
 
     @property
     def title(self) -> str:
         """Its paths; without the modality where several have it."""
-        modalities = {place.modality for place in self.places}
+        modalities = {location.modality for location in self.locations}
         prefix = f"{min(modalities)}." if len(modalities) == 1 else ""
-        title = ", ".join(dict.fromkeys(f"`{(prefix + place.path).rstrip('.')}`" for place in self.places))
+        title = ", ".join(dict.fromkeys(f"`{(prefix + location.path).rstrip('.')}`" for location in self.locations))
         if self.tag:
             return f"{title} with `{self.tag[0]}: {self.tag[1]}`"
-        owners = dict.fromkeys(f"`{place.within}`" for place in self.places if place.within)
+        owners = dict.fromkeys(f"`{location.within}`" for location in self.locations if location.within)
         return f"{title} of {', '.join(owners)}" if owners else title
 
     @property
     def tag(self) -> tuple[str, str] | None:
         """The key and the value that pick it in a union."""
-        return self.places[0].tag
+        return self.locations[0].tag
 
     def link(self, label: str) -> str:
         """To the section, as GitHub names it."""
@@ -122,23 +122,23 @@ def _sections(recipes: Mapping[str, type[BaseModel]]) -> dict[type[BaseModel], _
     """
     found: dict[type[BaseModel], _Section] = {}
     for modality, recipe in recipes.items():
-        _collect([recipe], _Place(modality, "", None, ""), found)
+        _collect([recipe], _Location(modality, "", None, ""), found)
     return found
 
 
-def _collect(blocks: Sequence[type[BaseModel]], at: _Place, found: dict[type[BaseModel], _Section]) -> None:
-    """The blocks that stand at a place, and all inside them."""
+def _collect(blocks: Sequence[type[BaseModel]], at: _Location, found: dict[type[BaseModel], _Section]) -> None:
+    """The blocks that stand at a location, and all inside them."""
     for block in blocks:
         tag = _tag(block) if len(blocks) > 1 else None
         for one in _lineage(block):
             section = found.setdefault(one, _Section(one))
-            place = replace(at, tag=tag)
-            if place not in section.places:
-                section.places.append(place)
+            location = replace(at, tag=tag)
+            if location not in section.locations:
+                section.locations.append(location)
         for key, info in block.model_fields.items():
             within = tag[1] if tag else at.within
             path = f"{at.path}.{key}".lstrip(".")
-            _collect(blocks_of(info.annotation), _Place(at.modality, path, None, within), found)
+            _collect(blocks_of(info.annotation), _Location(at.modality, path, None, within), found)
 
 
 def _lineage(block: type[BaseModel]) -> list[type[BaseModel]]:
@@ -161,7 +161,9 @@ def _tag(block: type[BaseModel]) -> tuple[str, str] | None:
 
 def _chapters(sections: dict[type[BaseModel], _Section]) -> Iterable[tuple[str, list[_Section]]]:
     def of(*modalities: str) -> list[_Section]:
-        return [one for one in sections.values() if {place.modality for place in one.places} == set(modalities)]
+        return [
+            one for one in sections.values() if {location.modality for location in one.locations} == set(modalities)
+        ]
 
     alone = {name: of(name) for name in registry.MODALITIES}
     of_one = [one for some in alone.values() for one in some]

@@ -40,7 +40,7 @@ class Limits:
         """The limits above, or what D2V_SERVE_MAX_ITEMS, D2V_SERVE_MAX_ITEM_BYTES and so on say.
 
         Raises:
-            ConfigError: a variable is no number above 0.
+            ConfigError: a variable is not a number above 0.
         """
         texts = {field.name: environment.get(PREFIX + field.name.upper()) for field in fields(cls)}
         return cls(**{name: _number(name, text) for name, text in texts.items() if text is not None})

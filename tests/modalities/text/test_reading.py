@@ -1,4 +1,4 @@
-"""Documents in every encoding that people have, and what is no text."""
+"""Documents in every encoding that people have, and files that are not text."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ REJECTED = {
     "nan tiff": (encode(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF"), "not all between 0 and 1"),
     "array with no range": (np.full((8, 8), 300, np.int64), "not all between 0 and 255: save them as uint8 or uint16"),
     "signed tiff": (tiff(np.zeros((8, 8), np.int16)), "signed 16-bit pixels have no known range"),
-    "five channels": (tiff(np.zeros((8, 8, 5), np.uint16), photometric="rgb"), "no image of at most four channels"),
+    "five channels": (tiff(np.zeros((8, 8, 5), np.uint16), photometric="rgb"), "not an image of at most four channels"),
     "damaged tiff of many bits": (tiff(np.zeros((40, 40, 3), np.uint16))[:-900], "damaged"),
     "array of the wrong shape": (np.zeros((8, 8, 7), np.uint8), "is not an image"),
     "empty array": (np.zeros((0, 8), np.uint8), "is not an image"),

@@ -123,7 +123,7 @@ class Layout:
         splits: split folder -> the kind of split it is.
         depth: how many folders stand above the split folders: 0, or 1 where classes hold splits.
         stems: name of a file without its ending -> the kind of split it speaks of, where no folder does.
-        wrappers: folders below `top` and the split that hold everything there and are no class.
+        wrappers: folders below `top` and the split that hold everything there and are not a class.
         settled: kind of split -> the split it is used as.
         said: what files beside the items say.
         unsaid: the split of items that are in none; None leaves it to their hashes.
@@ -245,8 +245,8 @@ def _split_folders(names: set[str]) -> dict[str, str]:
 
 
 def _wrappers(trees: set[Folders], splits: Mapping[str, str]) -> frozenset[Folders]:
-    """Folders that hold all of a split, or of the tree, and are no class, for their names say no more than "images", or
-    the split's name again."""
+    """Folders that hold all of a split, or of the tree, and are not a class, for their names say no more than "images",
+    or the split's name again."""
     found: set[Folders] = set()
     reached: list[Folders] = [(split,) for split in splits] or [()]
     while reached:

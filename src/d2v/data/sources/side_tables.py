@@ -34,7 +34,7 @@ MEANT = re.compile(
 SAMPLE = re.compile(r"\.(cls|json|txt)$", re.IGNORECASE)
 """Files that speak of the one item of the same name, as in WebDataset's archives: its class, fields, transcript."""
 SAMPLE_BYTES = 2**20
-"""Larger ones are no such files."""
+"""Larger files are not of this kind."""
 LJSPEECH_NAMES = ("path", "text_as_written", "text")
 """Columns of its metadata.csv, which has no header."""
 FOLD_NAMES = ("fold",)
@@ -62,7 +62,7 @@ class SideTables:
     """All rows of all tables, by the last part of the file.
 
     Args:
-        sides: content of the files beside the items by their paths in the tree; those that are no tables are passed
+        sides: content of the files beside the items by their paths in the tree; those that are not tables are passed
             over.
         suffixes: endings of the items, which tables may leave out.
         columns: their names.
@@ -116,8 +116,8 @@ class SideTables:
         self.samples[key] = found
 
     def __call__(self, path: str) -> Annotation | None:
-        """What the tables say of a file; of one that no row names, that its folders are no class, where rows below the
-        same folder tell classes."""
+        """What the tables say of a file; of one that no row names, that its folders are not a class, where rows below
+        the same folder tell classes."""
         parts = split_path(without_suffix(path, self.suffixes))
         row = self._row(parts)
         if row:

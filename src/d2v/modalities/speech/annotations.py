@@ -52,7 +52,7 @@ def annotate(sides: Mapping[str, bytes], columns: Columns = COLUMNS) -> Said:
         columns: names of the tables' columns.
 
     Raises:
-        DataError: a table that is no text, is damaged, or does not name files though it is meant to.
+        DataError: a table that is not text, is damaged, or does not name files though it is meant to.
     """
     return Said(sides, columns)
 

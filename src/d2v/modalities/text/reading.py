@@ -22,7 +22,7 @@ def read_document(data: bytes | np.ndarray, config: TextIngestConfig) -> Record:
 
     Args:
         data: UTF-8, or UTF-8, UTF-16 or UTF-32 with a byte-order mark; two sentences with PAIR between them are a pair.
-        config: limits, and what becomes of bad bytes.
+        config: limits, and whether bad bytes are replaced.
 
     Raises:
         Rejected: with the reason.
@@ -46,7 +46,7 @@ def _decode(data: bytes, config: TextIngestConfig, notes: list[str]) -> str:
     text = _characters(data[mark:], encoding, mark, config, notes)
     if NUL in text:
         line = text[: text.index(NUL)].count("\n") + 1
-        raise Rejected(f"it is no text but binary data: it holds NUL in line {line:,}")
+        raise Rejected(f"it is not text but binary data: it holds NUL in line {line:,}")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise Rejected("it is empty")
@@ -60,7 +60,7 @@ def _characters(data: bytes, encoding: str, mark: int, config: TextIngestConfig,
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         if encoding == "utf-8" and b"\0" in data:
-            raise Rejected("it is no text but binary data: it holds NUL bytes and is no valid UTF-8") from None
+            raise Rejected("it is not text but binary data: it holds NUL bytes and is no valid UTF-8") from None
         if config.bad_bytes == "quarantine":
             raise Rejected(_bad_byte(data, encoding, mark, error)) from None
     text = data.decode(encoding, errors="replace")

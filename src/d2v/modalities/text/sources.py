@@ -146,7 +146,7 @@ def _check_folder(location: Location, wanted: Wanted) -> None:
 
 
 def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) -> Source:
-    """Every file but hidden ones and papers; what is no text, the reader will say."""
+    """Every file but hidden ones and papers; of files that are not text the reader says so."""
     files = [
         file for file in location.files if len(location.files) == 1 or wanted.role(file.key, annotated=False) == "item"
     ]

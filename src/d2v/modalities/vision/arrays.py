@@ -104,7 +104,7 @@ def as_pixels(values: NDArray[Any], top: float) -> tuple[NDArray[Any] | None, st
     if values.dtype.kind == "f":
         return (values / top).astype(np.float32), None
     if values.dtype.kind not in "iu":
-        return None, f"{values.dtype} values are no pixels"
+        return None, f"{values.dtype} values are not pixels"
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return values.astype(values.dtype.newbyteorder("=")), None
     if values.size and (values.min() < 0 or values.max() > 255):

@@ -26,7 +26,7 @@ def eight_bit(values: NDArray[Any], bits: int | None = None, top: float | None =
     if kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
     if kind not in "iuf":
-        raise Rejected(f"{values.dtype} values are no pixels")
+        raise Rejected(f"{values.dtype} values are not pixels")
     if kind == "f" and width < 32:
         values = values.astype(np.float32)
     if bits is None and top is None and kind == "u" and width <= 16:

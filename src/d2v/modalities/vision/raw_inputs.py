@@ -40,7 +40,7 @@ def read_item(item: object) -> np.ndarray:
             `pixels.eight_bit` takes, such as uint8, uint16, or float from 0 to 1.
 
     Raises:
-        DataError: it is no image, or cannot be used.
+        DataError: it is not an image, or cannot be used.
     """
     if isinstance(item, Tensor):
         item = item.numpy(force=True)
@@ -49,7 +49,7 @@ def read_item(item: object) -> np.ndarray:
     if isinstance(item, str | Path):
         item = file_bytes(item)
     if not isinstance(item, bytes | np.ndarray | Image.Image):
-        raise DataError(f"{type(item).__name__} is no image: give a file, a PIL image or an array")
+        raise DataError(f"{type(item).__name__} is not an image: give a file, a PIL image or an array")
     try:
         return _decoded(item, OWN_FILES)
     except Rejected as reason:

@@ -66,7 +66,7 @@ def _eight_bit(page: Any, array: NDArray[Any]) -> NDArray[np.uint8]:
     if page.axes.startswith("S"):  # planes one after the other
         array = np.moveaxis(array, 0, -1)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] > 4):
-        raise Rejected(f"a TIFF page of shape {array.shape} ({page.axes}) is no image of at most four channels")
+        raise Rejected(f"a TIFF page of shape {array.shape} ({page.axes}) is not an image of at most four channels")
     if page.sampleformat == UNSIGNED:
         pixels = eight_bit(array, bits=page.bitspersample)
     elif page.sampleformat == FLOAT:
