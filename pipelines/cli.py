@@ -7,6 +7,7 @@ import difflib
 import signal
 import threading
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from kedro.framework.project import pipelines as registered
 
 from d2v.errors import ConfigError
 from pipelines import console
+from pipelines.params_option import parse_params
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -67,7 +69,22 @@ def _check_name(kind: str, name: str, known: Iterable[str]) -> None:
         raise ConfigError(f"there is no {kind} {name!r}; {hint}")
 
 
-run = click.Command(
-    "run", params=kedro_run.params, callback=_run, help=kedro_run.help, context_settings=CONTEXT_SETTINGS
-)
+def _params(context: click.Context, option: click.Parameter, given: Any) -> Any:
+    try:
+        return parse_params(given)
+    except ConfigError as error:
+        console.explain(error)
+        raise SystemExit(error.exit_code) from None
+
+
+def _options() -> list[click.Parameter]:
+    """Kedro's, with our reader of `--params`."""
+    options = [copy(option) for option in kedro_run.params]
+    for option in options:
+        if option.name == "params":
+            option.callback = _params
+    return options
+
+
+run = click.Command("run", params=_options(), callback=_run, help=kedro_run.help, context_settings=CONTEXT_SETTINGS)
 cli.add_command(run)

@@ -8,9 +8,11 @@ from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from d2v.config import current_names
-from d2v.config.derive import BASE, derive
+from d2v.config.derive import BASE, derive, unresolved
+from d2v.config.yaml_numbers import check_numbers
 from d2v.errors import ConfigError
 from d2v.modalities import registry
 
@@ -23,17 +25,27 @@ class ConfigLoader(OmegaConfigLoader):
     the new ones before anything is merged. A catalog entry `{modality}.<name>` becomes one entry for each modality."""
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """A kind of configuration, such as `parameters`. Raises ConfigError for a base that cannot be used."""
+        """A kind of configuration, such as `parameters`.
+
+        Raises ConfigError for a base that cannot be used, or an interpolation that names nothing.
+        """
         if key == "parameters":
             self.runtime_params = _under_current_names(self.runtime_params)
-        values = super().__getitem__(key)
+        try:
+            values = super().__getitem__(key)
+        except OmegaConfBaseException as error:
+            raise unresolved(key, error) from None
         return for_each_modality(values, self["globals"]) if key == "catalog" else values
 
     def _read_dir_configs(self, conf_path: str, patterns: list[str], key: str, *options: Any) -> dict[Path, DictConfig]:
         """The files of an environment, those of parameters with what their bases give. Kedro has no public place for
         this between reading and merging."""
         files = super()._read_dir_configs(conf_path, patterns, key, *options)
-        if key != "parameters":
+        if key not in ("parameters", "globals"):
+            return files
+        for file in files:
+            check_numbers(self._fs.read_text(str(file), encoding="utf-8"), str(file))
+        if key == "globals":
             return files
         return {file: OmegaConf.create(self._derived(values, Path(conf_path).name)) for file, values in files.items()}
 

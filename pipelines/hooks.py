@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -14,7 +15,7 @@ from kedro.pipeline.node import Node
 
 from d2v.errors import ConfigError
 from d2v.progress import mute
-from pipelines.recipes import parse_all
+from pipelines.recipes import parse_all, smallest_block
 
 LOG = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class RecipeHook:
 
         Raises ConfigError with every wrong entry at once.
         """
+        self.conf = Path(context.config_loader.conf_source)
         context.config_loader["parameters"] = parse_all(context.config_loader["parameters"])
 
     @hook_impl(tryfirst=True)
@@ -37,7 +39,11 @@ class RecipeHook:
         blocks = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         missing = [name.removeprefix("params:") for name in blocks if name in catalog and catalog.load(name) is None]
         if missing:
-            raise ConfigError(f"the recipe lacks {', '.join(missing)}: add that, or run a pipeline without the step")
+            examples = "\n".join(smallest_block(self.conf, name) for name in missing)
+            raise ConfigError(
+                f"the recipe lacks {', '.join(missing)}: add that, or run a pipeline without the step. The least that "
+                f"will do, with the values of conf/base:\n{examples}"
+            )
 
 
 class StepHook:

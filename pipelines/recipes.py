@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Callable, Mapping
 from functools import partial, update_wrapper
+from pathlib import Path
 from typing import Any
 
-from d2v.config import Block, parse
+import yaml
+
+from d2v.config import Block, parse, read_recipe, smallest
 from d2v.errors import ConfigError
 from d2v.modalities import registry
 
@@ -31,6 +35,22 @@ def parse_all(parameters: Mapping[str, Any]) -> dict[str, Block]:
         entries = "1 wrong entry" if len(problems) == 1 else f"{len(problems)} wrong entries"
         raise ConfigError("\n".join([f"{entries} in the recipe:", *problems]))
     return recipes
+
+
+def smallest_block(conf: Path, name: str) -> str:
+    """The least block that is valid, with the values of conf/base, as lines of a recipe; empty where that has none.
+
+    Args:
+        conf: the folder of recipes.
+        name: such as `vision.finetune`.
+    """
+    modality, block = name.split(".", 1)
+    values = read_recipe(conf, "base", modality).get(block)
+    if values is None:
+        return ""
+    recipe = registry.recipe_type(modality)
+    (kind,) = {one for one in typing.get_args(recipe.model_fields[block].annotation) if one is not type(None)}
+    return yaml.safe_dump({modality: {block: smallest(kind, values)}}, sort_keys=False)
 
 
 def _unknown_block(name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from d2v.config import RESULT_NEUTRAL, Block, first_names, read_recipe
-from d2v.errors import D2vError
+from d2v.errors import ConfigError, D2vError
 from pipelines.recipes import parse_all
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -24,7 +24,13 @@ MEASURES = "bootstrap_resamples"
 
 
 def watched(modality: str) -> dict[str, dict[str, Any]]:
-    """The keys that shape the weights, of each block of the base recipe that trains. Raises ConfigError."""
+    """The keys that shape the weights, of each block of the base recipe that trains.
+
+    Raises ConfigError, also for a value from the environment: DVC would not see another one.
+    """
+    file = CONF / "base" / f"parameters_{modality}.yml"
+    if "${oc.env:" in file.read_text(encoding="utf-8"):
+        raise ConfigError(f"{file} takes a value from the environment, which DVC cannot watch: write the value")
     recipe = parse_all({modality: read_recipe(CONF, "base", modality)})[modality]
     blocks = {name: getattr(recipe, name, None) for name in ("train", "finetune")}
     return {name: _shaping(block) for name, block in blocks.items() if block is not None}

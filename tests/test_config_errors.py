@@ -15,6 +15,9 @@ TYPOS = {
     "vision.train.objective.decoder.layer=2": "objective.decoder.layer: unknown key (value 2); did you mean layers?",
     "vision.train.mask.blck=3": "vision.train.mask.blck: unknown key (value 3); did you mean block?",
     "vision.prepare.store_px=many": "vision.prepare.store_px: 'many' does not fit",
+    "vision.ingest.source=2024": "number is a text: source: '2024', or --params \"vision.ingest.source='2024'\"",
+    "vision.train.optimizer.lr=true": "vision.train.optimizer: lr is True: give a number, or put a text into quotes",
+    "vision.train.augment.flip=.inf": "vision.train.augment.flip: inf does not fit; input should be a finite number",
 }
 
 
@@ -34,6 +37,7 @@ def test_all_wrong_entries_are_reported_at_once(kedro: Command, tmp_path: Path) 
         (["--pipeline=pretrain_visio"], "there is no pipeline 'pretrain_visio'; did you mean pretrain_vision?"),
         (["--env=cifar", "--pipelines=ingest_vision"], "there is no environment 'cifar'; did you mean cifar10?"),
         (["--pipelines=train_vision"], "kedro run --pipeline=prepare_vision"),
+        (["--params", "vision.train.seed=010"], "--params vision.train.seed=010, line 1: 010 is octal"),
     ],
 )
 def test_one_paragraph_names_the_fix(kedro: Command, arguments: list[str], message: str) -> None:

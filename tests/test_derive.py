@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from kedro.framework.startup import bootstrap_project
+from omegaconf.resolvers import oc
 
 from d2v.config import read_recipe
 from d2v.errors import ConfigError
@@ -47,13 +48,18 @@ def write(conf: Path, environment: str, block: str, modality: str = "text") -> N
 
 def loader(conf: Path, environment: str, **params: Any) -> ConfigLoader:
     return ConfigLoader(
-        str(conf), env=environment, base_env="base", default_run_env="base", runtime_params=params or None
+        str(conf),
+        env=environment,
+        base_env="base",
+        default_run_env="base",
+        runtime_params=params or None,
+        custom_resolvers={"oc.env": oc.env},
     )
 
 
 @pytest.fixture(params=["library", "kedro"])
 def read(request: pytest.FixtureRequest, conf: Path) -> Callable[[str], dict[str, Any]]:
-    """Both readers; interpolations aside, they give the same."""
+    """Both readers, which give the same."""
     if request.param == "library":
         return lambda environment: read_recipe(conf, environment, "text")
     return lambda environment: loader(conf, environment)["parameters"]["text"]
@@ -135,7 +141,7 @@ def test_names_of_folders_are_those_of_the_derived_environment(conf: Path) -> No
     write(conf, "derived", "base: whole")
     (conf / "derived" / "globals.yml").write_text("text: {corpus: d, recipe: mine}\n")
     assert loader(conf, "derived")["parameters"]["text"]["finetune"]["start"] == "data/mine"
-    assert read_recipe(conf, "derived", "text")["finetune"]["start"] == "${globals:data_root}/${globals:text.recipe}"
+    assert read_recipe(conf, "derived", "text")["finetune"]["start"] == "data/mine"
 
 
 def test_params_of_a_run_change_the_resolved_recipe(conf: Path) -> None:
@@ -176,6 +182,29 @@ def test_a_circle_is_shown(conf: Path, read: Callable[[str], Any]) -> None:
         read("one")
 
 
+def test_interpolations_are_filled_in_alike(
+    conf: Path, read: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SEED", "7")
+    write(conf, "derived", "base: whole\ntrain: {seed: '${oc.env:A_SEED}', max_updates: '${text.train.seed}'}")
+    recipe = loader(conf, "derived")["parameters"]["text"]
+    assert recipe["train"]["max_updates"] == recipe["train"]["seed"] == "7"
+    assert read("derived") == recipe
+    monkeypatch.delenv("A_SEED")
+    with pytest.raises(ConfigError, match=r"'A_SEED' not found.*: set it, or write the value"):
+        read("derived")
+
+
+def test_numbers_that_readers_take_for_different_ones_are_refused(conf: Path, read: Callable[[str], Any]) -> None:
+    for number, remedy in {"010": "write 10, or '010'", "1_000": "write 1000", "12:30": "in quotes, '12:30'"}.items():
+        write(conf, "derived", f"base: whole\ntrain: {{seed: {number}}}")
+        for reader in (read, lambda environment: loader(conf, environment)["parameters"]):
+            with pytest.raises(ConfigError, match=rf"parameters_text.yml, line \d+: {number} is .*{remedy}"):
+                reader("derived")
+    write(conf, "derived", "base: whole\ntrain: {seed: '010', max_updates: 0}")
+    assert read("derived")["train"]["seed"] == "010"
+
+
 def test_kedro_and_the_library_read_every_recipe_alike() -> None:
     bootstrap_project(ROOT)
     from kedro.framework.project import settings
@@ -185,8 +214,7 @@ def test_kedro_and_the_library_read_every_recipe_alike() -> None:
         kedro = settings.CONFIG_LOADER_CLASS(
             str(ROOT / "conf"), env=environment, **settings.CONFIG_LOADER_ARGS | {"custom_resolvers": {"oc.env": _data}}
         )
-        library = str(read_recipe(ROOT / "conf", environment, modality)).replace("${globals:data_root}", "data")
-        assert str(kedro["parameters"][modality]) == library, file
+        assert kedro["parameters"][modality] == read_recipe(ROOT / "conf", environment, modality), file
 
 
 def _data(name: str, default: str) -> str:

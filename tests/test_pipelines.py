@@ -12,18 +12,20 @@ from typing import Any
 
 import mlflow
 import pytest
+import yaml
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 
-from d2v.config import Block
+from d2v.config import Block, read_recipe
 from d2v.errors import ConfigError, DataError, LaunchError
 from d2v.modalities.registry import MODALITIES, recipe_type
 from pipelines import console
 from pipelines.datasets import FolderDataset, OutputDirDataset
 from pipelines.hooks import RecipeHook
 from pipelines.pipeline_registry import CHAINS, STEPS, register_pipelines
+from pipelines.recipes import parse_all
 from pipelines.steps.retrain import retrain
 from tests.conftest import ROOT, Command
 
@@ -147,8 +149,18 @@ def test_a_step_without_its_block_is_reported(session: KedroSession) -> None:
     context = session.load_context()
     recipes = context.config_loader["parameters"]
     context.config_loader["parameters"] = {**recipes, "vision": recipes["vision"].model_copy(update={"finetune": None})}
-    with pytest.raises(ConfigError, match=r"the recipe lacks vision\.finetune: add that"):
-        RecipeHook().before_pipeline_run({}, register_pipelines()["tune_vision"], context.catalog)
+    hook = RecipeHook()
+    hook.conf = ROOT / "conf"
+    with pytest.raises(ConfigError, match=r"the recipe lacks vision\.finetune: add that") as error:
+        hook.before_pipeline_run({}, register_pipelines()["tune_vision"], context.catalog)
+    shown = yaml.safe_load(str(error.value).split(":\n", 1)[1])
+    assert {"task", "optimizer", "batch_size", "max_updates"} <= shown["vision"]["finetune"].keys()
+    whole = read_recipe(ROOT / "conf", "own_data", "vision") | shown["vision"]
+    assert parse_all({"vision": whole})["vision"].finetune.task.name == "classification"
+    for key in shown["vision"]["finetune"]:
+        less = {name: value for name, value in shown["vision"]["finetune"].items() if name != key}
+        with pytest.raises(ConfigError):
+            parse_all({"vision": whole | {"finetune": less}})
 
 
 def test_a_retraining_starts_its_ranks_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from d2v.config.objectives import (
     TargetConfig,
     Wav2Vec2Config,
 )
-from d2v.config.parsing import parse
+from d2v.config.parsing import parse, smallest
 from d2v.config.promotion import PromoteConfig
 from d2v.config.renaming import current_names, first_names
 from d2v.config.retraining import DriftConfig, RetrainConfig
@@ -107,4 +107,5 @@ __all__ = [
     "first_names",
     "parse",
     "read_recipe",
+    "smallest",
 ]

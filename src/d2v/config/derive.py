@@ -13,20 +13,23 @@ replaces it whole, because an objective's keys mean nothing to another.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from d2v.config.changes import merged
+from d2v.config.yaml_numbers import check_numbers
 from d2v.errors import ConfigError
 
 BASE, WITHOUT = "base", "without"
+_GLOBAL = re.compile(r"\$\{globals:\s*([\w.]+)\s*\}")
 
 
 def read_recipe(conf: Path, environment: str, modality: str) -> dict[str, Any]:
     """All blocks of a modality's recipe, those of its base included, as Kedro reads them.
 
-    Interpolations such as `${globals:data_root}` stay as they are written.
+    Interpolations such as `${globals:data_root}` and `${oc.env:NAME}` are filled in.
 
     Args:
         conf: the project's folder `conf`.
@@ -34,7 +37,7 @@ def read_recipe(conf: Path, environment: str, modality: str) -> dict[str, Any]:
         modality: which recipe of the environment.
 
     Raises:
-        ConfigError: there is no such recipe, or its base cannot be used.
+        ConfigError: there is no such recipe, its base cannot be used, or an interpolation names nothing.
 
     Example:
         >>> read_recipe(Path("conf"), "imagenet", "vision")["train"]["batch_size"]  # doctest: +SKIP
@@ -46,13 +49,14 @@ def read_recipe(conf: Path, environment: str, modality: str) -> dict[str, Any]:
         raise ConfigError(
             f"there is no recipe {conf / environment / name}: call this in the project's folder, or say --conf"
         )
-    return derive(
+    derived = derive(
         own,
         environment,
         modality,
         read=lambda other: _read(conf / other / name, modality),
         known=lambda: sorted(file.parent.name for file in conf.glob(f"*/{name}")),
     )
+    return _resolved(derived, modality, (conf / "base", conf / environment))
 
 
 def _read(file: Path, modality: str) -> Mapping[str, Any] | None:
@@ -60,8 +64,43 @@ def _read(file: Path, modality: str) -> Mapping[str, Any] | None:
 
     if not file.is_file():
         return None
+    check_numbers(file.read_text(encoding="utf-8"), str(file))
     block: Mapping[str, Any] | None = OmegaConf.to_container(OmegaConf.load(file)).get(modality)  # type: ignore[union-attr]
     return block
+
+
+def unresolved(where: str, error: Exception) -> ConfigError:
+    """The error of an interpolation that names nothing, as OmegaConf raised it."""
+    what = str((error.__cause__ or error).args[0]).splitlines()[0]
+    return ConfigError(f"{where}: {what}: set it, or write the value")
+
+
+def _resolved(block: Mapping[str, Any], modality: str, folders: Iterable[Path]) -> dict[str, Any]:
+    """The block with `${...}` filled in as Kedro does: names of globals.yml, keys of the recipe, the environment."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    names: dict[str, Any] = {}
+    for file in (folder / "globals.yml" for folder in folders):
+        if file.is_file():
+            names |= OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[arg-type]
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: filled(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        # Kedro's resolver belongs to the loader that was made last, so its names become references into a key here.
+        return _GLOBAL.sub(r"${_globals.\1}", value) if isinstance(value, str) else value
+
+    try:
+        whole: Any = OmegaConf.to_container(
+            OmegaConf.create({modality: filled(block), "_globals": names}), resolve=True
+        )
+    except OmegaConfBaseException as error:
+        raise unresolved(modality, error) from None
+    resolved: dict[str, Any] = whole[modality]
+    return resolved
 
 
 def derive(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,7 @@ from d2v.config.renaming import current_names
 from d2v.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+Fits = Callable[[Mapping[str, Any]], bool]
 
 
 def parse(model: type[Model], values: Mapping[str, Any], at: str = "") -> Model:
@@ -31,6 +33,33 @@ def parse(model: type[Model], values: Mapping[str, Any], at: str = "") -> Model:
         raise ConfigError("\n".join([f"{head}:", *(f"  {line}" for line in lines)])) from None
 
 
+def smallest(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a valid block that it cannot do without, for messages that show one."""
+
+    def shrink(block: Mapping[str, Any], fits: Fits) -> dict[str, Any]:
+        kept = dict(block)
+        for key, value in block.items():
+            rest = {name: one for name, one in kept.items() if name != key}
+            if fits(rest):
+                kept = rest
+            elif isinstance(value, Mapping):
+                kept[key] = shrink(value, partial(fits_as, kept, key, fits))
+        return kept
+
+    def fits_as(around: Mapping[str, Any], key: str, fits: Fits, block: Mapping[str, Any]) -> bool:
+        return fits({**around, key: block})
+
+    return shrink(values, partial(_is_valid, model))
+
+
+def _is_valid(model: type[BaseModel], values: Mapping[str, Any]) -> bool:
+    try:
+        model.model_validate(values)
+    except ValidationError:
+        return False
+    return True
+
+
 def _describe(model: type[BaseModel], values: Any, error: Mapping[str, Any], at: str) -> str:
     location = tuple(str(part) for part in error["loc"])
     key = ".".join(filter(None, (at, *_written(values, error))))
@@ -44,6 +73,9 @@ def _describe(model: type[BaseModel], values: Any, error: Mapping[str, Any], at:
     message = error["msg"].removeprefix("Value error, ")
     if isinstance(error["input"], Mapping):
         return f"{key}: {message}"
+    if error["type"] in ("string_type", "path_type") and isinstance(error["input"], int | float):
+        quoted = f"'{error['input']}'"
+        message += f'. In quotes a number is a text: {location[-1]}: {quoted}, or --params "{key}={quoted}"'
     return f"{key}: {error['input']!r} does not fit; {message[0].lower()}{message[1:]}"
 
 
