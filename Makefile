@@ -4,9 +4,10 @@ CONF ?= base
 SIZES ?= small
 PRECISIONS ?= fp32,bf16
 NEW ?= .bench/step.json
+SEEDS ?= 3
 CORPORA = $(foreach modality,$(MODALITIES),ingest@$(modality))
 
-.PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-growth bench-compare bench-scale config-docs lock findings
+.PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-growth bench-compare bench-scale readme-figures config-docs lock findings
 
 help:       ## list these targets
 	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 16
@@ -58,6 +59,9 @@ bench-compare: ## ratios between two of these files (OLD=before.json NEW=.bench/
 
 bench-scale: ## memory, traffic and time of every ZeRO stage on two ranks, into docs/scale.md
 	@$(RUN) python -m benchmarks scale --write docs/scale.md
+
+readme-figures: ## the README's figures and pictures from runs of this commit, three seeds each (SEEDS=1); 40 minutes
+	@$(RUN) python -m benchmarks readme --seeds $(SEEDS)
 
 config-docs: ## tables of all keys of recipes, from the config classes, into docs/config.md
 	@$(RUN) python -m d2v.modalities.reference docs/config.md

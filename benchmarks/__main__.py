@@ -137,6 +137,24 @@ def measure_input_path(
     typer.echo(to_markdown(document, taken))
 
 
+@app.command("readme", epilog="Example: python -m benchmarks readme --seeds 3")
+def renew_readme(
+    modalities: Annotated[str, typer.Option(help="Names with commas between.")] = "vision,speech,text",
+    seeds: Annotated[int, typer.Option(help="Trainings of each, with seeds from 0.", min=1)] = 3,
+    folder: Annotated[Path, typer.Option(help="For data and reports; what is there is not made again.")] = Path(
+        ".bench/readme"
+    ),
+    write: Annotated[Path, typer.Option(help="The file with the marks.", dir_okay=False)] = Path("README.md"),
+    pictures: Annotated[Path, typer.Option(help="Where its pictures lie.", file_okay=False)] = Path("docs/pictures"),
+) -> None:
+    """Pretrain on the embedded data, and write the figures and pictures of the README from these runs."""
+    from benchmarks import readme
+
+    runs = readme.run_embedded(folder.resolve(), modalities.split(","), seeds)
+    readme.renew_readme(write, pictures, runs)
+    typer.echo(readme.figures(runs))
+
+
 def run() -> None:
     """Errors that a user can mend are a paragraph and their exit status."""
     try:

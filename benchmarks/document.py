@@ -18,6 +18,7 @@ import torch
 from d2v.data.disk import write_json
 from d2v.errors import DataError
 from d2v.reporting.tables import Table
+from d2v.training.performance import device_name
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def machine() -> dict[str, Any]:
     """The machine, versions and commit of a measurement."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _commit(Path(__file__).parent),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "commit": commit(Path(__file__).parent),
+        "device": device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
@@ -100,20 +101,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _commit(repository: Path) -> str:
+def commit(repository: Path) -> str:
     """The short hash, with a `+` after it if files differ; empty outside a repository."""
     asked = ("git", "-C", str(repository), "describe", "--always", "--dirty=+", "--exclude=*")
     try:
         return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def compare(old: Document, new: Document) -> Table:

@@ -128,6 +128,8 @@ def _cost_table(recipe: RunConfig, result: Mapping[str, Any]) -> Table:
         rows.append(("samples per second at the end", f"{speed:,.0f}"))
     if "precision" in result:
         rows.append(("precision", str(result["precision"])))
+    if "device" in result:
+        rows.append(("computed by", f"{result['device']}, torch {result['torch']}"))
     return Table("Training cost", ("", "value"), tuple(rows))
 
 

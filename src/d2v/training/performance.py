@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,16 @@ def peak_memory_bytes(device: torch.device) -> int:
     lines = status.read_text().splitlines() if status.is_file() else []
     peaks_kib = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     return 1024 * peaks_kib[0] if peaks_kib else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's name, as the driver or the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:

@@ -9,7 +9,7 @@ from d2v.data.batch_sampler import BatchSampler
 from d2v.models.shards import count
 from d2v.objectives.base import Objective
 from d2v.training.engine import Engine
-from d2v.training.performance import total_flops
+from d2v.training.performance import device_name, total_flops
 from d2v.training.scale import state_bytes
 from d2v.training.states import trained
 
@@ -29,7 +29,6 @@ def summarise(
     """
     env = engine.env
     samples, flops = sampler.samples(recipe.max_updates), total_flops(objective, sampler, recipe.max_updates)
-    device = torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else _cpu_name()
     lines = [
         f"objective   {type(objective).__name__.lower()} | {_visible(objective)}",
         f"batch       {_batch(sampler)}; {_split(recipe, engine)}",
@@ -38,10 +37,16 @@ def summarise(
         f"parameters  {_parameters(objective)}",
         f"flops       {flops / samples:.3g} per sample ({_shares(objective)}), {flops:.3g} in all",
         f"memory      {_state_bytes(objective, engine) / 1e6:,.0f} MB a rank for weights, gradients and moments",
-        f"device      {device}, {engine.precision} ({reason})",
+        f"device      {describe_device(env.device)}, {engine.precision} ({reason})",
         f"start       {_start(recipe) if update == 0 else f'resumed after update {update:,}'}",
     ]
     return [f"train: {line}" for line in lines]
+
+
+def describe_device(of: torch.device) -> str:
+    """What computes, for people: the last digits of a CPU's results depend on its kind and on the number of threads."""
+    threads = "" if of.type == "cuda" else f", {torch.get_num_threads()} thread(s)"
+    return device_name(of) + threads
 
 
 def _start(recipe: RunConfig) -> str:
@@ -88,7 +93,3 @@ def _parameters(objective: Objective) -> str:
 def _state_bytes(objective: Objective, engine: Engine) -> float:
     own = count(trained(objective).values())
     return state_bytes(own, count(objective.parameters()) - own, engine.zero_stage, engine.env.world_size)
-
-
-def _cpu_name() -> str:
-    return f"CPU with {torch.get_num_threads()} thread(s)"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from d2v.config import RunConfig
 from d2v.data.batch_sampler import BatchSampler, open_batch_sampler
 from d2v.data.disk import full_disk_named, write_json
@@ -31,7 +33,7 @@ from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 from d2v.training.performance import PEAK_MEMORY_MB, TRAINED_S, Stopwatch, duration, total_flops
 from d2v.training.precision import Precision, choose_precision
 from d2v.training.states import whole_weights
-from d2v.training.summary import summarise
+from d2v.training.summary import describe_device, summarise
 
 KEPT = "What was written before is whole: the run goes on from its last checkpoint."
 
@@ -267,6 +269,8 @@ class _Run:
             "recipe": state.recipe,
             "data_fingerprint": state.data_fingerprint,
             "precision": engine.precision,
+            "device": describe_device(engine.env.device),
+            "torch": torch.__version__,
             "seconds": round(metrics[TRAINED_S], 3),
             "peak_memory_mb": round(max(row.get(PEAK_MEMORY_MB, 0.0) for row in history.rows), 1),
             "tracker_run_id": state.tracker_run_id,
