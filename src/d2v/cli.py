@@ -1,4 +1,4 @@
-"""The command `d2v`: import and export, encoding of files, rollback, and checks of this machine."""
+"""The command `d2v`: import and export, encoding of files, pages of corpora, rollback, and checks of this machine."""
 
 from __future__ import annotations
 
@@ -105,6 +105,19 @@ def encode(
     typer.echo(f"{out}: {written.rows:,} rows of {loaded.width} numbers, {written.problems:,} with a problem")
     if written.first:
         typer.echo(f"the first of them is {written.first}")
+
+
+@app.command(epilog="Example: d2v report data/02_intermediate/vision/glyphs --out glyphs.html")
+def report(
+    corpus: Annotated[Path, typer.Argument(help="A folder that ingest left.", file_okay=False)],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.", dir_okay=False)] = Path("report.html"),
+    modality: Annotated[str, typer.Option(help="Of the items, if the corpus does not tell.")] = "",
+) -> None:
+    """Write the page of a corpus again: classes, splits, sizes, formats, quarantine, duplicates, examples."""
+    from d2v.modalities import registry
+    from d2v.modalities.corpus_page import modality_of, write_corpus_page
+
+    typer.echo(write_corpus_page(registry.get(modality) if modality else modality_of(corpus), corpus, out))
 
 
 @app.command(epilog="Example: d2v models")

@@ -61,13 +61,18 @@ def start_endless_ingest(environment: dict[str, str], store: MlflowClient) -> su
     return process
 
 
-def test_a_run_is_quiet_and_says_what_it_was(kedro: Command, store: MlflowClient) -> None:
+def test_a_run_is_quiet_and_says_what_it_was(
+    kedro: Command, store: MlflowClient, scratch_environment: dict[str, str]
+) -> None:
     done = kedro("run", "--pipeline=ingest_vision", "--params", SMALL)
     assert done.returncode == 0, done.stderr
     for noise in ("Warning", "deprecat", "alembic", "INFO", "Traceback"):
         assert noise not in done.stderr + done.stdout
     assert "[1/1] vision.ingest" in done.stderr
+    page = Path(scratch_environment["D2V_DATA"]) / "08_reporting" / "vision_corpus" / "glyphs" / "report.html"
+    assert f"look at the corpus before you train: {page}" in " ".join(done.stdout.split() + done.stderr.split())
     (run,) = runs(store)
+    assert Path(store.download_artifacts(run.info.run_id, "corpus/report.html")).read_bytes() == page.read_bytes()
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "ingest_vision"
     assert run.data.tags["modality"] == "vision"

@@ -47,18 +47,23 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """An item that was read: what is stored, facts such as its size, what was done to it, and what it says about
-    itself."""
+    """An item that was read: what is stored, facts such as its size, what was done to it, what it says about itself,
+    and what its file was: its format, what wrote it."""
 
     data: bytes
     facts: Mapping[str, int]
     note: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class IngestReport:
-    """Counts of a source's items: `total` = `kept` + `quarantined` + `duplicates`."""
+    """Counts of a source's items: `total` = `kept` + `quarantined` + `duplicates`.
+
+    `origins` counts what the files of items were: name, such as "format", -> value -> items. Like `notes`, it also
+    counts train items that a test item of the same content replaced. Corpora of earlier versions have none.
+    """
 
     total: int = 0
     kept: int = 0
@@ -69,6 +74,7 @@ class IngestReport:
     class_names: list[str] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
+    origins: dict[str, dict[str, int]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     fingerprint: str = ""
 
@@ -83,6 +89,8 @@ class IngestReport:
 
 Reader = Callable[[bytes | np.ndarray], Record]
 REASON_CHARACTERS = 500
+MOST_ORIGINS, OTHER_ORIGINS = 100, "others"
+"""How many formats and writers are counted by name, for files may say anything."""
 
 
 def named_error(error: BaseException) -> str:
@@ -324,11 +332,18 @@ class _Ingest:
         report.kept += 1
         if outcome.record.note:
             report.notes[outcome.record.note] = report.notes.get(outcome.record.note, 0) + 1
+        self._count_origin(outcome.record.origin)
         record = outcome.record
         said = {**item.texts, **record.texts}
         row = {"key": item.key, "split": split, "label": item.label, "note": record.note}
         row |= {name: said.get(name) for name in self.texts}
         return self.writer.append(row | {"sha256": outcome.digest, "data": record.data} | dict(record.facts))
+
+    def _count_origin(self, origin: Mapping[str, str]) -> None:
+        for name, value in origin.items():
+            counts = self.report.origins.setdefault(name, {})
+            counted = value if value in counts or len(counts) < MOST_ORIGINS else OTHER_ORIGINS
+            counts[counted] = counts.get(counted, 0) + 1
 
     def _hash_split(self, digest: bytes, group: str | None) -> str:
         if group is not None:

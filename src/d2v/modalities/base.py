@@ -224,6 +224,43 @@ class Foreign:
     tokenizer: Path | None = None
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """A number that every item of a corpus has, for histograms and sums.
+
+    Attributes:
+        name: such as "duration".
+        unit: such as "s"; may be empty.
+        facts: names of the facts that it is computed from.
+        of: arrays (n,) int64 of these facts -> (n,).
+        total: name of the sum over items, and how many units one of it has, such as ("hours", 3600); None where the sum
+            says nothing.
+    """
+
+    name: str
+    unit: str
+    facts: tuple[str, ...]
+    of: Callable[..., np.ndarray]
+    total: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An item of a corpus for people.
+
+    Attributes:
+        text: what it says, or what is said of it; may be empty.
+        media_type: of `data`, `image/...` or `audio/...` that browsers show; empty if there is only the text.
+        data: a small file.
+        is_small: whether an image has so few pixels that they are shown as squares.
+    """
+
+    text: str = ""
+    media_type: str = ""
+    data: bytes = b""
+    is_small: bool = False
+
+
 class IngestBlock(Protocol):
     """What the ingest blocks of all recipes have beside their source."""
 
@@ -335,6 +372,19 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         values that are not the default are part of its identity: one of before a key came is not ingested anew, and
         `prepare` takes the absence of the key for what was done then."""
         return {}
+
+    def quantities(self) -> Sequence[Quantity]:
+        """The numbers of an item that the page of a corpus shows; by default its facts."""
+        return [Quantity(name, "", (name,), np.asarray) for name in self.facts]
+
+    def preview(self, data: bytes, said: Mapping[str, object]) -> Preview | None:
+        """An item for people, in at most some 100 kB; None, the default, where there is nothing to show.
+
+        Args:
+            data: what the corpus stores of it.
+            said: its row of the manifest: facts and texts, None for texts that it has not.
+        """
+        return None
 
     @abstractmethod
     def prepare(self, config: PrepareT, corpus: Path, out: Path) -> Mapping[str, object]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from d2v.reporting.page_parts import STYLE as PARTS_STYLE
+from d2v.reporting.page_parts import PagePart
 from d2v.reporting.tables import Table
 
 STYLE = """
@@ -17,10 +19,14 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td { padding: .3rem .9rem; border-bottom: 1px solid #8885; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .text { text-align: left; }
+td.text { overflow-wrap: anywhere; min-width: 9rem; white-space: pre-line; }
+.scroll { overflow-x: auto; }
 img { max-width: 100%; height: auto; background: #fff; }
 figure { margin: 1rem 0; } figcaption { opacity: .75; font-size: .9rem; }
 """
+
+MADE_OF, HEAD_BYTES = '<meta name="made-of" content="', 1024
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,37 @@ def write_report(folder: Path, title: str, parts: Sequence[Part]) -> tuple[Path,
     folder.mkdir(parents=True, exist_ok=True)
     markdown, html = folder / "report.md", folder / "report.html"
     markdown.write_text(to_markdown(title, parts), encoding="utf-8")
-    html.write_text(_page(title, "\n".join(map(_part_html, parts))), encoding="utf-8")
+    write_page(html, title, parts)
     return markdown, html
+
+
+def write_page(path: Path, title: str, parts: Sequence[Part | PagePart], made_of: str = "") -> Path:
+    """Write one self-contained HTML file, and return its path.
+
+    Args:
+        path: the file.
+        title: the first heading.
+        parts: from top to bottom; a plain string is a paragraph.
+        made_of: what the page was made of, such as a hash; `made_of` reads it again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    style = STYLE + PARTS_STYLE if any(isinstance(part, PagePart) for part in parts) else STYLE
+    page = _page(title, "\n".join(map(_part_html, parts)), style, made_of)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
+    temporary.replace(path)
+    return path
+
+
+def made_of(path: Path) -> str:
+    """What the page at `path` was made of; empty if it is not there or does not say."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return ""
+    _, found, rest = head.partition(MADE_OF.encode())
+    return rest.partition(b'"')[0].decode("ascii", "replace") if found else ""
 
 
 def to_markdown(title: str, parts: Sequence[Part]) -> str:
@@ -71,7 +106,7 @@ def _part_markdown(part: Part) -> str:
     return part
 
 
-def _part_html(part: Part) -> str:
+def _part_html(part: Part | PagePart) -> str:
     if isinstance(part, Heading):
         return f"<h2>{escape(part.text)}</h2>"
     if isinstance(part, Plot):
@@ -79,14 +114,15 @@ def _part_html(part: Part) -> str:
         caption = escape(part.caption)
         image = f'<img src="data:image/png;base64,{data}" alt="{caption}">'
         return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
-    if isinstance(part, Table):
+    if isinstance(part, Table | PagePart):
         return part.to_html()
     return f"<p>{escape(part)}</p>"
 
 
-def _page(title: str, body: str) -> str:
+def _page(title: str, body: str, style: str, made_of: str) -> str:
+    about = f'{MADE_OF}{escape(made_of)}">\n' if made_of else ""
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{about}'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f"<style>{style}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )

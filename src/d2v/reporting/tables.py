@@ -12,7 +12,14 @@ from d2v.errors import ConfigError
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as people read them. The first column names the row and stands left, the others stand right.
+    """Cells as people read them. The first column names the row and stands left, the others stand right unless they
+    hold texts.
+
+    Attributes:
+        title: stands over it.
+        columns: their names.
+        rows: a cell for each column.
+        texts: names of further columns that stand left.
 
     Raises:
         ConfigError: a row does not have one cell a column.
@@ -27,6 +34,7 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         uneven = [row for row in self.rows if len(row) != len(self.columns)]
@@ -39,26 +47,32 @@ class Table:
     def to_markdown(self) -> str:
         """GitHub-flavoured markdown, without the title."""
         head = _markdown_row(self.columns)
-        rule = "|" + "|".join([":--", *["--:"] * (len(self.columns) - 1)]) + "|"
+        rule = "|" + "|".join(":--" if left else "--:" for left in self._are_left) + "|"
         return "\n".join([head, rule, *map(_markdown_row, self.rows)])
 
     def to_html(self) -> str:
         """An HTML table with the title as its caption; cells are escaped."""
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.columns)
-        body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows)
+        marks = [' class="text"' if name in self.texts else "" for name in self.columns]
+        head = "".join(f"<th{mark}>{escape(cell)}</th>" for mark, cell in zip(marks, self.columns, strict=True))
+        rows = (zip(marks, row, strict=True) for row in self.rows)
+        body = "\n".join(f"<tr>{''.join(f'<td{mark}>{escape(cell)}</td>' for mark, cell in row)}</tr>" for row in rows)
         return (
-            f"<table>\n<caption>{escape(self.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-            f"<tbody>\n{body}\n</tbody>\n</table>"
+            f'<div class="scroll"><table>\n<caption>{escape(self.title)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{body}\n</tbody>\n</table></div>"
         )
 
     def to_rich(self) -> RichTable:
         """For a rich console."""
         table = RichTable(title=self.title, title_justify="left", title_style="bold")
-        for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        for left, column in zip(self._are_left, self.columns, strict=True):
+            table.add_column(column, justify="left" if left else "right", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         return table
+
+    @property
+    def _are_left(self) -> list[bool]:
+        return [not number or name in self.texts for number, name in enumerate(self.columns)]
 
 
 def _markdown_row(cells: tuple[str, ...]) -> str:

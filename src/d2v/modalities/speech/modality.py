@@ -24,6 +24,8 @@ from d2v.modalities.base import (
     LocalFrames,
     Modality,
     Preprocessing,
+    Preview,
+    Quantity,
     encoder_block,
     refuse_tokenizer,
 )
@@ -43,6 +45,7 @@ from d2v.modalities.speech.encoder import ConvFeatures, build_encoder
 from d2v.modalities.speech.labelled import labelled
 from d2v.modalities.speech.masking import draw_masks, num_masked
 from d2v.modalities.speech.preparation import prepare
+from d2v.modalities.speech.preview import preview
 from d2v.modalities.speech.probes import further_probes
 from d2v.modalities.speech.raw_inputs import Recording
 from d2v.modalities.speech.reading import FACTS, read_recording
@@ -77,6 +80,18 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     def settings(self, config: SpeechIngestConfig) -> dict[str, object]:
         """What brings the corpus to 16 kHz."""
         return {"resampler": config.resampler}
+
+    def quantities(self) -> Sequence[Quantity]:
+        """Duration, sample rate and channels."""
+        return [
+            Quantity("duration", "s", ("samples", "rate_hz"), np.divide, ("hours", 3600.0)),
+            Quantity("sample rate", "Hz", ("rate_hz",), np.asarray),
+            Quantity("channels", "", ("channels",), np.asarray),
+        ]
+
+    def preview(self, data: bytes, said: Mapping[str, object]) -> Preview:
+        """Its first seconds at 16 kHz, with what is said."""
+        return preview(data, said)
 
     def prepare(self, config: SpeechPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
         """16-bit samples with mean and standard deviation of each recording."""

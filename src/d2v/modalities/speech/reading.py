@@ -20,6 +20,7 @@ from d2v.modalities.speech.config import Resampler, SpeechIngestConfig
 from d2v.modalities.speech.containers import look
 from d2v.modalities.speech.decoders import Sound, open_sound
 from d2v.modalities.speech.resampling import resample
+from d2v.modalities.speech.writers import writer_of
 
 Floats = NDArray[np.float32]
 
@@ -57,11 +58,15 @@ def read_recording(data: bytes | np.ndarray, config: SpeechIngestConfig) -> Reco
         _check_content(found, sound, config)
     facts = {"samples": found.samples, "rate_hz": sound.rate_hz, "channels": sound.channels}
     notes = sound.notes + ([SCALED] if found.loudest > 1.0 else [])
+    writer = writer_of(data)
+    origin = {"format": f"{sound.kind} ({sound.codec})"} | ({"writer": writer} if writer else {})
     if sound.kind in KEPT_FORMATS or len(data) <= 2 * found.values:
-        return Record(data, facts, ", ".join(notes))
+        return Record(data, facts, ", ".join(notes), origin=origin)
     with open_sound(data, layout) as again:
         samples = np.concatenate(list(again.blocks))
-    return Record(to_flac(samples, sound.rate_hz), facts, ", ".join([*notes, f"{sound.kind} to 16 bits"]))
+    return Record(
+        to_flac(samples, sound.rate_hz), facts, ", ".join([*notes, f"{sound.kind} to 16 bits"]), origin=origin
+    )
 
 
 def decode(data: bytes, resampler: Resampler) -> Floats:

@@ -16,7 +16,16 @@ from torch import Tensor
 from d2v.data.batch import Inputs
 from d2v.data.ingest import Reader
 from d2v.data.sources.source import Source
-from d2v.modalities.base import Foreign, GraphInputs, LabelledSplit, Modality, Preprocessing, Vocabulary
+from d2v.modalities.base import (
+    Foreign,
+    GraphInputs,
+    LabelledSplit,
+    Modality,
+    Preprocessing,
+    Preview,
+    Quantity,
+    Vocabulary,
+)
 from d2v.modalities.probes import Probe
 from d2v.modalities.text import raw_inputs
 from d2v.modalities.text.config import (
@@ -31,6 +40,7 @@ from d2v.modalities.text.encoder import TokenEmbedding, build_encoder
 from d2v.modalities.text.labelled import check_fits, labelled
 from d2v.modalities.text.masking import draw_masks, num_masked
 from d2v.modalities.text.preparation import prepare
+from d2v.modalities.text.preview import preview
 from d2v.modalities.text.probes import further_probes
 from d2v.modalities.text.reading import FACTS, TEXTS, read_document
 from d2v.modalities.text.sources import open_source
@@ -61,6 +71,14 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
     def reader(self, config: TextIngestConfig) -> Reader:
         """See `d2v.modalities.text.reading`."""
         return partial(read_document, config=config)
+
+    def quantities(self) -> Sequence[Quantity]:
+        """Characters and bytes."""
+        return [Quantity("length", "characters", ("characters",), np.asarray, ("million characters", 1e6))]
+
+    def preview(self, data: bytes, said: Mapping[str, object]) -> Preview:
+        """How it begins, with the second text of a pair and its score."""
+        return preview(data, said)
 
     def prepare(self, config: TextPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
         """Blocks of tokens, the tokenizer, and labelled items."""

@@ -36,7 +36,8 @@ def read_document(data: bytes | np.ndarray, config: TextIngestConfig) -> Record:
     text = _decode(first, config, notes)
     texts = {"second": _decode(second, config, notes)} if pair else {}
     stored = text.encode()
-    return Record(stored, {"characters": len(text), "bytes": len(stored)}, ", ".join(notes), texts)
+    origin = {"encoding": encoding_of(first)[0].removesuffix("-le").removesuffix("-be").upper()}
+    return Record(stored, {"characters": len(text), "bytes": len(stored)}, ", ".join(notes), texts, origin)
 
 
 def _decode(data: bytes, config: TextIngestConfig, notes: list[str]) -> str:

@@ -24,6 +24,8 @@ from d2v.modalities.base import (
     Modality,
     Patches,
     Preprocessing,
+    Preview,
+    Quantity,
     encoder_block,
     refuse_tokenizer,
 )
@@ -42,6 +44,7 @@ from d2v.modalities.vision.encoder import CHANNELS, build_encoder, sincos_positi
 from d2v.modalities.vision.labelled import labelled
 from d2v.modalities.vision.masking import draw_masks, num_masked
 from d2v.modalities.vision.preparation import prepare
+from d2v.modalities.vision.preview import preview
 from d2v.modalities.vision.probes import further_probes
 from d2v.modalities.vision.reading import FACTS, read_image
 from d2v.modalities.vision.sources import open_source
@@ -70,6 +73,14 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     def reader(self, config: VisionIngestConfig) -> Reader:
         """See `d2v.modalities.vision.reading`."""
         return partial(read_image, config=config)
+
+    def quantities(self) -> Sequence[Quantity]:
+        """Width and height."""
+        return [Quantity(name, "px", (name,), np.asarray) for name in self.facts]
+
+    def preview(self, data: bytes, said: Mapping[str, object]) -> Preview:
+        """A thumbnail."""
+        return preview(data)
 
     def prepare(self, config: VisionPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
         """Images of one stored size, and their mean and standard deviation."""

@@ -11,7 +11,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from d2v.data.ingest import Record, Rejected
+from d2v.data.ingest import Record, Rejected, one_line
 from d2v.modalities.vision.config import VisionIngestConfig
 from d2v.modalities.vision.pixels import eight_bit
 from d2v.modalities.vision.tiff import is_tiff, read_tiff
@@ -23,6 +23,9 @@ KEPT_FORMATS, KEPT_MODES = ("JPEG", "PNG", "MPO"), ("RGB", "L")
 FACTS = ("width", "height")
 ORIENTATION = 0x0112
 """EXIF tag of how a image must be turned."""
+SOFTWARE, CAMERA = 0x0131, (0x010F, 0x0110)
+"""EXIF tags of what wrote an image: a program; a camera's maker and model."""
+WRITER_CHARACTERS = 60
 PNG_DEPTH = 24
 """Byte of a PNG that says how many bits a sample has."""
 WHITE = (255, 255, 255, 255)
@@ -42,6 +45,7 @@ def read_image(data: bytes | np.ndarray | Image.Image, config: VisionIngestConfi
         Rejected: with the reason.
     """
     notes: list[str] = []
+    origin: dict[str, str] = {}
     keep = False
     if isinstance(data, np.ndarray):
         image = _from_array(data)
@@ -49,10 +53,11 @@ def read_image(data: bytes | np.ndarray | Image.Image, config: VisionIngestConfi
     elif isinstance(data, Image.Image):
         image = _from_pillow(data, config, notes)
     else:
-        image, keep = _from_file(data, config, notes)
+        image, keep = _from_file(data, config, notes, origin)
+    origin = origin or {"format": "array", "mode": image.mode}
     rgb = _to_eight_bit(image, notes)
     stored = data if keep and not notes and isinstance(data, bytes) else _png(rgb)
-    return Record(stored, {"width": rgb.width, "height": rgb.height}, ", ".join(notes))
+    return Record(stored, {"width": rgb.width, "height": rgb.height}, ", ".join(notes), origin=origin)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -62,8 +67,11 @@ def decode(data: bytes) -> np.ndarray:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _from_file(data: bytes, config: VisionIngestConfig, notes: list[str]) -> tuple[Image.Image, bool]:
-    """(decoded image, whether the bytes could be kept); adds to `notes` what was done to it."""
+def _from_file(
+    data: bytes, config: VisionIngestConfig, notes: list[str], origin: dict[str, str]
+) -> tuple[Image.Image, bool]:
+    """(decoded image, whether the bytes could be kept); adds to `notes` what was done to it, and to `origin` what the
+    file is."""
     if not data:
         raise Rejected("the file is empty")
     if len(data) > config.max_item_bytes:
@@ -72,18 +80,31 @@ def _from_file(data: bytes, config: VisionIngestConfig, notes: list[str]) -> tup
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         if is_tiff(data) and (array := read_tiff(data, config.max_pixels)) is not None:
+            origin |= {"format": "TIFF", "mode": f"{array.dtype} x {array.shape[2] if array.ndim > 2 else 1}"}
             return _from_samples(array, None, config, notes), False
         raise Rejected("it is not an image") from None
     except DECODE_ERRORS as error:
         raise Rejected(f"the image header is damaged: {error}") from None
     _check_size(image, config)
+    origin |= {"format": str(image.format), "mode": image.mode}
     if image.format == "TIFF" and (array := read_tiff(data, config.max_pixels)) is not None:
         return _from_samples(array, image, config, notes), False
     keep = image.format in KEPT_FORMATS and image.mode in KEPT_MODES and "transparency" not in image.info
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         notes.append("first frame of an animation")
     bits = data[PNG_DEPTH] if image.format == "PNG" else 8
-    return _decoded(image, notes, bits), keep
+    decoded = _decoded(image, notes, bits)
+    if writer := _writer(image):
+        origin["writer"] = writer
+    return decoded, keep
+
+
+def _writer(image: Image.Image) -> str:
+    """The program or camera that a decoded image names; empty if it names none."""
+    exif, info = image.getexif(), image.info
+    camera = " ".join(dict.fromkeys(str(exif[tag]) for tag in CAMERA if exif.get(tag)))
+    said = exif.get(SOFTWARE) or info.get("Software") or camera or info.get("comment") or ""
+    return one_line(said.decode("latin-1") if isinstance(said, bytes) else str(said))[:WRITER_CHARACTERS]
 
 
 def _from_pillow(image: Image.Image, config: VisionIngestConfig, notes: list[str]) -> Image.Image:
@@ -95,7 +116,7 @@ def _from_pillow(image: Image.Image, config: VisionIngestConfig, notes: list[str
         stream.seek(0)
         data = stream.read()
         stream.seek(place)
-        return _from_file(data, config, notes)[0]
+        return _from_file(data, config, notes, {})[0]
     return _decoded(image, notes)
 
 
