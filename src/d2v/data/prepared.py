@@ -151,7 +151,12 @@ def bring_up_to_date(
     with full_disk_named(out, DataError, "The corpus and the earlier prepared data are untouched."):
         partial.mkdir(parents=True)
         licence = {"licence": opened.licence} if opened.licence else {}
-        content = {**build(opened, partial), **licence, "corpus_fingerprint": opened.fingerprint, "fingerprint": identity}
+        content = {
+            **build(opened, partial),
+            **licence,
+            "corpus_fingerprint": opened.fingerprint,
+            "fingerprint": identity,
+        }
         write_json(partial / PREPARED, content)
         swap_in(partial, out)
     log(f"prepare: {summary(content)}")

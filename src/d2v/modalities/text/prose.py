@@ -1,8 +1,8 @@
 """English prose out of source code: docstrings, other texts between quotes, comments, and pages about a package.
 
-Nothing is imported or run. A text is cut into paragraphs where lines are blank, begin an item of a list or a described
-parameter, or are indented otherwise; marks of reStructuredText, Markdown, Doxygen and HTML are taken out; and of what is
-left only sentences stay that are English words with few names of code among them.
+Nothing is imported or run. A text is cut into paragraphs at blank lines, at items of lists and described parameters,
+and where the indentation changes. Markup (reStructuredText, Markdown, Doxygen, HTML) is taken out. Sentences stay if
+they are English words with few names of code.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ FEWEST_WORDS, MOST_WORDS = 5, 80  # of a sentence
 PLAIN_SHARE = 0.85  # of a sentence's words that must be letters only
 COMMON_SHARE = 1 / 8  # of a sentence's words that must be among COMMON: leaves out headings, lists and other languages
 
-PYTHON = (".py", ".pyi", ".pyx", ".pxd", ".pxi")
-C = (".h", ".hpp", ".cuh", ".cc", ".cpp", ".cu")
-PAGES = (".md", ".rst")
-SUFFIXES = (*PYTHON, *C, *PAGES)
+PYTHON_SUFFIXES = (".py", ".pyi", ".pyx", ".pxd", ".pxi")
+C_SUFFIXES = (".h", ".hpp", ".cuh", ".cc", ".cpp", ".cu")
+PAGE_SUFFIXES = (".md", ".rst")
+SUFFIXES = (*PYTHON_SUFFIXES, *C_SUFFIXES, *PAGE_SUFFIXES)
 
 COMMON = frozenset(
-    "a all an and any are as at be but by can each for from has have if in into is it its may not of on one only or "
-    "other should than that the this to used was were when which will with you".split()
+    (
+        *("a", "all", "an", "and", "any", "are", "as", "at", "be", "but", "by", "can", "each", "for", "from", "has"),
+        *("have", "if", "in", "into", "is", "it", "its", "may", "not", "of", "on", "one", "only", "or", "other"),
+        *("should", "than", "that", "the", "this", "to", "used", "was", "were", "when", "which", "will", "with", "you"),
+    )
 )
 WORD = re.compile(r"[A-Za-z]+(?:['\u2019-][A-Za-z]+)*")
 EDGES = "\"'(),;:.!?"
-CODE = re.compile(r"[{}\[\]\\|<>=`~^@$*+&%]|::|--|\.\.|//|\w/\w+/|https?:|www\.|\(\)\.")
+CODE = re.compile(r"[{}\[\]\\|<>=`~^@$*+&%]|::|--|\.\.|//|\w/\w+/|https?:|www\.|\(\)\.|\w\((?!s?\))")
 LEGAL = re.compile(r"licen[cs]e|copyright|warrant(y|ies)|redistribut|liab(le|ility)|all rights reserved", re.IGNORECASE)
 
 BLANK = re.compile(r"\n[ \t]*(?:\n[ \t]*)+(?=\S|\Z|[ \t])")
-ENDS_SENTENCE = re.compile(r"[a-z\d)`\"'*][.!?](?=\s|\Z)")
+ENDS_SENTENCE = re.compile(r"[\w)>\]`\"'*][.!?](?=\s|\Z)")
 RULE = re.compile(r"[=\-~^*#+.\"'`_]{3,}")
 ITEM = re.compile(
     r"(?:[-*+\u2022]|\(?\d{1,2}[.)]|\(?[a-z][.)])\s+"  # of a list
     r"|:[a-z]+(?: [^:]*)?:\s*"  # :param name:
-    r"|[@\\](?:t?param|returns?|retval|brief|note|throws|see|details|warning)\b(?:\[[\w,]+\])?\s*"  # Doxygen
+    r"|[@\\](?:t?param(?:\[[\w,]+\])?|retval|throws)\s+\S+\s*|[@\\](?:returns?|brief|note|see|details|warning)\b\s*"
     r"|\*{0,2}`{0,2}\*?[\w.]+`{0,2}\*{0,2}(?: \([^)]*\))?:\s+(?=[A-Z])"  # name (type): of Google's style
     r"|\.\. [\w-]+::\s*"  # a directive
     r"|#{1,6} |>\s"  # headings and quotations of Markdown
@@ -52,6 +55,7 @@ MARKS = [
     (re.compile(r"``?([^`]*)`?`(?:__?(?!\w))?"), r"\1"),  # ``code``, `name`_
     (re.compile(r"(?<!\w)(\*\*?)(?=\S)([^*]{1,200}?)(?<=\S)\1(?!\w)"), r"\2"),  # **strong**
     (re.compile(r"[@\\](?:[acpbe]|ref|link|endlink)\s+"), ""),  # Doxygen's words
+    (re.compile(r"(?<!\w):[a-z]+:(?=\w)"), ""),  # :method:name
     (re.compile(r"&quot;"), '"'),
 ]
 QUOTED_OR_COMMENT = re.compile(
@@ -77,9 +81,9 @@ def prose(name: str, content: str) -> Iterator[str]:
         content: the file.
     """
     texts: Iterator[str]
-    if name.endswith(PYTHON):
+    if name.endswith(PYTHON_SUFFIXES):
         texts = _python_texts(content)
-    elif name.endswith(C):
+    elif name.endswith(C_SUFFIXES):
         texts = (cleandoc(C_EDGE.sub("", match[1] or match[2] or "")) for match in C_COMMENT.finditer(content))
     else:
         texts = iter([content])
@@ -159,8 +163,8 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def _blocks_of_part(part: str) -> Iterator[str]:
-    """A part without blank lines, cut where an item begins and where the indentation changes; the second line of an item
-    may hang."""
+    """A part without blank lines, cut where an item begins and where the indentation changes. The second line of an
+    item may hang."""
     lines: list[str] = []
     indent, hangs = 0, False
     for line in part.split("\n"):

@@ -1,7 +1,7 @@
 """Where text comes from: one `Source` for whatever `text.ingest.source` names.
 
-`pydocs` and `pyprose` are embedded. A path or an fsspec URL is a file or a folder of text files and JSON lines (plain or packed), a
-tar or zip of them, Parquet, or a GLUE task.
+`pydocs` and `pyprose` are embedded. A path or an fsspec URL is a file or a folder of text files and JSON lines (plain
+or packed), a tar or zip of them, Parquet, or a GLUE task.
 """
 
 from __future__ import annotations
