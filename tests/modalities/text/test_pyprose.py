@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from importlib.metadata import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,8 +58,11 @@ def test_a_package_is_in_one_split_and_everything_is_prose() -> None:
 def test_other_versions_are_another_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     source = pyprose_source()
     assert pyprose_source().fingerprint == source.fingerprint
-    monkeypatch.setattr("importlib.metadata.Distribution.version", "0.0")
-    assert pyprose_source().fingerprint != source.fingerprint
+    monkeypatch.setattr(pyprose, "_find", lambda name: SimpleNamespace(version="0.0") if name == "click" else None)
+    click = pyprose_source().fingerprint
+    monkeypatch.setattr(pyprose, "_find", lambda name: SimpleNamespace(version="0.1") if name == "click" else None)
+    assert pyprose_source().fingerprint != click
+    assert click != source.fingerprint
 
 
 def test_without_any_package(monkeypatch: pytest.MonkeyPatch) -> None:

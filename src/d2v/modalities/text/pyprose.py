@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from email import message_from_string
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from d2v.data import fingerprint
 from d2v.data.sources.source import Item, Source
@@ -136,6 +136,6 @@ def _files(found: Distribution) -> Iterator[tuple[str, str]]:
         path = PurePosixPath(file)
         is_about = path.parts[0].endswith((".dist-info", ".data"))
         if path.suffix in SUFFIXES and not is_about and not OTHER_FOLDERS.intersection(path.parts):
-            place = found.locate_file(file)
+            place = Path(str(found.locate_file(file)))
             if place.is_file():
                 yield str(path), place.read_text(encoding="utf-8", errors="replace")
