@@ -461,6 +461,8 @@ class _Ingest:
             "report": asdict(self.report),
             "shard_bytes": shards,
         }
+        if self.source.licence:
+            content["licence"] = self.source.licence
         if settings:
             content["settings"] = dict(settings)
         write_json(self.folder / CORPUS, content)

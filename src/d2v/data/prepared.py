@@ -57,6 +57,11 @@ class Corpus:
         return str(self.about["report"]["fingerprint"])
 
     @property
+    def licence(self) -> str:
+        """What its items are under; "" if the source does not say."""
+        return str(self.about.get("licence", ""))
+
+    @property
     def settings(self) -> dict[str, Any]:
         """How it is to be read; empty for corpora that do not say."""
         return dict(self.about.get("settings", {}))
@@ -145,7 +150,13 @@ def bring_up_to_date(
     shutil.rmtree(partial, ignore_errors=True)
     with full_disk_named(out, DataError, "The corpus and the earlier prepared data are untouched."):
         partial.mkdir(parents=True)
-        content = {**build(opened, partial), "corpus_fingerprint": opened.fingerprint, "fingerprint": identity}
+        licence = {"licence": opened.licence} if opened.licence else {}
+        content = {
+            **build(opened, partial),
+            **licence,
+            "corpus_fingerprint": opened.fingerprint,
+            "fingerprint": identity,
+        }
         write_json(partial / PREPARED, content)
         swap_in(partial, out)
     log(f"prepare: {summary(content)}")

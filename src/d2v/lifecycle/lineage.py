@@ -76,7 +76,8 @@ def register_finetuned_of(
         The version.
     """
     data, metrics = modality.open(prepared), _metrics(report)
-    source = {"source": Corpus(corpus).source, "fingerprint": data.fingerprint, "licence": ""}
+    opened = Corpus(corpus)
+    source = {"source": opened.source, "fingerprint": data.fingerprint, "licence": opened.licence}
     result = resume.finished_result(finetuned) or {}
     card = write_finetuned_card(report / CARD, modality.name, config, source, metrics, result).read_text()
     with tempfile.TemporaryDirectory() as scratch:

@@ -42,6 +42,7 @@ class Source:
         items: start index -> items from there on, always in the same order.
         class_names: the classes in their own order; None takes the labels found, sorted.
         remarks: sentences about the source as a whole, for people, once its items have been read.
+        licence: what its items are under, for model cards; "" if it does not say.
     """
 
     description: str
@@ -50,3 +51,4 @@ class Source:
     items: Callable[[int], Iterator[Item]]
     class_names: tuple[str, ...] | None = None
     remarks: Callable[[], Sequence[str]] = tuple
+    licence: str = ""

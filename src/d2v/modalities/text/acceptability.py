@@ -38,7 +38,7 @@ def sentences(text: str) -> Iterator[str]:
     "Mr." or an initial ends none.
     """
     for paragraph in plain_paragraphs(text):
-        yield from (one for one in _split(paragraph) if _is_good(one))
+        yield from (one for one in split_sentences(paragraph) if _is_good(one))
 
 
 def plain_paragraphs(text: str) -> Iterator[str]:
@@ -49,7 +49,8 @@ def plain_paragraphs(text: str) -> Iterator[str]:
             yield " ".join(" ".join(lines).split())
 
 
-def _split(line: str) -> Iterator[str]:
+def split_sentences(line: str) -> Iterator[str]:
+    """A paragraph in one line, cut behind every mark that ends a sentence."""
     ends = [0]
     for match in SENTENCE_END.finditer(line):
         if not NO_END.search(line, ends[-1], match.start()):

@@ -44,7 +44,8 @@ def pydocs_source() -> Source:
     for document in documents:
         digest.update(f"{document.key}\0{document.text}\0".encode("utf-8", "surrogatepass"))
     total = len(documents)
-    return Source(f"pydocs (Python {sys.version.split()[0]})", digest.hexdigest(), total, _items)
+    name = f"pydocs (Python {sys.version.split()[0]})"
+    return Source(name, digest.hexdigest(), total, _items, licence="PSF-2.0")
 
 
 def _items(start: int) -> Iterator[Item]:

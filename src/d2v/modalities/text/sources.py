@@ -1,7 +1,7 @@
 """Where text comes from: one `Source` for whatever `text.ingest.source` names.
 
-`pydocs` is embedded. A path or an fsspec URL is a file or a folder of text files and JSON lines (plain or packed), a
-tar or zip of them, Parquet, or a GLUE task.
+`pydocs` and `pyprose` are embedded. A path or an fsspec URL is a file or a folder of text files and JSON lines (plain
+or packed), a tar or zip of them, Parquet, or a GLUE task.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from d2v.modalities.text.documents import (
 )
 from d2v.modalities.text.glue import find_task, glue_source
 from d2v.modalities.text.pydocs import pydocs_source
+from d2v.modalities.text.pyprose import pyprose_source
 from d2v.modalities.text.reading import PAIR
 
-EMBEDDED = ("pydocs",)
+EMBEDDED = {"pydocs": pydocs_source, "pyprose": pyprose_source}
 FORMATS = ("text", "jsonl", "parquet", "glue", "csv")
 PACKINGS = ("", ".gz", ".bz2", ".xz", ".zst")
 TEXT_SUFFIXES = tuple(f".{name}{end}" for name in "txt text md markdown rst tokens raw".split() for end in PACKINGS)  # noqa: SIM905
@@ -75,10 +76,11 @@ def open_source(config: TextIngestConfig) -> Source:
         >>> next(open_source(TextIngestConfig(source="pydocs")).items(0)).key
         'topics/assert'
     """
-    if config.format == "pydocs" or (config.format == "auto" and config.source in EMBEDDED):
+    embedded = config.source if config.format == "auto" else config.format
+    if embedded in EMBEDDED:
         if config.options:
-            raise ConfigError(f"pydocs takes no options: remove text.ingest.options {sorted(config.options)}")
-        return pydocs_source()
+            raise ConfigError(f"{embedded} takes no options: remove text.ingest.options {sorted(config.options)}")
+        return EMBEDDED[embedded]()
     with reading(config.source):
         source = _open_location(config)
     return guarded(_as_pairs(source), config.source)
@@ -90,7 +92,7 @@ def _wanted(config: TextIngestConfig) -> TextFiles:
         noun="text files",
         suffixes=frozenset((*TEXT_SUFFIXES, *JSON_SUFFIXES)),
         max_item_bytes=config.max_item_bytes,
-        embedded=EMBEDDED,
+        embedded=tuple(EMBEDDED),
         columns=tuple(columns_of(config).texts["text"]),
         only_suffixes=True,
     )
