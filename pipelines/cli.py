@@ -17,7 +17,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS
 from kedro.framework.project import pipelines as registered
 
-from d2v.errors import ConfigError
+from d2v.errors import ConfigError, known_error
 from pipelines import console
 from pipelines.params_option import parse_params
 
@@ -40,7 +40,7 @@ def _run(**options: Any) -> Any:
         console.stopped("Ctrl-C")
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
-        known = console.known_error(error)
+        known = known_error(error)
         if known is None:
             raise
         console.explain(known)
