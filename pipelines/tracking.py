@@ -58,10 +58,10 @@ class TrackingHook(MlflowHook):
         self._recipes = context.config_loader["parameters"]  # parsed: RecipeHook comes first
         uri = os.environ["MLFLOW_TRACKING_URI"]
         with opening(uri):
-            if uri.startswith(SQLITE):
-                experiment = context.config_loader["mlflow"]["tracking"]["experiment"]
-                artifacts = self._project / experiment["create_experiment_kwargs"]["artifact_location"]
-                follow_project(Path(uri.removeprefix(SQLITE)), experiment["name"], artifacts)
+            experiment = context.config_loader["mlflow"]["tracking"]["experiment"]
+            artifacts = experiment["create_experiment_kwargs"]["artifact_location"]
+            if uri.startswith(SQLITE) and ":" not in artifacts:  # a bucket or a server stays where it is
+                follow_project(Path(uri.removeprefix(SQLITE)), experiment["name"], self._project / artifacts)
             super().after_context_created(context)
         if self._is_mlflow_enabled:
             experiment = self.mlflow_config.tracking.experiment._experiment
