@@ -5,7 +5,6 @@ SIZES ?= small
 PRECISIONS ?= fp32,bf16
 NEW ?= .bench/step.json
 SEEDS ?= 3
-CORPORA = $(foreach modality,$(MODALITIES),ingest@$(modality))
 
 .PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-growth bench-compare bench-scale readme-figures config-docs lock findings
 
@@ -35,12 +34,11 @@ retrain:    ## what a schedule calls: train on new data, promote what is better 
 	done; \
 	if [ -n "$$failed" ]; then echo "retraining failed:$$failed" >&2; exit 1; fi
 
-pull:       ## the corpora of MODALITIES from DVC's remote (DVC_REMOTE, else the default one)
-	@$(RUN) dvc pull --allow-missing $(if $(DVC_REMOTE),--remote $(DVC_REMOTE)) $(CORPORA)
+pull:       ## the corpora of MODALITIES that CONF trains on, from DVC's remote (DVC_REMOTE, else the default one)
+	@$(RUN) python -m pipelines.corpora pull $(CONF) $(MODALITIES) $(if $(DVC_REMOTE),--remote $(DVC_REMOTE))
 
-push:       ## record the corpora of MODALITIES in dvc.lock, and copy them to DVC's remote
-	@$(RUN) dvc commit --force $(CORPORA)
-	@$(RUN) dvc push $(if $(DVC_REMOTE),--remote $(DVC_REMOTE)) $(CORPORA)
+push:       ## record the corpora of MODALITIES that CONF trains on, and copy them to DVC's remote
+	@$(RUN) python -m pipelines.corpora push $(CONF) $(MODALITIES) $(if $(DVC_REMOTE),--remote $(DVC_REMOTE))
 
 bench:      ## speed, memory and breakdown of training steps, into .bench/step.json (SIZES=all PRECISIONS=fp32)
 	@mkdir -p .bench

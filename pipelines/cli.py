@@ -4,6 +4,7 @@ instead of a traceback; Ctrl-C and SIGTERM end it with the usual status."""
 from __future__ import annotations
 
 import difflib
+import os
 import signal
 import threading
 from collections.abc import Iterable
@@ -17,7 +18,8 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS
 from kedro.framework.project import pipelines as registered
 
-from d2v.errors import ConfigError
+from d2v.errors import ConfigError, known_error
+from d2v.progress import log
 from pipelines import console
 from pipelines.params_option import parse_params
 
@@ -31,6 +33,8 @@ def cli() -> None:
 
 def _run(**options: Any) -> Any:
     console.configure(PROJECT)
+    if "DVC_STAGE" in os.environ and (elsewhere := os.environ.pop("D2V_DATA", None)):
+        log(f"DVC keeps data in {PROJECT / 'data'}: D2V_DATA={elsewhere} is left aside")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
@@ -40,7 +44,7 @@ def _run(**options: Any) -> Any:
         console.stopped("Ctrl-C")
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
-        known = console.known_error(error)
+        known = known_error(error)
         if known is None:
             raise
         console.explain(known)

@@ -27,6 +27,7 @@ from d2v.data.prepared import PREPARED
 from d2v.errors import Interrupted
 from d2v.tracker import NullTracker, Tracker
 from d2v.tracking.mlflow_tracker import MlflowTracker
+from d2v.tracking.store import SQLITE, follow_project, opening
 
 with warnings.catch_warnings(record=True):  # at its import MLflow asks kedro-mlflow's author for type hints
     from kedro_mlflow.framework.hooks import MlflowHook
@@ -52,9 +53,16 @@ class TrackingHook(MlflowHook):
     def after_context_created(self, context: KedroContext) -> None:
         """Choose the store and open the experiment."""
         self._project = Path(context.project_path)
-        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{self._project / 'mlflow.db'}")
+        own = f"{SQLITE}{self._project / 'mlflow.db'}"
+        os.environ.setdefault("MLFLOW_TRACKING_URI", own)
         self._recipes = context.config_loader["parameters"]  # parsed: RecipeHook comes first
-        super().after_context_created(context)
+        uri = os.environ["MLFLOW_TRACKING_URI"]
+        with opening(uri):
+            experiment = context.config_loader["mlflow"]["tracking"]["experiment"]
+            artifacts = experiment["create_experiment_kwargs"]["artifact_location"]
+            if uri.startswith(SQLITE) and ":" not in artifacts:  # a bucket or a server stays where it is
+                follow_project(Path(uri.removeprefix(SQLITE)), experiment["name"], self._project / artifacts)
+            super().after_context_created(context)
         if self._is_mlflow_enabled:
             experiment = self.mlflow_config.tracking.experiment._experiment
             for key in KIND.keys() - experiment.tags.keys():

@@ -19,9 +19,8 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 
 from d2v.config import Block, read_recipe
-from d2v.errors import ConfigError, DataError, LaunchError
+from d2v.errors import ConfigError, DataError, LaunchError, known_error
 from d2v.modalities.registry import MODALITIES, recipe_type
-from pipelines import console
 from pipelines.datasets import FolderDataset, OutputDirDataset
 from pipelines.hooks import RecipeHook
 from pipelines.pipeline_registry import CHAINS, STEPS, register_pipelines
@@ -55,8 +54,8 @@ def test_a_folder_is_there_once_its_proof_is(tmp_path: Path) -> None:
     out = OutputDirDataset(str(tmp_path / "corpus"))
     with pytest.raises(DatasetError) as caught:
         folder.load()
-    assert isinstance(console.known_error(caught.value), DataError)
-    assert "kedro run --pipeline=ingest_vision" in str(console.known_error(caught.value))
+    assert isinstance(known_error(caught.value), DataError)
+    assert "kedro run --pipeline=ingest_vision" in str(known_error(caught.value))
     (out.load() / "corpus.json").write_text("{}")
     folder.save(out.load())
     assert folder.load() == tmp_path / "corpus"
@@ -75,13 +74,13 @@ def test_a_full_disk_is_explained() -> None:
         except OSError as error:
             raise DatasetError("Failed while saving") from error
     except DatasetError as error:
-        known = console.known_error(error)
+        known = known_error(error)
     assert "free some space" in str(known)
     assert known.exit_code == 3
 
 
 def test_a_defect_keeps_its_traceback() -> None:
-    assert console.known_error(ValueError("a defect")) is None
+    assert known_error(ValueError("a defect")) is None
 
 
 TINY = {

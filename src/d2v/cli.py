@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from d2v.errors import ConfigError, D2vError
+from d2v.errors import ConfigError, known_error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -177,6 +177,9 @@ def run() -> None:
     """The command's entry: errors that a user can mend are a paragraph and their exit status."""
     try:
         app()
-    except D2vError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        known = known_error(error)
+        if known is None:
+            raise
+        print(f"\n{type(known).__name__}: {known}", file=sys.stderr)
+        sys.exit(known.exit_code)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+from collections.abc import Iterator
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class D2vError(Exception):
@@ -52,3 +57,36 @@ class Interrupted(D2vError):
     def __init__(self, message: str, by: str = "SIGINT") -> None:
         super().__init__(message)
         self.exit_code = 128 + signal.Signals[by]
+
+
+def known_error(error: BaseException) -> D2vError | None:
+    """The error in the chain of `error` that a user can mend, however deep a library wrapped it; None for a defect."""
+    links = list(_chain(error))
+    for link in links:
+        if isinstance(link, D2vError):
+            return link
+    if any(_is_disk_full(link) for link in links):
+        full = D2vError(
+            "the disk is full. What was finished before is kept: free some space, and the same command goes on"
+        )
+        full.exit_code = 3
+        return full
+    for link in links:
+        if type(link).__module__.split(".")[0] in ("mlflow", "sqlalchemy"):  # neither is imported for this
+            said = next(iter(str(link).splitlines()), type(link).__name__)
+            uri = os.environ.get("MLFLOW_TRACKING_URI", "the project's mlflow.db")
+            return CheckpointError(
+                f"the tracking store does not do what it is asked ({uri}: {said}). What was finished before is kept: "
+                "see whether the store is there and may be written, then the same command goes on"
+            )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return (isinstance(error, OSError) and error.errno in _DISK_FULL) or "database or disk is full" in str(error)

@@ -84,11 +84,12 @@ class Checkout:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Commands take the checkout's own code and write into its own data/."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("D2V_", "DVC_", "AWS_"))}
+        """Commands take the checkout's own code, as an installation of another one would not, and write into its own
+        data/."""
+        dropped = ("D2V_", "DVC_", "AWS_", "PYTHONPATH")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         return {
             **kept,
-            "PYTHONPATH": str(self.folder / "src"),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.scratch / 'mlflow.db'}",
             "OMP_NUM_THREADS": "1",

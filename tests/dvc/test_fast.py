@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
+from d2v.errors import ConfigError
+from pipelines.corpora import targets
 from tests.dvc.checkout import Checkout, make_checkout
 
 STAGE = "recipe@vision"
@@ -54,6 +58,35 @@ def test_a_wrong_recipe_stops_the_stage_with_its_message(checkout: Checkout) -> 
     checkout.dvc("checkout", STAGE)
 
 
+def test_an_experiment_in_a_copy_runs_the_code_that_it_records(checkout: Checkout) -> None:
+    """Its own `src` comes before that of the checkout that is installed, in processes that it starts too."""
+    settings = checkout.folder / "src" / "d2v" / "config" / "training.py"
+    before = settings.read_text()
+    asks = """
+import subprocess, sys
+child = subprocess.check_output([sys.executable, "-c", "import d2v; print(d2v.__file__)"], text=True)
+print("the code in", __file__, "a child has", child)
+"""
+    settings.write_text(before + asks)
+    try:
+        said = checkout.dvc("exp", "run", "--temp", "--name", "copied", STAGE)
+    finally:
+        settings.write_text(before)
+    found = re.search(r"the code in (\S+) a child has (\S+)", said)
+    assert found is not None, said
+    assert all(".dvc/tmp/exps" in path for path in found.groups()), said
+    assert left(checkout)
+
+
+def test_data_elsewhere_is_left_aside_under_dvc(checkout: Checkout, tmp_path: Path) -> None:
+    """DVC deletes a stage's outputs before it runs it, and would find none after it."""
+    checkout.run("git", "checkout", "--quiet", ".")
+    said = checkout.dvc("repro", "--force", "--single-item", "ingest@vision", D2V_DATA=str(tmp_path / "elsewhere"))
+    assert f"D2V_DATA={tmp_path / 'elsewhere'} is left aside" in said
+    assert not (tmp_path / "elsewhere").exists()
+    assert (checkout.folder / "data" / "02_intermediate" / "vision" / "glyphs" / "corpus.json").is_file()
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an S3 server with an empty bucket `models`."""
@@ -88,6 +121,35 @@ def test_a_bucket_as_remote(checkout: Checkout, tmp_path: Path, bucket: str) -> 
     pushed_and_pulled(checkout, tmp_path / "clone", **KEY)
     listed = boto3.client("s3", endpoint_url=bucket).list_objects_v2(Bucket="models", Prefix="d2v/")
     assert listed["KeyCount"] >= 2
+
+
+def test_pull_and_push_take_the_corpora_that_an_environment_trains_on(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.dvc("remote", "add", "--local", "--default", "--force", "store", str(tmp_path / "store"))
+    corpus = checkout.folder / "data" / "02_intermediate" / "vision" / "own_data"
+    corpus.mkdir(parents=True)
+    (corpus / "corpus.json").write_text("mine")
+    shown = checkout.run("make", "--dry-run", "push", "CONF=own_data", "MODALITIES=vision text")
+    assert "pipelines.corpora push own_data vision text" in shown
+    command = (sys.executable, "-m", "pipelines.corpora")
+    checkout.run(*command, "push", "own_data", "vision")
+    checkout.commit()
+    clone = checkout.clone(tmp_path / "clone")
+    clone.run("cp", str(checkout.folder / ".dvc" / "config.local"), ".dvc")
+    said = clone.run(*command, "pull", "own_data", "vision", "text")
+    assert "data/02_intermediate/text/texts was never recorded: `make push CONF=own_data MODALITIES=text`" in said
+    assert (clone.folder / "data" / "02_intermediate" / "vision" / "own_data" / "corpus.json").read_text() == "mine"
+    assert not clone.run("git", "status", "--porcelain")
+
+
+def test_corpora_of_environments() -> None:
+    assert targets("base", ["vision", "text"]) == {"vision": "ingest@vision", "text": "ingest@text"}
+    assert targets("own_data", ["speech"]) == {"speech": "data/02_intermediate/speech/recordings"}
+    assert targets("cifar10", ["vision", "text"]) == {
+        "vision": "data/02_intermediate/vision/cifar10",
+        "text": "ingest@text",  # that environment has no text of its own
+    }
+    with pytest.raises(ConfigError, match="there is no environment 'nowhere'"):
+        targets("nowhere", ["vision"])
 
 
 def test_what_commands_leave_does_not_show_in_git(checkout: Checkout) -> None:

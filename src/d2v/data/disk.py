@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import inspect
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from d2v.errors import D2vError
+from d2v.progress import log
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def sync(path: Path) -> None:
@@ -44,6 +51,37 @@ def swap_in(new: Path, target: Path) -> None:
     new.rename(target)
     sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """Let calls with the same folder `out` wait for one another, in other processes too; a lock ends with its process.
+
+    The second call then finds what the first one left. A folder that cannot be written needs no lock.
+
+    Args:
+        function: has a parameter `out`.
+    """
+    parameters = inspect.signature(function)
+
+    @functools.wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        out = Path(parameters.bind(*args, **kwargs).arguments["out"])
+        lock = FileLock(out.with_name(f".{out.name}.writer.lock"))
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                log(f"{function.__name__}: another process works on {out}; waiting until it is done")
+                lock.acquire()
+        except OSError:
+            return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            lock.release()
+
+    return alone
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from d2v.data import fingerprint
 from d2v.data.corpus_labels import CorpusLabels
-from d2v.data.disk import full_disk_named, swap_in, write_json
+from d2v.data.disk import full_disk_named, one_at_a_time, swap_in, write_json
 from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader, ShardWriter, shard_path
@@ -126,6 +126,7 @@ class _Outcome:
     reason: str
 
 
+@one_at_a_time
 def ingest(
     source: Source,
     read: Reader,

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from d2v.data import fingerprint
-from d2v.data.disk import full_disk_named, swap_in, write_json
+from d2v.data.disk import full_disk_named, one_at_a_time, swap_in, write_json
 from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
 from d2v.data.store import ShardReader
 from d2v.errors import DataError
@@ -116,6 +116,7 @@ class Corpus:
         return {"train": train, "test": test}
 
 
+@one_at_a_time
 def bring_up_to_date(
     corpus: Path,
     out: Path,

@@ -18,6 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
+from d2v.data.disk import one_at_a_time
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.features import extract_features
@@ -50,6 +51,7 @@ Features = Mapping[str, tuple[Tensor, Tensor]]
 """Suffix to ((N, D) train features, (T, D) test features)."""
 
 
+@one_at_a_time
 def evaluate(
     modality: Modality,
     recipe: TrainConfig,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask, first_names, parse
+from d2v.data.disk import one_at_a_time
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
@@ -35,6 +36,7 @@ from d2v.training import resume
 PREDICTIONS = "predictions.parquet"
 
 
+@one_at_a_time
 def evaluate_finetuned(
     modality: Modality, config: FinetuneConfig, prepared: Path, run_folder: Path, out: Path, tracker: Tracker
 ) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d2v.data.disk import write_json
+from d2v.data.disk import one_at_a_time, write_json
 from d2v.errors import CheckpointError
 from d2v.lifecycle.corpus_items import Items, items_of, leaked, read_items
 from d2v.lifecycle.gate import Decision, Measured, judge
@@ -38,6 +38,7 @@ class PromotionInputs:
     corpus: Path
 
 
+@one_at_a_time
 def promote(inputs: PromotionInputs, out: Path, tracker: Tracker) -> list[Decision]:
     """Decide on the encoder and, where the recipe has a finetune block and one is registered, on the fine-tuned model;
     move the aliases, and leave a report in `out`.

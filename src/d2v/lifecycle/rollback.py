@@ -8,6 +8,7 @@ from d2v.reporting.tables import Table
 from d2v.tracking import versions
 from d2v.tracking.versions import CHAMPION, PREVIOUS, Version
 
+_ROLLED_BACK = "rolled back: {} is the champion again"
 KEY_METRICS = ("probe/linear", "probe/rank", "eval/accuracy", "eval/wer", "eval/matthews", "eval/pearson_and_spearman")
 """Metrics of versions that the table shows, where they have them."""
 
@@ -34,12 +35,23 @@ def roll_back(name: str, to: int | None = None) -> str:
         )
     target = _target(name, to)
     if target.number == champion.number:
-        return f"{champion} is the champion already: nothing was done"
-    versions.set_tag(champion, TAG, f"rolled back: {target} is the champion again")
+        left = _rolled_back_to(champion)
+        if to is not None or left is None:
+            return f"{champion} is the champion already: nothing was done"
+        champion = left  # the last call was killed between the two aliases
     versions.set_tag(target, TAG, f"promoted by hand: rolled back from version {champion.number}")
-    versions.set_alias(champion, PREVIOUS)
+    versions.set_tag(champion, TAG, _ROLLED_BACK.format(target))
     versions.set_alias(target, CHAMPION)
+    versions.set_alias(champion, PREVIOUS)
     return f"{target} is the champion again; version {champion.number} has the alias {PREVIOUS}"
+
+
+def _rolled_back_to(champion: Version) -> Version | None:
+    """The version that was champion before a rollback to this one."""
+    said = _ROLLED_BACK.format(champion)
+    return next(
+        (one for one in versions.all_versions() if one.name == champion.name and one.tags.get(TAG) == said), None
+    )
 
 
 def _target(name: str, to: int | None) -> Version:

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from d2v.progress import log
 
 Item = TypeVar("Item")
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
@@ -33,6 +36,8 @@ class MlflowTracker:
     def __init__(self, run_id: str, uri: str | None = None) -> None:
         self._run_id = run_id
         self._client = MlflowClient(uri)
+        self._waiting: list[Metric] = []
+        self._said = False
 
     def __reduce__(self) -> tuple[type[MlflowTracker], tuple[str, str]]:
         return MlflowTracker, (self._run_id, self._client.tracking_uri)
@@ -44,12 +49,24 @@ class MlflowTracker:
 
     def log_metrics(self, metrics: dict[str, float], update: int) -> None:
         """Metrics named `group/name` after `update` updates, in one request. Values that are not finite are left
-        out: the store would keep them as 0 or as the largest number, and the curve would lie."""
+        out: the store would keep them as 0 or as the largest number, and the curve would lie.
+
+        A store that does not take them stops no training: they are sent again with the next ones.
+        """
         now_ms = int(time.time() * 1000)
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-        rows = [Metric(name, value, now_ms, update) for name, value in finite.items()]
-        for batch in _batches(rows, BATCH["metrics"]):
-            self._client.log_batch(self._run_id, metrics=batch)
+        self._waiting += [Metric(name, value, now_ms, update) for name, value in finite.items()]
+        try:
+            while self._waiting:
+                self._client.log_batch(self._run_id, metrics=self._waiting[: BATCH["metrics"]])
+                del self._waiting[: BATCH["metrics"]]
+        except MlflowException as error:
+            if not self._said:
+                log(
+                    f"tracking: {self._client.tracking_uri} does not take metrics ({first_line(error)}); the work goes "
+                    "on, and they are sent again with the next ones"
+                )
+            self._said = True
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file, or a folder with its contents, with the run."""
@@ -94,6 +111,11 @@ class MlflowTracker:
             return found[0].info.run_id
         run = self._client.create_run(experiment, tags={MLFLOW_PARENT_RUN_ID: self._run_id}, run_name=name)
         return run.info.run_id
+
+
+def first_line(error: Exception) -> str:
+    """What MLflow says of an error, without the traces that follow."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def flatten(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:

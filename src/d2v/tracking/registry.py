@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema, TensorSpec
@@ -23,7 +24,8 @@ from d2v.modalities import registry
 from d2v.modalities.requests import Request
 from d2v.model_folder import CONFIG, ENCODER, read_config
 from d2v.tracking.schema import schema_of
-from d2v.tracking.versions import LINEAGE
+from d2v.tracking.store import registering
+from d2v.tracking.versions import LINEAGE, has_files
 
 ENCODER_DIGEST, FINETUNED_DIGEST = "encoder_sha256", "model_sha256"
 SERVING_PACKAGES = (
@@ -79,9 +81,7 @@ def register_encoder(
     """
     _check(folder, (CONFIG, ENCODER), "encoder", "train first, then evaluate again")
     name, digest = encoder_name(modality), digest_of(folder, (ENCODER,))
-    version = _version_with(name, ENCODER_DIGEST, digest) or _log_encoder(name, folder, notes)
-    _describe(name, version, alias, {ENCODER_DIGEST: digest}, metrics, folder, notes)
-    return version
+    return _have(name, {ENCODER_DIGEST: digest}, alias, metrics, folder, notes, _log_encoder)
 
 
 def register_finetuned(
@@ -96,9 +96,7 @@ def register_finetuned(
     files = (CONFIG, ENCODER, HEAD)
     _check(folder, files, "fine-tuned model", f"fine-tune first (kedro run --pipeline=finetune_{modality})")
     name, digest = finetuned_name(modality), digest_of(folder, (ENCODER, HEAD))
-    version = _version_with(name, FINETUNED_DIGEST, digest) or _log_finetuned(name, folder, notes)
-    _describe(name, version, alias, {FINETUNED_DIGEST: digest}, metrics, folder, notes)
-    return version
+    return _have(name, {FINETUNED_DIGEST: digest}, alias, metrics, folder, notes, _log_finetuned)
 
 
 def digest_of(folder: Path, files: Iterable[str]) -> str:
@@ -117,25 +115,27 @@ def _check(folder: Path, files: Iterable[str], what: str, fix: str) -> None:
         raise DataError(f"{folder} holds no {what} (no {' and no '.join(missing)}): {fix}")
 
 
-def _version_with(name: str, tag: str, digest: str) -> str | None:
-    found = MlflowClient().search_model_versions(f"name = '{name}' and tags.{tag} = '{digest}'", max_results=1)
-    return str(found[0].version) if found else None
-
-
-def _describe(
+def _have(
     name: str,
-    version: str,
-    alias: str,
     digest: Mapping[str, str],
+    alias: str,
     metrics: Mapping[str, float],
     folder: Path,
     notes: Notes,
-) -> None:
-    """Card, tags and at last the alias: who finds a challenger finds all of it."""
+    log_model: Callable[[Path, Notes], str],
+) -> str:
+    """The version with these weights, a new one if there is none with its files; then card, tags and at last the alias.
+
+    A version begins with its digest, and all else is written again, so that whenever the process is killed the same
+    call finds what is there and ends in the same state. Who finds a challenger finds all of it.
+    """
     client = MlflowClient()
+    with registering(mlflow.get_registry_uri()):
+        version = _version_with(name, digest)
+        if version is None:
+            version = str(mlflow.register_model(log_model(folder, notes), name, tags=dict(digest)).version)
     about = client.get_model_version(name, version)
-    run = client.get_run(about.run_id)
-    facts = {"run_id": about.run_id, "git_commit": run.data.tags.get("git_commit", "unknown")}
+    facts = {"run_id": about.run_id, "git_commit": about.tags.get("git_commit") or _git_commit(client, about.run_id)}
     config = read_config(folder)
     blocks = {"train": config["recipe"], "finetune": config.get("finetune")}
     first = first_names(registry.recipe_type(config["modality"]), blocks)
@@ -147,6 +147,23 @@ def _describe(
     if notes.card:
         client.update_model_version(name, version, _shortened(notes.card))
     client.set_registered_model_alias(name, alias, version)
+    return version
+
+
+def _version_with(name: str, digest: Mapping[str, str]) -> str | None:
+    """The newest version of these weights whose files are still there."""
+    ((tag, value),) = digest.items()
+    found = MlflowClient().search_model_versions(f"name = '{name}' and tags.{tag} = '{value}'")
+    versions = sorted((str(one.version) for one in found), key=int, reverse=True)
+    return next((version for version in versions if has_files(name, version)), None)
+
+
+def _git_commit(client: MlflowClient, run_id: str) -> str:
+    """The commit that the run named, or `unknown`: runs may be deleted, versions outlive them."""
+    try:
+        return client.get_run(run_id).data.tags.get("git_commit", "unknown")
+    except MlflowException:
+        return "unknown"
 
 
 def _shortened(card: str) -> str:
@@ -161,20 +178,19 @@ def _shortened(card: str) -> str:
 # ------------------------------------------------------------------------------------------- flavours
 
 
-def _log_encoder(name: str, folder: Path, notes: Notes) -> str:
+def _log_encoder(folder: Path, notes: Notes) -> str:
     width = int(read_config(folder)["recipe"]["encoder"]["width"])
     outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, width))])
-    return _log(name, "encoder", folder, outputs, SERVING_PACKAGES, notes)
+    return _log("encoder", folder, outputs, SERVING_PACKAGES, notes)
 
 
-def _log_finetuned(name: str, folder: Path, notes: Notes) -> str:
-    return _log(
-        name, "model", folder, schema_of(load_finetuned(folder).task), SERVING_PACKAGES + FINETUNED_PACKAGES, notes
-    )
+def _log_finetuned(folder: Path, notes: Notes) -> str:
+    outputs = schema_of(load_finetuned(folder).task)
+    return _log("model", folder, outputs, SERVING_PACKAGES + FINETUNED_PACKAGES, notes)
 
 
-def _log(name: str, kind: str, folder: Path, outputs: Schema, packages: tuple[str, ...], notes: Notes) -> str:
-    """A new version that answers requests."""
+def _log(kind: str, folder: Path, outputs: Schema, packages: tuple[str, ...], notes: Notes) -> str:
+    """Log a model that answers requests into the active run; its URI."""
     config = read_config(folder)
     modality = registry.get(config["modality"])
     files = {kind: str(folder)} | ({LINEAGE: str(notes.lineage)} if notes.lineage else {})
@@ -187,9 +203,8 @@ def _log(name: str, kind: str, folder: Path, outputs: Schema, packages: tuple[st
         signature=ModelSignature(_schema_of(modality.request), outputs),
         input_example=pd.DataFrame([modality.request.example(config)]),
         pip_requirements=pinned(packages + modality.packages),
-        registered_model_name=name,
     )
-    return str(logged.registered_model_version)
+    return str(logged.model_uri)
 
 
 def _schema_of(request: Request) -> Schema:

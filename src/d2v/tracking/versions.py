@@ -121,6 +121,14 @@ def set_tag(version: Version, key: str, text: str) -> None:
     MlflowClient().set_model_version_tag(version.name, str(version.number), key, text)
 
 
+def has_files(name: str, version: str) -> bool:
+    """Whether the artifact store still has something of a version."""
+    try:
+        return bool(mlflow.artifacts.list_artifacts(artifact_uri=f"{REGISTERED}{name}/{version}"))
+    except (MlflowException, OSError):
+        return False
+
+
 def fetch(version: Version, into: Path) -> Fetched:
     """Copy a version's files to `into/<start of its digest>`, unless they are there.
 

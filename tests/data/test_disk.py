@@ -1,0 +1,39 @@
+"""Folders that one process works on at a time."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from d2v.data.disk import one_at_a_time
+
+
+def test_calls_on_one_folder_wait_for_one_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entered, leave, order = threading.Event(), threading.Event(), []
+
+    @one_at_a_time
+    def work(name: str, out: Path) -> None:
+        order.append(f"{name} begins")
+        if name == "first":
+            entered.set()
+            leave.wait(30)
+        order.append(f"{name} ends")
+
+    threads = [threading.Thread(target=work, args=(name, tmp_path / "out")) for name in ("first", "second")]
+    threads[0].start()
+    assert entered.wait(30)
+    threads[1].start()
+    work("elsewhere", out=tmp_path / "other")
+    assert order == ["first begins", "elsewhere begins", "elsewhere ends"]
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert order[-3:] == ["first ends", "second begins", "second ends"]
+    assert "work: another process works on" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert one_at_a_time(lambda out: out.name)(tmp_path / "file" / "out") == "out"
