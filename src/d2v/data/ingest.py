@@ -102,6 +102,11 @@ def named_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(said)}" if said.strip() else type(error).__name__
 
 
+def refusal(error: BaseException) -> str:
+    """Why an item cannot be used, from what its reader raised: whatever a decoder raises is a reason."""
+    return str(error) if isinstance(error, Rejected) else f"its decoder failed: {named_error(error)}"
+
+
 def one_line(text: str) -> str:
     """A text for a table: one line, of bounded length, in characters that can be written."""
     plain = " ".join(text.encode("utf-8", "backslashreplace").decode().replace("\0", "").split())
@@ -311,10 +316,8 @@ class _Ingest:
             digest, record = fingerprint.content_hash(item.data), self.read(item.data)
             _check_texts({"label": item.label, **item.texts, **record.texts})
             return _Outcome(item, digest, record, "")
-        except Rejected as reason:
-            return _Outcome(item, digest, None, str(reason))
         except BaseException as error:  # some decoders' own errors are not Exceptions
-            return _Outcome(item, digest, None, f"its decoder failed: {named_error(error)}")
+            return _Outcome(item, digest, None, refusal(error))
 
     def _take(self, outcome: _Outcome) -> bool:
         """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
@@ -421,7 +424,12 @@ class _Ingest:
         self.report.class_names = [one for one in self.source.class_names or sorted(found) if one not in labels.none]
         self.report.class_names = self.report.class_names if found else []
         self.report.fingerprint = digest.hexdigest()
-        self.report.remarks = [*self.source.remarks(), *labels.remarks, *self._remarks(rows, missing)]
+        self.report.remarks = [
+            *self.source.left_out,
+            *self.source.remarks(),
+            *labels.remarks,
+            *self._remarks(rows, missing),
+        ]
         return rows
 
     def _counted_labels(self) -> dict[str, dict[str, int]]:

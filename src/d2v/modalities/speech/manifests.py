@@ -127,7 +127,8 @@ def _items(manifest: _Manifest, start: int) -> Iterator[Item]:
         if manifest.transcripts:
             texts["transcript"] = manifest.transcripts[number]
         label = said.label if said else None
-        yield Item(f"{manifest.stem}/{row}", data, label, refused=refused, texts=texts)
+        origin = f"{manifest.root}/{row}"
+        yield Item(f"{manifest.stem}/{row}", data, label, refused=refused, texts=texts, origin=origin)
 
 
 def _content(manifest: _Manifest, row: str) -> tuple[bytes | None, str | None]:

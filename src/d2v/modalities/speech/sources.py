@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import Wanted
@@ -95,6 +97,12 @@ def _open_location(config: SpeechIngestConfig) -> Source:
     if kind == "parquet":
         return parquet_source(location, wanted, columns)
     return tree_source(TREES, kind, location, wanted, partial(annotate, columns=columns))
+
+
+def is_source(file: Path) -> bool:
+    """Whether a local file holds several recordings, or names them."""
+    fs = LocalFileSystem()
+    return packed_as(file.name) is not None or is_manifest(fs, find_file(fs, str(file), file.name))
 
 
 def _manifests(location: Location, is_folder: bool, wanted: Wanted) -> Location | None:
