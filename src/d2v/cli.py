@@ -129,6 +129,8 @@ def encode(
     typer.echo(f"{out}: {written.rows:,} rows of {loaded.width} numbers, {written.problems:,} with a problem")
     if written.first:
         typer.echo(f"the first of them is {written.first}")
+        if ".ingest." in written.first:
+            typer.echo("keys of the ingest block are given here as --ingest KEY=VALUE")
 
 
 @app.command(epilog="Example: d2v report data/02_intermediate/vision/glyphs --out glyphs.html")

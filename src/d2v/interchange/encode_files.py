@@ -161,11 +161,16 @@ def _items(found: _Opened) -> Iterator[_Item]:
         if isinstance(opened, DataError):
             yield _Item(str(path), None, problem=str(opened))
             continue
+        is_empty = True
         try:
             for item in opened.source.items(0):
+                is_empty = False
                 yield _read(opened, item, item.origin or f"{path}/{item.key}")
         except DataError as error:
             yield _Item(str(path), None, problem=str(error))
+            continue
+        if is_empty:
+            yield _Item(str(path), None, problem="it holds no items")
 
 
 def _read(opened: OwnFiles, item: Item, file: str) -> _Item:

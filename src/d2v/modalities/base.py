@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from d2v import moved
 from d2v.config import Block, FinetuneConfig, RunConfig, TrainConfig, current_names, parse
+from d2v.config.changes import merged
 from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.ingest import IngestReport, Reader, Record, ingest_parameters
 from d2v.data.ingest import ingest as run_ingest
@@ -537,8 +538,9 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         if "source" in settings:
             raise ConfigError("the source is the file itself: leave source out of the settings")
         block = cast(type[Block], self.recipe.model_fields["ingest"].annotation)
-        values = {"source": str(path), **self.own_files, **settings}
-        config = cast(IngestT, parse(block, values, at=f"{self.name}.ingest"))
+        at = f"{self.name}.ingest"
+        values = {"source": str(path), **merged(self.own_files, settings, at)}
+        config = cast(IngestT, parse(block, values, at=at))
         read = self.reader(config)
 
         def read_item(item: Item) -> object:

@@ -50,6 +50,12 @@ OWN_FILES = Limits(item_bytes=2**40, pixels=100_000_000, seconds=1e9)
 """Of one's own files; an image above this is an attack or an error."""
 
 
+NO_LABELS: Mapping[str, str] = {"label": "", "split": "", "group": ""}
+"""Values of `ingest.columns` that look for no classes and splits, which features do not have."""
+NO_TABLES = {**NO_LABELS, "file": ""}
+"""The same where tables lie beside the items: they are not read, so that a damaged one does no harm."""
+
+
 def _number(name: str, text: str) -> Any:
     default = getattr(Limits, name)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from d2v.modalities.base import (
     refuse_tokenizer,
 )
 from d2v.modalities.probes import Probe
-from d2v.modalities.requests import OWN_FILES
+from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.speech import raw_inputs
 from d2v.modalities.speech.config import (
     RATE_HZ,
@@ -67,7 +68,7 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     images_per_row = 4
     packages = ("av", "soundfile", "soxr", "torchaudio")
     request = raw_inputs.REQUEST
-    own_files = raw_inputs.ingest_limits(OWN_FILES)
+    own_files = MappingProxyType({**raw_inputs.ingest_limits(OWN_FILES), "columns": NO_TABLES})
 
     # -------------------------------------------------------------------------------------------- data
 

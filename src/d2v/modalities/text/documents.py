@@ -45,6 +45,8 @@ NO_TEXTS = {
     b"PAR1": "a Parquet table",
 }
 """First bytes of files that are no texts, though lines of them may look like some."""
+SHOWN_CHARACTERS = 20
+"""Of a cell, in messages."""
 MOST_NULS = 1 / 8
 """Share of NUL bytes in text; more of them are UTF-16 without a byte-order mark, or no text."""
 UNPACKED_DAMAGE = (*DAMAGE, UnicodeError)
@@ -259,7 +261,8 @@ def _elements(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextF
         yield 1, Document("", None, refused=f"the file is no JSON ({error}): mend it")
         return
     if not isinstance(found, list):
-        reason = f"the file is one JSON {type(found).__name__}: save what it holds as an array or as JSON lines"
+        kind = "object" if isinstance(found, dict) else type(found).__name__
+        reason = f"the file is one JSON {kind}: save what it holds as an array or as JSON lines"
         yield 1, Document("", None, refused=reason)
         return
     columns = columns_of(config)
@@ -333,13 +336,18 @@ def _rows(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles
     columns.check(names, name)
     if first_column(columns.texts["text"], names) is None:
         raise DataError(
-            f"{name} has the columns {', '.join(names)}, and none is known to hold texts: set "
-            "text.ingest.columns.text to the name of one, or to its number and text.ingest.header=false where the "
+            f"{name} has the columns {', '.join(names)}{_first_row(first[1], has_header)}, and none is known to hold "
+            "texts: set text.ingest.columns.text to the name of one, or to its number and text.ingest.header=false where the "
             "first row is no header."
         )
     places = _Places.of(columns, names)
     for line, cells in rows if has_header else chain([first], rows):
         yield _of_row(cells, places, wanted)._replace(place=f"#{line}")
+
+
+def _first_row(cells: Sequence[str], has_header: bool) -> str:
+    """What to say of the first row of a table whose columns have no names."""
+    return "" if has_header else f" (first row: {', '.join(cell[:SHOWN_CHARACTERS] for cell in cells)})"
 
 
 class _Places(NamedTuple):

@@ -28,6 +28,7 @@ from d2v.modalities.base import (
     Vocabulary,
 )
 from d2v.modalities.probes import Probe
+from d2v.modalities.requests import NO_LABELS
 from d2v.modalities.text import raw_inputs
 from d2v.modalities.text.config import (
     TextFinetuneConfig,
@@ -62,7 +63,7 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
     items_are_lines = True
     packages = ("tokenizers",)
     request = raw_inputs.REQUEST
-    own_files = MappingProxyType({"document": "line"})
+    own_files = MappingProxyType({"document": "line", "columns": NO_LABELS})
 
     # -------------------------------------------------------------------------------------------- data
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from d2v.modalities.base import (
     refuse_tokenizer,
 )
 from d2v.modalities.probes import Probe
-from d2v.modalities.requests import OWN_FILES
+from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.vision import raw_inputs
 from d2v.modalities.vision.config import (
     VisionEncoderConfig,
@@ -64,7 +65,7 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     baseline_name = "raw pixels"
     packages = ("imagecodecs", "tifffile", "torchvision")
     request = raw_inputs.REQUEST
-    own_files = raw_inputs.ingest_limits(OWN_FILES)
+    own_files = MappingProxyType({**raw_inputs.ingest_limits(OWN_FILES), "columns": NO_TABLES})
 
     # -------------------------------------------------------------------------------------------- data
 
