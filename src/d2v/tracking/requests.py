@@ -12,10 +12,10 @@ import pandas as pd
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from d2v.data.batch import Inputs
-from d2v.errors import DataError
+from d2v.errors import ConfigError, DataError
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
-from d2v.modalities.long_items import Cuts, Long, TooLong, check_long, inputs_of
+from d2v.modalities.long_items import WAYS, Cuts, Long, TooLong, check_long, inputs_of
 from d2v.modalities.requests import Limits, higher
 from d2v.progress import log
 
@@ -58,8 +58,11 @@ class Requests:
     def from_environment(cls, config: dict[str, Any], environment: Mapping[str, str]) -> Requests:
         """Requests to the model of a config.json, as the variables D2V_SERVE_* of the server say. Raises ConfigError
         for wrong values."""
-        long = check_long(environment.get(LONG, "cut"))
-        return cls(registry.get(config["modality"]), config, Limits.from_environment(environment), long)
+        long = environment.get(LONG, "cut")
+        if long not in WAYS:
+            raise ConfigError(f"{LONG}={long!r} is no way to treat long items: set it to one of {', '.join(WAYS)}")
+        limits = Limits.from_environment(environment)
+        return cls(registry.get(config["modality"]), config, limits, check_long(long))
 
     def batches(self, table: pd.DataFrame) -> Iterator[Inputs]:
         """The table's items in order, a few at a time. What is cut off is said in the server's log, a line a request.

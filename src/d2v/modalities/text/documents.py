@@ -337,8 +337,8 @@ def _rows(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles
     if first_column(columns.texts["text"], names) is None:
         raise DataError(
             f"{name} has the columns {', '.join(names)}{_first_row(first[1], has_header)}, and none is known to hold "
-            "texts: set text.ingest.columns.text to the name of one, or to its number and text.ingest.header=false where the "
-            "first row is no header."
+            "texts: set text.ingest.columns.text to the name of one, or to its number and text.ingest.header=false "
+            "where the first row is no header."
         )
     places = _Places.of(columns, names)
     for line, cells in rows if has_header else chain([first], rows):
