@@ -216,7 +216,7 @@ def test_long_texts_are_cut_with_a_line_or_read_in_windows_or_refused(
     with pytest.raises(RequestRefused, match=r"Item 1 \(from 0\) has \d+ tokens more than .*: send a shorter one"):
         mlflow.pyfunc.load_model(uri).predict(table)
     monkeypatch.setenv("D2V_SERVE_LONG", "some")
-    with pytest.raises(ConfigError, match="D2V_SERVE_LONG='some' .* cut, windows, error"):
+    with pytest.raises(ConfigError, match=r"D2V_SERVE_LONG='some' .* cut, windows, error"):
         mlflow.pyfunc.load_model(uri)
 
 

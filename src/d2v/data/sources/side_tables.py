@@ -65,7 +65,7 @@ class SideTables:
         sides: content of the files beside the items by their paths in the tree; those that are not tables are passed
             over.
         suffixes: endings of the items, which tables may leave out.
-        columns: their names; without a name of the files' column, no table is read.
+        columns: their names.
 
     Raises:
         DataError: a table that is damaged, or one that is meant for the items and names none.
@@ -78,7 +78,7 @@ class SideTables:
         self.counts: dict[str, int] = {}
         self.several, self.names = 0, set[str]()
         self.samples: dict[str, Annotation] = {}
-        for path, content in sides.items() if columns.files else ():
+        for path, content in sides.items() if columns.reads_beside else ():
             if TABLE.search(path):
                 self._add(path, content)
             elif (sample := SAMPLE.search(path)) and len(content) <= SAMPLE_BYTES:

@@ -49,12 +49,12 @@ def annotate(sides: Mapping[str, bytes], columns: Columns = COLUMNS) -> Said:
 
     Args:
         sides: content of the files named like SIDE_NAMES by their paths in the tree.
-        columns: names of the tables' columns; without one of the files, no file beside them is read.
+        columns: names of the tables' columns.
 
     Raises:
         DataError: a table that is not text, is damaged, or does not name files though it is meant to.
     """
-    return Said(sides if columns.files else {}, columns)
+    return Said(sides if columns.reads_beside else {}, columns)
 
 
 class Said:

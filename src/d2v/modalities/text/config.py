@@ -38,8 +38,8 @@ class TextIngestConfig(Block):
     reason."""
 
     source: str
-    """The embedded corpora `pydocs` and `pyprose`, or a path or an fsspec URL of text files, JSON lines, JSON arrays, CSV
-    or TSV (plain or .gz, .bz2, .xz, .zst), a tar or zip of them, Parquet, or a GLUE task's folder or zip."""
+    """The embedded corpora `pydocs` and `pyprose`, or a path or an fsspec URL of text files, JSON lines, JSON arrays,
+    CSV or TSV (plain or .gz, .bz2, .xz, .zst), a tar or zip of them, Parquet, or a GLUE task's folder or zip."""
     format: Literal["auto", "text", "jsonl", "csv", "parquet", "glue", "pydocs", "pyprose"] = "auto"
     """What the source is; `auto` finds it from names and contents."""
     options: dict[str, Any] = Field(default_factory=dict)
