@@ -383,6 +383,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             texts=self.texts,
             settings=settings,
             no_label=config.no_label,
+            parted_groups=getattr(config, "parted_groups", None),  # a later key, which other modalities may lack
         )
 
     def settings(self, config: IngestT) -> dict[str, object]:

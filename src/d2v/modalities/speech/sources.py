@@ -88,10 +88,11 @@ def _open_location(config: SpeechIngestConfig) -> Source:
     wanted = wanted_recordings(config)
     location, is_folder = open_location(config.source, config.options, wanted)
     kind: str = config.format
+    beside = [file for file in location.files if is_folder and wanted.has_suffix(file.name)]
     if kind == "auto" and (manifests := _manifests(location, is_folder, wanted)):
-        return manifest_source(manifests, wanted)
+        return manifest_source(manifests, wanted, beside)
     if kind == "manifest":
-        return manifest_source(location if is_folder else _with_transcripts(location), wanted)
+        return manifest_source(location if is_folder else _with_transcripts(location), wanted, beside)
     kind, location = find_format(location, is_folder, wanted, kind, packed_as)
     columns = COLUMNS.choose(config.columns.model_dump())
     if kind == "parquet":
