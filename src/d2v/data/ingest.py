@@ -34,7 +34,7 @@ CSV_HEADS = {
     QUARANTINE: ("key", "reason"),
     DUPLICATES: ("key", "duplicate_of", "across_splits", "contradiction"),
 }
-LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups")
+LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups", "bits")
 """Keys of ingest blocks that the first corpora did not have; null means that nothing is said."""
 GROUPS_SHOWN = 6
 PartedGroups = Literal["move", "refuse"]
@@ -146,6 +146,7 @@ def ingest(
     settings: Mapping[str, Any] | None = None,
     no_label: Sequence[str] | None = None,
     parted_groups: PartedGroups | None = None,
+    advice: Mapping[str, str] | None = None,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -167,6 +168,7 @@ def ingest(
         no_label: labels that mean none; None: -1 does, unless it is one of the classes -1, 0 and 1.
         parted_groups: what to do with groups of which the source itself puts items into several splits: `move` takes
             their training items into the other split, `refuse` raises; None leaves them, and names them.
+        advice: what to do about notes that `read` gives; a remark counts the items with such a note.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
@@ -186,7 +188,7 @@ def ingest(
             source, read, (facts, texts), partial, identity, shard_bytes, test_fraction, no_label, parted_groups
         )
         run.stream()
-        report = run.finish(parameters, settings or {})
+        report = run.finish(parameters, settings or {}, advice or {})
         swap_in(partial, out)
     for remark in report.remarks:
         log(f"ingest: {remark}")
@@ -388,7 +390,9 @@ class _Ingest:
 
     # ------------------------------------------------------------------------------------ end
 
-    def finish(self, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> IngestReport:
+    def finish(
+        self, parameters: Mapping[str, Any], settings: Mapping[str, Any], advice: Mapping[str, str]
+    ) -> IngestReport:
         """Write manifest and report after checking that every item is accounted for."""
         report = self.report
         if not report.kept:
@@ -403,6 +407,9 @@ class _Ingest:
                 f"The counts of {self.source.description} do not add up ({report}; {rows} rows): remove "
                 f"{self.folder} and run the step again"
             )
+        for note, remedy in advice.items():
+            count = sum(number for notes, number in report.notes.items() if note in notes.split(", "))
+            report.remarks += [f"{count:,} of {report.kept:,} items have {note}: {remedy}"] if count else []
         self._write_corpus(parameters, settings)
         return report
 

@@ -52,6 +52,9 @@ class VisionIngestConfig(Block):
     """Files with more bytes are refused."""
     min_side_px: PositiveInt = 4
     """Images whose shorter side has fewer pixels are refused."""
+    bits: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Significant bits of images and arrays of 16 bits, such as 12 of many cameras and scanners; null: 16, and ingest
+    says how many have no value that needs more than 12 or 8."""
     columns: VisionColumnsConfig = VisionColumnsConfig()
     """Names of the columns of tables."""
     no_label: tuple[str, ...] | None = None

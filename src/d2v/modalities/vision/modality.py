@@ -48,7 +48,7 @@ from d2v.modalities.vision.masking import draw_masks, num_masked
 from d2v.modalities.vision.preparation import prepare
 from d2v.modalities.vision.preview import preview
 from d2v.modalities.vision.probes import further_probes
-from d2v.modalities.vision.reading import FACTS, read_image
+from d2v.modalities.vision.reading import ADVICE, FACTS, read_image
 from d2v.modalities.vision.sources import format_of, open_source
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Count
@@ -65,6 +65,7 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     baseline_name = "raw pixels"
     packages = ("imagecodecs", "tifffile", "torchvision")
     request = raw_inputs.REQUEST
+    advice = MappingProxyType(ADVICE)
     own_files = MappingProxyType({**raw_inputs.ingest_limits(OWN_FILES), "columns": NO_TABLES})
 
     # -------------------------------------------------------------------------------------------- data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from d2v.errors import DataError
 from d2v.modalities.base import Preprocessing, encoder_block
 from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing, using
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionIngestConfig
-from d2v.modalities.vision.reading import decode, read_image
+from d2v.modalities.vision.reading import ADVICE, decode, read_image
 
 COLUMN = "image"
 BICUBIC = 3
@@ -67,7 +68,10 @@ def ingest_limits(limits: Limits) -> dict[str, object]:
 
 
 def from_record(record: Record) -> np.ndarray:
-    """An image (height, width, 3) of uint8, from what ingest stores of it."""
+    """An image (height, width, 3) of uint8, from what ingest stores of it. Warns of one that may be too dark."""
+    for note in record.note.split(", "):
+        if note in ADVICE:
+            warnings.warn(f"an image has {note}: {ADVICE[note]}, or give uint8", stacklevel=2)
     return decode(record.data)
 
 
