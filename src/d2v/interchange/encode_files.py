@@ -165,7 +165,7 @@ def _items(found: _Opened) -> Iterator[_Item]:
         try:
             for item in opened.source.items(0):
                 is_empty = False
-                yield _read(opened, item, item.origin or f"{path}/{item.key}")
+                yield _read(opened, item, item.address or f"{path}/{item.key}")
         except DataError as error:
             yield _Item(str(path), None, problem=str(error))
             continue

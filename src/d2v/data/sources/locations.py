@@ -240,7 +240,7 @@ def folder_source(location: Location, wanted: Wanted, annotator: Annotator | Non
             data = None
             if not refused:
                 data, refused = read_file(location.fs, file.path, wanted)
-            yield replace(layout().item(file.key, data, refused), origin=location.address(file))
+            yield replace(layout().item(file.key, data, refused), address=location.address(file))
 
     return Source(f"folder {location.given}", location.fingerprint, len(files), items, remarks=lambda: layout().remarks)
 
@@ -254,7 +254,7 @@ def file_source(path: str) -> Source:
 
     def items(start: int) -> Iterator[Item]:
         if not start:
-            found = Item(PurePosixPath(path).name, None, origin=path)
+            found = Item(PurePosixPath(path).name, None, address=path)
             try:
                 with open(path, "rb") as file:
                     found = replace(found, data=file.read())

@@ -152,12 +152,12 @@ class _Table:
                 raise
             reason = f"row group {group} of {self.file.name} is damaged: {error}"
         for lost in range(max(row, skip), rows):
-            yield Item(self._key(first + lost), None, refused=reason, origin=self._origin(first + lost))
+            yield Item(self._key(first + lost), None, refused=reason, address=self._address(first + lost))
 
     def _key(self, row: int) -> str:
         return f"{PurePosixPath(self.file.key).with_suffix('')}/{row:06d}"
 
-    def _origin(self, row: int) -> str:
+    def _address(self, row: int) -> str:
         return f"{self.location.address(self.file)}/{row:06d}"
 
     def _item(self, row: int, record: Mapping[str, Any]) -> Item:
@@ -170,7 +170,7 @@ class _Table:
             split=self.kinds.get(record[self.split]) if self.split else None,
             texts=texts,
             group=group,
-            origin=self._origin(row),
+            address=self._address(row),
         )
         try:
             label = label_of(self._named(record[self.label], self.label)) if self.label else None

@@ -156,8 +156,8 @@ def _items(manifest: _Manifest, start: int) -> Iterator[Item]:
         if manifest.transcripts:
             texts["transcript"] = manifest.transcripts[number]
         label = said.label if said else None
-        origin = f"{manifest.root}/{row}"
-        yield Item(f"{manifest.stem}/{row}", data, label, refused=refused, texts=texts, origin=origin)
+        address = f"{manifest.root}/{row}"
+        yield Item(f"{manifest.stem}/{row}", data, label, refused=refused, texts=texts, address=address)
 
 
 def _content(manifest: _Manifest, row: str) -> tuple[bytes | None, str | None]:

@@ -171,7 +171,7 @@ def _files_source(location: Location, config: TextIngestConfig, wanted: TextFile
     def items(start: int) -> Iterator[Item]:
         read = 0
         for file in files:
-            found = replace(layout.item(file.key, refused=file.refused), origin=location.address(file))
+            found = replace(layout.item(file.key, refused=file.refused), address=location.address(file))
             for item in [found] if file.refused else _file_items(location, file, found, config, wanted):
                 if read >= start:
                     yield item
@@ -234,7 +234,7 @@ def _item(found: Item, document: Document) -> Item:
         document.refused,
         texts,
         document.group if document.group is not None else found.group,
-        found.origin,
+        found.address,
         int(document.place[1:]) if document.place else None,
     )
 
