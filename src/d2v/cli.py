@@ -85,26 +85,52 @@ def export(
 
 @app.command(epilog="Example: d2v encode photos/ --model data/06_models/vision/glyphs/encoder --out photos.parquet")
 def encode(
-    files: Annotated[list[Path], typer.Argument(help="Images, recordings, texts with an item a line, or folders.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images, recordings, texts with an item a line; JSON, CSV, Parquet, archives, arrays; or folders."
+        ),
+    ],
     model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
     out: Annotated[Path, typer.Option(help="The Parquet file to write.", dir_okay=False)],
     layers: Annotated[list[int] | None, typer.Option(help="A block, from 0; give it again for others.")] = None,
     pool: Annotated[str, typer.Option(help="mean of the tokens, or the first one.")] = "mean",
     predict: Annotated[bool, typer.Option(help="Also what a fine-tuned model says.")] = False,
+    long: Annotated[
+        str,
+        typer.Option(
+            help="Texts of more tokens than the encoder takes: cut (how many is said), windows (all of it, features "
+            "averaged by number of tokens), or error (a row with the reason)."
+        ),
+    ] = "cut",
+    ingest: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A key of the ingest block, such as columns.text=review, document=file or header=false; again for "
+            "others.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Items at a time.", min=1)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:
-    """Write the features of files to a Parquet file. What cannot be read is a row with its reason."""
+    """Write the features of files to a Parquet file. They are found and read as ingest does; what cannot be read is a
+    row with its reason."""
+    from d2v.config.changes import values_of
     from d2v.interchange.encode_files import check_pool, encode_files
     from d2v.interchange.load import load
+    from d2v.modalities.long_items import check_long
 
+    way, settings = check_long(long), values_of(ingest or [])
     loaded = load(model, device=device, dtype=dtype)
     loaded.batch_size = batch_size
-    written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict)
+    written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict, way, settings)
     typer.echo(f"{out}: {written.rows:,} rows of {loaded.width} numbers, {written.problems:,} with a problem")
     if written.first:
         typer.echo(f"the first of them is {written.first}")
+        if ".ingest." in written.first:
+            typer.echo("keys of the ingest block are given here as --ingest KEY=VALUE")
 
 
 @app.command(epilog="Example: d2v report data/02_intermediate/vision/glyphs --out glyphs.html")

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from d2v.data.ingest import IngestReport, Record, Rejected, ingest
 from d2v.data.sources.source import Item, Source
@@ -34,9 +35,10 @@ def read(data: bytes) -> Record:
 
 
 def run(
-    out: Path, items: list[Item], fingerprint: str = "f", delay_s: float = 0.0, shard_bytes: int = 40
+    out: Path, items: list[Item], fingerprint: str = "f", delay_s: float = 0.0, shard_bytes: int = 40, **further: Any
 ) -> IngestReport:
-    return ingest(source_of(items, fingerprint, delay_s), read, ("length",), out, {"p": 1}, shard_bytes, 0.25)
+    source = source_of(items, fingerprint, delay_s)
+    return ingest(source, read, ("length",), out, {"p": 1}, shard_bytes, 0.25, **further)
 
 
 if __name__ == "__main__":

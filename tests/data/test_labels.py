@@ -13,6 +13,7 @@ import pytest
 from d2v.data.ingest import RULES, ingest
 from d2v.data.sources.labels import SeveralLabels, label_of
 from d2v.data.sources.source import Item
+from d2v.errors import DataError
 from tests.data.ingest_helpers import read, run, source_of
 
 
@@ -166,10 +167,34 @@ def test_no_group_is_in_two_splits(tmp_path: Path) -> None:
     assert set.union(*found.values()) == {"train", "test"}
 
 
-def test_groups_that_the_source_itself_parts_are_counted(tmp_path: Path) -> None:
-    items = [Item(f"{n}", b"%d" % n, None, ("train", "test")[n % 2], group=f"{n % 3}") for n in range(12)]
-    report = run(tmp_path / "c", items)
-    assert report.remarks == ["3 of 3 groups are in more than one split, as the source itself says"]
+def parted() -> list[Item]:
+    """Speakers 0 to 2 in train and test, 3 in train and val, 4 in train alone."""
+    items = [Item(f"{n}", b"%d" % n, "ab"[n % 2], ("train", "test")[n % 2], group=f"s{n % 3}") for n in range(12)]
+    items += [Item(f"v{n}", b"v%d" % n, "a", ("train", "val")[n % 2], group="s3") for n in range(4)]
+    return [*items, Item("t", b"t", "b", "train", group="s4")]
+
+
+def test_groups_that_the_source_itself_parts_are_named(tmp_path: Path) -> None:
+    report = run(tmp_path / "c", parted())
+    assert report.splits == {"train": 9, "test": 6, "val": 2}
+    (said,) = report.remarks
+    assert said.startswith("4 of 5 groups are in more than one of test, train, val: s0, s1, s2, s3, as the source says")
+    assert "ingest.parted_groups can move such items or refuse them" in said
+
+
+def test_parted_groups_are_moved_as_wholes_or_refused(tmp_path: Path) -> None:
+    report = run(tmp_path / "c", parted(), parted_groups="move")
+    assert report.splits == {"train": 1, "test": 12, "val": 4}
+    table = pq.read_table(tmp_path / "c" / "manifest.parquet").to_pylist()
+    assert {row["key"]: row["split"] for row in table} == {
+        **{f"{n}": "test" for n in range(12)},
+        **{f"v{n}": "val" for n in range(4)},
+        "t": "train",
+    }
+    assert any(said.endswith("Their training items were moved to the other split") for said in report.remarks)
+    with pytest.raises(DataError, match=r"4 of 5 groups .*: s0, s1, s2, s3, as .* set ingest\.parted_groups to move"):
+        run(tmp_path / "d", parted(), parted_groups="refuse")
+    assert run(tmp_path / "e", grouped(splits=False), parted_groups="refuse").remarks == []
 
 
 # ------------------------------------------------------------------------------------- earlier corpora

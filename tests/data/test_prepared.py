@@ -8,6 +8,7 @@ from d2v.data.prepared import (
     PreparedFolder,
     balanced_subset,
     bring_up_to_date,
+    log_ingest,
     probe_rows,
 )
 from d2v.data.sources.source import Item, Source
@@ -104,3 +105,31 @@ def test_probe_rows_depend_on_the_seed_alone():
     counts = {"train": 6, "test": 3}
     assert probe_rows(labels, counts, 0) == probe_rows(labels, counts, 0) != probe_rows(labels, counts, 1)
     assert (len(probe_rows(labels, counts, 0)["train"]), probe_rows(labels, counts, 0)["test"]) == (6, [])
+
+
+def test_what_ingest_left_out_is_said_again(tmp_path, capsys):
+    items = [Item(f"{n}", bytes([n % 5]), "ab"[n % 2], "train") for n in range(8)]
+    items.append(Item("pipe", None, refused="it is a pipe"))
+    source = Source("things", "1", len(items), lambda start: iter(items[start:]), remarks=lambda: ["a remark"])
+    ingest(source, lambda data: Record(data, {"size": 1}, "scaled"), ("size",), tmp_path / "corpus", {}, 10, 0.1)
+    bring(tmp_path)
+    capsys.readouterr()
+    log_ingest(tmp_path / "out", "finetune")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    counts = "1 quarantined, 3 duplicates, 3 in two classes, 5 read with a note (cut, scaled, turned ...), 2 remarks"
+    assert said.startswith(f"finetune: of 9 items ingest counted {counts}: see ")
+    assert said.rstrip().endswith(str(tmp_path / "corpus" / "corpus.json"))
+    (tmp_path / "corpus" / "report.html").write_text("")
+    log_ingest(tmp_path / "out", "evaluate")
+    assert capsys.readouterr().err.rstrip().endswith("report.html")
+
+
+def test_nothing_is_said_of_a_corpus_without_remarks_or_of_earlier_versions(tmp_path, capsys):
+    make_corpus(tmp_path / "corpus")
+    bring(tmp_path)
+    capsys.readouterr()
+    log_ingest(tmp_path / "out", "finetune")
+    (tmp_path / "out" / "ingested.json").unlink()
+    log_ingest(tmp_path / "out", "finetune")
+    assert capsys.readouterr().err == ""

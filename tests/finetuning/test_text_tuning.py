@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from d2v.config import RegressionTask, parse
 from d2v.errors import ConfigError, DataError
 from d2v.finetuning.data import labelled_splits
 from d2v.finetuning.evaluation import evaluate_finetuned
-from d2v.finetuning.finetune import finetune
+from d2v.finetuning.finetune import Setting, finetune
 from d2v.finetuning.model import load_finetuned
 from d2v.finetuning.tasks.regression import Regression
 from d2v.modalities import registry
@@ -169,3 +170,16 @@ def test_regression_is_on_a_scale_from_0_to_1(scores: Path) -> None:
 def test_classes_have_no_scores(classes: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No training item has what the task regression needs"):
         tune(classes, tmp_path / "run", SCORES)
+
+
+def test_tuning_and_measuring_say_what_ingest_left_out(
+    classifier: Tuned, classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted = json.loads((classes / "ingested.json").read_text()) | {"quarantined": 7}
+    shutil.copytree(classes, tmp_path / "prepared")
+    (tmp_path / "prepared" / "ingested.json").write_text(json.dumps(counted))
+    config = parse(TextFinetuneConfig, VALUES)
+    Setting(TEXT, config, PRETRAINING, tmp_path / "prepared", None).open_data()
+    evaluate_finetuned(TEXT, config, tmp_path / "prepared", classifier.out, tmp_path / "report", NullTracker())
+    said = [line for line in capsys.readouterr().err.splitlines() if "7 quarantined" in line]
+    assert [line.partition(":")[0] for line in said] == ["finetune", "evaluate"]

@@ -331,7 +331,7 @@ def test_memory_is_that_of_a_batch(tmp_path, monkeypatch):
     model = model_of(tmp_path, "text")
     model.batch_size, sizes = 4, []
     monkeypatch.setattr(
-        model, "to_inputs", lambda items: sizes.append(len(items)) or type(model).to_inputs(model, items)
+        model, "to_inputs", lambda items, **how: sizes.append(len(items)) or type(model).to_inputs(model, items, **how)
     )
     (tmp_path / "a.txt").write_text("to be\n" * 10)
     encode_files(model, [tmp_path / "a.txt"], tmp_path / "out.parquet")

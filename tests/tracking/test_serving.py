@@ -192,6 +192,34 @@ def test_fine_tuned_models_say_what_d2v_load_says(
     )
 
 
+LONG_TEXTS = ["to be", "or not to be " * 30, "to"]
+
+
+@pytest.mark.parametrize("task", ["text", "numbers"])
+def test_long_texts_are_cut_with_a_line_or_read_in_windows_or_refused(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    """As `d2v.load` does; what is cut off is said once a request, in the server's log."""
+    uri = "models:/d2v-text@champion" if task == "text" else "models:/d2v-text-tuned@numbers"
+    loaded = d2v.load(store / task, device="cpu")
+    ask = loaded.encode if task == "text" else loaded.predict
+    table = pd.DataFrame({"text": LONG_TEXTS})
+    for long in ("cut", "windows"):
+        monkeypatch.setenv("D2V_SERVE_LONG", long)
+        model = mlflow.pyfunc.load_model(uri)
+        right = ask(LONG_TEXTS, long=long)
+        capsys.readouterr()
+        np.testing.assert_allclose(model.predict(table), right, rtol=1e-4, atol=1e-5)
+        said = [line for line in capsys.readouterr().err.splitlines() if "longer than the encoder takes" in line]
+        assert len(said) == (long == "cut")
+    monkeypatch.setenv("D2V_SERVE_LONG", "error")
+    with pytest.raises(RequestRefused, match=r"Item 1 \(from 0\) has \d+ tokens more than .*: send a shorter one"):
+        mlflow.pyfunc.load_model(uri).predict(table)
+    monkeypatch.setenv("D2V_SERVE_LONG", "some")
+    with pytest.raises(ConfigError, match=r"D2V_SERVE_LONG='some' .* cut, windows, error"):
+        mlflow.pyfunc.load_model(uri)
+
+
 # --------------------------------------------------------------------------------------------- refusals
 
 PHOTO, SOUND = as_text(photo()), ITEMS["speech"][0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from d2v.config.blocks import Block
@@ -62,3 +63,37 @@ def merged(values: Mapping[str, Any], change: Mapping[str, Any], at: str) -> dic
 
 def _is_same_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return all(new.get(name, old.get(name)) == old.get(name) for name in _TYPES)
+
+
+def values_of(pairs: Sequence[str]) -> dict[str, Any]:
+    """Nested values as a command line gives them.
+
+    Args:
+        pairs: `key=value` each, with dots in the keys of nested ones. Values are JSON, and else, as below `columns`,
+            texts.
+
+    Raises:
+        ConfigError: one without `=`.
+
+    Example:
+        >>> values_of(["columns.text=review", "header=false"])
+        {'columns': {'text': 'review'}, 'header': False}
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        path, equals, text = pair.partition("=")
+        *blocks, key = path.split(".")
+        if not equals or not key:
+            raise ConfigError(f"{pair!r} is no setting: write KEY=VALUE, such as columns.text=review")
+        inner = values
+        for block in blocks:
+            inner = inner.setdefault(block, {})
+        inner[key] = text if blocks == ["columns"] else _from_text(text)
+    return values
+
+
+def _from_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

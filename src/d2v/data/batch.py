@@ -65,10 +65,15 @@ class Inputs:
     Attributes:
         values: (n, ...) as the modality's encoder takes them.
         lengths: (n,) int64 positions along axis 1 that are not padding; None if there is no padding.
+        cut_off: (n,) int64 tokens that each item has beyond what the encoder takes, which are not in `values`; None:
+            nothing is missing.
+        owners: (n,) int64 item that each row is a window of, ascending from 0; None where every row is an item.
     """
 
     values: Tensor
     lengths: Tensor | None = None
+    cut_off: Tensor | None = None
+    owners: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -84,6 +89,18 @@ class Inputs:
         """Batches in order, each without padding that none of its items needs."""
         for rows in torch.arange(len(self)).split(batch_size):
             yield self.select(rows)
+
+    def merged(self, rows: Tensor) -> Tensor:
+        """What was computed of each row (n, ...) as one row an item (items, ...): the mean over its windows, weighted
+        by their lengths."""
+        if self.owners is None or self.lengths is None:
+            return rows
+        owners, lengths = (one.to(rows.device) for one in (self.owners, self.lengths))
+        weights = lengths.to(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
+        shape = (int(owners[-1]) + 1 if len(owners) else 0, *rows.shape[1:])
+        sums = rows.new_zeros(shape).index_add_(0, owners, rows * weights)
+        totals = rows.new_zeros((shape[0], *weights.shape[1:])).index_add_(0, owners, weights)
+        return sums / totals
 
     def to(self, like: Tensor) -> Inputs:
         """On the device of `like`, and in its type if the values are floating point."""

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +34,10 @@ CSV_HEADS = {
     QUARANTINE: ("key", "reason"),
     DUPLICATES: ("key", "duplicate_of", "across_splits", "contradiction"),
 }
-LATER_KEYS = ("no_label", "columns", "delimiter", "header")
+LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups", "bits")
 """Keys of ingest blocks that the first corpora did not have; null means that nothing is said."""
+GROUPS_SHOWN = 6
+PartedGroups = Literal["move", "refuse"]
 RULES = 2
 """Raised when names and values are understood in another way, so that the same source can give other classes or splits.
 A corpus that is already there stays as it is."""
@@ -102,6 +104,11 @@ def named_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(said)}" if said.strip() else type(error).__name__
 
 
+def refusal(error: BaseException) -> str:
+    """Why an item cannot be used, from what its reader raised: whatever a decoder raises is a reason."""
+    return str(error) if isinstance(error, Rejected) else f"its decoder failed: {named_error(error)}"
+
+
 def one_line(text: str) -> str:
     """A text for a table: one line, of bounded length, in characters that can be written."""
     plain = " ".join(text.encode("utf-8", "backslashreplace").decode().replace("\0", "").split())
@@ -138,6 +145,8 @@ def ingest(
     texts: tuple[str, ...] = (),
     settings: Mapping[str, Any] | None = None,
     no_label: Sequence[str] | None = None,
+    parted_groups: PartedGroups | None = None,
+    advice: Mapping[str, str] | None = None,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -157,6 +166,9 @@ def ingest(
         settings: how the corpus is to be read, recorded in it. They do not change it: an unchanged corpus keeps those
             that it was made with.
         no_label: labels that mean none; None: -1 does, unless it is one of the classes -1, 0 and 1.
+        parted_groups: what to do with groups of which the source itself puts items into several splits: `move` takes
+            their training items into the other split, `refuse` raises; None leaves them, and names them.
+        advice: what to do about notes that `read` gives; a remark counts the items with such a note.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
@@ -172,9 +184,11 @@ def ingest(
         )
     partial = out.with_name(f".{out.name}.partial")
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
-        run = _Ingest(source, read, (facts, texts), partial, identity, shard_bytes, test_fraction, no_label)
+        run = _Ingest(
+            source, read, (facts, texts), partial, identity, shard_bytes, test_fraction, no_label, parted_groups
+        )
         run.stream()
-        report = run.finish(parameters, settings or {})
+        report = run.finish(parameters, settings or {}, advice or {})
         swap_in(partial, out)
     for remark in report.remarks:
         log(f"ingest: {remark}")
@@ -229,8 +243,10 @@ class _Ingest:
         shard_bytes: int,
         test_fraction: float,
         no_label: Sequence[str] | None,
+        parted_groups: PartedGroups | None,
     ) -> None:
-        self.source, self.read = source, read
+        self.source, self.read, self.parted_groups = source, read, parted_groups
+        self.moved: dict[str, str] = {}  # key of a training item -> the split that it goes to with its group
         self.facts, self.texts = columns
         self.no_label = no_label
         self.folder, self.identity, self.test_fraction = folder, identity, test_fraction
@@ -311,10 +327,8 @@ class _Ingest:
             digest, record = fingerprint.content_hash(item.data), self.read(item.data)
             _check_texts({"label": item.label, **item.texts, **record.texts})
             return _Outcome(item, digest, record, "")
-        except Rejected as reason:
-            return _Outcome(item, digest, None, str(reason))
         except BaseException as error:  # some decoders' own errors are not Exceptions
-            return _Outcome(item, digest, None, f"its decoder failed: {named_error(error)}")
+            return _Outcome(item, digest, None, refusal(error))
 
     def _take(self, outcome: _Outcome) -> bool:
         """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
@@ -376,7 +390,9 @@ class _Ingest:
 
     # ------------------------------------------------------------------------------------ end
 
-    def finish(self, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> IngestReport:
+    def finish(
+        self, parameters: Mapping[str, Any], settings: Mapping[str, Any], advice: Mapping[str, str]
+    ) -> IngestReport:
         """Write manifest and report after checking that every item is accounted for."""
         report = self.report
         if not report.kept:
@@ -384,14 +400,43 @@ class _Ingest:
                 f"None of the {report.total} items of {self.source.description} could be used{self._first_reason()}. "
                 f"All reasons are in {self.folder / QUARANTINE}. Check that the source holds what this pipeline reads"
             )
+        self._settle_groups()
         rows = self._write_manifest()
         if rows != report.kept or report.total != report.kept + report.quarantined + report.duplicates:
             raise DataError(
                 f"The counts of {self.source.description} do not add up ({report}; {rows} rows): remove "
                 f"{self.folder} and run the step again"
             )
+        for note, remedy in advice.items():
+            count = sum(number for notes, number in report.notes.items() if note in notes.split(", "))
+            report.remarks += [f"{count:,} of {report.kept:,} items have {note}: {remedy}"] if count else []
         self._write_corpus(parameters, settings)
         return report
+
+    def _parted(self) -> list[str]:
+        """Groups that are in more than one split."""
+        return sorted(group for group, splits in self.groups.items() if "," in splits)
+
+    def _settle_groups(self) -> None:
+        """Refuse groups in several splits, or find the training items that move. Shards do not tell the groups, so the
+        source is asked once more."""
+        parted = set(self._parted())
+        if parted and self.parted_groups == "refuse":
+            raise DataError(
+                f"{self._named_groups()}, as {self.source.description} says itself: mend its splits, or set "
+                "ingest.parted_groups to move, which takes their training items into the other split"
+            )
+        if parted and self.parted_groups == "move":
+            targets = {group: _held_out(self.groups[group].split(",")) for group in parted}
+            items = (item for item in self.source.items(0) if item.group in parted)
+            self.moved = {item.key: targets[str(item.group)] for item in items}
+
+    def _named_groups(self) -> str:
+        parted = self._parted()
+        splits = ", ".join(sorted({split for group in parted for split in self.groups[group].split(",")}))
+        named = ", ".join(map(one_line, parted[:GROUPS_SHOWN]))
+        more = f" and {len(parted) - GROUPS_SHOWN:,} more" if len(parted) > GROUPS_SHOWN else ""
+        return f"{len(parted):,} of {len(self.groups):,} groups are in more than one of {splits}: {named}{more}"
 
     def _first_reason(self) -> str:
         with (self.folder / QUARANTINE).open(newline="", encoding="utf-8") as file:
@@ -409,7 +454,7 @@ class _Ingest:
             for batch in ShardReader(self.folder / SHARDS).batches(names):
                 numbered = batch.append_column("row", pa.array(range(start, start + len(batch)), pa.int64()))
                 start += len(batch)
-                kept = labels.applied(self._without_superseded(numbered))
+                kept = labels.applied(self._kept(numbered))
                 writer.write_table(pa.Table.from_batches([kept], schema))
                 rows += len(kept)
                 for name in self.texts:
@@ -421,14 +466,19 @@ class _Ingest:
         self.report.class_names = [one for one in self.source.class_names or sorted(found) if one not in labels.none]
         self.report.class_names = self.report.class_names if found else []
         self.report.fingerprint = digest.hexdigest()
-        self.report.remarks = [*self.source.remarks(), *labels.remarks, *self._remarks(rows, missing)]
+        self.report.remarks = [
+            *self.source.left_out,
+            *self.source.remarks(),
+            *labels.remarks,
+            *self._remarks(rows, missing),
+        ]
         return rows
 
     def _counted_labels(self) -> dict[str, dict[str, int]]:
         """Split -> label -> number of kept items; "" counts those without a label."""
         counts: dict[str, dict[str, int]] = {}
-        for batch in ShardReader(self.folder / SHARDS).batches(["split", "label", "sha256"]):
-            table = pa.Table.from_batches([self._without_superseded(batch)]).select(["split", "label"])
+        for batch in ShardReader(self.folder / SHARDS).batches(["key", "split", "label", "sha256"]):
+            table = pa.Table.from_batches([self._kept(batch)]).select(["split", "label"])
             for row in table.group_by(["split", "label"]).aggregate([([], "count_all")]).to_pylist():
                 of_split = counts.setdefault(row["split"], {})
                 label = row["label"] or ""
@@ -443,9 +493,22 @@ class _Ingest:
             )
         if missing.get("transcript", rows) < rows and missing["transcript"]:
             yield f"{missing['transcript']:,} of {rows:,} items have no transcript, though others have one"
-        across = sum("," in splits for splits in self.groups.values())
-        if across:
-            yield f"{across:,} of {len(self.groups):,} groups are in more than one split, as the source itself says"
+        if self.moved:
+            yield f"{self._named_groups()}. Their training items were moved to the other split"
+        elif self._parted():
+            yield (
+                f"{self._named_groups()}, as the source says itself. What is measured may be of a group that was "
+                "trained on: ingest.parted_groups can move such items or refuse them"
+            )
+
+    def _kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows without those that others replace, in the splits of their groups."""
+        batch = self._without_superseded(batch)
+        if not self.moved:
+            return batch
+        pairs = zip(batch.column("key").to_pylist(), batch.column("split").to_pylist(), strict=True)
+        splits = [self.moved.get(key, split) if split == "train" else split for key, split in pairs]
+        return batch.set_column(batch.schema.get_field_index("split"), "split", pa.array(splits, pa.string()))
 
     def _without_superseded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         replaced = pc.is_in(batch.column("sha256"), pa.array(sorted(self.superseded), pa.binary(32)))
@@ -467,3 +530,8 @@ class _Ingest:
         if settings:
             content["settings"] = dict(settings)
         write_json(self.folder / CORPUS, content)
+
+
+def _held_out(splits: Sequence[str]) -> str:
+    """Of the splits of one group, the one that is not trained on: test before others."""
+    return "test" if "test" in splits else next(split for split in splits if split != "train")

@@ -1,11 +1,13 @@
 """Shared by every prepare step: reading a corpus, being up to date or not, swapping in, and the probe's rows.
 
-A prepared folder holds `train/` and `test/` shards and, written last, `prepared.json`.
+A prepared folder holds `train/` and `test/` shards, what ingest counted in `ingested.json` and, written last,
+`prepared.json`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +23,19 @@ from d2v.data.store import ShardReader
 from d2v.errors import DataError
 from d2v.progress import log
 
-PREPARED = "prepared.json"
+PREPARED, INGESTED = "prepared.json", "ingested.json"
 SHARD_BYTES = 64 * 2**20
+INGEST_COUNTS = ("total", "kept", "quarantined", "duplicates", "across_splits", "contradictions")
+INGEST_WORDS = {
+    "quarantined": "quarantined",
+    "duplicates": "duplicates",
+    "contradictions": "in two classes",
+    "changed": "read with a note (cut, scaled, turned ...)",
+    "remarks": "remarks",
+}
+"""What is said of ingest's counts, by their names."""
+INGEST_REPORTS = ("report.html", CORPUS)
+"""Files of a corpus that tell more, the best first."""
 UNLABELLED = -1
 """The class id of items without a class."""
 
@@ -60,6 +73,13 @@ class Corpus:
     def licence(self) -> str:
         """What its items are under; "" if the source does not say."""
         return str(self.about.get("licence", ""))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What ingest counted, and the number of its remarks."""
+        report = self.about["report"]
+        counted = {name: report.get(name, 0) for name in INGEST_COUNTS}
+        return {**counted, "changed": sum(report.get("notes", {}).values()), "remarks": len(report.get("remarks", ()))}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -158,10 +178,29 @@ def bring_up_to_date(
             "corpus_fingerprint": opened.fingerprint,
             "fingerprint": identity,
         }
+        write_json(partial / INGESTED, opened.counts | {"corpus": Path(os.path.relpath(corpus, out)).as_posix()})
         write_json(partial / PREPARED, content)
         swap_in(partial, out)
     log(f"prepare: {summary(content)}")
     return content
+
+
+def log_ingest(prepared: Path, step: str) -> None:
+    """Say in one line what ingest left out or remarked on, for those who did not see it; nothing where it had nothing
+    to say, or where an earlier version prepared the data.
+
+    Args:
+        prepared: folder that prepare left.
+        step: whose line it is.
+    """
+    if not (prepared / INGESTED).is_file():
+        return
+    counts = _read_json(prepared / INGESTED, "run the prepare step again")
+    words = [f"{counts[name]:,} {said}" for name, said in INGEST_WORDS.items() if counts.get(name)]
+    if words:
+        corpus = Path(os.path.normpath(prepared / counts["corpus"]))
+        report = next((name for name in INGEST_REPORTS if (corpus / name).is_file()), CORPUS)
+        log(f"{step}: of {counts['total']:,} items ingest counted {', '.join(words)}: see {corpus / report}")
 
 
 class PreparedFolder:

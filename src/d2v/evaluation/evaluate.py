@@ -19,6 +19,7 @@ from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.data.disk import one_at_a_time
+from d2v.data.prepared import log_ingest
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.features import extract_features
@@ -85,6 +86,7 @@ def evaluate(
         CollapseError: a feature is NaN or infinite.
     """
     data = modality.open(prepared)
+    log_ingest(prepared, "evaluate")
     result = _finished_run(modality, recipe, run_folder)
     identity = _identity(run_folder / "encoder" / ENCODER, data, config)
     metrics = measured_before(out, identity, WRITTEN)

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask, first_names, parse
 from d2v.data.disk import one_at_a_time
+from d2v.data.prepared import log_ingest
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
@@ -64,6 +65,7 @@ def evaluate_finetuned(
         )
     model = load_finetuned(run_folder / MODEL)
     data = modality.open(prepared)
+    log_ingest(prepared, "evaluate")
     identity: dict[str, Any] = {"weights": _digest(run_folder / MODEL), "data": data.fingerprint}
     identity |= {"metrics": list(model.task.metrics)}
     task = first_names(type(config.task), config.task.model_dump(mode="json"))

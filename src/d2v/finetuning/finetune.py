@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from d2v.config import FinetuneConfig, TrainConfig
+from d2v.data.prepared import log_ingest
 from d2v.errors import CheckpointError
 from d2v.finetuning.data import TaskData, labelled_splits
 from d2v.finetuning.model import load_weights, save_finetuned, start_recipe, start_weights
@@ -105,7 +106,8 @@ class Setting:
         return build_task(self.config.task, self.data.class_names, self.parts["train"])
 
     def open_data(self) -> TaskData:
-        """What a training takes its batches from."""
+        """What a training takes its batches from; says what ingest left out."""
+        log_ingest(self.prepared, BLOCK)
         return TaskData(
             self.parts["train"], self.task, self.config, f"{self.data.fingerprint}+{self._weights_digest()}"
         )

@@ -61,7 +61,11 @@ class FinetunedModel:
         return self.head(encoded, lengths).float(), lengths
 
     def predict(self, inputs: Inputs, batch_size: int = 64) -> Sequence[Any] | np.ndarray:
-        """One prediction an item: class ids, numbers, logits of classes, or texts."""
+        """One prediction an item: class ids, numbers, logits of classes, or texts. Of an item in several windows, the
+        outputs are averaged."""
+        if inputs.owners is not None:
+            rows = torch.cat([self.outputs(batch)[0] for batch in inputs.split(batch_size)])
+            return self.task.predict(inputs.merged(rows), None)
         batches = [self.task.predict(*self.outputs(batch)) for batch in inputs.split(batch_size)]
         if batches and isinstance(batches[0], np.ndarray):
             return np.concatenate(batches)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,10 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2v.data.disk import full_disk_named, sync
+from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.load import Model, Pool
 from d2v.modalities import registry
-from d2v.progress import Progress
+from d2v.modalities.base import OwnFiles
+from d2v.modalities.long_items import Cuts, Long, check_long
+from d2v.progress import Progress, log
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,36 @@ class Written:
         rows: items, those with a problem too.
         problems: items that could not be read.
         first: the first of these, with the reason.
+        cut: items that lost their end, for the encoder takes no longer ones.
+        tokens_cut_off: of all of these.
     """
 
     rows: int
     problems: int
     first: str = ""
+    cut: int = 0
+    tokens_cut_off: int = 0
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of each item."""
+
+    model: Model
+    layers: Sequence[int] | None
+    pool: Pool
+    predict: bool
+    long: Long
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An item of a file: what the encoder takes, or why there is nothing."""
+
+    file: str
+    line: int | None
+    raw: Any = None
+    problem: str | None = None
 
 
 def encode_files(
@@ -42,46 +70,58 @@ def encode_files(
     layers: Sequence[int] | None = None,
     pool: Pool = "mean",
     predict: bool = False,
+    long: Long = "cut",
+    ingest: Mapping[str, object] | None = None,
 ) -> Written:
-    """Write the features of files.
+    """Write the features of files, read as ingest reads them.
 
-    Columns: `file`; `line`, from 1, where a file holds an item a line; `embedding` (D float32 numbers), or `layer_<i>`
-    for each of `layers`; `prediction` if it is asked for, as text; `problem`, why an item has no features, else null.
+    A folder, an archive, a table or a file of arrays gives all items that ingest would find there, in its order; any
+    other file is one item, or of text an item a line. Columns: `file`, with the place in an archive or a table behind;
+    `line` of texts, from 1, where a file holds several; `embedding` (D float32 numbers), or `layer_<i>` for each of
+    `layers`; `prediction` if it is asked for, as text; `problem`, why an item has no features, else null.
 
     Args:
         model: whose features; `model.batch_size` items at a time.
-        files: of the modality, with one item each or an item a line; of folders all files, in the order of their names.
+        files: of the modality, or folders.
         out: written at the end in one step, so that it is whole or not there.
         layers: blocks, see `Model.encode`.
         pool: `mean` or `first`.
         predict: also what a fine-tuned model says.
+        long: see `Model.encode`; with `error`, an item that is too long is one with a problem.
+        ingest: keys of the modality's ingest block and their values, such as `{"columns": {"text": "body"}}`; texts
+            are `document: line` unless it says otherwise.
 
     Raises:
         DataError: no files, or a file that is not there.
-        ConfigError: predictions of a model without a head.
+        ConfigError: predictions of a model without a head, or keys that the ingest block does not have.
     """
     if predict and model.task is None:
         raise ConfigError("the model is an encoder without a head: leave --predict out, or give a fine-tuned model")
-    found = list(_all_files(files))
-    schema = _schema(model, layers, pool, predict)
+    asked = _Asked(model, layers, pool, predict, check_long(long))
+    found = _opened(model, files, ingest or {})
+    schema = _schema(asked)
     temporary = out.with_name(f".{out.name}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows, problems, first = 0, 0, ""
+    rows, problems, first, cuts = 0, 0, "", Cuts()
     try:
         with full_disk_named(out.parent, DataError, "Nothing was written."):
-            with pq.ParquetWriter(temporary, schema) as writer, Progress("encode", len(found)) as progress:
-                for batch in _batches(_items(model, found, progress), model.batch_size):
-                    table = _table(model, batch, schema, layers, pool, predict)
+            with pq.ParquetWriter(temporary, schema) as writer, Progress("encode", _total(found)) as progress:
+                for batch in _batches(_items(found), model.batch_size):
+                    table = _table(asked, batch, schema, cuts)
                     writer.write_table(table)
                     rows += len(table)
                     bad = [row for row in table.select(["file", "problem"]).to_pylist() if row["problem"]]
                     problems += len(bad)
                     first = first or "".join(f"{row['file']}: {row['problem']}" for row in bad[:1])
+                    progress.advance(len(batch))
             sync(temporary)
             temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
-    return Written(rows, problems, first)
+    for line in [cuts.said("--long windows reads all of them, --long error refuses them"), *_remarks(found)]:
+        if line:
+            log(f"encode: {line}")
+    return Written(rows, problems, first, cuts.cut, cuts.tokens)
 
 
 def check_pool(pool: str) -> Pool:
@@ -91,34 +131,61 @@ def check_pool(pool: str) -> Pool:
     return cast(Pool, pool)
 
 
-_Item = tuple[str, int | None, Any]
-"""(file, its line if it holds an item a line, item)."""
+_Opened = list[tuple[Path, OwnFiles | DataError]]
+"""What was given, and what is in it or why that cannot be told."""
 
 
-def _all_files(given: Iterable[Path]) -> Iterator[Path]:
-    before = 0
-    for path in given:
-        before += 1
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        elif path.is_file():
-            yield path
-        else:
+def _opened(model: Model, files: Iterable[Path], ingest: Mapping[str, object]) -> _Opened:
+    modality, found = registry.get(model.modality), _Opened()
+    for path in map(Path, files):
+        if not path.is_dir() and not path.is_file():
             raise DataError(f"{path} is not there: give files, or folders of them")
-    if not before:
+        try:
+            found.append((path, modality.open_files(path, ingest)))
+        except DataError as error:
+            found.append((path, error))
+    if not found:
         raise DataError("There are no files to encode: give some, or a folder of them")
+    return found
 
 
-def _items(model: Model, files: Sequence[Path], progress: Progress) -> Iterator[_Item]:
-    for file in files:
-        if registry.get(model.modality).items_are_lines:
-            with file.open(encoding="utf-8", errors="replace") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.strip():
-                        yield str(file), number, line.rstrip("\r\n")
-        else:
-            yield str(file), None, file
-        progress.advance()
+def _total(found: _Opened) -> int | None:
+    """Number of items, if all sources know theirs."""
+    totals = [1 if isinstance(one, DataError) else one.source.total for _, one in found]
+    return None if None in totals else sum(total or 0 for total in totals)
+
+
+def _items(found: _Opened) -> Iterator[_Item]:
+    """All items; what ends a source early is an item with a problem."""
+    for path, opened in found:
+        if isinstance(opened, DataError):
+            yield _Item(str(path), None, problem=str(opened))
+            continue
+        is_empty = True
+        try:
+            for item in opened.source.items(0):
+                is_empty = False
+                yield _read(opened, item, item.address or f"{path}/{item.key}")
+        except DataError as error:
+            yield _Item(str(path), None, problem=str(error))
+            continue
+        if is_empty:
+            yield _Item(str(path), None, problem="it holds no items")
+
+
+def _read(opened: OwnFiles, item: Item, file: str) -> _Item:
+    file = file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # a name that is no valid text
+    if item.data is None or item.refused:
+        return _Item(file, item.line, problem=item.refused or "it has no content")
+    try:
+        return _Item(file, item.line, opened.read(item))
+    except DataError as error:
+        return _Item(file, item.line, problem=str(error))
+
+
+def _remarks(found: _Opened) -> list[str]:
+    """Files that sources leave out."""
+    return [remark for _, one in found if not isinstance(one, DataError) for remark in one.source.left_out]
 
 
 def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
@@ -127,52 +194,50 @@ def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield some
 
 
-def _schema(model: Model, layers: Sequence[int] | None, pool: Pool, predict: bool) -> pa.Schema:
+def _schema(asked: _Asked) -> pa.Schema:
+    model = asked.model
     vector = pa.list_(pa.float32())  # lists of a fixed size cannot be read again where one is null
     fields = [pa.field("file", pa.string())]
     fields += [pa.field("line", pa.int64())] if registry.get(model.modality).items_are_lines else []
-    fields += [pa.field(name, vector) for name in _columns(layers)]
-    fields += [pa.field("prediction", pa.string())] if predict else []
+    fields += [pa.field(name, vector) for name in _columns(asked.layers)]
+    fields += [pa.field("prediction", pa.string())] if asked.predict else []
     fields.append(pa.field("problem", pa.string()))
-    about = {"modality": model.modality, "width": model.width, "pool": pool, "source": model.about.get("source")}
-    return pa.schema(fields, metadata={"d2v": json.dumps(about)})
+    about = {"modality": model.modality, "width": model.width, "pool": asked.pool, "source": model.about.get("source")}
+    return pa.schema(fields, metadata={"d2v": json.dumps(about | {"long": asked.long})})
 
 
 def _columns(layers: Sequence[int] | None) -> list[str]:
     return ["embedding"] if layers is None else [f"layer_{layer}" for layer in layers]
 
 
-def _table(
-    model: Model,
-    items: Sequence[_Item],
-    schema: pa.Schema,
-    layers: Sequence[int] | None,
-    pool: Pool,
-    predict: bool,
-) -> pa.Table:
-    """A batch; if an item cannot be read, each of them on its own."""
-    raw = [item for _, _, item in items]
+def _table(asked: _Asked, items: Sequence[_Item], schema: pa.Schema, cuts: Cuts) -> pa.Table:
+    """A batch."""
+    rows: list[dict[str, Any]] = [{"problem": item.problem} for item in items]
+    readable = [number for number, item in enumerate(items) if not item.problem]
+    for number, row in zip(readable, _rows(asked, [items[number].raw for number in readable], cuts), strict=True):
+        rows[number] = row
+    named = [row | {"file": item.file, "line": item.line} for row, item in zip(rows, items, strict=True)]
+    return pa.Table.from_pylist(named, schema=schema)
+
+
+def _rows(asked: _Asked, raw: list[Any], cuts: Cuts) -> list[dict[str, Any]]:
+    """Features of some items; if one cannot be used, each of them on its own."""
+    if not raw:
+        return []
+    model, columns = asked.model, _columns(asked.layers)
     try:
-        rows = _rows(model, raw, layers, pool, predict)
+        inputs = model.to_inputs(raw, long=asked.long)
+        found = model.features(inputs, asked.layers, asked.pool)
+        said = model.predictions(inputs) if asked.predict else []
     except DataError as error:
-        if len(items) > 1:
-            parts = [_table(model, [item], schema, layers, pool, predict) for item in items]
-            return pa.concat_tables(parts).combine_chunks()
-        rows = [{"problem": str(error)}]
-    for row, (file, line, _) in zip(rows, items, strict=True):
-        row |= {"file": file, "line": line}
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _rows(
-    model: Model, raw: list[Any], layers: Sequence[int] | None, pool: Pool, predict: bool
-) -> list[dict[str, Any]]:
-    inputs, columns = model.to_inputs(raw), _columns(layers)
-    found = [one[None] if layers is None else one for one in model.features(inputs, layers, pool)]
-    rows: list[dict[str, Any]] = [dict(zip(columns, one, strict=True)) for one in found]
-    if predict:
-        for row, said in zip(rows, model.predictions(inputs), strict=True):
-            row["prediction"] = said if isinstance(said, str) else json.dumps(_rounded(said))
+        if len(raw) > 1:
+            return [row for one in raw for row in _rows(asked, [one], cuts)]
+        return [{"problem": str(error)}]
+    cuts.add(inputs)
+    vectors = (one[None] if asked.layers is None else one for one in found)
+    rows: list[dict[str, Any]] = [dict(zip(columns, one, strict=True)) for one in vectors]
+    for row, one in zip(rows, said, strict=False):
+        row["prediction"] = one if isinstance(one, str) else json.dumps(_rounded(one))
     return rows
 
 

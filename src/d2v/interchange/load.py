@@ -4,9 +4,9 @@ What an item is, its modality says in `Modality.read_item`:
 
 | model of | one item |
 |---|---|
-| images | a file, a PIL image, an array (height, width) or (height, width, 3 or 4) of uint8, or float from 0 to 1 |
-| recordings | a sound file, or an array (samples,) of float from -1 to 1, or int16 |
-| text | a string, or a pair (a tuple) of strings |
+| images | a file or its bytes, a PIL image, an array (height, width[, 3 or 4]) of uint8, or float from 0 to 1 |
+| recordings | a sound file or its bytes, or an array (samples,) of float from -1 to 1, or int16 |
+| text | a string, a pair (a tuple) of strings, or the bytes of a text file |
 
 Several of them are a list, or an array with one more axis.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -34,8 +35,10 @@ from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
 from d2v.interchange.importing import ImportedModel, read_model
 from d2v.modalities import registry
+from d2v.modalities.long_items import Cuts, Long, TooLong, inputs_of
 from d2v.model_folder import load_encoder, load_state, read_config
 from d2v.models.encoder import Encoded, Encoder
+from d2v.progress import log
 from d2v.tracking.models import REGISTERED, registered_model
 
 Pool = Literal["mean", "first", "none"]
@@ -95,6 +98,7 @@ class Model:
         layers: Sequence[int] | Literal["all"] | None = None,
         pool: Pool = "mean",
         rate_hz: float | None = None,
+        long: Long = "cut",
     ) -> Any:
         """Features of raw items.
 
@@ -104,14 +108,18 @@ class Model:
                 after its last norm if it has one.
             pool: `mean` over tokens that are not padding; the `first` token (CLS or `<s>`); `none` keeps tokens.
             rate_hz: of arrays that were sampled in time; None: as the encoder takes them (recordings: 16 kHz).
+            long: of items that are longer than the encoder takes (texts above its `max_tokens`): `cut` takes the
+                beginning, and a line on stderr says how much is cut off; `windows` takes all of it, in windows of
+                `max_tokens` without overlap, whose features are averaged with their numbers of tokens as weights
+                (without pooling, their tokens follow one another); `error` raises.
 
         Returns:
             float32. Of several items (n, D), with layers (n, L, D); without pooling a list of n arrays (T, D) or
             (L, T, D), without padding. Of one item that stands alone, one of them.
 
         Raises:
-            DataError: an item that cannot be read.
-            ConfigError: a block or a pooling that the encoder does not have.
+            DataError: an item that cannot be read, or that is too long for `long="error"`.
+            ConfigError: a block or a pooling that the encoder does not have, or another word for `long`.
 
         Example:
             >>> model = load("data/06_models/vision/glyphs/encoder")  # doctest: +SKIP
@@ -119,7 +127,9 @@ class Model:
             (2, 128)
         """
         given, alone = self._each(items)
-        found = [row for batch in self._batches(given, rate_hz) for row in self.features(batch, layers, pool)]
+        with self.noting_cuts() as cuts:
+            batches = self._batches(given, rate_hz, long, cuts)
+            found = [row for batch in batches for row in self.features(batch, layers, pool)]
         if alone:
             return found[0]
         if pool == "none":
@@ -132,6 +142,8 @@ class Model:
         self, inputs: Inputs, layers: Sequence[int] | Literal["all"] | None = None, pool: Pool = "mean"
     ) -> list[np.ndarray]:
         """One array an item of a batch that `to_inputs` made, as `encode` gives them."""
+        if inputs.owners is not None:
+            return self._features_of_windows(inputs, layers, pool)
         blocks = None if layers is None else self._blocks(layers)
         encoded, lengths = self._encoded(inputs, None if blocks is None else "end_of_block")
         chosen = [encoded.tokens] if blocks is None else [encoded.activations[block] for block in blocks]
@@ -149,6 +161,18 @@ class Model:
         else:
             kept = list(rows)
         return [(features[0] if blocks is None else features).numpy() for features in kept]
+
+    def _features_of_windows(
+        self, inputs: Inputs, layers: Sequence[int] | Literal["all"] | None, pool: Pool
+    ) -> list[np.ndarray]:
+        """Some windows at a time, put together again."""
+        owners = inputs.owners
+        assert owners is not None
+        rows = [row for part in inputs.split(self.batch_size) for row in self.features(part, layers, pool)]
+        if pool != "none":
+            return list(inputs.merged(torch.from_numpy(np.stack(rows))).numpy()) if rows else []
+        own = [np.flatnonzero(owners.numpy() == item) for item in range(int(owners.max()) + 1 if len(owners) else 0)]
+        return [np.concatenate([rows[row] for row in some], axis=-2) for some in own]
 
     def _encoded(self, inputs: Inputs, activation: str | None = None) -> tuple[Encoded, Tensor | None]:
         inputs = inputs.to(next(self.encoder.parameters()))
@@ -173,7 +197,7 @@ class Model:
 
     # -------------------------------------------------------------------------------------- predictions
 
-    def predict(self, items: Any, *, rate_hz: float | None = None) -> Any:
+    def predict(self, items: Any, *, rate_hz: float | None = None, long: Long = "cut") -> Any:
         """What a fine-tuned model says of raw items.
 
         Args:
@@ -189,13 +213,15 @@ class Model:
             ConfigError: the model has no head.
         """
         given, alone = self._each(items)
-        found = [one for batch in self._batches(given, rate_hz) for one in self.predictions(batch)]
+        with self.noting_cuts() as cuts:
+            found = [one for batch in self._batches(given, rate_hz, long, cuts) for one in self.predictions(batch)]
         return found[0] if alone else found
 
-    def outputs(self, items: Any, *, rate_hz: float | None = None) -> Any:
+    def outputs(self, items: Any, *, rate_hz: float | None = None, long: Long = "cut") -> Any:
         """The head's raw outputs: (n, C) float32, or of a head of every token a list of n arrays (T, C)."""
         given, alone = self._each(items)
-        found = [row for batch in self._batches(given, rate_hz) for row in self._outputs(batch)]
+        with self.noting_cuts() as cuts:
+            found = [row for batch in self._batches(given, rate_hz, long, cuts) for row in self._outputs(batch)]
         if alone:
             return found[0]
         return np.stack(found) if found and found[0].ndim == 1 else found
@@ -214,8 +240,13 @@ class Model:
     def _run_head(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         self._task()
         assert self.head is not None
-        encoded, lengths = self._encoded(inputs)
-        return self.head(encoded, lengths).float(), lengths
+        if inputs.owners is None:
+            encoded, lengths = self._encoded(inputs)
+            return self.head(encoded, lengths).float(), lengths
+        outputs = [self._run_head(part)[0] for part in inputs.split(self.batch_size)]
+        if any(one.ndim != 2 for one in outputs):
+            raise ConfigError('the head says something of every token, which windows do not average: take long="cut"')
+        return inputs.merged(torch.cat(outputs)), None
 
     def _task(self) -> Task:
         if self.task is None or self.head is None:
@@ -224,15 +255,30 @@ class Model:
 
     # ------------------------------------------------------------------------------------------- inputs
 
-    def _batches(self, items: Iterable[Any], rate_hz: float | None) -> Iterator[Inputs]:
-        rest = iter(items)
-        while some := list(islice(rest, self.batch_size)):
-            yield self.to_inputs(some, rate_hz)
+    @contextmanager
+    def noting_cuts(self) -> Iterator[Cuts]:
+        """Counts of what is cut off, said in one line at the end."""
+        cuts = Cuts()
+        yield cuts
+        if line := cuts.said():
+            log(line)
 
-    def to_inputs(self, items: Sequence[Any], rate_hz: float | None = None) -> Inputs:
+    def _batches(self, items: Iterable[Any], rate_hz: float | None, long: Long, cuts: Cuts) -> Iterator[Inputs]:
+        rest, first = iter(items), 0
+        while some := list(islice(rest, self.batch_size)):
+            try:
+                inputs = self.to_inputs(some, rate_hz, long)
+            except TooLong as error:
+                raise error.numbered(first) from None
+            cuts.add(inputs)
+            yield inputs
+            first += len(some)
+
+    def to_inputs(self, items: Sequence[Any], rate_hz: float | None = None, long: Long = "cut") -> Inputs:
         """Several raw items as the encoder takes them: read, normalised or cut into tokens, side by side. Files are
-        decoded in `read_item` of the modality's `raw_inputs`."""
-        return self._modality.to_inputs([self._modality.read_item(item, rate_hz) for item in items], self.about)
+        decoded in `read_item` of the modality's `raw_inputs`. `cut_off` of the result says what `long="cut"` leaves
+        out."""
+        return inputs_of(self._modality, [self._modality.read_item(item, rate_hz) for item in items], self.about, long)
 
     def _each(self, given: Any) -> tuple[Iterable[Any], bool]:
         """(items, whether there is only one and it did not come in a list)."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Protocol, cast
 
 import numpy as np
@@ -13,14 +14,16 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from d2v import moved
-from d2v.config import Block, FinetuneConfig, RunConfig, TrainConfig, current_names
+from d2v.config import Block, FinetuneConfig, RunConfig, TrainConfig, current_names, parse
+from d2v.config.changes import merged
 from d2v.data.batch import Batch, Inputs, SampleKeys
-from d2v.data.ingest import IngestReport, Reader, ingest_parameters
+from d2v.data.ingest import IngestReport, Reader, Record, ingest_parameters
 from d2v.data.ingest import ingest as run_ingest
-from d2v.data.sources.source import Source
+from d2v.data.sources.locations import file_source
+from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError
 from d2v.modalities.probes import Probe
-from d2v.modalities.requests import Request
+from d2v.modalities.requests import Request, using
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Count
 
@@ -261,6 +264,19 @@ class Preview:
     is_small: bool = False
 
 
+@dataclass(frozen=True)
+class OwnFiles:
+    """The items of a file or a folder, read as ingest reads them.
+
+    Attributes:
+        source: the items.
+        read: an item that was not refused -> one of what `Modality.to_inputs` takes a list of. Raises DataError.
+    """
+
+    source: Source
+    read: Callable[[Item], object]
+
+
 class IngestBlock(Protocol):
     """What the ingest blocks of all recipes have beside their source."""
 
@@ -310,6 +326,8 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         baseline_name: what the plain features are called in tables, such as "raw pixels".
         images_per_row: how many of its images for people fit side by side on a page.
         items_are_lines: whether a file holds an item a line; else a file is one item.
+        advice: note of the reader -> what to do about it, for notes that ingest is to count in a remark.
+        own_files: values of the ingest block for features of people's own files, such as no lower limits of size.
         packages: what serving an encoder of it needs beside the shared packages.
         request: what a served model is sent, and how one item of it is read.
     """
@@ -321,6 +339,8 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
     baseline_name: str
     images_per_row: int = 8
     items_are_lines: bool = False
+    advice: Mapping[str, str] = MappingProxyType({})
+    own_files: Mapping[str, object] = MappingProxyType({})
     packages: tuple[str, ...] = ()
     request: Request
 
@@ -365,6 +385,8 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             texts=self.texts,
             settings=settings,
             no_label=config.no_label,
+            parted_groups=getattr(config, "parted_groups", None),  # a later key, which other modalities may lack
+            advice=self.advice,
         )
 
     def settings(self, config: IngestT) -> dict[str, object]:
@@ -506,6 +528,44 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
 
     # --------------------------------------------------------------------------------------- raw items
 
+    def open_files(self, path: Path, settings: Mapping[str, object]) -> OwnFiles:
+        """The items of a file or a folder that someone wants features of, found and read as ingest does.
+
+        Args:
+            path: of a local file or folder.
+            settings: further values of the ingest block, such as names of columns.
+
+        Raises:
+            ConfigError: settings that the ingest block does not have.
+            DataError: nothing to read, or a table that cannot be understood; reading items raises it too.
+        """
+        if "source" in settings:
+            raise ConfigError("the source is the file itself: leave source out of the settings")
+        block = cast(type[Block], self.recipe.model_fields["ingest"].annotation)
+        at = f"{self.name}.ingest"
+        values = {"source": str(path), **merged(self.own_files, settings, at)}
+        config = cast(IngestT, parse(block, values, at=at))
+        read = self.reader(config)
+
+        def read_item(item: Item) -> object:
+            with using("it"):
+                return self.from_record(read(cast(bytes, item.data)))
+
+        holds_several = path.is_dir() or self.holds_items(path)
+        return OwnFiles(self.source_of_files(config) if holds_several else file_source(str(path)), read_item)
+
+    def holds_items(self, file: Path) -> bool:
+        """Whether a file holds several items, such as an archive or a table; by default none does."""
+        return False
+
+    def source_of_files(self, config: IngestT) -> Source:
+        """The source of files that hold items."""
+        return self.open_source(config)
+
+    @abstractmethod
+    def from_record(self, record: Record) -> object:
+        """What ingest stores of an item, as one of what `to_inputs` takes a list of."""
+
     @abstractmethod
     def is_item(self, given: object) -> bool:
         """Whether what a user gave is one item. Everything else is a list of them."""
@@ -515,7 +575,8 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         """Read one item as people have it.
 
         Args:
-            item: a file's path or whatever else stands for one item, such as an array.
+            item: a file's path, its bytes, or whatever else stands for one item, such as an array; also what
+                `from_record` gave.
             rate_hz: of an array that was sampled in time; None: as the encoder takes it.
 
         Returns:
@@ -530,12 +591,20 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         """Items side by side as the encoder was trained on them.
 
         Args:
-            items: what `read_item` or `request.read` gave.
+            items: what `read_item`, `from_record` or `request.read` gave.
             about: the encoder's config.json.
+
+        Returns:
+            A row an item. Where the encoder takes less than an item holds, `cut_off` says how much is missing.
 
         Raises:
             DataError: another shape or type.
         """
+
+    def to_windows(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
+        """The same with nothing cut off: items that are too long are several rows, whose `owners` say which item they
+        belong to. By default no item is too long."""
+        return self.to_inputs(items, about)
 
     # -------------------------------------------------------------------------------- other programs
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from d2v.data.ingest import Rejected
-from d2v.errors import ConfigError, DataError
+from d2v.data.ingest import refusal
+from d2v.errors import ConfigError, D2vError, DataError
 
 PREFIX = "D2V_SERVE_MAX_"
 
@@ -48,6 +48,12 @@ class Limits:
 
 OWN_FILES = Limits(item_bytes=2**40, pixels=100_000_000, seconds=1e9)
 """Of one's own files; an image above this is an attack or an error."""
+
+
+NO_LABELS: Mapping[str, str] = {"label": "", "split": "", "group": ""}
+"""Values of `ingest.columns` that look for no classes and splits, which features do not have."""
+NO_TABLES = {**NO_LABELS, "file": ""}
+"""The same where tables lie beside the items: they are not read, so that a damaged one does no harm."""
 
 
 def _number(name: str, text: str) -> Any:
@@ -108,13 +114,38 @@ def named(cell: object) -> str:
 
 @contextmanager
 def refusing(noun: str) -> Iterator[None]:
-    """What a reader rejects is refused, with what to do."""
+    """What a reader rejects is refused, with what to send instead."""
+
+    def said(reason: str) -> str:
+        limit = re.search(r"\bmax_(\w+)", reason)
+        return f"{reason}: " + (
+            f"send another {noun}" if limit is None else f"send a smaller {noun}, or {higher(limit[1])}"
+        )
+
+    with _rejections(said):
+        yield
+
+
+@contextmanager
+def using(name: object) -> Iterator[None]:
+    """What a reader rejects cannot be used.
+
+    Args:
+        name: of the item.
+    """
+    with _rejections(lambda reason: f"{name} cannot be used: {reason}. Leave it out, or give another one"):
+        yield
+
+
+@contextmanager
+def _rejections(said: Callable[[str], str]) -> Iterator[None]:
+    """Turn whatever a reader or its decoder raises into a DataError, with the reason made into a message."""
     try:
         yield
-    except Rejected as reason:
-        limit = re.search(r"\bmax_(\w+)", str(reason))
-        fix = f"send another {noun}" if limit is None else f"send a smaller {noun}, or {higher(limit[1])}"
-        raise DataError(f"{reason}: {fix}") from reason
+    except (D2vError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # some decoders' own errors are not Exceptions
+        raise DataError(said(refusal(error))) from error
 
 
 def higher(limit: str) -> str:

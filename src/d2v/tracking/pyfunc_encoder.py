@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from d2v.data.batch import Inputs
 
 
 class EncoderModel(PythonModel):
@@ -17,13 +22,11 @@ class EncoderModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Rebuild the encoder from its config.json and safetensors."""
-        from d2v.modalities import registry
-        from d2v.modalities.requests import Limits
         from d2v.model_folder import load_encoder
         from d2v.tracking.requests import Requests
 
         self.encoder, config = load_encoder(Path(context.artifacts["encoder"]))
-        self.requests = Requests(registry.get(config["modality"]), config, Limits.from_environment(os.environ))
+        self.requests = Requests.from_environment(config, os.environ)
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -32,9 +35,17 @@ class EncoderModel(PythonModel):
         import torch
 
         with torch.inference_mode():
-            parts = [self.encoder.features(part.values, part.lengths) for part in self.requests.batches(model_input)]
+            parts = [part.merged(self._features(part)) for part in self.requests.batches(model_input)]
         embeddings: np.ndarray = torch.cat(parts).float().numpy()
         return embeddings
+
+    def _features(self, inputs: Inputs) -> Tensor:
+        """(rows, width), a few rows at a time where items are several windows."""
+        import torch
+
+        from d2v.tracking.requests import BATCH_ITEMS
+
+        return torch.cat([self.encoder.features(part.values, part.lengths) for part in inputs.split(BATCH_ITEMS)])
 
 
 mlflow.models.set_model(EncoderModel())

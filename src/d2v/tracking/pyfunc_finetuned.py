@@ -17,13 +17,10 @@ class FinetunedPredictor(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Rebuild encoder and head from config.json and safetensors."""
         from d2v.finetuning.model import load_finetuned
-        from d2v.modalities import registry
-        from d2v.modalities.requests import Limits
         from d2v.tracking.requests import Requests
 
         self.model = load_finetuned(Path(context.artifacts["model"]))
-        about = dict(self.model.about)
-        self.requests = Requests(registry.get(about["modality"]), about, Limits.from_environment(os.environ))
+        self.requests = Requests.from_environment(dict(self.model.about), os.environ)
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None

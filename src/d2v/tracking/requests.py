@@ -12,12 +12,17 @@ import pandas as pd
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from d2v.data.batch import Inputs
-from d2v.errors import DataError
+from d2v.errors import ConfigError, DataError
+from d2v.modalities import registry
 from d2v.modalities.base import Modality
+from d2v.modalities.long_items import WAYS, Cuts, Long, TooLong, check_long, inputs_of
 from d2v.modalities.requests import Limits, higher
+from d2v.progress import log
 
 BATCH_ITEMS = 4
 """Decoded and computed at a time, so that a request of many long recordings takes the memory of these."""
+LONG = "D2V_SERVE_LONG"
+"""Variable of the server: cut, windows or error."""
 
 
 class RequestRefused(MlflowException):
@@ -41,23 +46,40 @@ class Requests:
         modality: what its items are.
         config: its config.json.
         limits: of a request.
+        long: what is done with items that are longer than the encoder takes.
     """
 
     modality: Modality
     config: dict[str, Any]
     limits: Limits
+    long: Long = "cut"
+
+    @classmethod
+    def from_environment(cls, config: dict[str, Any], environment: Mapping[str, str]) -> Requests:
+        """Requests to the model of a config.json, as the variables D2V_SERVE_* of the server say. Raises ConfigError
+        for wrong values."""
+        long = environment.get(LONG, "cut")
+        if long not in WAYS:
+            raise ConfigError(f"{LONG}={long!r} is no way to treat long items: set it to one of {', '.join(WAYS)}")
+        limits = Limits.from_environment(environment)
+        return cls(registry.get(config["modality"]), config, limits, check_long(long))
 
     def batches(self, table: pd.DataFrame) -> Iterator[Inputs]:
-        """The table's items in order, a few at a time.
+        """The table's items in order, a few at a time. What is cut off is said in the server's log, a line a request.
 
         Raises:
             RequestRefused: an item that cannot be used, with its number from 0; too many items, or none.
         """
         self._check(table)
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        cuts = Cuts()
         for start in range(0, len(rows), BATCH_ITEMS):
             batch = enumerate(rows[start : start + BATCH_ITEMS], start)
-            yield self._together({number: self._read(number, row) for number, row in batch})
+            inputs = self._together({number: self._read(number, row) for number, row in batch})
+            cuts.add(inputs)
+            yield inputs
+        if line := cuts.said(f"{LONG}=windows reads all of them, {LONG}=error refuses them"):
+            log(line)
 
     def _check(self, table: pd.DataFrame) -> None:
         first = self.modality.request.columns[0]
@@ -77,11 +99,11 @@ class Requests:
 
     def _together(self, items: Mapping[int, Any]) -> Inputs:
         try:
-            return self.modality.to_inputs(list(items.values()), self.config)
+            return inputs_of(self.modality, list(items.values()), self.config, self.long)
         except DataError:
             for number, item in items.items():  # which of them is it?
                 with _numbered(number):
-                    self.modality.to_inputs([item], self.config)
+                    inputs_of(self.modality, [item], self.config, self.long)
             raise
 
 
@@ -89,5 +111,9 @@ class Requests:
 def _numbered(number: int) -> Iterator[None]:
     try:
         yield
+    except TooLong as error:
+        raise RequestRefused(
+            f"Item {number} (from 0) has {error.cut_off:,} tokens more than the encoder takes: send a shorter one"
+        ) from error
     except DataError as reason:
         raise RequestRefused(f"Item {number} (from 0) cannot be used: {reason}") from reason

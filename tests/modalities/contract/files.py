@@ -38,6 +38,21 @@ def a_file_becomes_features(subject: Subject) -> None:
     np.testing.assert_allclose(row["embedding"], asked, atol=1e-5)
 
 
+def a_folder_gives_the_features_of_its_files(subject: Subject) -> None:
+    """`d2v encode` finds items in folders as ingest does, and reads the same features there."""
+    model, file, item = _loaded(subject)
+    asked = model.features(model._modality.to_inputs([item], model.about))[0]
+    names = ("one/a", "other/b")
+    for name in names:
+        (subject.folder / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+        (subject.folder / "files" / name).write_bytes(file.read_bytes())
+    assert encode_files(model, [subject.folder / "files"], subject.folder / "of_a_folder.parquet").problems == 0
+    rows = pq.read_table(subject.folder / "of_a_folder.parquet").to_pylist()
+    assert [row["file"] for row in rows] == [str(subject.folder / "files" / name) for name in names]
+    for row in rows:
+        np.testing.assert_allclose(row["embedding"], asked, atol=1e-5)
+
+
 def what_cannot_be_read_is_refused_with_a_remedy(subject: Subject) -> None:
     model, file, _ = _loaded(subject)
     with pytest.raises(DataError, match="give"):
@@ -94,6 +109,7 @@ def _loaded(subject: Subject) -> tuple[Model, Path, Any]:
 
 CHECKS = (
     a_file_becomes_features,
+    a_folder_gives_the_features_of_its_files,
     what_cannot_be_read_is_refused_with_a_remedy,
     exports_say_what_they_take,
     plain_weights_are_exported,

@@ -145,6 +145,21 @@ def test_a_manifest_that_moved_with_its_recordings_is_read(fairseq, tmp_path):
     assert len(read(tmp_path / "relative.tsv")) == 1
 
 
+@pytest.mark.parametrize("kind", ["auto", "manifest"])
+def test_recordings_that_no_manifest_names_are_counted(tmp_path, kind):
+    """Whether the root is absolute, relative, or behind a link; those that are named count as such by any way."""
+    real = tmp_path / "real"
+    for name in ("wavs/a.wav", "wavs/b.wav", "wavs/c.wav", "d.wav"):
+        write(real, {name: WAVE})
+    write(real, {"train.tsv": f"{tmp_path}/link/wavs\na.wav\t10\n".encode(), "valid.tsv": b"wavs\n./b.wav\t10\n"})
+    (tmp_path / "link").symlink_to(real)
+    for folder in (real, tmp_path / "link"):
+        (said,) = open_source(SpeechIngestConfig(source=str(folder), format=kind)).left_out
+        assert said.startswith(f"2 recordings in {folder} are in none of its 2 manifests and are left out, such as")
+    write(real, {"test.tsv": b".\nd.wav\t10\nwavs/c.wav\t10\n"})
+    assert open_source(SpeechIngestConfig(source=str(real), format=kind)).left_out == ()
+
+
 def test_rows_may_be_ranges_of_an_archive(tmp_path):
     whole = packed("zip", {"a.wav": WAVE, "b.wav": WAVE})
     (tmp_path / "all.zip").write_bytes(whole)

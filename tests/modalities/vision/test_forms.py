@@ -4,6 +4,7 @@ import base64
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from d2v.data.ingest import Rejected
 from d2v.data.prepared import Corpus
+from d2v.errors import DataError
 from d2v.modalities.requests import OWN_FILES
 from d2v.modalities.vision import raw_inputs
 from d2v.modalities.vision.config import VisionIngestConfig
@@ -20,6 +22,7 @@ from d2v.modalities.vision.modality import Vision
 from d2v.modalities.vision.reading import decode, read_image
 from d2v.modalities.vision.sources import open_source
 
+VISION = Vision()
 CONFIG = VisionIngestConfig(source="x")
 SHAPE = (24, 40)
 RAMP = np.linspace(0, 1, SHAPE[0] * SHAPE[1]).reshape(SHAPE)
@@ -284,3 +287,55 @@ def test_floats_reach_to_what_the_largest_of_the_array_tells(array: np.ndarray, 
     seen = [decode(read_image(item.data, CONFIG).data)[0, 0, 0] for item in source.items(0)]
     assert seen == [0, round(255 * float(array[1]) / top)]
     assert bool(source.remarks()) == (top != 1)
+
+
+# ------------------------------------------------------------------------------------ significant bits
+
+
+def twelve_of_sixteen() -> np.ndarray:
+    """Grey from 0 to 4095 in uint16."""
+    return np.rint(np.linspace(0, 4095, 16 * 16)).astype(np.uint16).reshape(16, 16)
+
+
+def write_npz(folder: Path, array: np.ndarray) -> None:
+    np.savez(folder / "a.npz", images=array[None])
+
+
+def write_png(folder: Path, array: np.ndarray) -> None:
+    Image.fromarray(array).save(folder / "a.png")
+
+
+def write_tiff(folder: Path, array: np.ndarray) -> None:
+    (folder / "a.tif").write_bytes(tiff(array, photometric="minisblack"))
+
+
+@pytest.mark.parametrize("write", [write_npz, write_png, write_tiff])
+@pytest.mark.parametrize("top", [255, 4095])
+def test_bits_that_no_value_needs_are_said_and_can_be_left_out(
+    tmp_path: Path, write: Callable[[Path, np.ndarray], None], top: int
+) -> None:
+    array = twelve_of_sixteen() >> (0 if top == 4095 else 4)
+    (tmp_path / "source").mkdir()
+    write(tmp_path / "source", array)
+    report = VISION.ingest(VisionIngestConfig(source=str(tmp_path / "source")), tmp_path / "dark")
+    bits = top.bit_length()
+    assert [said for said in report.remarks if f"1 of 1 items have 16 bits with no value above {top:,}" in said]
+    assert [said for said in report.remarks if said.endswith(f"set vision.ingest.bits to {bits}")]
+    right = VISION.ingest(VisionIngestConfig(source=str(tmp_path / "source"), bits=bits), tmp_path / "right")
+    assert not [said for said in right.remarks if "bits" in said]
+    (data,) = Corpus(tmp_path / "right").data([0])
+    seen = decode(data)[..., 0]
+    assert (seen.min(), seen.max()) == (0, 255)
+    np.testing.assert_array_equal(seen, np.rint(array * (255 / top)))
+    with pytest.raises(DataError, match="are not all between 0 and 15"):
+        VISION.ingest(VisionIngestConfig(source=str(tmp_path / "source"), bits=4), tmp_path / "wrong")
+
+
+def test_whole_ranges_and_black_are_not_remarked_on(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.stack([np.zeros((8, 8)), np.full((8, 8), 4096)]).astype(np.uint16))
+    assert VISION.ingest(VisionIngestConfig(source=str(tmp_path / "a.npz")), tmp_path / "c").remarks == []
+
+
+def test_a_dark_array_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"no value above 4,095: if 12 bits .* or give uint8"):
+        raw_inputs.read_item(twelve_of_sixteen())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from d2v.config import FinetuneConfig
 from d2v.data.batch import Inputs
-from d2v.data.ingest import Reader
+from d2v.data.ingest import Reader, Record
 from d2v.data.sources.source import Source
 from d2v.modalities.base import GraphInputs, Modality, encoder_block
 from d2v.modalities.series import raw_inputs
@@ -89,6 +89,10 @@ class Series(Modality[SeriesIngestConfig, SeriesPrepareConfig, SeriesTrainConfig
     def image_grid(self, tokens: int) -> tuple[int, int]:
         """Patches lie side by side."""
         return 1, tokens
+
+    def from_record(self, record: Record) -> np.ndarray:
+        """(steps, channels)."""
+        return raw_inputs.from_record(record)
 
     def is_item(self, given: object) -> bool:
         """A file, or an array (steps, channels)."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from d2v.data.batch import Inputs
-from d2v.data.ingest import Rejected
+from d2v.data.ingest import Record
 from d2v.errors import DataError
 from d2v.modalities.base import encoder_block
-from d2v.modalities.requests import Limits, Request, file_bytes, file_in, refusing
+from d2v.modalities.requests import Limits, Request, file_bytes, file_in, refusing, using
 from d2v.modalities.series.config import SeriesEncoderConfig
 from d2v.modalities.series.data import normalise, side_by_side
 from d2v.modalities.series.sources import read_series
@@ -31,15 +31,12 @@ def read_item(item: object) -> np.ndarray:
     """(steps, channels) of a CSV file or an array. Raises DataError if it cannot be read."""
     if not isinstance(item, str | Path):
         return np.asarray(item)
-    try:
-        return _decoded(file_bytes(item))
-    except Rejected as reason:
-        raise DataError(f"{item} cannot be used: {reason}. Leave it out, or give another one") from reason
+    with using(item):
+        return from_record(read_series(file_bytes(item)))
 
 
-def _decoded(data: bytes) -> np.ndarray:
-    """(steps, channels) of a CSV file. Raises Rejected with the reason."""
-    record = read_series(data)
+def from_record(record: Record) -> np.ndarray:
+    """(steps, channels) from what ingest stores of a series."""
     return np.frombuffer(record.data, "<f4").reshape(record.facts["steps"], record.facts["channels"])
 
 
@@ -79,7 +76,7 @@ def _example(about: Mapping[str, object]) -> dict[str, str]:
 
 def _read(cells: Mapping[str, object], limits: Limits) -> np.ndarray:
     with refusing("series"):
-        return _decoded(file_in(cells[COLUMN]))
+        return from_record(read_series(file_in(cells[COLUMN])))
 
 
 REQUEST = Request((COLUMN,), _example, _read)

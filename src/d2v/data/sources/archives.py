@@ -186,10 +186,11 @@ class _Tar:
                 yield Item(self.name, None, refused=f"archive is truncated after {read} members ({error})")
 
     def _item(self, archive: tarfile.TarFile, member: tarfile.TarInfo, layout: Layout | None) -> Item:
+        address = f"{self.location.address(self.location.files[0])}/{_path(member.name)}"
         reason = _tar_harm(member) or too_large(member.size, self.wanted)
         if reason:
-            return Item(_path(member.name), None, refused=reason)
-        return (layout or self.layout).item(member.name, _tar_content(archive, member))
+            return Item(_path(member.name), None, refused=reason, address=address)
+        return replace((layout or self.layout).item(member.name, _tar_content(archive, member)), address=address)
 
 
 def tar_source(location: Location, wanted: Wanted, annotator: Annotator | None = None) -> Source:
@@ -333,7 +334,8 @@ def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None =
     def items(start: int) -> Iterator[Item]:
         with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             for info in infos[start:]:
-                yield _zip_item(archive, info, layout(), wanted)
+                address = f"{location.address(file)}/{_path(_zip_name(info))}"
+                yield replace(_zip_item(archive, info, layout(), wanted), address=address)
 
     return Source(
         f"zip archive {location.given}", location.fingerprint, len(infos), items, remarks=lambda: layout().remarks

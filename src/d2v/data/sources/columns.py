@@ -69,6 +69,11 @@ class Columns:
         kinds = (self.labels, self.files, self.splits, self.groups, *self.texts.values())
         return {name.lower() for names in kinds for name in names}
 
+    @property
+    def reads_beside(self) -> bool:
+        """Whether files beside the items are asked about them: not where the recipe says that no column names files."""
+        return self.chosen.get("file") != ""
+
     def check(self, names: Iterable[str], path: str) -> None:
         """Raises DataError if a table lacks a column that the recipe names."""
         there = list(names)

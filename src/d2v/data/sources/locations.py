@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
@@ -24,6 +24,7 @@ PACKED = {
     **{".zip": "zip", ".parquet": "parquet", ".pq": "parquet"},
 }
 """Endings of files that hold many items, and the format of each."""
+PIECE_BYTES = 64 * 2**20
 SIDE_BYTES = 64 * 2**20  # of one file beside the items; all of them are held in memory
 
 
@@ -35,11 +36,13 @@ class Location:
         given: how the user wrote it, for messages.
         fs: the fsspec file system that opens the paths of `files`.
         files: the one file (its key is its name), or the folder's, with keys relative to the folder.
+        is_folder: which of the two.
     """
 
     given: str
     fs: Any
     files: tuple[Found, ...]
+    is_folder: bool = False
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -48,6 +51,12 @@ class Location:
         for file in self.files:
             digest.update(f"{file.key}\0{file.size}\0{file.stamp}\n".encode())
         return digest.hexdigest()
+
+    def address(self, file: Found) -> str:
+        """A file as the user would write it."""
+        if not self.is_folder:
+            return self.given
+        return file.key if self.given == "." else f"{self.given.rstrip('/')}/{file.key}"
 
 
 # ------------------------------------------------------------------------------------------- opening
@@ -80,7 +89,7 @@ def open_location(
     if not is_folder and not fs.exists(path):
         raise DataError(_nothing_there(source, fs, path, wanted))
     found = list_files(fs, path) if is_folder else (find_file(fs, path, name),)
-    location = Location(source, fs, tuple(sorted(found, key=lambda file: file.key)))
+    location = Location(source, fs, tuple(sorted(found, key=lambda file: file.key)), is_folder)
     if not location.files:
         raise DataError(
             f"{source} is an empty folder: put {wanted.noun} into it (class folders and train/ and test/ are "
@@ -147,7 +156,7 @@ def _detect(
     if not any(wanted.has_suffix(file.name) for file in location.files):
         if len(kinds) == 1 and found != {"parquet"}:
             (file,) = kinds
-            return kinds[file], Location(f"{location.given}/{file.key}", location.fs, (file,))
+            return kinds[file], Location(location.address(file), location.fs, (file,))
         if len(found) == 1 and found <= set(in_shards):
             return found.pop(), replace(location, files=tuple(kinds))
     return "folder", location
@@ -231,20 +240,52 @@ def folder_source(location: Location, wanted: Wanted, annotator: Annotator | Non
             data = None
             if not refused:
                 data, refused = read_file(location.fs, file.path, wanted)
-            yield layout().item(file.key, data, refused)
+            yield replace(layout().item(file.key, data, refused), address=location.address(file))
 
     return Source(f"folder {location.given}", location.fingerprint, len(files), items, remarks=lambda: layout().remarks)
+
+
+def file_source(path: str) -> Source:
+    """A file that is one item, whatever its name; the reader says whether it is too large.
+
+    Args:
+        path: of a local file.
+    """
+
+    def items(start: int) -> Iterator[Item]:
+        if not start:
+            found = Item(PurePosixPath(path).name, None, address=path)
+            try:
+                with open(path, "rb") as file:
+                    found = replace(found, data=file.read())
+            except OSError as error:
+                found = replace(found, refused=f"unreadable: {error.strerror or error}")
+            yield found
+
+    return Source(path, "", 1, items)
 
 
 def read_file(fs: Any, path: str, wanted: Wanted) -> tuple[bytes | None, str | None]:
     """Content of a file, or why not; one byte too many is asked for, as a size may be unknown or have changed."""
     try:
         with fs.open(path, "rb") as file:
-            content = file.read(wanted.max_item_bytes + 1)
+            content = _read_at_most(file, wanted.max_item_bytes + 1)
     except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
         return None, f"unreadable: {error.strerror or error}"
     refused = too_large(len(content), wanted)
     return (None, refused) if refused else (content, None)
+
+
+def _read_at_most(file: IO[bytes], size: int) -> bytes:
+    """So many bytes of a file. They are asked for piece by piece, for Python reserves memory for all that is asked."""
+    pieces: list[bytes] = []
+    while size > 0:
+        asked = min(size, PIECE_BYTES)
+        pieces.append(file.read(asked))
+        size -= asked
+        if len(pieces[-1]) < asked:
+            break
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _read_side(fs: Any, file: Found) -> bytes:

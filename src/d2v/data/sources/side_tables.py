@@ -78,7 +78,7 @@ class SideTables:
         self.counts: dict[str, int] = {}
         self.several, self.names = 0, set[str]()
         self.samples: dict[str, Annotation] = {}
-        for path, content in sides.items():
+        for path, content in sides.items() if columns.reads_beside else ():
             if TABLE.search(path):
                 self._add(path, content)
             elif (sample := SAMPLE.search(path)) and len(content) <= SAMPLE_BYTES:
@@ -93,7 +93,7 @@ class SideTables:
                 self.rows.setdefault(row.file[-1], []).append(row)
                 self.counts[path] = self.counts.get(path, 0) + 1
         except DataError as reason:
-            if MEANT.search(path) or self.columns.chosen:
+            if MEANT.search(path) or any(self.columns.chosen.values()):
                 raise
             self.left_alone[path] = str(reason)
 

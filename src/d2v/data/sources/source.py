@@ -20,6 +20,8 @@ class Item:
         refused: why the source would not read it (a link, a bomb, a path that climbs out), else None.
         texts: what else the source says about it, such as its transcript or speaker.
         group: what it must share its split with, such as all recordings of a speaker; None for nothing.
+        address: path or URL of its file, with its place in an archive or a table behind; "" where the key says that.
+        line: line of the file that it begins in, from 1, where a file holds several.
     """
 
     key: str
@@ -29,6 +31,8 @@ class Item:
     refused: str | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
+    address: str = field(default="", compare=False)
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Source:
         class_names: the classes in their own order; None takes the labels found, sorted.
         remarks: sentences about the source as a whole, for people, once its items have been read.
         licence: what its items are under, for model cards; "" if it does not say.
+        left_out: sentences about files of the source that are not read.
     """
 
     description: str
@@ -52,3 +57,4 @@ class Source:
     class_names: tuple[str, ...] | None = None
     remarks: Callable[[], Sequence[str]] = tuple
     licence: str = ""
+    left_out: tuple[str, ...] = ()

@@ -152,10 +152,13 @@ class _Table:
                 raise
             reason = f"row group {group} of {self.file.name} is damaged: {error}"
         for lost in range(max(row, skip), rows):
-            yield Item(self._key(first + lost), None, refused=reason)
+            yield Item(self._key(first + lost), None, refused=reason, address=self._address(first + lost))
 
     def _key(self, row: int) -> str:
         return f"{PurePosixPath(self.file.key).with_suffix('')}/{row:06d}"
+
+    def _address(self, row: int) -> str:
+        return f"{self.location.address(self.file)}/{row:06d}"
 
     def _item(self, row: int, record: Mapping[str, Any]) -> Item:
         said = ((name, self._text(record, column)) for name, column in self.texts.items())
@@ -167,6 +170,7 @@ class _Table:
             split=self.kinds.get(record[self.split]) if self.split else None,
             texts=texts,
             group=group,
+            address=self._address(row),
         )
         try:
             label = label_of(self._named(record[self.label], self.label)) if self.label else None

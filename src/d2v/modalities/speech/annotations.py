@@ -54,7 +54,7 @@ def annotate(sides: Mapping[str, bytes], columns: Columns = COLUMNS) -> Said:
     Raises:
         DataError: a table that is not text, is damaged, or does not name files though it is meant to.
     """
-    return Said(sides, columns)
+    return Said(sides if columns.reads_beside else {}, columns)
 
 
 class Said:

@@ -79,6 +79,9 @@ class SpeechIngestConfig(Block):
     """Names of the columns of tables."""
     no_label: tuple[str, ...] | None = None
     """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
+    parted_groups: Literal["move", "refuse"] | None = None
+    """What to do where the source itself puts items of one group (`columns.group`) into several splits: `move` their
+    training items into the other split, or `refuse`; null: they stay, and are named."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import posixpath
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.lines import decoded, lines_of, single_spaced
 from d2v.data.sources.layout import Wanted, too_large
@@ -30,12 +35,13 @@ def is_manifest(fs: Any, file: Found) -> bool:
     return b"\t" not in first and re.fullmatch(rb"[^\t]+\t\d+\s*", second) is not None
 
 
-def manifest_source(location: Location, wanted: Wanted) -> Source:
+def manifest_source(location: Location, wanted: Wanted, beside: Sequence[Found] = ()) -> Source:
     """All recordings that manifests name, in their order; the split is in the manifest's name.
 
     Args:
-        place: the manifests, and the .wrd or .ltr files that hold their transcripts.
+        location: the manifests, and the .wrd or .ltr files that hold their transcripts.
         wanted: the modality's words.
+        beside: recordings in the same folder. Those that no manifest names are counted in `left_out`.
 
     Raises:
         DataError: a manifest that is damaged, whose recordings are not there, or whose transcripts are not as many.
@@ -43,7 +49,30 @@ def manifest_source(location: Location, wanted: Wanted) -> Source:
     manifests = [_Manifest(location, file, wanted) for file in location.files if file.name.endswith(".tsv")]
     kinds = kinds_of_files([one.file.name for one in manifests])
     splits = [Split(kind, len(one.rows), partial(_items, one)) for kind, one in zip(kinds, manifests, strict=True)]
-    return source_of_splits(f"manifest {location.given}", location.fingerprint, splits, None)
+    source = source_of_splits(f"manifest {location.given}", location.fingerprint, splits, None)
+    return replace(source, left_out=tuple(_unnamed(location, manifests, beside, wanted)))
+
+
+def _unnamed(
+    location: Location, manifests: Sequence[_Manifest], beside: Sequence[Found], wanted: Wanted
+) -> Iterator[str]:
+    """What to say of recordings in the folder that no manifest names."""
+
+    @functools.cache
+    def real(folder: str) -> str:
+        return os.path.realpath(folder) if isinstance(location.fs, LocalFileSystem) else folder
+
+    def place(path: str) -> str:
+        folder, _, name = posixpath.normpath(path).rpartition("/")
+        return f"{real(folder)}/{name}"
+
+    named = {place(f"{one.root}/{_archive_and_range(row)[0]}") for one in manifests for row in one.rows}
+    unnamed = [file.key for file in beside if place(file.path) not in named]
+    if unnamed:
+        yield (
+            f"{len(unnamed):,} {wanted.noun} in {location.given} are in none of its {len(manifests):,} manifests and "
+            f"are left out, such as {unnamed[0]}: add a row for each, or remove the manifests to have all of them read"
+        )
 
 
 def _words_of_letters(line: str) -> list[str]:
@@ -127,7 +156,8 @@ def _items(manifest: _Manifest, start: int) -> Iterator[Item]:
         if manifest.transcripts:
             texts["transcript"] = manifest.transcripts[number]
         label = said.label if said else None
-        yield Item(f"{manifest.stem}/{row}", data, label, refused=refused, texts=texts)
+        address = f"{manifest.root}/{row}"
+        yield Item(f"{manifest.stem}/{row}", data, label, refused=refused, texts=texts, address=address)
 
 
 def _content(manifest: _Manifest, row: str) -> tuple[bytes | None, str | None]:

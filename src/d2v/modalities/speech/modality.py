@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from d2v.data.batch import Inputs
-from d2v.data.ingest import Reader
+from d2v.data.ingest import Reader, Record
 from d2v.data.sources.source import Source
 from d2v.modalities.base import (
     Foreign,
@@ -30,6 +31,7 @@ from d2v.modalities.base import (
     refuse_tokenizer,
 )
 from d2v.modalities.probes import Probe
+from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.speech import raw_inputs
 from d2v.modalities.speech.config import (
     RATE_HZ,
@@ -50,7 +52,7 @@ from d2v.modalities.speech.probes import further_probes
 from d2v.modalities.speech.raw_inputs import Recording
 from d2v.modalities.speech.reading import FACTS, read_recording
 from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD
-from d2v.modalities.speech.sources import TEXTS, open_source
+from d2v.modalities.speech.sources import TEXTS, is_source, open_source
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Count
 
@@ -66,6 +68,7 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     images_per_row = 4
     packages = ("av", "soundfile", "soxr", "torchaudio")
     request = raw_inputs.REQUEST
+    own_files = MappingProxyType({**raw_inputs.ingest_limits(OWN_FILES), "columns": NO_TABLES})
 
     # -------------------------------------------------------------------------------------------- data
 
@@ -154,6 +157,14 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         return further_probes(data, recipe, items)
 
     # --------------------------------------------------------------------------------------- raw items
+
+    def holds_items(self, file: Path) -> bool:
+        """Whether it is an archive, a table or a manifest."""
+        return is_source(file)
+
+    def from_record(self, record: Record) -> Recording:
+        """A recording at its own sample rate."""
+        return raw_inputs.from_record(record)
 
     def is_item(self, given: object) -> bool:
         """A file, or an array of one axis."""

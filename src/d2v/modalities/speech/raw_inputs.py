@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from d2v.data.batch import Inputs
-from d2v.data.ingest import Rejected
+from d2v.data.ingest import Record
 from d2v.errors import DataError
 from d2v.modalities.base import Preprocessing, encoder_block
-from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing
+from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing, using
 from d2v.modalities.speech.config import RATE_HZ, Resampler, SpeechEncoderConfig, SpeechIngestConfig
 from d2v.modalities.speech.data import VARIANCE_EPS, side_by_side
 from d2v.modalities.speech.decoders import open_sound
@@ -57,18 +57,18 @@ class Recording:
 
 
 def is_item(given: object) -> bool:
-    """A file, or an array of one axis; one of (samples, channels) too, so that it is named and not taken for many short
-    recordings."""
+    """A file or its bytes, or an array of one axis; one of (samples, channels) too, so that it is named and not taken
+    for many short recordings."""
     if isinstance(given, np.ndarray):
         return given.ndim <= 1 or (given.ndim == 2 and given.shape[1] <= MOST_CHANNELS < given.shape[0])
-    return isinstance(given, str | Path)
+    return isinstance(given, str | Path | bytes)
 
 
 def read_item(item: object, rate_hz: float | None = None) -> Recording:
     """A recording at its own rate.
 
     Args:
-        item: a sound file, an array (samples,) of float from -1 to 1, or int16, or a Recording.
+        item: a sound file or its bytes, an array (samples,) of float from -1 to 1, or int16, or a Recording.
         rate_hz: of an array; None: RATE_HZ.
 
     Raises:
@@ -76,22 +76,29 @@ def read_item(item: object, rate_hz: float | None = None) -> Recording:
     """
     if isinstance(item, Recording):
         return item
-    if isinstance(item, str | Path):
-        try:
-            return _decoded(file_bytes(item), OWN_FILES)
-        except Rejected as reason:
-            raise DataError(f"{item} cannot be used: {reason}. Leave it out, or give another one") from reason
+    if isinstance(item, str | Path | bytes):
+        name, data = ("a recording", item) if isinstance(item, bytes) else (item, file_bytes(item))
+        with using(name):
+            return _decoded(data, OWN_FILES)
     wave = item.numpy(force=True) if isinstance(item, Tensor) else np.asarray(item)
     return Recording(wave, RATE_HZ if rate_hz is None else rate_hz)
 
 
 def _decoded(data: bytes, limits: Limits) -> Recording:
-    """The mean of a sound file's channels. What ingest would leave out only for training (silence, clipping) is read.
-    It is decoded twice, as an ingested file is: to check it, then for its samples. Raises Rejected with the reason."""
+    """A sound file, as ingest would read it. Raises Rejected with the reason."""
+    return from_record(read_recording(data, SpeechIngestConfig.model_validate({"source": "", **ingest_limits(limits)})))
+
+
+def ingest_limits(limits: Limits) -> dict[str, object]:
+    """Values of the ingest block that refuse what is above the limits, and nothing that is left out only of training
+    (silence, clipping)."""
     bounds = {"max_item_bytes": limits.item_bytes, "min_seconds": 1e-5, "max_seconds": limits.seconds}
-    ingest = SpeechIngestConfig.model_validate({"source": "", "silence_peak": 0.0, "max_clipped": 1.0, **bounds})
-    read_recording(data, ingest)
-    with open_sound(data) as sound:
+    return {**bounds, "silence_peak": 0.0, "max_clipped": 1.0}
+
+
+def from_record(record: Record) -> Recording:
+    """The mean of the channels of a recording, from what ingest stores of it."""
+    with open_sound(record.data) as sound:
         return Recording(np.concatenate([mono(block) for block in sound.blocks]), sound.rate_hz)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import Wanted
@@ -86,15 +88,22 @@ def _open_location(config: SpeechIngestConfig) -> Source:
     wanted = wanted_recordings(config)
     location, is_folder = open_location(config.source, config.options, wanted)
     kind: str = config.format
+    beside = [file for file in location.files if is_folder and wanted.has_suffix(file.name)]
     if kind == "auto" and (manifests := _manifests(location, is_folder, wanted)):
-        return manifest_source(manifests, wanted)
+        return manifest_source(manifests, wanted, beside)
     if kind == "manifest":
-        return manifest_source(location if is_folder else _with_transcripts(location), wanted)
+        return manifest_source(location if is_folder else _with_transcripts(location), wanted, beside)
     kind, location = find_format(location, is_folder, wanted, kind, packed_as)
     columns = COLUMNS.choose(config.columns.model_dump())
     if kind == "parquet":
         return parquet_source(location, wanted, columns)
     return tree_source(TREES, kind, location, wanted, partial(annotate, columns=columns))
+
+
+def is_source(file: Path) -> bool:
+    """Whether a local file holds several recordings, or names them."""
+    fs = LocalFileSystem()
+    return packed_as(file.name) is not None or is_manifest(fs, find_file(fs, str(file), file.name))
 
 
 def _manifests(location: Location, is_folder: bool, wanted: Wanted) -> Location | None:

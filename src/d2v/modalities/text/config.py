@@ -38,8 +38,8 @@ class TextIngestConfig(Block):
     reason."""
 
     source: str
-    """The embedded corpora `pydocs` and `pyprose`, or a path or an fsspec URL of text files, JSON lines, CSV or TSV
-    (plain or .gz, .bz2, .xz, .zst), a tar or zip of them, Parquet, or a GLUE task's folder or zip."""
+    """The embedded corpora `pydocs` and `pyprose`, or a path or an fsspec URL of text files, JSON lines, JSON arrays,
+    CSV or TSV (plain or .gz, .bz2, .xz, .zst), a tar or zip of them, Parquet, or a GLUE task's folder or zip."""
     format: Literal["auto", "text", "jsonl", "csv", "parquet", "glue", "pydocs", "pyprose"] = "auto"
     """What the source is; `auto` finds it from names and contents."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -67,6 +67,9 @@ class TextIngestConfig(Block):
     """Whether the first row of CSV names the columns; null: it does if it names one that is known."""
     no_label: tuple[str, ...] | None = None
     """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
+    parted_groups: Literal["move", "refuse"] | None = None
+    """What to do where the source itself puts items of one group (`columns.group`) into several splits: `move` their
+    training items into the other split, or `refuse`; null: they stay, and are named."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

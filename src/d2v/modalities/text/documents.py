@@ -7,18 +7,21 @@ import gzip
 import io
 import json
 import lzma
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
+from pathlib import PurePosixPath
 from typing import IO, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from d2v.data.lines import byte_lines, encoding_of
+from d2v.data.lines import byte_lines, decoded, encoding_of
 from d2v.data.sources.archives import DAMAGE
 from d2v.data.sources.columns import LABEL_NAMES, Columns, first_column
 from d2v.data.sources.delimited import find_delimiter, plain_rows, quoted_rows, reads_as_quoted, whole_lines
 from d2v.data.sources.labels import SeveralLabels, label_of
-from d2v.data.sources.layout import Wanted, too_large
+from d2v.data.sources.layout import Role, Wanted, too_large
 from d2v.errors import DataError
 from d2v.modalities.text.config import TextIngestConfig
 
@@ -30,8 +33,42 @@ SECOND_NAMES = ("sentence2", "question2", "hypothesis", "second")
 CLASS_NAMES = (*LABEL_NAMES, "category", "sentiment")
 """Names of fields and columns, the likeliest first."""
 HEAD_BYTES = 2**16
-"""Of a table, to find its delimiter and whether its cells are quoted."""
+"""Of a file, to find what it is, and of a table, its delimiter and whether its cells are quoted."""
+PAPERS = re.compile(r"(readme|licen[cs]e|copying|(sha\d+|md5|check)sums?)(\..*)?", re.IGNORECASE)
+JSON_FILE = re.compile(r"\.json(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
+"""Names of files that hold one array of objects, or JSON lines."""
+NO_TEXTS = {
+    b"%PDF-": "a PDF document",
+    b"{\\rtf": "an RTF document",
+    b"PK\x03\x04": "a zip archive or an office document",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an office document",
+    b"PAR1": "a Parquet table",
+}
+"""First bytes of files that are no texts, though lines of them may look like some."""
+SHOWN_CHARACTERS = 20
+"""Of a cell, in messages."""
+MOST_NULS = 1 / 8
+"""Share of NUL bytes in text; more of them are UTF-16 without a byte-order mark, or no text."""
 UNPACKED_DAMAGE = (*DAMAGE, UnicodeError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFiles(Wanted):
+    """Which files are documents: not the README and licence beside them, nor tables and pages.
+
+    Attributes:
+        bare_lines: lines and paragraphs of text files come without the end of their last line, which the corpus keeps.
+    """
+
+    bare_lines: bool = False
+
+    def has_suffix(self, name: str) -> bool:
+        """Whether a file is named like a text and is no paper."""
+        return super().has_suffix(name) and not PAPERS.fullmatch(PurePosixPath(name).name)
+
+    def role(self, path: str, annotated: bool) -> Role:
+        """What a file is, from its path in the tree."""
+        return "paper" if PAPERS.fullmatch(PurePosixPath(path).name) else super().role(path, annotated)
 
 
 class Document(NamedTuple):
@@ -60,12 +97,12 @@ Kind = Literal["text", "jsonl", "csv"]
 
 
 def read_documents(
-    file: IO[bytes], config: TextIngestConfig, wanted: Wanted, kind: Kind, name: str = ""
+    file: IO[bytes], config: TextIngestConfig, wanted: TextFiles, kind: Kind, name: str = ""
 ) -> Iterator[Document]:
     """Documents of an opened file, which may be packed by gzip, bzip2, xz or Zstandard.
 
-    JSON lines and rows of CSV are one document each; of other files, `config.document` says what one is. Where the file
-    is damaged, one refused document says so and is the last.
+    JSON lines, elements of a JSON array and rows of CSV are one document each; of other files, `config.document` says
+    what one is. Where the file is damaged or no text, one refused document says so and is the last.
 
     Args:
         file: opened.
@@ -81,13 +118,26 @@ def read_documents(
     line = 0
     try:
         with unpacked(file) as stream:
+            as_whole = config.document == "file" and kind == "text"
+            if refused := no_text(stream.peek(HEAD_BYTES)[:HEAD_BYTES], as_whole):
+                yield Document("", None, refused=refused)
+                return
             if kind == "csv":
                 yield from _rows(stream, config, wanted, name)
                 return
-            if config.document == "file" and kind == "text":
+            if as_whole:
                 yield _whole(stream, wanted)
                 return
-            cut = _objects if kind == "jsonl" else _paragraphs if config.document == "paragraph" else _lines
+            is_array = kind == "jsonl" and JSON_FILE.search(name) and _is_whole_json(stream)
+            cut = (
+                _elements
+                if is_array
+                else _objects
+                if kind == "jsonl"
+                else _paragraphs
+                if config.document == "paragraph"
+                else _lines
+            )
             for line, document in cut(stream, config, wanted):
                 yield document._replace(place=f"#{line}")
     except (*UNPACKED_DAMAGE, OSError) as error:
@@ -112,23 +162,59 @@ def unpacked(file: IO[bytes]) -> io.BufferedReader:
     return io.BufferedReader(stream, 2**18)
 
 
-def _whole(stream: IO[bytes], wanted: Wanted) -> Document:
+def no_text(head: bytes, as_whole: bool = False) -> str | None:
+    """Why a file must not be cut into lines, if its first bytes say so.
+
+    Args:
+        head: its beginning, unpacked.
+        as_whole: whether it is to be one document, whose bytes are all checked later.
+    """
+    found = next((name for magic, name in NO_TEXTS.items() if head.startswith(magic)), None)
+    if found:
+        return f"it is {found}, not a text: save it as plain text"
+    if as_whole or encoding_of(head)[0] != "utf-8" or b"\0" not in head:
+        return None
+    if head.count(b"\0") > MOST_NULS * len(head):
+        return "it is binary data, or UTF-16 without its byte-order mark: save a text as UTF-8"
+    try:
+        head[: len(head) - 3].decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 6:  # the last character may be cut
+            return "it is not text but binary data: it holds NUL bytes and is no valid UTF-8"
+    return None
+
+
+def _whole(stream: IO[bytes], wanted: TextFiles) -> Document:
     data = stream.read(wanted.max_item_bytes + 1)
     refused = too_large(len(data), wanted)
     return Document("", None if refused else data, refused=refused)
 
 
-def _lines(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wanted) -> Iterator[tuple[int, Document]]:
+def _lines(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles) -> Iterator[tuple[int, Document]]:
     for number, line, refused in _numbered(stream, wanted):
         if refused or line.strip():
-            yield number, Document("", None if refused else line, refused=refused)
+            content = _bare(line) if wanted.bare_lines else line
+            yield number, Document("", None if refused else content, refused=refused)
 
 
-def _paragraphs(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wanted) -> Iterator[tuple[int, Document]]:
+def _bare(line: bytes) -> bytes:
+    """A line, or several, without the end of the last."""
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _paragraphs(
+    stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles
+) -> Iterator[tuple[int, Document]]:
     """Runs of lines that are not blank."""
     lines: list[bytes] = []
     first = size = 0
     reason: str | None = None
+
+    def paragraph() -> tuple[int, Document]:
+        whole = b"".join(lines)
+        whole = _bare(whole) if wanted.bare_lines else whole
+        return first, Document("", None if reason else whole, refused=reason)
+
     for number, line, refused in _numbered(stream, wanted):
         if line.strip() or refused:
             first = first or number
@@ -136,13 +222,13 @@ def _paragraphs(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wan
             reason = reason or refused or too_large(size, wanted)
             lines = [] if reason else [*lines, line]
         elif first:
-            yield first, Document("", None if reason else b"".join(lines), refused=reason)
+            yield paragraph()
             lines, first, size, reason = [], 0, 0, None
     if first:
-        yield first, Document("", None if reason else b"".join(lines), refused=reason)
+        yield paragraph()
 
 
-def _objects(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wanted) -> Iterator[tuple[int, Document]]:
+def _objects(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles) -> Iterator[tuple[int, Document]]:
     columns = columns_of(config)
     for number, line, refused in _numbered(stream, wanted):
         if refused:
@@ -151,11 +237,46 @@ def _objects(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wanted
             yield number, _from_json(line, columns)
 
 
+def _is_whole_json(stream: io.BufferedReader) -> bool:
+    """Whether a file holds one value over all its lines: an array, or an object that its first line does not end."""
+    head = stream.peek(HEAD_BYTES)[:HEAD_BYTES]
+    encoding, mark = encoding_of(head)
+    text = head[mark:].decode(encoding, "replace").lstrip()
+    first = text.partition("\n")[0]
+    try:
+        return text.startswith("[") or not isinstance(json.loads(first), dict)
+    except ValueError:
+        return len(first) < len(text)
+
+
+def _elements(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles) -> Iterator[tuple[int, Document]]:
+    """Elements of a JSON array, which is held in memory; their numbers from 1."""
+    data = stream.read(wanted.max_item_bytes + 1)
+    if refused := too_large(len(data), wanted):
+        yield 1, Document("", None, refused=f"{refused}: save the array as JSON lines, which are read one by one")
+        return
+    try:
+        found = json.loads(decoded(data))
+    except ValueError as error:
+        yield 1, Document("", None, refused=f"the file is no JSON ({error}): mend it")
+        return
+    if not isinstance(found, list):
+        kind = "object" if isinstance(found, dict) else type(found).__name__
+        reason = f"the file is one JSON {kind}: save what it holds as an array or as JSON lines"
+        yield 1, Document("", None, refused=reason)
+        return
+    columns = columns_of(config)
+    yield from ((number, _from_record(record, columns)) for number, record in enumerate(found, 1))
+
+
 def _from_json(line: bytes, columns: Columns) -> Document:
     try:
-        record = json.loads(line.decode("utf-8-sig"))
+        return _from_record(json.loads(line.decode("utf-8-sig")), columns)
     except ValueError as error:
         return Document("", None, refused=f"it is no JSON ({error}): JSON lines have one object in each line")
+
+
+def _from_record(record: Any, columns: Columns) -> Document:
     if isinstance(record, str):
         return Document("", record.encode("utf-8", "surrogatepass"))
     if not isinstance(record, dict):
@@ -190,7 +311,7 @@ def columns_of(config: TextIngestConfig) -> Columns:
     return names.choose(config.columns.model_dump())
 
 
-def _rows(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wanted, name: str) -> Iterator[Document]:
+def _rows(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles, name: str) -> Iterator[Document]:
     """Rows of CSV or of its relatives."""
     encoding, mark = encoding_of(stream.peek(4))
     head = stream.peek(HEAD_BYTES)[mark:HEAD_BYTES].decode(encoding, "replace")
@@ -215,13 +336,18 @@ def _rows(stream: io.BufferedReader, config: TextIngestConfig, wanted: Wanted, n
     columns.check(names, name)
     if first_column(columns.texts["text"], names) is None:
         raise DataError(
-            f"{name} has the columns {', '.join(names)}, and none is known to hold texts: set "
-            "text.ingest.columns.text to the name of one, or to its number and text.ingest.header=false where the "
-            "first row is no header."
+            f"{name} has the columns {', '.join(names)}{_first_row(first[1], has_header)}, and none is known to hold "
+            "texts: set text.ingest.columns.text to the name of one, or to its number and text.ingest.header=false "
+            "where the first row is no header."
         )
     places = _Places.of(columns, names)
     for line, cells in rows if has_header else chain([first], rows):
         yield _of_row(cells, places, wanted)._replace(place=f"#{line}")
+
+
+def _first_row(cells: Sequence[str], has_header: bool) -> str:
+    """What to say of the first row of a table whose columns have no names."""
+    return "" if has_header else f" (first row: {', '.join(cell[:SHOWN_CHARACTERS] for cell in cells)})"
 
 
 class _Places(NamedTuple):
@@ -241,7 +367,7 @@ class _Places(NamedTuple):
         return _Places(len(names), *(None if column is None else names.index(column) for column in found))
 
 
-def _of_row(cells: Sequence[str], places: _Places, wanted: Wanted) -> Document:
+def _of_row(cells: Sequence[str], places: _Places, wanted: TextFiles) -> Document:
     if any(cell.strip() for cell in cells[places.width :]):
         reason = f"it has {len(cells)} cells, and the table {places.width} columns: quote cells with the delimiter"
         return Document("", None, refused=reason)
@@ -266,7 +392,7 @@ def _field(record: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((lower[name.lower()] for name in names if name.lower() in lower), None)
 
 
-def _numbered(stream: io.BufferedReader, wanted: Wanted) -> Iterator[tuple[int, bytes, str | None]]:
+def _numbered(stream: io.BufferedReader, wanted: TextFiles) -> Iterator[tuple[int, bytes, str | None]]:
     """Lines with their end as UTF-8 and their numbers from 1; one that is too long is refused and not held."""
     encoding, _ = encoding_of(stream.peek(4))
     if encoding != "utf-8":  # line ends of wider characters are not those of bytes

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from d2v.data.batch import Inputs
-from d2v.data.ingest import Reader
+from d2v.data.ingest import Reader, Record
 from d2v.data.sources.source import Source
 from d2v.modalities.base import (
     Foreign,
@@ -27,6 +28,7 @@ from d2v.modalities.base import (
     Vocabulary,
 )
 from d2v.modalities.probes import Probe
+from d2v.modalities.requests import NO_LABELS
 from d2v.modalities.text import raw_inputs
 from d2v.modalities.text.config import (
     TextFinetuneConfig,
@@ -43,7 +45,7 @@ from d2v.modalities.text.preparation import prepare
 from d2v.modalities.text.preview import preview
 from d2v.modalities.text.probes import further_probes
 from d2v.modalities.text.reading import FACTS, TEXTS, read_document
-from d2v.modalities.text.sources import open_source
+from d2v.modalities.text.sources import format_of_file, open_source
 from d2v.modalities.text.tokenizer import SPECIALS, UNK
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Count
@@ -61,6 +63,7 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
     items_are_lines = True
     packages = ("tokenizers",)
     request = raw_inputs.REQUEST
+    own_files = MappingProxyType({"document": "line", "columns": NO_LABELS})
 
     # -------------------------------------------------------------------------------------------- data
 
@@ -147,17 +150,35 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
 
     # --------------------------------------------------------------------------------------- raw items
 
+    def holds_items(self, file: Path) -> bool:
+        """Always: of a file of an unknown name, lines."""
+        return True
+
+    def source_of_files(self, config: TextIngestConfig) -> Source:
+        """Lines without their ends; a file whose name says nothing is read as text."""
+        if config.format == "auto" and Path(config.source).is_file() and not format_of_file(Path(config.source).name):
+            config = config.model_copy(update={"format": "text"})
+        return open_source(config, bare_lines=True)
+
+    def from_record(self, record: Record) -> str | tuple[str, str]:
+        """A text or a pair."""
+        return raw_inputs.from_record(record)
+
     def is_item(self, given: object) -> bool:
-        """A string, or a pair (a tuple) of strings."""
+        """A string, the bytes of a text file, or a pair (a tuple) of strings."""
         return raw_inputs.is_item(given)
 
     def read_item(self, item: object, rate_hz: float | None = None) -> object:
-        """The string or pair as it is; `to_inputs` checks it."""
-        return item
+        """Bytes as ingest would read them; the string or pair as it is, for `to_inputs` checks it."""
+        return raw_inputs.read_item(item)
 
     def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
         """Token ids (n, T) int64, filled up with `<pad>`, with their lengths."""
         return raw_inputs.to_inputs(items, about)
+
+    def to_windows(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
+        """Long texts as several rows."""
+        return raw_inputs.to_windows(items, about)
 
     # ---------------------------------------------------------------------------------- other programs
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,41 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from d2v.data.batch import Inputs
+from d2v.data.ingest import Record
 from d2v.errors import DataError
 from d2v.modalities.base import Foreign, Preprocessing, encoder_block
-from d2v.modalities.requests import Limits, Request, higher, named
-from d2v.modalities.text.config import TextEncoderConfig
-from d2v.modalities.text.tokenizer import BOS, EOS, MASK, PAD, SPECIALS, TextTokenizer, encode_items
+from d2v.modalities.requests import Limits, Request, higher, named, using
+from d2v.modalities.text.config import TextEncoderConfig, TextIngestConfig
+from d2v.modalities.text.reading import as_stored, read_document
+from d2v.modalities.text.tokenizer import BOS, EOS, MASK, PAD, SPECIALS, TextTokenizer, encode_pairs, laid_out
 from d2v.modalities.text.tokenizer_files import FAIRSEQ_FILES, GPT2_FILES, TOKENIZER, load_tokenizer
 
 COLUMNS = ("text", "second")
 
 
 def is_item(given: object) -> bool:
-    """A string, or a pair (a tuple) of strings."""
-    return isinstance(given, str) or (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str))
+    """A string, the bytes of a text file, or a pair (a tuple) of strings."""
+    return isinstance(given, str | bytes) or (
+        isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str)
+    )
+
+
+def read_item(item: object) -> object:
+    """Bytes as ingest would read a file of them; a string or a pair as it is, for `to_inputs` checks it.
+
+    Raises:
+        DataError: bytes that are no text.
+    """
+    if not isinstance(item, bytes):
+        return item
+    with using("a text"):
+        return from_record(read_document(item, TextIngestConfig(source="")))
+
+
+def from_record(record: Record) -> str | tuple[str, str]:
+    """A text, or a pair, from what ingest stores of it."""
+    text = record.data.decode()
+    return (text, record.texts["second"]) if "second" in record.texts else text
 
 
 def to_inputs(texts: np.ndarray | Sequence[object], about: Mapping[str, object]) -> Inputs:
@@ -37,31 +60,75 @@ def to_inputs(texts: np.ndarray | Sequence[object], about: Mapping[str, object])
         about: the encoder's config.json: its tokenizer and number of positions.
 
     Returns:
-        values (n, T) int64 with T the longest item's tokens, and lengths (n,) int64.
+        values (n, T) int64 with T the longest item's tokens, lengths (n,) int64, and how many tokens are cut off.
 
     Raises:
-        DataError: anything that is not such strings, or an encoder without a tokenizer.
+        DataError: anything that is not such strings, half of a surrogate pair, or an encoder without a tokenizer.
     """
+    pairs, longest = _encoded(texts, about), encoder_block(about, TextEncoderConfig).max_tokens
+    inputs = pad([laid_out(*pair, longest) for pair in pairs])
+    whole = torch.tensor([_num_tokens(*pair) for pair in pairs], dtype=torch.int64)
+    return replace(inputs, cut_off=(whole - longest).clamp(min=0))
+
+
+def to_windows(texts: np.ndarray | Sequence[object], about: Mapping[str, object]) -> Inputs:
+    """The same with nothing cut off: a text of too many tokens is several rows `<s> A </s>`, one after the other and
+    without overlap; all but the last are as long as the encoder takes.
+
+    Raises:
+        DataError: also a pair that is too long.
+    """
+    longest = encoder_block(about, TextEncoderConfig).max_tokens
+    room, rows, owners = max(longest - 2, 1), list[np.ndarray](), list[int]()
+    for number, (head, tail) in enumerate(_encoded(texts, about)):
+        if tail is not None and _num_tokens(head, tail) > longest:
+            raise DataError(
+                f"a pair has {_num_tokens(head, tail):,} tokens, {longest:,} fit, and a pair cannot be cut into "
+                'windows: give shorter texts, or long="cut"'
+            )
+        parts = [head[start : start + room] for start in range(0, max(len(head), 1), room)] if tail is None else [head]
+        rows += [laid_out(part, tail, longest) for part in parts]
+        owners += [number] * len(parts)
+    return replace(pad(rows), owners=torch.tensor(owners, dtype=torch.int64))
+
+
+def _encoded(
+    texts: np.ndarray | Sequence[object], about: Mapping[str, object]
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Ids of whole texts and pairs."""
     if "tokenizer" not in about:
         raise DataError("the model has no tokenizer: import it again with --tokenizer, or load it with tokenizer=")
     items = texts.tolist() if isinstance(texts, np.ndarray) else texts
     if not isinstance(items, list | tuple):
         raise DataError("texts have the shape (): give a list of strings, or of pairs of strings")
     pairs = [_pair(item) for item in items]
-    longest = encoder_block(about, TextEncoderConfig).max_tokens
-    firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-    return pad(encode_items(_tokenizer(str(about["tokenizer"])), firsts, seconds, longest))
+    return encode_pairs(_tokenizer(str(about["tokenizer"])), [one for one, _ in pairs], [two for _, two in pairs])
+
+
+def _num_tokens(head: np.ndarray, tail: np.ndarray | None) -> int:
+    return len(head) + 2 if tail is None else len(head) + len(tail) + 4
 
 
 def _pair(item: object) -> tuple[str, str | None]:
     parts = list(item) if isinstance(item, list | tuple | np.ndarray) else [item]
     if len(parts) not in (1, 2):
         raise DataError(f"an item has the shape ({len(parts)},): give a string, or a pair of strings")
-    texts = [part for part in parts if isinstance(part, str)]
-    for part in parts:
-        if not isinstance(part, str):
-            raise DataError(f"a text is of the type {type(part).__name__}: give strings, or pairs of strings")
+    texts = [_checked(part) for part in parts]
     return texts[0], texts[1] if len(texts) == 2 else None
+
+
+def _checked(part: object) -> str:
+    """A text as ingest stores it."""
+    if not isinstance(part, str):
+        raise DataError(f"a text is of the type {type(part).__name__}: give strings, or pairs of strings")
+    try:
+        part.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"a text has half of a surrogate pair, U+{ord(part[error.start]):04X} at character {error.start:,}: give "
+            "whole characters, or replace it by U+FFFD"
+        ) from None
+    return as_stored(part)
 
 
 def pad(items: list[np.ndarray]) -> Inputs:

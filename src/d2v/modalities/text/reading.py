@@ -8,7 +8,7 @@ from d2v.data.ingest import Record, Rejected
 from d2v.data.lines import encoding_of
 from d2v.modalities.text.config import TextIngestConfig
 
-NUL, REPLACEMENT = "\0", "\ufffd"
+NUL, REPLACEMENT, MARK = "\0", "\ufffd", "\ufeff"
 FACTS = ("characters", "bytes")
 TEXTS = ("second", "score")
 """Columns of the corpus beside the text: the second sentence of a pair, and a score such as STS-B's 0 to 5."""
@@ -40,6 +40,11 @@ def read_document(data: bytes | np.ndarray, config: TextIngestConfig) -> Record:
     return Record(stored, {"characters": len(text), "bytes": len(stored)}, ", ".join(notes), texts, origin)
 
 
+def as_stored(text: str) -> str:
+    """A text with LF for its line ends and without a byte-order mark that was taken for a character."""
+    return text.removeprefix(MARK).replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _decode(data: bytes, config: TextIngestConfig, notes: list[str]) -> str:
     encoding, mark = encoding_of(data)
     if encoding != "utf-8":
@@ -48,7 +53,7 @@ def _decode(data: bytes, config: TextIngestConfig, notes: list[str]) -> str:
     if NUL in text:
         line = text[: text.index(NUL)].count("\n") + 1
         raise Rejected(f"it is not text but binary data: it holds NUL in line {line:,}")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = as_stored(text)
     if not text.strip():
         raise Rejected("it is empty")
     if len(text) < config.min_characters:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import functools
 import io
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from d2v.data.sources.archives import tar_source, zip_source
-from d2v.data.sources.layout import Annotator, Role, Wanted, find_layout
+from d2v.data.sources.layout import Annotator, find_layout
 from d2v.data.sources.locations import Found, Location, find_format, guarded, open_location, packed_as, reading
 from d2v.data.sources.side_tables import SideTables, tree_source
 from d2v.data.sources.source import Item, Source
@@ -25,8 +23,11 @@ from d2v.data.sources.tables import parquet_source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text.config import TextIngestConfig
 from d2v.modalities.text.documents import (
+    JSON_FILE,
+    PAPERS,
     Document,
     Kind,
+    TextFiles,
     columns_of,
     read_documents,
 )
@@ -40,8 +41,8 @@ FORMATS = ("text", "jsonl", "parquet", "glue", "csv")
 PACKINGS = ("", ".gz", ".bz2", ".xz", ".zst")
 TEXT_SUFFIXES = tuple(f".{name}{end}" for name in "txt text md markdown rst tokens raw".split() for end in PACKINGS)  # noqa: SIM905
 JSON_SUFFIXES = tuple(f".{name}{end}" for name in ("jsonl", "ndjson") for end in PACKINGS)
+JSON_FILE_SUFFIXES = tuple(f".json{end}" for end in PACKINGS)
 CSV_SUFFIXES = tuple(f".{name}{end}" for name in ("csv", "tsv", "tab") for end in PACKINGS)
-PAPERS = re.compile(r"(readme|licen[cs]e|copying|(sha\d+|md5|check)sums?)(\..*)?", re.IGNORECASE)
 
 SEVERAL = ("parquet", "csv", "tar")
 """Formats of which a folder may hold several files that are one corpus."""
@@ -51,21 +52,12 @@ Archive = Callable[..., Source]
 ARCHIVES: dict[str, Archive] = {"tar": tar_source, "zip": zip_source}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextFiles(Wanted):
-    """Which files are documents: not the README and licence beside them, nor tables and pages."""
-
-    def has_suffix(self, name: str) -> bool:
-        """Whether a file is named like a text and is no paper."""
-        return super().has_suffix(name) and not PAPERS.fullmatch(PurePosixPath(name).name)
-
-    def role(self, path: str, annotated: bool) -> Role:
-        """What a file is, from its path in the tree."""
-        return "paper" if PAPERS.fullmatch(PurePosixPath(path).name) else super().role(path, annotated)
-
-
-def open_source(config: TextIngestConfig) -> Source:
+def open_source(config: TextIngestConfig, bare_lines: bool = False) -> Source:
     """Find the text that `config` names. Nothing but names, sizes and headers is read before items are asked for.
+
+    Args:
+        config: the ingest block.
+        bare_lines: see `TextFiles`.
 
     Raises:
         ConfigError: options that the source does not have.
@@ -82,7 +74,7 @@ def open_source(config: TextIngestConfig) -> Source:
             raise ConfigError(f"{embedded} takes no options: remove text.ingest.options {sorted(config.options)}")
         return EMBEDDED[embedded]()
     with reading(config.source):
-        source = _open_location(config)
+        source = _open_location(config, replace(_wanted(config), bare_lines=bare_lines))
     return guarded(_as_pairs(source), config.source)
 
 
@@ -109,11 +101,28 @@ def _format_of(name: str) -> str | None:
     return packed_as(name) or ("text" if name.lower().endswith(TEXT_SUFFIXES) else None)
 
 
-def _open_location(config: TextIngestConfig) -> Source:
-    wanted, kind = _wanted(config), str(config.format)
+def format_of_file(name: str) -> str | None:
+    """The same of a file that stands alone, which may be one JSON array; a `.json` beside other files speaks of
+    them."""
+    return "jsonl" if JSON_FILE.search(name) else _format_of(name)
+
+
+def _arrays_alone(location: Location, wanted: TextFiles) -> Location | None:
+    """The JSON files of a folder that holds nothing else to read."""
+    found = tuple(file for file in location.files if JSON_FILE.search(file.name))
+    others = (file for file in location.files if file not in found)
+    read = any(wanted.role(file.key, annotated=False) == "item" or _format_of(file.name) for file in others)
+    return replace(location, files=found) if found and not read else None
+
+
+def _open_location(config: TextIngestConfig, wanted: TextFiles) -> Source:
+    kind = str(config.format)
     location, is_folder = open_location(config.source, config.options, wanted, _format_of)
+    if kind in ("auto", "jsonl") and (arrays := _arrays_alone(location, wanted)):
+        location, wanted = arrays, replace(wanted, suffixes=frozenset((*JSON_SUFFIXES, *JSON_FILE_SUFFIXES)))
     if kind in ("auto", "glue"):
-        found, location = find_format(location, is_folder, wanted, "auto", _format_of, FORMATS, SEVERAL)
+        named = _format_of if is_folder else format_of_file
+        found, location = find_format(location, is_folder, wanted, "auto", named, FORMATS, SEVERAL)
         if files := find_task(location):
             return glue_source(location, files, wanted)
         if kind == "glue":
@@ -135,7 +144,7 @@ def _open_location(config: TextIngestConfig) -> Source:
     return _files_source(location, config, wanted)
 
 
-def _check_folder(location: Location, wanted: Wanted) -> None:
+def _check_folder(location: Location, wanted: TextFiles) -> None:
     archives = [file.key for file in location.files if packed_as(file.name)]
     if archives and not any(wanted.has_suffix(file.name) for file in location.files):
         raise DataError(
@@ -147,7 +156,7 @@ def _check_folder(location: Location, wanted: Wanted) -> None:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) -> Source:
+def _files_source(location: Location, config: TextIngestConfig, wanted: TextFiles) -> Source:
     """Every file but hidden ones and papers; of files that are not text the reader says so."""
     files = [
         file for file in location.files if len(location.files) == 1 or wanted.role(file.key, annotated=False) == "item"
@@ -162,7 +171,7 @@ def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) 
     def items(start: int) -> Iterator[Item]:
         read = 0
         for file in files:
-            found = layout.item(file.key, refused=file.refused)
+            found = replace(layout.item(file.key, refused=file.refused), address=location.address(file))
             for item in [found] if file.refused else _file_items(location, file, found, config, wanted):
                 if read >= start:
                     yield item
@@ -171,14 +180,32 @@ def _files_source(location: Location, config: TextIngestConfig, wanted: Wanted) 
     is_text = config.document == "file" and all(_kind(key, config) == "text" for key in keys)
     described = f"text {location.given}"
     return _with_row_splits(
-        Source(described, location.fingerprint, len(files) if is_text else None, items, remarks=lambda: layout.remarks),
+        Source(
+            described,
+            location.fingerprint,
+            len(files) if is_text else None,
+            items,
+            remarks=lambda: layout.remarks,
+            left_out=tuple(_left_out(location, files)),
+        ),
         config,
         set(layout.splits.values()) | set(layout.stems.values()),
     )
 
 
+def _left_out(location: Location, files: Sequence[Found]) -> Iterator[str]:
+    """What to say of tables, pages and pictures beside the texts."""
+    read = {file.key for file in files}
+    others = [file.key for file in location.files if file.key not in read and not PAPERS.fullmatch(file.name)]
+    if others:
+        yield (
+            f"{len(others):,} files beside the texts are left out, for they are not named like texts, such as "
+            f"{others[0]}: name one by itself to have it read"
+        )
+
+
 def _file_items(
-    location: Location, file: Found, found: Item, config: TextIngestConfig, wanted: Wanted
+    location: Location, file: Found, found: Item, config: TextIngestConfig, wanted: TextFiles
 ) -> Iterator[Item]:
     try:
         with location.fs.open(file.path, "rb") as stream:
@@ -190,7 +217,7 @@ def _file_items(
 
 def _kind(name: str, config: TextIngestConfig) -> Kind:
     """How a file is read."""
-    found = _format_of(name) if config.format == "auto" else config.format
+    found = format_of_file(name) if config.format == "auto" else config.format
     return found if found in ("jsonl", "csv") else "text"  # type: ignore[return-value]
 
 
@@ -207,6 +234,8 @@ def _item(found: Item, document: Document) -> Item:
         document.refused,
         texts,
         document.group if document.group is not None else found.group,
+        found.address,
+        int(document.place[1:]) if document.place else None,
     )
 
 
@@ -252,7 +281,7 @@ def _beside(config: TextIngestConfig) -> Annotator:
     return partial(SideTables, suffixes=frozenset(TEXT_SUFFIXES), columns=columns_of(config))
 
 
-def _in_archive(archive: Source, config: TextIngestConfig, wanted: Wanted) -> Source:
+def _in_archive(archive: Source, config: TextIngestConfig, wanted: TextFiles) -> Source:
     """Documents of the members of an archive, each of which is held in memory while it is cut."""
 
     def items(start: int) -> Iterator[Item]:
@@ -266,7 +295,7 @@ def _in_archive(archive: Source, config: TextIngestConfig, wanted: Wanted) -> So
     return _with_row_splits(replace(archive, items=items, total=None), config, set())
 
 
-def _member_items(member: Item, config: TextIngestConfig, wanted: Wanted) -> Iterator[Item]:
+def _member_items(member: Item, config: TextIngestConfig, wanted: TextFiles) -> Iterator[Item]:
     if not isinstance(member.data, bytes):
         yield member
         return
@@ -277,7 +306,7 @@ def _member_items(member: Item, config: TextIngestConfig, wanted: Wanted) -> Ite
 # --------------------------------------------------------------------------------------------- tables
 
 
-def _tables(location: Location, config: TextIngestConfig, wanted: Wanted) -> Source:
+def _tables(location: Location, config: TextIngestConfig, wanted: TextFiles) -> Source:
     tables = tuple(file for file in location.files if packed_as(file.name) == "parquet") or location.files
     columns = columns_of(config)
     beside = {"second": columns.texts["second"]}

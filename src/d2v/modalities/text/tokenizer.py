@@ -129,18 +129,25 @@ def encode_items(
     Returns:
         int32 ids of each, at most `max_tokens`.
     """
+    return [laid_out(*one, max_tokens) for one in encode_pairs(tokenizer, firsts, seconds)]
+
+
+def encode_pairs(
+    tokenizer: TextTokenizer, firsts: Sequence[str], seconds: Sequence[str | None]
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Ids of the whole of each text, and of the second of a pair, without special tokens."""
     heads = tokenizer.encode_batch(firsts)
     tails = tokenizer.encode_batch([second or "" for second in seconds])
-    items = []
-    for head, tail, second in zip(heads, tails, seconds, strict=True):
-        if second is None:
-            items.append(np.array([BOS, *head[: max_tokens - 2], EOS], dtype=np.int32))
-            continue
-        room = max(max_tokens - 4, 0)
-        kept = max(room - len(tail), (room + 1) // 2)
-        first = head[:kept]
-        items.append(np.array([BOS, *first, EOS, EOS, *tail[: room - len(first)], EOS], dtype=np.int32))
-    return items
+    return [(head, None if second is None else tail) for head, tail, second in zip(heads, tails, seconds, strict=True)]
+
+
+def laid_out(head: np.ndarray, tail: np.ndarray | None, max_tokens: int) -> np.ndarray:
+    """Ids of a text, or of a pair, with special tokens, cut to `max_tokens`."""
+    if tail is None:
+        return np.array([BOS, *head[: max_tokens - 2], EOS], dtype=np.int32)
+    room = max(max_tokens - 4, 0)
+    first = head[: max(room - len(tail), (room + 1) // 2)]
+    return np.array([BOS, *first, EOS, EOS, *tail[: room - len(first)], EOS], dtype=np.int32)
 
 
 def cut(text: str) -> Iterator[str]:

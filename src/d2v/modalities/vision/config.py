@@ -52,10 +52,16 @@ class VisionIngestConfig(Block):
     """Files with more bytes are refused."""
     min_side_px: PositiveInt = 4
     """Images whose shorter side has fewer pixels are refused."""
+    bits: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Significant bits of images and arrays of 16 bits, such as 12 of many cameras and scanners; null: 16, and ingest
+    says how many have no value that needs more than 12 or 8."""
     columns: VisionColumnsConfig = VisionColumnsConfig()
     """Names of the columns of tables."""
     no_label: tuple[str, ...] | None = None
     """Labels that mean no label, such as `["-1", "none"]`; null: only -1, unless it is a class beside 0 and 1."""
+    parted_groups: Literal["move", "refuse"] | None = None
+    """What to do where the source itself puts items of one group (`columns.group`) into several splits: `move` their
+    training items into the other split, or `refuse`; null: they stay, and are named."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
 

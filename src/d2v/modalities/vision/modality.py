@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from d2v.data.batch import Inputs
-from d2v.data.ingest import Reader
+from d2v.data.ingest import Reader, Record
 from d2v.data.sources.source import Source
 from d2v.modalities.base import (
     Foreign,
@@ -30,6 +31,7 @@ from d2v.modalities.base import (
     refuse_tokenizer,
 )
 from d2v.modalities.probes import Probe
+from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.vision import raw_inputs
 from d2v.modalities.vision.config import (
     VisionEncoderConfig,
@@ -46,8 +48,8 @@ from d2v.modalities.vision.masking import draw_masks, num_masked
 from d2v.modalities.vision.preparation import prepare
 from d2v.modalities.vision.preview import preview
 from d2v.modalities.vision.probes import further_probes
-from d2v.modalities.vision.reading import FACTS, read_image
-from d2v.modalities.vision.sources import open_source
+from d2v.modalities.vision.reading import ADVICE, FACTS, read_image
+from d2v.modalities.vision.sources import format_of, open_source
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Count
 
@@ -63,6 +65,8 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     baseline_name = "raw pixels"
     packages = ("imagecodecs", "tifffile", "torchvision")
     request = raw_inputs.REQUEST
+    advice = MappingProxyType(ADVICE)
+    own_files = MappingProxyType({**raw_inputs.ingest_limits(OWN_FILES), "columns": NO_TABLES})
 
     # -------------------------------------------------------------------------------------------- data
 
@@ -150,6 +154,14 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         return further_probes(data, recipe, items)
 
     # --------------------------------------------------------------------------------------- raw items
+
+    def holds_items(self, file: Path) -> bool:
+        """Whether it is an archive, a table or a file of arrays."""
+        return format_of(file.name) is not None
+
+    def from_record(self, record: Record) -> np.ndarray:
+        """An image (height, width, 3) of uint8."""
+        return raw_inputs.from_record(record)
 
     def is_item(self, given: object) -> bool:
         """A file, a PIL image, or an array of at most three axes."""

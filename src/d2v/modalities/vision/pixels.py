@@ -9,6 +9,27 @@ from numpy.typing import NDArray
 
 from d2v.data.ingest import Rejected
 
+UNUSED = {limit: f"16 bits with no value above {limit:,}" for limit in (255, 4095)}
+"""Notes on 16-bit pixels that may have fewer significant bits, by the highest value that these can have."""
+
+
+def from_sixteen_bit(values: NDArray[Any], bits: int | None, notes: list[str]) -> NDArray[np.uint8]:
+    """Pixels of uint16 as uint8 from 0 to 255.
+
+    Args:
+        values: unsigned integers.
+        bits: significant bits, if they are known; None: 16, with a note where no value of the image needs more than 12
+            or 8 of them. One dark image tells nothing; a corpus of them does.
+        notes: a note is added.
+
+    Raises:
+        Rejected: values above what so many bits can hold.
+    """
+    top = int(values.max(initial=0))
+    if bits is None and top:
+        notes += [note for limit, note in sorted(UNUSED.items()) if top <= limit][:1]
+    return eight_bit(values, bits=bits or 16)
+
 
 def eight_bit(values: NDArray[Any], bits: int | None = None, top: float | None = None) -> NDArray[np.uint8]:
     """Pixels as uint8 from 0 to 255.

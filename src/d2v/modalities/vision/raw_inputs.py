@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from d2v.data.batch import Inputs
-from d2v.data.ingest import Rejected
+from d2v.data.ingest import Record
 from d2v.errors import DataError
 from d2v.modalities.base import Preprocessing, encoder_block
-from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing
+from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing, using
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionIngestConfig
-from d2v.modalities.vision.reading import decode, read_image
+from d2v.modalities.vision.reading import ADVICE, decode, read_image
 
 COLUMN = "image"
 BICUBIC = 3
@@ -28,15 +29,15 @@ BICUBIC = 3
 
 
 def is_item(given: object) -> bool:
-    """A file, a PIL image, or an array of at most three axes."""
-    return isinstance(given, str | Path | Image.Image) or (isinstance(given, np.ndarray) and given.ndim <= 3)
+    """A file or its bytes, a PIL image, or an array of at most three axes."""
+    return isinstance(given, str | Path | bytes | Image.Image) or (isinstance(given, np.ndarray) and given.ndim <= 3)
 
 
 def read_item(item: object) -> np.ndarray:
     """An image (height, width, 3) of uint8, as ingest would read it.
 
     Args:
-        item: a file, a PIL image, or an array (height, width) or (height, width, 3 or 4) of the types that
+        item: a file or its bytes, a PIL image, or an array (height, width) or (height, width, 3 or 4) of the types that
             `pixels.eight_bit` takes, such as uint8, uint16, or float from 0 to 1.
 
     Raises:
@@ -46,22 +47,32 @@ def read_item(item: object) -> np.ndarray:
         item = item.numpy(force=True)
     if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[-1] == 3 and item.dtype == np.uint8:
         return item
+    name = item if isinstance(item, str | Path) else "an image"
     if isinstance(item, str | Path):
         item = file_bytes(item)
     if not isinstance(item, bytes | np.ndarray | Image.Image):
         raise DataError(f"{type(item).__name__} is not an image: give a file, a PIL image or an array")
-    try:
+    with using(name):
         return _decoded(item, OWN_FILES)
-    except Rejected as reason:
-        raise DataError(f"an image cannot be used: {reason}. Leave it out, or give another one") from reason
 
 
 def _decoded(item: bytes | np.ndarray | Image.Image, limits: Limits) -> np.ndarray:
     """(height, width, 3) of uint8, as ingest would read it. Raises Rejected with the reason."""
-    ingest = VisionIngestConfig.model_validate(
-        {"source": "", "min_side_px": 1, "max_pixels": limits.pixels, "max_item_bytes": limits.item_bytes}
-    )
-    return decode(read_image(item, ingest).data)
+    return from_record(read_image(item, VisionIngestConfig.model_validate({"source": "", **ingest_limits(limits)})))
+
+
+def ingest_limits(limits: Limits) -> dict[str, object]:
+    """Values of the ingest block that refuse what is above the limits, and nothing that is only too small to train
+    on."""
+    return {"min_side_px": 1, "max_pixels": limits.pixels, "max_item_bytes": limits.item_bytes}
+
+
+def from_record(record: Record) -> np.ndarray:
+    """An image (height, width, 3) of uint8, from what ingest stores of it. Warns of one that may be too dark."""
+    for note in record.note.split(", "):
+        if note in ADVICE:
+            warnings.warn(f"an image has {note}: {ADVICE[note]}, or give uint8", stacklevel=2)
+    return decode(record.data)
 
 
 def to_inputs(images: np.ndarray | Sequence[object], about: Mapping[str, object]) -> Inputs:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from d2v.data.ingest import Record, Rejected, one_line
 from d2v.modalities.vision.config import VisionIngestConfig
-from d2v.modalities.vision.pixels import eight_bit
+from d2v.modalities.vision.pixels import UNUSED, eight_bit, from_sixteen_bit
 from d2v.modalities.vision.tiff import is_tiff, read_tiff
 
 Image.MAX_IMAGE_PIXELS = None  # our own max_pixels is compared with the header before anything is decoded
@@ -21,6 +21,12 @@ Image.MAX_IMAGE_PIXELS = None  # our own max_pixels is compared with the header 
 KEPT_FORMATS, KEPT_MODES = ("JPEG", "PNG", "MPO"), ("RGB", "L")
 """MPO, which phones write, is a JPEG with more images behind it; it is read as the JPEG that it begins with."""
 FACTS = ("width", "height")
+ADVICE = {
+    note: f"if {limit.bit_length()} bits are their whole range, they come out too dark: set vision.ingest.bits to "
+    f"{limit.bit_length()}"
+    for limit, note in UNUSED.items()
+}
+"""What to do about notes that many items can have."""
 ORIENTATION = 0x0112
 """EXIF tag of how a image must be turned."""
 SOFTWARE, CAMERA = 0x0131, (0x010F, 0x0110)
@@ -48,14 +54,14 @@ def read_image(data: bytes | np.ndarray | Image.Image, config: VisionIngestConfi
     origin: dict[str, str] = {}
     keep = False
     if isinstance(data, np.ndarray):
-        image = _from_array(data)
+        image = _from_array(data, config.bits, notes)
         _check_size(image, config)
     elif isinstance(data, Image.Image):
         image = _from_pillow(data, config, notes)
     else:
         image, keep = _from_file(data, config, notes, origin)
     origin = origin or {"format": "array", "mode": image.mode}
-    rgb = _to_eight_bit(image, notes)
+    rgb = _to_eight_bit(image, notes, config.bits)
     stored = data if keep and not notes and isinstance(data, bytes) else _png(rgb)
     return Record(stored, {"width": rgb.width, "height": rgb.height}, ", ".join(notes), origin=origin)
 
@@ -79,7 +85,7 @@ def _from_file(
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
-        if is_tiff(data) and (array := read_tiff(data, config.max_pixels)) is not None:
+        if is_tiff(data) and (array := read_tiff(data, config.max_pixels, config.bits, notes)) is not None:
             origin |= {"format": "TIFF", "mode": f"{array.dtype} x {array.shape[2] if array.ndim > 2 else 1}"}
             return _from_samples(array, None, config, notes), False
         raise Rejected("it is not an image") from None
@@ -87,7 +93,7 @@ def _from_file(
         raise Rejected(f"the image header is damaged: {error}") from None
     _check_size(image, config)
     origin |= {"format": str(image.format), "mode": image.mode}
-    if image.format == "TIFF" and (array := read_tiff(data, config.max_pixels)) is not None:
+    if image.format == "TIFF" and (array := read_tiff(data, config.max_pixels, config.bits, notes)) is not None:
         return _from_samples(array, image, config, notes), False
     keep = image.format in KEPT_FORMATS and image.mode in KEPT_MODES and "transparency" not in image.info
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
@@ -178,15 +184,16 @@ def _check_size(image: Image.Image, config: VisionIngestConfig) -> None:
         raise Rejected(f"{width} x {height} px: the smaller side is below min_side_px {config.min_side_px}")
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _from_array(array: np.ndarray, bits: int | None, notes: list[str]) -> Image.Image:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or 0 in array.shape:
         raise Rejected(f"an array of shape {array.shape} is not an image")
-    return Image.fromarray(np.ascontiguousarray(eight_bit(array)))
+    pixels = from_sixteen_bit(array, bits, notes) if array.dtype == np.uint16 else eight_bit(array)
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _to_eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
+def _to_eight_bit(image: Image.Image, notes: list[str], bits: int | None) -> Image.Image:
     """RGB or L with 8 bits; notes what was done."""
     mode = image.mode
     if mode in KEPT_MODES:
@@ -195,7 +202,7 @@ def _to_eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
         return image.convert("L")
     if mode.startswith("I") or mode == "F":
         notes.append("reduced to 8 bits")
-        return _reduce(np.asarray(image))
+        return _reduce(np.asarray(image), notes, bits)
     if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         notes.append(f"{mode} to RGB")
         return image.convert("RGB")
@@ -206,9 +213,9 @@ def _to_eight_bit(image: Image.Image, notes: list[str]) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reduce(array: np.ndarray) -> Image.Image:
+def _reduce(array: np.ndarray, notes: list[str], bits: int | None) -> Image.Image:
     """16-bit integers, or floats from 0 to 1, to 8 bits."""
-    return Image.fromarray(eight_bit(array, bits=16 if array.dtype.kind in "iu" else None))
+    return Image.fromarray(from_sixteen_bit(array, bits, notes) if array.dtype.kind in "iu" else eight_bit(array))
 
 
 def _png(image: Image.Image) -> bytes:

@@ -81,10 +81,10 @@ def wanted_images(config: VisionIngestConfig) -> Wanted:
 
 def _open_location(config: VisionIngestConfig) -> Source:
     wanted = wanted_images(config)
-    opened, is_folder = open_location(config.source, config.options, wanted, _format_of)
+    opened, is_folder = open_location(config.source, config.options, wanted, format_of)
     formats = ("tar", "zip", "idx", "npz", "parquet")
     kind, location = find_format(
-        opened, is_folder, wanted, config.format, _format_of, formats, ("idx", "parquet", "tar")
+        opened, is_folder, wanted, config.format, format_of, formats, ("idx", "parquet", "tar")
     )
     if kind == "idx":
         location = opened if is_folder else _with_labels(opened)
@@ -103,7 +103,8 @@ def _with_labels(location: Location) -> Location:
     return replace(location, files=(*location.files, *labels))
 
 
-def _format_of(name: str) -> str | None:
+def format_of(name: str) -> str | None:
+    """Format of a file that holds many images, from its name."""
     if IDX_NAME.match(name):
         return "idx"
     return "npz" if name.lower().endswith(".npz") else packed_as(name)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2v.data.ingest import Rejected
-from d2v.modalities.vision.pixels import eight_bit
+from d2v.modalities.vision.pixels import eight_bit, from_sixteen_bit
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
@@ -28,12 +28,16 @@ def is_tiff(data: bytes) -> bool:
     return data.startswith(MAGIC)
 
 
-def read_tiff(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
+def read_tiff(
+    data: bytes, max_pixels: int, bits: int | None = None, notes: list[str] | None = None
+) -> NDArray[np.uint8] | None:
     """The first page as uint8 (H, W), (H, W, 3) or (H, W, 4) with opacity last; None if Pillow reads its form rightly.
 
     Args:
         data: the file.
         max_pixels: larger pages are not decoded.
+        bits: significant bits of 16-bit samples, if they are fewer.
+        notes: what is to be said of the page is added.
 
     Raises:
         Rejected: samples without a known range, more channels than an image has, or a damaged file.
@@ -47,7 +51,7 @@ def read_tiff(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
                 return None
             if page.imagewidth * page.imagelength > max_pixels:
                 raise Rejected(f"{page.imagewidth} x {page.imagelength} px is above max_pixels {max_pixels:,}")
-            return _eight_bit(page, page.asarray())
+            return _eight_bit(page, page.asarray(), bits, [] if notes is None else notes)
     except Rejected:
         raise
     except (tifffile.TiffFileError, ValueError, struct.error, OSError, IndexError, KeyError, RuntimeError) as error:
@@ -62,12 +66,14 @@ def _pillow_is_right(page: Any) -> bool:
     )
 
 
-def _eight_bit(page: Any, array: NDArray[Any]) -> NDArray[np.uint8]:
+def _eight_bit(page: Any, array: NDArray[Any], bits: int | None, notes: list[str]) -> NDArray[np.uint8]:
     if page.axes.startswith("S"):  # planes one after the other
         array = np.moveaxis(array, 0, -1)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] > 4):
         raise Rejected(f"a TIFF page of shape {array.shape} ({page.axes}) is not an image of at most four channels")
-    if page.sampleformat == UNSIGNED:
+    if page.sampleformat == UNSIGNED and page.bitspersample == 16:
+        pixels = from_sixteen_bit(array, bits, notes)
+    elif page.sampleformat == UNSIGNED:
         pixels = eight_bit(array, bits=page.bitspersample)
     elif page.sampleformat == FLOAT:
         pixels = eight_bit(array)
