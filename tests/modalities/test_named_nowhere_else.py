@@ -26,6 +26,7 @@ ALLOWED = {
     "src/d2v/data/sources/side_tables.py": "`text` is a column of LJSpeech's table",
     "benchmarks/papers.py": "data: which published model is of which modality",
     "benchmarks/scale.py": "data: what is trained",
+    "benchmarks/readme.py": "data: which pictures the README shows",
     "benchmarks/sizes.py": "data: noise of the shape of each modality's inputs",
     "benchmarks/input/cases.py": "data: what each case reads",
     "benchmarks/input/peers.py": "data: what each modality is compared with",
