@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,28 @@ def report(
     from d2v.modalities.corpus_page import modality_of, write_corpus_page
 
     typer.echo(write_corpus_page(registry.get(modality) if modality else modality_of(corpus), corpus, out))
+
+
+@app.command(epilog="Example: d2v verify data/05_model_input --no-registry")
+def verify(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="What to look through; otherwise D2V_DATA or data.", file_okay=False)
+    ] = None,
+    registry: Annotated[bool, typer.Option(help="Also the weights of all registered versions.")] = True,
+    dvc: Annotated[bool, typer.Option(help="Also the files of DVC's cache.")] = True,
+) -> None:
+    """Check that corpora, prepared data, models, the registry and DVC's cache hold what was written.
+
+    The exit status is 4 if something changed."""
+    from d2v.lifecycle.verify import lines, verify_dvc_cache, verify_folders, verify_registry
+
+    found = verify_folders(folders or [Path(os.environ.get("D2V_DATA", "data"))])
+    found += verify_registry() if registry else []
+    found += verify_dvc_cache(Path()) if dvc else []
+    for line in lines(found):
+        typer.echo(line)
+    if any(one.changed for one in found):
+        raise typer.Exit(4)
 
 
 @app.command(epilog="Example: d2v models")

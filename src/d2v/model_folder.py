@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from d2v.config import TrainConfig, current_names, parse
+from d2v.data import digests
 from d2v.errors import CheckpointError
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
@@ -24,6 +25,8 @@ from d2v.objectives.build import build_objective
 CONFIG, ENCODER, TEACHER = "config.json", "encoder.safetensors", "teacher.safetensors"
 DECODER = "decoder.safetensors"
 """What only pretraining and its probes go on from: decoder, heads, codebooks."""
+RESTORE = "train again, restore the file, or name another model"
+CHANGED = f"To have it as it was, {RESTORE}; if you changed it on purpose, remove {digests.DIGESTS} beside it"
 
 
 def own_weights(module: nn.Module, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
@@ -59,6 +62,7 @@ def save_encoder(
     if writes:
         config = {"format": 1, "modality": modality, "recipe": recipe.model_dump(mode="json"), **(extra or {})}
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        digests.seal(folder)
 
 
 def teacher_weights(objective: Objective, weights_of: WeightsOf = own_weights) -> dict[str, Tensor]:
@@ -98,11 +102,7 @@ def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str
         raise CheckpointError(
             f"{folder} has no {TEACHER}, as {recipe.objective.name} wrote it: load the student instead"
         )
-    try:
-        state = load_file(weights)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{weights} cannot be read ({error}): train again or restore the file") from error
-    load_state(encoder, state, str(weights))
+    load_state(encoder, read_weights(weights), str(weights))
     return encoder.eval(), config
 
 
@@ -144,17 +144,17 @@ def is_rest(name: str) -> bool:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """Raises CheckpointError if the file is damaged or not there."""
+    """The tensors of a file of a model folder. Raises CheckpointError if it is damaged, changed or not there."""
+    digests.check(file.parent, [file.name], CheckpointError, CHANGED)
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read ({error}): restore the file, or set train.start to another model or to null"
-        ) from error
+        raise CheckpointError(f"{file} cannot be read ({error}): {RESTORE}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a model folder's config.json, with the keys of its recipe under the names of today."""
+    digests.check(folder, [CONFIG], CheckpointError, CHANGED)
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     except (OSError, json.JSONDecodeError) as error:

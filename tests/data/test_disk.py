@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,14 @@ def test_calls_on_one_folder_wait_for_one_another(tmp_path: Path, capsys: pytest
     threads[1].start()
     work("elsewhere", out=tmp_path / "other")
     assert order == ["first begins", "elsewhere begins", "elsewhere ends"]
+    deadline = time.monotonic() + 30
+    while "work: another process works on" not in capsys.readouterr().err:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     leave.set()
     for thread in threads:
         thread.join()
     assert order[-3:] == ["first ends", "second begins", "second ends"]
-    assert "work: another process works on" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from d2v.data import fingerprint
+from d2v.data import digests, fingerprint
 from d2v.data.corpus_labels import CorpusLabels
 from d2v.data.disk import full_disk_named, one_at_a_time, swap_in, write_json
 from d2v.data.parallel import ordered_map
@@ -530,6 +530,7 @@ class _Ingest:
         if settings:
             content["settings"] = dict(settings)
         write_json(self.folder / CORPUS, content)
+        digests.seal(self.folder)
 
 
 def _held_out(splits: Sequence[str]) -> str:

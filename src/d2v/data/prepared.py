@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from d2v.data import fingerprint
+from d2v.data import digests, fingerprint
 from d2v.data.disk import full_disk_named, one_at_a_time, swap_in, write_json
 from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
-from d2v.data.store import ShardReader
+from d2v.data.store import SHARD_SUFFIX, ShardReader
 from d2v.errors import DataError
 from d2v.progress import log
 
@@ -36,6 +36,8 @@ INGEST_WORDS = {
 """What is said of ingest's counts, by their names."""
 INGEST_REPORTS = ("report.html", CORPUS)
 """Files of a corpus that tell more, the best first."""
+CHECKED_BYTES = 2**30
+"""The largest prepared folder whose shards are checked whenever it is opened; `d2v verify` checks every one."""
 UNLABELLED = -1
 """The class id of items without a class."""
 
@@ -52,6 +54,7 @@ class Corpus:
 
     def __init__(self, folder: Path) -> None:
         self.about = _read_json(folder / CORPUS, "run the ingest step first")
+        digests.check(folder, [CORPUS, MANIFEST], DataError, f"Remove {folder} and run the ingest step again")
         self.folder, self.shards = folder, ShardReader(folder / SHARDS)
         self.splits = np.array(self.column("split"), dtype=object)
         self._rows = self.integers("row")
@@ -180,6 +183,7 @@ def bring_up_to_date(
         }
         write_json(partial / INGESTED, opened.counts | {"corpus": Path(os.path.relpath(corpus, out)).as_posix()})
         write_json(partial / PREPARED, content)
+        digests.seal(partial)
         swap_in(partial, out)
     log(f"prepare: {summary(content)}")
     return content
@@ -203,6 +207,14 @@ def log_ingest(prepared: Path, step: str) -> None:
         log(f"{step}: of {counts['total']:,} items ingest counted {', '.join(words)}: see {corpus / report}")
 
 
+def _check(folder: Path) -> None:
+    """All files of a prepared folder; of a large one those that are no shards, as reading all of it would take long."""
+    names = [name for name in digests.read(folder) if (folder / name).is_file()]
+    if sum((folder / name).stat().st_size for name in names) > CHECKED_BYTES:
+        names = [name for name in names if not name.endswith(SHARD_SUFFIX)]
+    digests.check(folder, names, DataError, f"Remove {folder} and run the prepare step again")
+
+
 class PreparedFolder:
     """A prepared folder, opened for reading; safe to hand to worker processes.
 
@@ -223,6 +235,7 @@ class PreparedFolder:
             self.about: dict[str, Any] = json.loads((folder / PREPARED).read_text())
         except (OSError, json.JSONDecodeError) as error:
             raise DataError(f"{folder} is not a prepared folder ({error}): run the prepare step first") from None
+        _check(folder)
         self.train, self.test = ShardReader(folder / "train"), ShardReader(folder / "test")
         found = (len(self.train), len(self.test))
         if found != (self.about["train_items"], self.about["test_items"]):

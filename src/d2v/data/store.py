@@ -15,6 +15,8 @@ import pyarrow as pa
 from d2v.data.disk import sync
 from d2v.errors import DataError
 
+SHARD_SUFFIX = ".arrow"
+
 
 class ShardWriter:
     """Collects rows and writes `part-00000.arrow`, ... when about `shard_bytes` have come together.
@@ -61,7 +63,7 @@ class ShardWriter:
 
 def shard_path(folder: Path, number: int) -> Path:
     """The file of one shard."""
-    return folder / f"part-{number:05d}.arrow"
+    return folder / f"part-{number:05d}{SHARD_SUFFIX}"
 
 
 class ShardReader:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from d2v import moved
 from d2v.config import Block, FinetuneConfig, TaskConfig, TrainConfig, parse
+from d2v.data import digests
 from d2v.data.batch import Inputs
 from d2v.errors import CheckpointError
 from d2v.finetuning.objective import FineTuning
@@ -25,7 +25,7 @@ from d2v.finetuning.tasks.build_task import restore_task
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
-from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, own_weights, read_config
+from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, own_weights, read_config, read_weights
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 
@@ -122,11 +122,7 @@ def load_weights(module: nn.Module, file: Path) -> None:
     Raises:
         CheckpointError: the file is missing or damaged, or does not fit.
     """
-    try:
-        weights = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}): train again or restore the file") from error
-    load_state(module, weights, str(file))
+    load_state(module, read_weights(file), str(file))
 
 
 def save_finetuned(
@@ -160,8 +156,9 @@ def save_finetuned(
         **about,
         "task": objective.task.describe(),
     }
-    if (folder / HEAD).exists():
+    if weights:  # of the head, in the process that writes
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        digests.seal(folder)
 
 
 class _TaskBlock(Block):

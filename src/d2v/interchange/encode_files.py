@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from d2v.data.disk import full_disk_named, sync
 from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
-from d2v.interchange.load import Model, Pool
+from d2v.interchange.load import Model, Pool, check_finite
 from d2v.modalities import registry
 from d2v.modalities.base import OwnFiles
 from d2v.modalities.long_items import Cuts, Long, check_long
@@ -228,6 +228,8 @@ def _rows(asked: _Asked, raw: list[Any], cuts: Cuts) -> list[dict[str, Any]]:
     try:
         inputs = model.to_inputs(raw, long=asked.long)
         found = model.features(inputs, asked.layers, asked.pool)
+        for features in found:
+            check_finite(features, "the item")
         said = model.predictions(inputs) if asked.predict else []
     except DataError as error:
         if len(raw) > 1:

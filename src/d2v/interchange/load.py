@@ -130,6 +130,8 @@ class Model:
         with self.noting_cuts() as cuts:
             batches = self._batches(given, rate_hz, long, cuts)
             found = [row for batch in batches for row in self.features(batch, layers, pool)]
+        for number, row in enumerate(found):
+            check_finite(row, "the item" if alone else f"item {number}")
         if alone:
             return found[0]
         if pool == "none":
@@ -291,6 +293,15 @@ class Model:
                 f"{type(given).__name__} is not an item of this model's modality: give one, or a list of them"
             )
         return given, False
+
+
+def check_finite(features: np.ndarray, item: str) -> None:
+    """Raises DataError for features that have no place: NaN and infinity spoil every search and mean they come into."""
+    if not np.isfinite(features).all():
+        raise DataError(
+            f"{item} has features that are not finite. Either its values overflow (take dtype float32), or the weights "
+            "are damaged (d2v verify says)"
+        )
 
 
 # ------------------------------------------------------------------------------------------------- load

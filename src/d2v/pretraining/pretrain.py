@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from d2v.config import EvaluateConfig, TrainConfig
+from d2v.data import digests
 from d2v.evaluation.online import OnlineProbe
 from d2v.modalities.base import Modality, PreparedData
 from d2v.model_folder import DECODER, is_rest, save_encoder
@@ -114,3 +115,4 @@ class _Pretraining:
         rest = weights_of(objective, is_rest)
         if rest:
             save_file(rest, folder / DECODER)
+            digests.seal(folder)
