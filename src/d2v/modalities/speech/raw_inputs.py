@@ -149,10 +149,10 @@ def _at_rate(recording: Recording, resampler: Resampler) -> np.ndarray:
 
 
 def _normalised(wave: np.ndarray, least: int) -> np.ndarray:
-    if len(wave) < least:
-        raise DataError(f"a recording has {len(wave)} samples, and one frame takes {least} at 16 kHz: give longer ones")
     from d2v.modalities.speech.data import VARIANCE_EPS
 
+    if len(wave) < least:
+        raise DataError(f"a recording has {len(wave)} samples, and one frame takes {least} at 16 kHz: give longer ones")
     exact = wave.astype(np.float64)
     return ((exact - exact.mean()) / np.sqrt(exact.var() + VARIANCE_EPS)).astype(np.float32)
 
