@@ -92,7 +92,12 @@ def only_one(lock: Path) -> Iterator[None]:
 
 
 def set_up(root: Path) -> None:
-    """Environment, uv, locked packages, the project itself; the stamp comes last. Raises SetupError."""
+    """Environment, uv, locked packages, the project itself; the stamp comes last. Packages are compiled here, a minute
+    of a core: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every command would compile them anew.
+
+    Raises:
+        SetupError: see the message.
+    """
     venv = root / ".venv"
     stamp = venv / "bootstrap-stamp"
     stamp.unlink(missing_ok=True)
@@ -104,7 +109,10 @@ def set_up(root: Path) -> None:
     if not succeeds([*uv, "--version"]):
         install_uv(venv)
     say("installing the locked packages (a few GB the first time)")
-    check([*uv, "pip", "sync", *target, str(root / "requirements.lock")], "the locked packages did not install")
+    check(
+        [*uv, "pip", "sync", *target, "--compile-bytecode", str(root / "requirements.lock")],
+        "the locked packages did not install",
+    )
     check([*uv, "pip", "install", *target, "--no-deps", "-e", str(root)], "the project itself did not install")
     stamp.write_text(fingerprint(root))
 

@@ -4,6 +4,7 @@ instead of a traceback; Ctrl-C and SIGTERM end it with the usual status."""
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from kedro.framework.cli.utils import CONTEXT_SETTINGS
 from kedro.framework.project import pipelines as registered
 
 from d2v.errors import ConfigError, known_error
+from d2v.imports import collector_at_rest
 from d2v.progress import log
 from pipelines import console
 from pipelines.params_option import parse_params
@@ -32,13 +34,15 @@ def cli() -> None:
 
 
 def _run(**options: Any) -> Any:
-    console.configure(PROJECT)
     if "DVC_STAGE" in os.environ and (elsewhere := os.environ.pop("D2V_DATA", None)):
         log(f"DVC keeps data in {PROJECT / 'data'}: D2V_DATA={elsewhere} is left aside")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         _check_names(options)
+        with collector_at_rest():
+            importlib.import_module("pipelines.tracking")  # seconds, which a wrong name need not wait for
+        console.configure(PROJECT)  # after the import: MLflow and its plugin set up loggers of their own
         return kedro_run.callback(**options)
     except KeyboardInterrupt:
         console.stopped("Ctrl-C")

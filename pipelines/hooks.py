@@ -14,6 +14,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from d2v.errors import ConfigError
+from d2v.imports import absent, collector_at_rest
 from d2v.progress import mute
 from pipelines.recipes import parse_all, smallest_block
 
@@ -44,6 +45,62 @@ class RecipeHook:
                 f"the recipe lacks {', '.join(missing)}: add that, or run a pipeline without the step. The least that "
                 f"will do, with the values of conf/base:\n{examples}"
             )
+
+
+class LateTrackingHook:
+    """`pipelines.tracking.TrackingHook`, made once a command has a context. With it comes MLflow, which takes seconds
+    that `kedro registry list` need not wait for."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Make the hook. At its first use MLflow imports the store."""
+        with collector_at_rest():
+            from pipelines.tracking import TrackingHook
+
+            self._hook = TrackingHook()
+            self._hook.after_context_created(context)
+
+    @hook_impl
+    def after_catalog_created(
+        self,
+        catalog: CatalogProtocol,
+        conf_catalog: dict[str, Any],
+        conf_creds: dict[str, Any],
+        parameters: dict[str, Any],
+        save_version: str,
+        load_versions: dict[str, str],
+    ) -> None:
+        """See kedro-mlflow."""
+        self._hook.after_catalog_created(catalog, conf_catalog, conf_creds, parameters, save_version, load_versions)
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Open the run."""
+        with absent("IPython"):  # MLflow asks whether this is a notebook
+            self._hook.before_pipeline_run(run_params, pipeline, catalog)
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
+        """Enter the modality's run."""
+        with absent("IPython"):
+            self._hook.before_node_run(node, catalog, inputs, is_async)
+
+    @hook_impl
+    def after_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
+        """Leave it."""
+        self._hook.after_node_run(node, catalog, inputs, is_async)
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Close the run."""
+        self._hook.after_pipeline_run(run_params, pipeline, catalog)
+
+    @hook_impl
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Close the run as killed or failed."""
+        self._hook.on_pipeline_error(error, run_params, pipeline, catalog)
 
 
 class StepHook:

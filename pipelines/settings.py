@@ -4,13 +4,16 @@ from omegaconf.resolvers import oc
 
 from d2v.distributed.environment import read_dist_env
 from pipelines.config_loader import ConfigLoader
-from pipelines.hooks import MuteHook, RecipeHook, StepHook
-from pipelines.tracking import TrackingHook
+from pipelines.hooks import LateTrackingHook, MuteHook, RecipeHook, StepHook
+from pipelines.plugins import defer_commands_of_kedro_mlflow, hush_kedro_mlflow
+
+defer_commands_of_kedro_mlflow()
+hush_kedro_mlflow()
 
 # Kedro calls the hooks from last to first.
-HOOKS = (StepHook(), TrackingHook(), RecipeHook()) if read_dist_env().is_main else (MuteHook(), RecipeHook())
+HOOKS = (StepHook(), LateTrackingHook(), RecipeHook()) if read_dist_env().is_main else (MuteHook(), RecipeHook())
 
-# TrackingHook replaces kedro-mlflow's own instance. These are the plugins' distribution names.
+# LateTrackingHook replaces kedro-mlflow's own instance. These are the plugins' distribution names.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry", "kedro-viz")
 
 # An environment's `vision` block replaces that of conf/base: retuning the embedded demo cannot change an ImageNet

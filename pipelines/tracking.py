@@ -19,6 +19,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from kedro_mlflow.framework.hooks import MlflowHook
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.tracking import MlflowClient
@@ -28,9 +29,6 @@ from d2v.errors import Interrupted
 from d2v.tracker import NullTracker, Tracker
 from d2v.tracking.mlflow_tracker import MlflowTracker
 from d2v.tracking.store import SQLITE, follow_project, opening
-
-with warnings.catch_warnings(record=True):  # at its import MLflow asks kedro-mlflow's author for type hints
-    from kedro_mlflow.framework.hooks import MlflowHook
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Otherwise MLflow's UI opens the experiment as one of language-model calls, with none of its curves in sight."""

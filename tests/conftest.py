@@ -18,7 +18,15 @@ pytest.register_assert_rewrite("tests.modalities.contract", "tests.interchange.p
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("D2V_SHARED", ROOT.parent / "shared"))
 
+LONGEST = ("distributed", "lifecycle", "end_to_end", "comparison", "tracking", "dvc", "test_notebooks.py")
+"""Files and folders whose tests take longest. They come first, so that no worker ends with one of them on its own."""
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first. Tests of a file stay together and in their order."""
+    items.sort(key=lambda item: set(LONGEST).isdisjoint(item.path.parts))
 
 
 def _shared(part: str) -> Path:

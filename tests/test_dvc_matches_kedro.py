@@ -40,6 +40,7 @@ UNWATCHED_CODE = {
     "src/d2v/config": (EVERY[1:], "a stage watches the values: in recipe/ with defaults, or as parameters"),
     "src/d2v/distributed": (EVERY, "it starts and joins ranks, whose number does not change a result"),
     "src/d2v/errors.py": (EVERY, "messages"),
+    "src/d2v/imports.py": (EVERY, "how fast other modules are imported"),
     "src/d2v/modalities/checks.py": (EVERY, "a recipe passes or stops the stage"),
     "src/d2v/modalities/probes.py": (EVERY[:-1], "what `evaluate` measures; other steps import the types alone"),
     "src/d2v/modalities/registry.py": (EVERY, "a new modality changes no other"),

@@ -8,7 +8,6 @@ from kedro.pipeline import Node, Pipeline
 from d2v.config import BenchmarkConfig, EvaluateConfig, FinetuneConfig, TrainConfig
 from d2v.modalities import registry
 from pipelines.recipes import of_modality
-from pipelines.tracking import active_tracker
 
 
 def create_pipeline(modality: str) -> Pipeline:
@@ -39,6 +38,7 @@ def benchmark(
     """Pretrain, probe and fine-tune with every objective under `out`: what is done there is not done again."""
     from d2v.comparison.compare import benchmark as run_benchmark
     from d2v.comparison.comparison import Comparison
+    from pipelines.tracking import active_tracker
 
     comparison = Comparison(registry.get(modality), config, train, finetune, evaluate, prepared, out)
     run_benchmark(comparison, active_tracker())
@@ -48,6 +48,7 @@ def benchmark(
 def report(out: Path, *folders: Path) -> Path:
     """One report of all modalities under `out`."""
     from d2v.comparison.compare import combine
+    from pipelines.tracking import active_tracker
 
     combine(folders, out, active_tracker())
     return out

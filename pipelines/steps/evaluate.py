@@ -6,7 +6,6 @@ from kedro.pipeline import Node, Pipeline
 
 from d2v.config import EvaluateConfig, TrainConfig
 from pipelines.recipes import of_modality
-from pipelines.tracking import active_tracker
 
 
 def create_pipeline(modality: str) -> Pipeline:
@@ -32,6 +31,7 @@ def evaluate(
     under `out`."""
     from d2v.evaluation.evaluate import evaluate as run_evaluation
     from d2v.modalities import registry
+    from pipelines.tracking import active_tracker
 
     run_evaluation(registry.get(modality), recipe, config, prepared, run_folder, out, active_tracker())
     return out

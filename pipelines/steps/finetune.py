@@ -6,7 +6,6 @@ from kedro.pipeline import Node, Pipeline
 
 from d2v.config import FinetuneConfig, TrainConfig
 from pipelines.recipes import of_modality
-from pipelines.tracking import active_tracker
 
 
 def create_pipeline(modality: str) -> Pipeline:
@@ -43,6 +42,7 @@ def finetune(
     from d2v.modalities import registry
     from d2v.tracking.models import find_model
     from d2v.training.train import train
+    from pipelines.tracking import active_tracker
 
     start = find_model(config.start, run_dir / "encoder")
     train(finetuning_job(registry.get(modality), config, pretraining, prepared, start), out, active_tracker())
@@ -53,6 +53,7 @@ def evaluate_tuned(modality: str, config: FinetuneConfig, prepared: Path, tuned:
     """Predictions, metrics with intervals and a report under `out`."""
     from d2v.finetuning.evaluation import evaluate_finetuned as run_evaluation
     from d2v.modalities import registry
+    from pipelines.tracking import active_tracker
 
     run_evaluation(registry.get(modality), config, prepared, tuned, out, active_tracker())
     return out

@@ -6,7 +6,6 @@ from kedro.pipeline import Node, Pipeline
 
 from d2v.config import Block
 from pipelines.recipes import of_modality
-from pipelines.tracking import active_tracker
 
 
 def create_pipeline(modality: str) -> Pipeline:
@@ -21,6 +20,7 @@ def ingest(modality: str, config: Block, out: Path, report: Path) -> tuple[Path,
     from d2v.modalities import registry
     from d2v.modalities.corpus_page import PAGE, is_page_of, write_corpus_page
     from d2v.progress import log
+    from pipelines.tracking import active_tracker
 
     registry.get(modality).ingest(config, out)
     page = report / PAGE

@@ -7,7 +7,6 @@ from kedro.pipeline import Node, Pipeline
 
 from d2v.config import Block
 from pipelines.recipes import of_modality
-from pipelines.tracking import active_tracker
 
 
 def create_pipeline(modality: str) -> Pipeline:
@@ -23,6 +22,7 @@ def promote(modality: str, recipes: Mapping[str, Block], corpus: Path, prepared:
     from d2v.lifecycle.promotion import promote as run_promotion
     from d2v.lifecycle.retraining import Plan
     from d2v.modalities import registry
+    from pipelines.tracking import active_tracker
 
     held_out = Plan.of(recipes[modality]).held_out(registry.get(modality), prepared)
     run_promotion(PromotionInputs(held_out, corpus), out, active_tracker())

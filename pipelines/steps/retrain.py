@@ -8,7 +8,6 @@ from kedro.pipeline import Node, Pipeline
 from d2v.config import Block
 from d2v.errors import LaunchError
 from pipelines.recipes import of_modality
-from pipelines.tracking import active_tracker
 
 
 def create_pipeline(modality: str) -> Pipeline:
@@ -32,6 +31,7 @@ def retrain(
     from d2v.lifecycle.retraining import Plan, RetrainingFolders
     from d2v.lifecycle.retraining import retrain as run_retraining
     from d2v.modalities import registry
+    from pipelines.tracking import active_tracker
 
     if read_dist_env().world_size > 1:
         raise LaunchError(

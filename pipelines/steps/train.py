@@ -6,7 +6,6 @@ from kedro.pipeline import Node, Pipeline
 
 from d2v.config import EvaluateConfig, TrainConfig
 from pipelines.recipes import of_modality
-from pipelines.tracking import active_tracker
 
 
 def create_pipeline(modality: str) -> Pipeline:
@@ -21,6 +20,7 @@ def pretrain(modality: str, recipe: TrainConfig, probes: EvaluateConfig, prepare
     from d2v.pretraining import pretraining_job
     from d2v.tracking.models import find_start
     from d2v.training.train import train
+    from pipelines.tracking import active_tracker
 
     start = find_start(recipe.start)
     train(pretraining_job(registry.get(modality), recipe, prepared, probes, start), out, active_tracker())

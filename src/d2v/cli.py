@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from d2v.errors import ConfigError, known_error
+from d2v.imports import collector_at_rest
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -118,10 +119,11 @@ def encode(
 ) -> None:
     """Write the features of files to a Parquet file. They are found and read as ingest does; what cannot be read is a
     row with its reason."""
-    from d2v.config.changes import values_of
-    from d2v.interchange.encode_files import check_pool, encode_files
-    from d2v.interchange.load import load
-    from d2v.modalities.long_items import check_long
+    with collector_at_rest():
+        from d2v.config.changes import values_of
+        from d2v.interchange.encode_files import check_pool, encode_files
+        from d2v.interchange.load import load
+        from d2v.modalities.long_items import check_long
 
     way, settings = check_long(long), values_of(ingest or [])
     loaded = load(model, device=device, dtype=dtype)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # ingest does not wait for torch
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Inputs:
 
     def split(self, batch_size: int) -> Iterator[Inputs]:
         """Batches in order, each without padding that none of its items needs."""
+        import torch
+
         for rows in torch.arange(len(self)).split(batch_size):
             yield self.select(rows)
 

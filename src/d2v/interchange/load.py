@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -33,13 +33,15 @@ from d2v.finetuning.heads import mean_over_tokens
 from d2v.finetuning.model import decode, load_finetuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
-from d2v.interchange.importing import ImportedModel, read_model
 from d2v.modalities import registry
 from d2v.modalities.long_items import Cuts, Long, TooLong, inputs_of
 from d2v.model_folder import load_encoder, load_state, read_config
 from d2v.models.encoder import Encoded, Encoder
 from d2v.progress import log
 from d2v.tracking.models import REGISTERED, registered_model
+
+if TYPE_CHECKING:
+    from d2v.interchange.importing import ImportedModel
 
 Pool = Literal["mean", "first", "none"]
 BATCH_ITEMS = 32
@@ -346,6 +348,8 @@ def load(
     if teacher:
         raise ConfigError(f"{path} is not a model folder: run `d2v import` first, then load its teacher")
     files = (None if given is None else Path(given) for given in (tokenizer, labels))
+    from d2v.interchange.importing import read_model  # all formats of others, which an own folder need not wait for
+
     return from_imported(read_model(path, *files), str(path)).to(device, dtype)
 
 

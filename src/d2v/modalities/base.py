@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Protocol, cast
 
 import numpy as np
-from torch import Tensor
 from typing_extensions import TypeVar
 
 from d2v import moved
@@ -22,10 +21,14 @@ from d2v.data.ingest import ingest as run_ingest
 from d2v.data.sources.locations import file_source
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError
-from d2v.modalities.probes import Probe
 from d2v.modalities.requests import Request, using
-from d2v.models.encoder import Encoder
-from d2v.models.masking import Count
+
+if TYPE_CHECKING:  # with these comes torch, for which ingest need not wait
+    from torch import Tensor
+
+    from d2v.modalities.probes import Probe
+    from d2v.models.encoder import Encoder
+    from d2v.models.masking import Count
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2v.config import Block
 from d2v.errors import ConfigError
+from d2v.imports import collector_at_rest
 
 if TYPE_CHECKING:
     from d2v.modalities.base import Modality
@@ -24,7 +25,7 @@ _MEMBERS = {
 
 class _Registry(Mapping[str, "Modality"]):
     """Modalities by name. Each is imported when it is first asked for, so that names and recipes, and the errors
-    about them, do not wait three seconds for torch."""
+    about them, do not wait for it."""
 
     def __getitem__(self, name: str) -> Modality:
         return _only(_member(name, "modality", _MEMBERS[name][1]))
@@ -69,4 +70,5 @@ def _only(kind: type[Modality]) -> Modality:
 
 
 def _member(name: str, module: str, attribute: str) -> Any:
-    return getattr(importlib.import_module(f"d2v.modalities.{name}.{module}"), attribute)
+    with collector_at_rest():
+        return getattr(importlib.import_module(f"d2v.modalities.{name}.{module}"), attribute)

@@ -1,5 +1,7 @@
 """Recordings: what speech supplies to the shared pipelines.
 
+Methods import what computes with tensors when they run: ingest does not wait for torch.
+
 Shape legend: B recordings, S samples, T frames, C channels of a local feature, D width.
 """
 
@@ -9,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from d2v.data.batch import Inputs
 from d2v.data.ingest import Reader, Record
@@ -30,7 +31,6 @@ from d2v.modalities.base import (
     encoder_block,
     refuse_tokenizer,
 )
-from d2v.modalities.probes import Probe
 from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.speech import raw_inputs
 from d2v.modalities.speech.config import (
@@ -42,22 +42,21 @@ from d2v.modalities.speech.config import (
     SpeechRecipe,
     SpeechTrainConfig,
 )
-from d2v.modalities.speech.data import SpeechData, baseline_features, to_images
-from d2v.modalities.speech.encoder import ConvFeatures, build_encoder
-from d2v.modalities.speech.labelled import labelled
-from d2v.modalities.speech.masking import draw_masks, num_masked
-from d2v.modalities.speech.preparation import prepare
-from d2v.modalities.speech.preview import preview
-from d2v.modalities.speech.probes import further_probes
 from d2v.modalities.speech.raw_inputs import Recording
 from d2v.modalities.speech.reading import FACTS, read_recording
 from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD
 from d2v.modalities.speech.sources import TEXTS, is_source, open_source
-from d2v.models.encoder import Encoder
-from d2v.models.masking import Count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from d2v.modalities.probes import Probe
+    from d2v.modalities.speech.data import SpeechData
+    from d2v.models.encoder import Encoder
+    from d2v.models.masking import Count
 
 
-class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig, SpeechFinetuneConfig, SpeechData]):
+class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig, SpeechFinetuneConfig, "SpeechData"]):
     """Recordings of one channel at RATE_HZ, as waves."""
 
     name = "speech"
@@ -94,14 +93,20 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
 
     def preview(self, data: bytes, said: Mapping[str, object]) -> Preview:
         """Its first seconds at 16 kHz, with what is said."""
+        from d2v.modalities.speech.preview import preview
+
         return preview(data, said)
 
     def prepare(self, config: SpeechPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
         """16-bit samples with mean and standard deviation of each recording."""
+        from d2v.modalities.speech.preparation import prepare
+
         return prepare(config, corpus, out)
 
     def open(self, folder: Path) -> SpeechData:
         """A prepared folder."""
+        from d2v.modalities.speech.data import SpeechData
+
         return SpeechData(folder)
 
     def describe(self, data: SpeechData) -> dict[str, object]:
@@ -114,12 +119,16 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         self, data: SpeechData, config: SpeechFinetuneConfig, encoder: SpeechTrainConfig
     ) -> Mapping[str, LabelledSplit]:
         """Recordings with their classes and transcripts."""
+        from d2v.modalities.speech.labelled import labelled
+
         return labelled(data, config, encoder)
 
     # ------------------------------------------------------------------------------------------ models
 
     def build_encoder(self, recipe: SpeechTrainConfig) -> Encoder:
         """Convolutions and a transformer, of either version."""
+        from d2v.modalities.speech.encoder import build_encoder
+
         return build_encoder(recipe)
 
     def max_tokens(self, recipe: SpeechTrainConfig) -> int:
@@ -128,10 +137,14 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
 
     def num_masked(self, recipe: SpeechTrainConfig, tokens: Count) -> Count:
         """Frames that every block mask masks. Raises ConfigError for data2vec 1.0's spans, which vary."""
+        from d2v.modalities.speech.masking import num_masked
+
         return num_masked(recipe, tokens)
 
     def draw_masks(self, recipe: SpeechTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
         """Spans of frames that are not padding."""
+        from d2v.modalities.speech.masking import draw_masks
+
         return draw_masks(recipe, keys, tokens, lengths)
 
     def frames(self, recipe: SpeechTrainConfig) -> Frames:
@@ -142,10 +155,14 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
 
     def baseline_features(self, inputs: Inputs) -> Tensor:
         """Mean and standard deviation over time of 80 log-mel energies: (n, 160)."""
+        from d2v.modalities.speech.data import baseline_features
+
         return baseline_features(inputs)
 
     def to_images(self, inputs: Inputs, data: SpeechData) -> np.ndarray:
         """Log-mel spectrograms: (n, 64, columns of 10 ms, 3) uint8."""
+        from d2v.modalities.speech.data import to_images
+
         return to_images(inputs)
 
     def image_grid(self, tokens: int) -> tuple[int, int]:
@@ -154,6 +171,8 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
 
     def further_probes(self, data: SpeechData, recipe: SpeechTrainConfig, items: int) -> Sequence[Probe]:
         """Which of two recordings is whole, halves exchanged."""
+        from d2v.modalities.speech.probes import further_probes
+
         return further_probes(data, recipe, items)
 
     # --------------------------------------------------------------------------------------- raw items
@@ -182,6 +201,8 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
 
     def graph_inputs(self, about: Mapping[str, object]) -> GraphInputs:
         """Recordings of any lengths."""
+        import torch
+
         samples = 4 * encoder_block(about, SpeechEncoderConfig).receptive_samples
         return GraphInputs(
             torch.zeros(2, samples),
@@ -202,6 +223,8 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
 
 def local_frames(encoder: Encoder, waves_BS: Tensor, gradient: float) -> LocalFrames:
     """The way of `ConvFeatures`, step by step."""
+    from d2v.modalities.speech.encoder import ConvFeatures
+
     local = encoder.stem.local
     if not isinstance(local, ConvFeatures):
         raise TypeError(f"frames are made by ConvFeatures, not by {type(local).__name__}")

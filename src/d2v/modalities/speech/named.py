@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
-import torch
 
 from d2v.config import parse
 from d2v.data import fingerprint
@@ -26,6 +25,9 @@ from d2v.errors import ConfigError
 from d2v.modalities.speech import spoken
 from d2v.modalities.speech.decoders import open_sound
 from d2v.modalities.speech.reading import to_flac
+
+if TYPE_CHECKING:
+    import torch
 
 
 def spoken_source(options: Mapping[str, Any]) -> Source:
@@ -145,6 +147,8 @@ class _Read:
 
     def load(self, path: str | os.PathLike[str], frame_offset: int = 0, num_frames: int = -1) -> tuple[Any, int]:
         """As torchaudio.load."""
+        import torch
+
         whole = (frame_offset, num_frames) == (0, -1)
         if whole:
             with open_sound(Path(path).read_bytes()) as sound:

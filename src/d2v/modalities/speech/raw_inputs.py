@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from d2v.data.batch import Inputs
 from d2v.data.ingest import Record
@@ -21,7 +19,6 @@ from d2v.errors import DataError
 from d2v.modalities.base import Preprocessing, encoder_block
 from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing, using
 from d2v.modalities.speech.config import RATE_HZ, Resampler, SpeechEncoderConfig, SpeechIngestConfig
-from d2v.modalities.speech.data import VARIANCE_EPS, side_by_side
 from d2v.modalities.speech.decoders import open_sound
 from d2v.modalities.speech.reading import MAX_RATE_HZ, MIN_RATE_HZ, mono, read_recording, to_flac
 from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD, resample
@@ -74,6 +71,8 @@ def read_item(item: object, rate_hz: float | None = None) -> Recording:
     Raises:
         DataError: it cannot be read, or there is no such rate.
     """
+    from torch import Tensor
+
     if isinstance(item, Recording):
         return item
     if isinstance(item, str | Path | bytes):
@@ -116,6 +115,10 @@ def to_inputs(recordings: np.ndarray | Sequence[object], about: Mapping[str, obj
     Raises:
         DataError: another shape or type, values that are not finite, or a recording shorter than one frame.
     """
+    import torch
+
+    from d2v.modalities.speech.data import side_by_side
+
     if isinstance(recordings, np.ndarray) and recordings.dtype != object and recordings.ndim != 2:
         raise DataError(
             f"recordings have the shape {recordings.shape}: give (number, samples), 16 kHz and one channel, or a list "
@@ -146,6 +149,8 @@ def _at_rate(recording: Recording, resampler: Resampler) -> np.ndarray:
 
 
 def _normalised(wave: np.ndarray, least: int) -> np.ndarray:
+    from d2v.modalities.speech.data import VARIANCE_EPS
+
     if len(wave) < least:
         raise DataError(f"a recording has {len(wave)} samples, and one frame takes {least} at 16 kHz: give longer ones")
     exact = wave.astype(np.float64)

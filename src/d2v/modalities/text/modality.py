@@ -1,5 +1,7 @@
 """Text: what it supplies to the shared pipelines.
 
+Methods import what computes with tensors when they run: ingest does not wait for torch.
+
 Shape legend: B blocks of tokens, T tokens, W words of the vocabulary, D width.
 """
 
@@ -9,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from d2v.data.batch import Inputs
 from d2v.data.ingest import Reader, Record
@@ -27,7 +28,6 @@ from d2v.modalities.base import (
     Quantity,
     Vocabulary,
 )
-from d2v.modalities.probes import Probe
 from d2v.modalities.requests import NO_LABELS
 from d2v.modalities.text import raw_inputs
 from d2v.modalities.text.config import (
@@ -37,21 +37,20 @@ from d2v.modalities.text.config import (
     TextRecipe,
     TextTrainConfig,
 )
-from d2v.modalities.text.data import TextData, baseline_features, image_grid, to_images
-from d2v.modalities.text.encoder import TokenEmbedding, build_encoder
-from d2v.modalities.text.labelled import check_fits, labelled
-from d2v.modalities.text.masking import draw_masks, num_masked
-from d2v.modalities.text.preparation import prepare
-from d2v.modalities.text.preview import preview
-from d2v.modalities.text.probes import further_probes
 from d2v.modalities.text.reading import FACTS, TEXTS, read_document
 from d2v.modalities.text.sources import format_of_file, open_source
 from d2v.modalities.text.tokenizer import SPECIALS, UNK
-from d2v.models.encoder import Encoder
-from d2v.models.masking import Count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from d2v.modalities.probes import Probe
+    from d2v.modalities.text.data import TextData
+    from d2v.models.encoder import Encoder
+    from d2v.models.masking import Count
 
 
-class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFinetuneConfig, TextData]):
+class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFinetuneConfig, "TextData"]):
     """Documents, and sentences or pairs of them, as byte-level BPE tokens."""
 
     name = "text"
@@ -81,14 +80,20 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
 
     def preview(self, data: bytes, said: Mapping[str, object]) -> Preview:
         """How it begins, with the second text of a pair and its score."""
+        from d2v.modalities.text.preview import preview
+
         return preview(data, said)
 
     def prepare(self, config: TextPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
         """Blocks of tokens, the tokenizer, and labelled items."""
+        from d2v.modalities.text.preparation import prepare
+
         return prepare(config, corpus, out)
 
     def open(self, folder: Path) -> TextData:
         """A prepared folder."""
+        from d2v.modalities.text.data import TextData
+
         return TextData(folder)
 
     def describe(self, data: TextData) -> dict[str, object]:
@@ -100,16 +105,22 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
         self, data: TextData, config: TextFinetuneConfig, encoder: TextTrainConfig
     ) -> Mapping[str, LabelledSplit]:
         """Sentences and pairs with their classes or scores."""
+        from d2v.modalities.text.labelled import labelled
+
         return labelled(data, config, encoder)
 
     def check_fits(self, data: TextData, about: Mapping[str, object]) -> None:
         """Raises ConfigError if the text was prepared with another tokenizer."""
+        from d2v.modalities.text.labelled import check_fits
+
         check_fits(data, about)
 
     # ------------------------------------------------------------------------------------------ models
 
     def build_encoder(self, recipe: TextTrainConfig) -> Encoder:
         """Token embeddings and a transformer, of either version."""
+        from d2v.modalities.text.encoder import build_encoder
+
         return build_encoder(recipe)
 
     def max_tokens(self, recipe: TextTrainConfig) -> int:
@@ -118,10 +129,14 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
 
     def num_masked(self, recipe: TextTrainConfig, tokens: Count) -> Count:
         """Tokens that every random mask masks. Raises ConfigError for spans, which vary."""
+        from d2v.modalities.text.masking import num_masked
+
         return num_masked(recipe, tokens)
 
     def draw_masks(self, recipe: TextTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
         """Random tokens or spans, of those that are not padding."""
+        from d2v.modalities.text.masking import draw_masks
+
         return draw_masks(recipe, keys, tokens, lengths)
 
     def vocabulary(self, recipe: TextTrainConfig) -> Vocabulary:
@@ -134,18 +149,26 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
 
     def baseline_features(self, inputs: Inputs) -> Tensor:
         """A bag of words (n, 2048)."""
+        from d2v.modalities.text.data import baseline_features
+
         return baseline_features(inputs)
 
     def to_images(self, inputs: Inputs, data: TextData) -> np.ndarray:
         """Tokens written into the cells of `image_grid`."""
+        from d2v.modalities.text.data import to_images
+
         return to_images(inputs, data)
 
     def image_grid(self, tokens: int) -> tuple[int, int]:
         """Rows of eight cells."""
+        from d2v.modalities.text.data import image_grid
+
         return image_grid(tokens)
 
     def further_probes(self, data: TextData, recipe: TextTrainConfig, items: int) -> Sequence[Probe]:
         """Forced choice, masked words with minimal pairs, punctuation, sources of paragraphs."""
+        from d2v.modalities.text.probes import further_probes
+
         return further_probes(data, recipe, items)
 
     # --------------------------------------------------------------------------------------- raw items
@@ -184,6 +207,8 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
 
     def graph_inputs(self, about: Mapping[str, object]) -> GraphInputs:
         """Token ids."""
+        import torch
+
         ids, lengths = torch.full((2, 7), UNK), torch.tensor([7, 6])
         return GraphInputs(ids, "(items, tokens) int64, padded with 1", lengths)
 
@@ -198,6 +223,8 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
 
 def word_table(encoder: Encoder) -> Tensor:
     """(W, D) the vectors of all words."""
+    from d2v.modalities.text.encoder import TokenEmbedding
+
     local = encoder.stem.local
     if not isinstance(local, TokenEmbedding):
         raise TypeError(f"words are embedded by TokenEmbedding, not by {type(local).__name__}")

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
@@ -65,6 +64,8 @@ def to_inputs(texts: np.ndarray | Sequence[object], about: Mapping[str, object])
     Raises:
         DataError: anything that is not such strings, half of a surrogate pair, or an encoder without a tokenizer.
     """
+    import torch
+
     pairs, longest = _encoded(texts, about), encoder_block(about, TextEncoderConfig).max_tokens
     inputs = pad([laid_out(*pair, longest) for pair in pairs])
     whole = torch.tensor([_num_tokens(*pair) for pair in pairs], dtype=torch.int64)
@@ -78,6 +79,8 @@ def to_windows(texts: np.ndarray | Sequence[object], about: Mapping[str, object]
     Raises:
         DataError: also a pair that is too long.
     """
+    import torch
+
     longest = encoder_block(about, TextEncoderConfig).max_tokens
     room, rows, owners = max(longest - 2, 1), list[np.ndarray](), list[int]()
     for number, (head, tail) in enumerate(_encoded(texts, about)):
@@ -133,6 +136,8 @@ def _checked(part: object) -> str:
 
 def pad(items: list[np.ndarray]) -> Inputs:
     """Ids of items side by side, filled up with `<pad>` to the longest."""
+    import torch
+
     lengths = [len(ids) for ids in items]
     values = np.full((len(items), max(lengths, default=0)), PAD, dtype=np.int64)
     for row, ids in zip(values, items, strict=True):

@@ -1,5 +1,7 @@
 """Images: what vision supplies to the shared pipelines.
 
+Methods import what computes with tensors when they run: ingest does not wait for torch.
+
 Shape legend: B images, S side, T patches, p patch side, P = 3 p^2 values of a patch.
 """
 
@@ -10,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from d2v.data.batch import Inputs
 from d2v.data.ingest import Reader, Record
@@ -30,7 +31,6 @@ from d2v.modalities.base import (
     encoder_block,
     refuse_tokenizer,
 )
-from d2v.modalities.probes import Probe
 from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.vision import raw_inputs
 from d2v.modalities.vision.config import (
@@ -41,22 +41,21 @@ from d2v.modalities.vision.config import (
     VisionRecipe,
     VisionTrainConfig,
 )
-from d2v.modalities.vision.data import VisionData
-from d2v.modalities.vision.encoder import CHANNELS, build_encoder, sincos_positions
-from d2v.modalities.vision.labelled import labelled
-from d2v.modalities.vision.masking import draw_masks, num_masked
-from d2v.modalities.vision.preparation import prepare
-from d2v.modalities.vision.preview import preview
-from d2v.modalities.vision.probes import further_probes
 from d2v.modalities.vision.reading import ADVICE, FACTS, read_image
 from d2v.modalities.vision.sources import format_of, open_source
-from d2v.models.encoder import Encoder
-from d2v.models.masking import Count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from d2v.modalities.probes import Probe
+    from d2v.modalities.vision.data import VisionData
+    from d2v.models.encoder import Encoder
+    from d2v.models.masking import Count
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
-class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig, VisionFinetuneConfig, VisionData]):
+class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig, VisionFinetuneConfig, "VisionData"]):
     """Images of one size, cut into patches."""
 
     name = "vision"
@@ -84,14 +83,20 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
     def preview(self, data: bytes, said: Mapping[str, object]) -> Preview:
         """A thumbnail."""
+        from d2v.modalities.vision.preview import preview
+
         return preview(data)
 
     def prepare(self, config: VisionPrepareConfig, corpus: Path, out: Path) -> Mapping[str, object]:
         """Images of one stored size, and their mean and standard deviation."""
+        from d2v.modalities.vision.preparation import prepare
+
         return prepare(config, corpus, out)
 
     def open(self, folder: Path) -> VisionData:
         """A prepared folder."""
+        from d2v.modalities.vision.data import VisionData
+
         return VisionData(folder)
 
     def describe(self, data: VisionData) -> dict[str, object]:
@@ -103,12 +108,16 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         self, data: VisionData, config: VisionFinetuneConfig, encoder: VisionTrainConfig
     ) -> Mapping[str, LabelledSplit]:
         """Images with their classes, at the encoder's side."""
+        from d2v.modalities.vision.labelled import labelled
+
         return labelled(data, config, encoder)
 
     # ------------------------------------------------------------------------------------------ models
 
     def build_encoder(self, recipe: VisionTrainConfig) -> Encoder:
         """A vision transformer of either version."""
+        from d2v.modalities.vision.encoder import build_encoder
+
         return build_encoder(recipe)
 
     def grid(self, recipe: VisionTrainConfig) -> tuple[int, int]:
@@ -121,14 +130,20 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
     def num_masked(self, recipe: VisionTrainConfig, tokens: Count) -> Count:
         """Patches that every block mask masks. Raises ConfigError for BEiT masks, which vary."""
+        from d2v.modalities.vision.masking import num_masked
+
         return num_masked(recipe, tokens)
 
     def draw_masks(self, recipe: VisionTrainConfig, keys: Tensor, tokens: int, lengths: Tensor | None) -> Tensor:
         """Block masks or BEiT's rectangles; images are never padded."""
+        from d2v.modalities.vision.masking import draw_masks
+
         return draw_masks(recipe, keys, tokens, lengths)
 
     def patches(self, recipe: VisionTrainConfig) -> Patches:
         """The pixels of each patch, and fixed 2-D positions."""
+        from d2v.modalities.vision.encoder import CHANNELS, sincos_positions
+
         size = recipe.encoder.patch_px
         positions = partial(sincos_positions, grid=recipe.encoder.grid)
         return Patches(CHANNELS * size**2, partial(cut_patches, patch_px=size), positions)
@@ -141,6 +156,8 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
     def to_images(self, inputs: Inputs, data: VisionData) -> np.ndarray:
         """The images without their normalisation: (n, S, S, 3) uint8."""
+        import torch
+
         pixels = (inputs.values.cpu().float() * data.std + data.mean).clamp(0.0, 1.0) * 255.0
         return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
@@ -151,6 +168,8 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
     def further_probes(self, data: VisionData, recipe: VisionTrainConfig, items: int) -> Sequence[Probe]:
         """Which of two images is whole, halves exchanged."""
+        from d2v.modalities.vision.probes import further_probes
+
         return further_probes(data, recipe, items)
 
     # --------------------------------------------------------------------------------------- raw items
@@ -179,6 +198,10 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
     def graph_inputs(self, about: Mapping[str, object]) -> GraphInputs:
         """Images of one side."""
+        import torch
+
+        from d2v.modalities.vision.encoder import CHANNELS
+
         side = encoder_block(about, VisionEncoderConfig).image_px
         return GraphInputs(torch.zeros(2, CHANNELS, side, side), "(items, 3, side, side) float32, normalised")
 

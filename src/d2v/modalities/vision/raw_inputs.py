@@ -8,12 +8,10 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from d2v.data.batch import Inputs
 from d2v.data.ingest import Record
@@ -22,6 +20,9 @@ from d2v.modalities.base import Preprocessing, encoder_block
 from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing, using
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionIngestConfig
 from d2v.modalities.vision.reading import ADVICE, decode, read_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLUMN = "image"
 BICUBIC = 3
@@ -43,6 +44,8 @@ def read_item(item: object) -> np.ndarray:
     Raises:
         DataError: it is not an image, or cannot be used.
     """
+    from torch import Tensor
+
     if isinstance(item, Tensor):
         item = item.numpy(force=True)
     if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[-1] == 3 and item.dtype == np.uint8:
@@ -88,12 +91,17 @@ def to_inputs(images: np.ndarray | Sequence[object], about: Mapping[str, object]
     Raises:
         DataError: another shape or type.
     """
+    import torch
+
     if isinstance(images, np.ndarray) or not len(images):
         return Inputs(_resized(np.asarray(images), about))
     return Inputs(torch.cat([_resized(np.asarray(image)[None], about) for image in images]))
 
 
 def _resized(images: np.ndarray, about: Mapping[str, object]) -> Tensor:
+    import torch
+    from torch.nn.functional import interpolate
+
     if images.ndim != 4 or images.shape[-1] != 3:
         raise DataError(f"images have the shape {images.shape}: give (number, height, width, 3)")
     if images.dtype == np.uint8:
