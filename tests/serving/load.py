@@ -104,23 +104,33 @@ class Result:
         }
 
 
-def run(address: str, requests: int = REQUESTS, clients: int = CLIENTS, seed: int = 0) -> Result:
-    """Send requests, half of them right ones, from clients that each keep a connection."""
+def run(
+    address: str,
+    requests: int = REQUESTS,
+    clients: int = CLIENTS,
+    seed: int = 0,
+    halfway: Callable[[], object] = lambda: None,
+) -> Result:
+    """Send requests, half of them right ones, from clients that each keep a connection. The first of them calls
+    `halfway` when half of its share is sent."""
+    share = [requests // clients + (number < requests % clients) for number in range(clients)]
+    hooks = [halfway, *[lambda: None] * (clients - 1)]
+    draws = [random.Random(f"{seed}-{client}") for client in range(clients)]
+    total = Result()
     with ThreadPoolExecutor(clients) as pool:
-        share = [requests // clients + (number < requests % clients) for number in range(clients)]
-        parts = pool.map(lambda client: _one_client(address, share[client], random.Random(f"{seed}-{client}")), range(clients))
-        total = Result()
-        for part in parts:
+        for part in pool.map(_one_client, [address] * clients, share, draws, hooks):
             total += part
     return total
 
 
-def _one_client(address: str, requests: int, draw: random.Random) -> Result:
+def _one_client(address: str, requests: int, draw: random.Random, halfway: Callable[[], object]) -> Result:
     place, result = urlsplit(address), Result()
     right = [kind for kind in KINDS if kind.startswith(ANSWERED)]
     wrong = [kind for kind in KINDS if kind not in right]
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
-    for _ in range(requests):
+    for number in range(requests):
+        if number == requests // 2:
+            halfway()
         kind = draw.choice(right if draw.random() < 0.5 else wrong)
         made = KINDS[kind](draw)
         if kind == "broken off":
@@ -149,7 +159,9 @@ def _send(connection: http.client.HTTPConnection, made: Made) -> tuple[int, str]
 def _break_off(host: str, port: int, made: Made, draw: random.Random) -> int:
     """Promise a body, send a part of it, and go."""
     _, path, body, _ = made
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     with socket.create_connection((host, port), timeout=60) as plug:
         plug.sendall(head.encode() + body[: draw.randrange(len(body))])
     return 0
@@ -158,7 +170,9 @@ def _break_off(host: str, port: int, made: Made, draw: random.Random) -> int:
 def table(result: Result) -> str:
     """Numbers by kind and status, a line each."""
     lines = [f"{kind:<20} {status:>4} {number:>6}" for (kind, status), number in sorted(result.statuses.items())]
-    return "\n".join([*lines, f"by status: {dict(sorted(result.of_status.items()))}", f"by model: {dict(result.models)}"])
+    return "\n".join(
+        [*lines, f"by status: {dict(sorted(result.of_status.items()))}", f"by model: {dict(result.models)}"]
+    )
 
 
 if __name__ == "__main__":

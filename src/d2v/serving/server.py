@@ -52,8 +52,8 @@ class Reloader:
             await asyncio.get_running_loop().run_in_executor(self._pool, self.look)
 
     def look(self) -> None:
-        """Load the source's model if it is another one. One that cannot be loaded leaves the served one where it is, and
-        is not tried again before the source changes once more."""
+        """Load the source's model if it is another one. One that cannot be loaded leaves the served one where it is,
+        and is not tried again before the source changes once more."""
         try:
             identity = self._source.identity()
             if identity in (self._app.loaded.identity, self._failed):
