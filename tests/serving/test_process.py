@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -19,9 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
+from tests.interchange import encoders
 from tests.serving import load
 
 pytestmark = pytest.mark.slow
@@ -84,6 +89,33 @@ def test_3000_mixed_requests_and_a_promotion(two_versions: Callable[[int], None]
         assert "d2v_serve_in_flight 0\n" in served.get("/metrics")
         assert json.loads(served.get("/health"))["model"] == "models:/d2v-text/2"
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_memory_of_large_images_is_given_back(tmp_path: Path) -> None:
+    folder = encoders.save(tmp_path / "encoder", "vision", 2)
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), np.uint8)).save(file, "JPEG")
+    large = json.dumps({"inputs": [base64.b64encode(file.getvalue()).decode()] * 3}).encode()
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(file, "PNG")
+    small = json.dumps({"inputs": [base64.b64encode(file.getvalue()).decode()]}).encode()
+    with serving(str(folder), tmp_path / "log") as served:
+        for _ in range(10):
+            post(served.address, small)
+        before = served.bytes_in_memory
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(post, [served.address] * 16, [large] * 16)) == {200}
+        end = time.monotonic() + 60
+        while served.bytes_in_memory > 1.1 * before:
+            assert time.monotonic() < end, (before, served.bytes_in_memory)
+            time.sleep(0.5)
+
+
+def post(address: str, body: bytes) -> int:
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=100) as response:
+        response.read()
+        return int(response.status)
 
 
 def test_overload_is_answered_at_once(two_versions: Callable[[int], None], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import signal
 import sys
@@ -21,6 +22,8 @@ HEAD_BYTES = 2**16
 """Of a request's line and headers."""
 CONNECTIONS = 512
 """Open at a time, the idle ones too: uvicorn answers further ones with 503."""
+IDLE_S = 1.0
+"""Between looks whether there are no requests."""
 
 
 class Reloader:
@@ -117,9 +120,21 @@ def serve(source: Source, host: str, port: int, bounds: Bounds, reload_s: float)
     asyncio.run(_run(_Server(config), app, Reloader(source, app, reload_s)))
 
 
+async def _give_memory_back(app: App) -> None:
+    """Have glibc return what it keeps of large requests, when there are none. It takes 100 ms, and gives 50 MB back after
+    images of 6 million pixels."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    seen = 0
+    while trim is not None:
+        await asyncio.sleep(IDLE_S)
+        if app.metrics.in_flight == 0 and app.metrics.items > seen:
+            seen = app.metrics.items
+            await asyncio.to_thread(trim, 0)
+
+
 async def _run(server: _Server, app: App, reloader: Reloader) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.look_now)
-    looking = asyncio.create_task(reloader.run())
+    beside = [asyncio.create_task(reloader.run()), asyncio.create_task(_give_memory_back(app))]
     log.info("%s is served", app.loaded.label)
     try:
         await server.serve()
@@ -127,4 +142,5 @@ async def _run(server: _Server, app: App, reloader: Reloader) -> None:
         where = f"{server.config.host}:{server.config.port}"
         raise LaunchError(f"The server cannot listen at {where}: give another --port, or end what has it") from ended
     finally:
-        looking.cancel()
+        for task in beside:
+            task.cancel()
