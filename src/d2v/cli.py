@@ -140,9 +140,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets others in.", envvar="D2V_SERVE_HOST")
     ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(help="0 takes a free one.", min=0, max=65535, envvar="D2V_SERVE_PORT")
-    ] = 5001,
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535, envvar="D2V_SERVE_PORT")] = 5001,
     max_body_bytes: Annotated[int, typer.Option(help="Of a request.", min=1024, envvar="D2V_SERVE_MAX_BODY_BYTES")] = 64
     * 2**20,
     computed: Annotated[

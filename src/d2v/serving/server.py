@@ -121,8 +121,8 @@ def serve(source: Source, host: str, port: int, bounds: Bounds, reload_s: float)
 
 
 async def _give_memory_back(app: App) -> None:
-    """Have glibc return what it keeps of large requests, when there are none. It takes 100 ms, and gives 50 MB back after
-    images of 6 million pixels."""
+    """Have glibc return what it keeps of large requests, when there are none. It takes 100 ms, and after images of 6
+    million pixels gives 50 MB back."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     seen = 0
     while trim is not None:
