@@ -9,14 +9,13 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from d2v.modalities.requests import Limits
 from d2v.modalities.text.tokenizer import train_tokenizer
 from d2v.serving.source import Loaded, Source
 from d2v.tracking.registry import register_encoder
 from tests.interchange import encoders
 
 TOKENIZER = train_tokenizer(["to be or not to be"], 300).to_json()
-LIMITS = Limits(items=10, characters=30)
+LIMITS = {"D2V_SERVE_MAX_ITEMS": "10", "D2V_SERVE_MAX_CHARACTERS": "30"}
 
 
 def save_text(folder: Path, depth: int = 1) -> Path:

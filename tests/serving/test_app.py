@@ -20,7 +20,6 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import d2v
-from d2v.modalities.requests import Limits
 from d2v.serving import app as app_module
 from d2v.serving.app import App, Bounds
 from d2v.serving.source import Loaded, Source
@@ -100,7 +99,7 @@ def test_files_are_base64(tmp_path: Path) -> None:
     ):
         folder = encoders.save(tmp_path / modality, modality, 2)
         (tmp_path / "file").write_bytes(file)
-        client = TestClient(App(Source(str(folder), Limits()).load()))
+        client = TestClient(App(Source(str(folder)).load()))
         response = post(client, {"inputs": [{column: base64.b64encode(file).decode()}]})
         own = d2v.load(folder, device="cpu").encode([tmp_path / "file"])
         np.testing.assert_allclose(response.json()["predictions"], own, rtol=1e-4, atol=1e-5)
@@ -108,7 +107,7 @@ def test_files_are_base64(tmp_path: Path) -> None:
 
 def test_fine_tuned_models_answer_with_classes(tmp_path: Path) -> None:
     folder = encoders.save_finetuned(tmp_path / "tuned", "vision", 2, {"name": "classification"})
-    client = TestClient(App(Source(str(folder), Limits()).load()))
+    client = TestClient(App(Source(str(folder)).load()))
     picture = io.BytesIO()
     Image.new("L", (30, 20), 7).save(picture, "PNG")
     (answer,) = post(client, {"inputs": [base64.b64encode(picture.getvalue()).decode()]}).json()["predictions"]
