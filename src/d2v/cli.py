@@ -1,4 +1,4 @@
-"""The command `d2v`: import and export, encoding of files, pages of corpora, rollback, and checks of this machine."""
+"""The command `d2v`: import, export, encoding of files, serving, pages of corpora, rollback, checks of this machine."""
 
 from __future__ import annotations
 
