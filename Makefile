@@ -17,7 +17,7 @@ setup:      ## make .venv with the locked packages
 fmt:        ## format and mend what ruff can mend
 	@$(RUN) ruff format . && $(RUN) ruff check --fix .
 
-check:      ## lint, format, types, import layers, workflows
+check:      ## lint, format, types, import layers, workflows, Dockerfile
 	@$(RUN) pre-commit run --all-files
 
 test:       ## the tests without the slow ones

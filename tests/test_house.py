@@ -31,7 +31,7 @@ def test_ci_runs_the_checks_and_the_readmes_test_command() -> None:
 def test_checks_are_defined_once() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     entries = [hook["entry"].split()[0] for repository in hooks for hook in repository["hooks"]]
-    assert entries == ["ruff", "ruff", "mypy", "lint-imports", "check-jsonschema", "zizmor"]
+    assert entries == ["ruff", "ruff", "mypy", "lint-imports", "check-jsonschema", "zizmor", "hadolint"]
     elsewhere = (ROOT / "Makefile").read_text() + (ROOT / ".ci" / "run").read_text()
     assert "mypy" not in elsewhere
     assert "lint-imports" not in elsewhere

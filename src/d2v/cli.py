@@ -1,4 +1,4 @@
-"""The command `d2v`: import and export, encoding of files, pages of corpora, rollback, and checks of this machine."""
+"""The command `d2v`: import, export, encoding of files, serving, pages of corpora, rollback, checks of this machine."""
 
 from __future__ import annotations
 
@@ -134,6 +134,42 @@ def encode(
         typer.echo(f"the first of them is {written.first}")
         if ".ingest." in written.first:
             typer.echo("keys of the ingest block are given here as --ingest KEY=VALUE")
+
+
+@app.command(epilog="Example: d2v serve models:/d2v-vision@champion --port 5001")
+def serve(
+    model: Annotated[str, typer.Argument(help="models:/d2v-<modality>@champion, or a model folder.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets others in.", envvar="D2V_SERVE_HOST")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535, envvar="D2V_SERVE_PORT")] = 5001,
+    max_body_bytes: Annotated[int, typer.Option(help="Of a request.", min=1024, envvar="D2V_SERVE_MAX_BODY_BYTES")] = 64
+    * 2**20,
+    computed: Annotated[
+        int, typer.Option(help="Requests computed at a time.", min=1, max=64, envvar="D2V_SERVE_COMPUTED")
+    ] = 2,
+    waiting: Annotated[
+        int, typer.Option(help="Requests that may wait; others get 503.", min=0, max=400, envvar="D2V_SERVE_WAITING")
+    ] = 16,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds for a body, and for its answer.", min=0.1, envvar="D2V_SERVE_TIMEOUT")
+    ] = 60.0,
+    reload: Annotated[
+        float, typer.Option(help="Seconds between looks for a newer model; 0: never.", min=0, envvar="D2V_SERVE_RELOAD")
+    ] = 30.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Answer HTTP requests with a model, and go over to a newer one when its alias moves. SIGHUP looks for it at once,
+    SIGTERM answers what was asked and ends."""
+    import os
+
+    from d2v.interchange.load import device_of
+    from d2v.serving.app import Bounds
+    from d2v.serving.server import serve as run_server
+    from d2v.serving.source import Source
+
+    source = Source(model, os.environ, str(device_of(device)))
+    run_server(source, host, port, Bounds(max_body_bytes, computed, waiting, timeout), reload)
 
 
 @app.command(epilog="Example: d2v report data/02_intermediate/vision/glyphs --out glyphs.html")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from d2v.errors import ConfigError
 from d2v.interchange import encoder_export as export_module
-from d2v.interchange.encoder_export import NAMES, export
+from d2v.interchange.encoder_export import LENGTHS, NAMES, export
 from d2v.models import blocks
 from tests.interchange import encoders
 from tests.interchange.encoders import ALL, differences
@@ -49,7 +49,8 @@ def test_onnx_takes_any_number_of_items_and_positions(tmp_path, modality, versio
     runtime = pytest.importorskip("onnxruntime", reason="install the extra `interchange` to run this test")
     pytest.importorskip("onnxscript", reason="install the extra `interchange` to run this test")
     encoder = encoders.loaded(encoders.save(tmp_path / "ours", modality, version, depth=1))
-    export(tmp_path / "ours", tmp_path / "out", "onnx")
+    notes = export(tmp_path / "ours", tmp_path / "out", "onnx")
+    assert notes == (() if modality == "vision" else (LENGTHS,))
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     session = runtime.InferenceSession(tmp_path / "out" / "encoder.onnx", options)

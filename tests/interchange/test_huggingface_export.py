@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 from importlib import resources
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
+import d2v
 from d2v.errors import ConfigError
 from d2v.interchange.fairseq import import_fairseq
 from d2v.interchange.huggingface import import_huggingface
@@ -153,6 +157,88 @@ def test_images_are_fed_as_ours_are(tmp_path):
     theirs = processor(list(images), return_tensors="pt")["pixel_values"]
     config = json.loads((tmp_path / "ours" / "config.json").read_text())
     torch.testing.assert_close(theirs, registry.get("vision").to_inputs(images, config).values, rtol=0, atol=1e-5)
+
+
+def photographs():
+    """A photograph in the forms that people have, by name."""
+    flower = Image.fromarray(load_sample_image("flower.jpg"))
+    file = io.BytesIO()
+    flower.save(file, "JPEG")
+    clear = flower.convert("RGBA")
+    clear.putalpha(Image.fromarray(np.linspace(0, 255, 640).astype(np.uint8)[None].repeat(427, axis=0)))
+    return {
+        "JPEG": Image.open(io.BytesIO(file.getvalue())),
+        "grey": flower.convert("L"),
+        "palette": flower.convert("P"),
+        "RGBA": clear,
+        "small": flower.resize((20, 15)),
+    }
+
+
+@pytest.mark.parametrize("form", photographs())
+@pytest.mark.parametrize("version", [1, 2])
+def test_photographs_have_our_features_but_for_rounding(tmp_path, version, form):
+    """transformers resizes to 8 bits, which differs by at most half a level of 255, save at sharp edges."""
+    encoders.save(tmp_path / "ours", "vision", version, image_px=64, patch_px=16)
+    (*_, note) = export_huggingface(tmp_path / "ours", tmp_path / "theirs")
+    assert "rounds resized images to 8 bits" in note
+    picture = photographs()[form]
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "theirs")
+    model, _ = in_transformers(tmp_path / "theirs", version)
+    ours = d2v.load(tmp_path / "ours", device="cpu")
+    with torch.no_grad():
+        theirs = model(processor(picture, return_tensors="pt")["pixel_values"]).last_hidden_state[0, 1:].mean(dim=0)
+    features = ours.encode(picture)
+    assert np.abs(features - theirs.numpy()).max() < 0.005 * np.abs(features).max()
+    exact = picture.resize((64, 64))
+    inputs = processor(exact, return_tensors="pt")["pixel_values"]
+    if form != "RGBA":  # transparency on white is rounded to 8 bits on both sides, but not by the same program
+        torch.testing.assert_close(inputs, ours.to_inputs([exact]).values, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [23, 25, 31, 32])
+def test_images_of_another_side_are_refused(tmp_path, side):
+    """Also those of which a convolution would cut the rest that is no patch."""
+    encoders.save(tmp_path / "ours", "vision", 2)
+    export_huggingface(tmp_path / "ours", tmp_path / "theirs")
+    model, _ = in_transformers(tmp_path / "theirs", 2)
+    with pytest.raises(ValueError, match=f"images are 24 x {side} and this encoder takes 24 x 24: resize them"):
+        model(torch.zeros(1, 3, 24, side))
+
+
+def test_a_class_that_cuts_images_is_named(tmp_path):
+    encoders.save(tmp_path / "ours", "vision", 1)
+    notes = export_huggingface(tmp_path / "ours", tmp_path / "theirs")
+    assert any("cuts what is no whole patch: give it 24 x 24" in note for note in notes)
+
+
+def test_texts_padded_on_either_side_are_as_without_padding(tmp_path):
+    encoder = encoders.loaded(encoders.save(tmp_path / "ours", "text", 2))
+    export_huggingface(tmp_path / "ours", tmp_path / "theirs")
+    model, _ = in_transformers(tmp_path / "theirs", 2)
+    values, lengths = encoders.inputs("text")
+    mask = (torch.arange(values.shape[1]) < lengths[:, None]).long()
+    shifts = (values.shape[1] - lengths).tolist()
+    left = torch.stack([row.roll(shift) for row, shift in zip(values, shifts, strict=True)])
+    left_mask = torch.stack([row.roll(shift) for row, shift in zip(mask, shifts, strict=True)])
+    with torch.no_grad():
+        features = encoder.features(values, lengths)
+        for ids, given in ((values, mask), (left, left_mask)):
+            output = model(ids, attention_mask=given)
+            assert differences(encoder, features, output.pooler_output, None) < 1e-5
+        tokens = [row[-length:] for row, length in zip(output.last_hidden_state, lengths.tolist(), strict=True)]
+        for row, length, found in zip(values, lengths.tolist(), tokens, strict=True):
+            assert differences(encoder, encoder(row[None, :length])[0], found, None) < 1e-5
+
+
+def test_recordings_padded_on_the_left_are_refused(tmp_path):
+    encoders.save(tmp_path / "ours", "speech", 2)
+    export_huggingface(tmp_path / "ours", tmp_path / "theirs")
+    model, _ = in_transformers(tmp_path / "theirs", 2)
+    values, lengths = encoders.inputs("speech")
+    mask = (torch.arange(values.shape[1]) < lengths[:, None]).long().flip(1)
+    with pytest.raises(ValueError, match="pad with padding_side='right'"):
+        model(values, attention_mask=mask)
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -40,6 +40,10 @@ GRAPH, ONNX, TIMM, ABOUT = "encoder.pt2", "encoder.onnx", "model.safetensors", "
 OPSET = 18
 LARGEST_FILE_BYTES = 1.5e9
 """ONNX files end at 2 GiB; larger weights lie beside them."""
+LENGTHS = (
+    'onnxruntime warns that the initializer "lengths" appears in the inputs: this is what lets you leave it out, and '
+    "SessionOptions().log_severity_level = 3 silences it"
+)
 TIMM_EPS = 1e-6
 """Of timm's LayerNorm unless another is asked for."""
 FC_NORM = ("fc_norm.weight", "fc_norm.bias")
@@ -272,7 +276,8 @@ def _onnx(encoder: Encoder, config: Mapping[str, Any], head: HeadParts) -> Writt
     model = export_onnx(head.graph, config)
     large = sum(p.numel() * p.element_size() for p in encoder.parameters()) > LARGEST_FILE_BYTES
     about = _interface(config, head.graph)
-    return lambda target: onnx.save(model, target / ONNX, save_as_external_data=large), about, ()
+    notes = () if _inputs_of(config).lengths is None else (LENGTHS,)
+    return lambda target: onnx.save(model, target / ONNX, save_as_external_data=large), about, notes
 
 
 def _interface(config: Mapping[str, Any], graph: Graph) -> dict[str, Any]:

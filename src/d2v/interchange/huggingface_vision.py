@@ -91,7 +91,12 @@ def write(settings: Mapping[str, Any], state: dict[str, Tensor], head: Mapping[s
         "hidden_dropout_prob": settings["dropout"],
         "attention_probs_dropout_prob": settings["attention_dropout"],
     }
-    return config, weights, ()
+    side = settings["image_px"]
+    note = (
+        f"Data2VecVision takes images of any size, and cuts what is no whole patch: give it {side} x {side}, as the "
+        "image processor of the folder makes them"
+    )
+    return config, weights, (note,)
 
 
 VISION = Architecture("data2vec-vision", "Data2VecVision", "vision", NAMES, read, write)

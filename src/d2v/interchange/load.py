@@ -48,6 +48,13 @@ BATCH_ITEMS = 32
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def device_of(name: str | torch.device) -> str | torch.device:
+    """The device that a name means; `auto` takes a GPU if there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 class Model:
     """An encoder in evaluation mode, with its head if it is a fine-tuned model, and with what feeds them.
 
@@ -84,8 +91,7 @@ class Model:
         """
         if dtype not in DTYPES:
             raise ConfigError(f"there is no dtype {dtype!r}: give one of {', '.join(DTYPES)}")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device_of(device)
         self.encoder.to(device, DTYPES[dtype])
         if self.head is not None:
             self.head.to(device, DTYPES[dtype])

@@ -16,21 +16,16 @@ class FinetunedPredictor(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Rebuild encoder and head from config.json and safetensors."""
-        from d2v.finetuning.model import load_finetuned
-        from d2v.tracking.requests import Requests
+        from d2v.tracking.served import served_finetuned
 
-        self.model = load_finetuned(Path(context.artifacts["model"]))
-        self.requests = Requests.from_environment(dict(self.model.about), os.environ)
+        self.model = served_finetuned(Path(context.artifacts["model"]), os.environ)
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[Any]:
         """Class names, texts, numbers or {class: probability}. Raises RequestRefused for a table that cannot be
         read."""
-        from d2v.finetuning.model import decode
-
-        model, batches = self.model, self.requests.batches(model_input)
-        return [one for batch in batches for one in decode(model.task, model.predict(batch))]
+        return [one for part in self.model.answers_of(self.model.requests.batches(model_input)) for one in part]
 
 
 mlflow.models.set_model(FinetunedPredictor())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -65,13 +65,20 @@ class Requests:
         return cls(registry.get(config["modality"]), config, limits, check_long(long))
 
     def batches(self, table: pd.DataFrame) -> Iterator[Inputs]:
-        """The table's items in order, a few at a time. What is cut off is said in the server's log, a line a request.
+        """The table's items in order, a few at a time, as `batches_of_rows` gives them."""
+        self._check(len(table), table.columns)
+        yield from self.batches_of_rows(table.astype(object).where(table.notna(), None).to_dict("records"))
+
+    def batches_of_rows(self, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Inputs]:
+        """Items in order, a few at a time. What is cut off is said in the server's log, a line a request.
+
+        Args:
+            rows: cells by column, None or left out where one is empty.
 
         Raises:
             RequestRefused: an item that cannot be used, with its number from 0; too many items, or none.
         """
-        self._check(table)
-        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        self._check(len(rows), {column for row in rows for column in row})
         cuts = Cuts()
         for start in range(0, len(rows), BATCH_ITEMS):
             batch = enumerate(rows[start : start + BATCH_ITEMS], start)
@@ -81,21 +88,22 @@ class Requests:
         if line := cuts.said(f"{LONG}=windows reads all of them, {LONG}=error refuses them"):
             log(line)
 
-    def _check(self, table: pd.DataFrame) -> None:
+    def _check(self, items: int, columns: Container[str]) -> None:
         first = self.modality.request.columns[0]
-        if first not in table or table.empty:
+        if first not in columns or not items:
             raise RequestRefused(
                 f'The request has no items, or no column "{first}": send {{"dataframe_records": [{{"{first}": ...}}]}}'
             )
-        if len(table) > self.limits.items:
+        if items > self.limits.items:
             raise RequestRefused(
-                f"The request has {len(table):,} items, above max_items {self.limits.items:,}: send it in several "
+                f"The request has {items:,} items, above max_items {self.limits.items:,}: send it in several "
                 f"requests, or {higher('items')}"
             )
 
     def _read(self, number: int, row: Mapping[Any, Any]) -> Any:
         with _numbered(number):
-            return self.modality.request.read(row, self.limits)
+            cells = {column: row.get(column) for column in self.modality.request.columns}
+            return self.modality.request.read(cells, self.limits)
 
     def _together(self, items: Mapping[int, Any]) -> Inputs:
         try:

@@ -75,20 +75,28 @@ def is_padding(lengths: Tensor, tokens: int) -> Tensor:
     return torch.arange(tokens, device=lengths.device) >= lengths[:, None]
 
 
+Embedded = tuple[Tensor, Tensor | None, Tensor | None]
+"""((B, T, D) tokens, bias of attention or None, (B, T) True at padding or None)."""
+
+
 class PatchStem(nn.Module):
     """Images (B, 3, height, width) to patches with fixed positions."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__()
         width, patch = settings["width"], settings["patch_px"]
+        self.side = settings["image_px"]
         self.local = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, patch)})
         self.positions = nn.Parameter(torch.zeros(1, (settings["image_px"] // patch) ** 2, width), requires_grad=False)
 
-    def forward(self, images: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return self.local["proj"](images).flatten(2).transpose(1, 2) + self.positions, None
-
-    def token_lengths(self, lengths: Tensor) -> Tensor:
-        return lengths
+    def forward(self, images: Tensor, attention_mask: Tensor | None) -> Embedded:
+        if images.shape[-2:] != (self.side, self.side):
+            height, width = images.shape[-2:]
+            raise ValueError(
+                f"images are {height} x {width} and this encoder takes {self.side} x {self.side}: resize them, as the "
+                "image processor of this folder does"
+            )
+        return self.local["proj"](images).flatten(2).transpose(1, 2) + self.positions, None, None
 
 
 class ConvUnit(nn.Module):
@@ -151,18 +159,27 @@ class SpeechStem(nn.Module):
         self.positions = ConvPositions(settings)
         self.alibi_scale = nn.Parameter(torch.ones(settings["heads"]))
 
-    def forward(self, waves_BS: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, waves_BS: Tensor, attention_mask: Tensor | None) -> Embedded:
         x_BTD = self.local(waves_BS)
+        padding_BT = None if attention_mask is None else self._padding(attention_mask != 0, x_BTD.shape[1])
         padding_BT1 = None
-        if lengths is not None and self.settings.get("padding", "invariant") == "invariant":
-            padding_BT1 = is_padding(lengths, x_BTD.shape[1]).unsqueeze(-1)
+        if padding_BT is not None and self.settings.get("padding", "invariant") == "invariant":
+            padding_BT1 = padding_BT.unsqueeze(-1)
             x_BTD = x_BTD.masked_fill(padding_BT1, 0.0)
-        return x_BTD + self.positions(x_BTD, padding_BT1), self._alibi(x_BTD.shape[1])
+        return x_BTD + self.positions(x_BTD, padding_BT1), self._alibi(x_BTD.shape[1]), padding_BT
 
-    def token_lengths(self, lengths: Tensor) -> Tensor:
+    def _padding(self, given_BS: Tensor, frames: int) -> Tensor:
+        """Of frames, from the samples that are given."""
+        if not torch.compiler.is_compiling() and bool((given_BS[:, 1:] & ~given_BS[:, :-1]).any()):
+            raise ValueError(
+                "padding comes before samples, and frames cannot begin there: pad with padding_side='right'"
+            )
+        return is_padding(self._frames(given_BS.long().sum(dim=1)), frames)
+
+    def _frames(self, samples: Tensor) -> Tensor:
         for _, kernel, stride in self.settings["convs"]:
-            lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
-        return lengths.clamp(min=0)
+            samples = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
+        return samples.clamp(min=0)
 
     def _alibi(self, tokens: int) -> Tensor:
         """(H, T, T) minus distance times slope times scale (Press et al. 2022)."""
@@ -185,24 +202,27 @@ class Placing(nn.Module):
         self.norm = nn.LayerNorm(settings["width"], eps=settings["norm_eps"])
         self.dropout = nn.Dropout(settings.get("embedding_dropout", 0.0))
 
-    def forward(self, words_BTD: Tensor) -> Tensor:
+    def forward(self, words_BTD: Tensor, padding_BT: Tensor | None) -> Tensor:
+        """Positions count tokens, wherever padding stands."""
         first = PAD + 1
-        return self.dropout(self.norm(words_BTD + self.positions.weight[first : first + words_BTD.shape[1]]))
+        if padding_BT is None:
+            positions = self.positions.weight[first : first + words_BTD.shape[1]]
+        else:
+            positions = self.positions((~padding_BT).long().cumsum(dim=1).masked_fill(padding_BT, 0) + PAD)
+        return self.dropout(self.norm(words_BTD + positions))
 
 
 class TextStem(nn.Module):
-    """Token ids (B, T) that end in padding to vectors."""
+    """Token ids (B, T) to vectors."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__()
         words = nn.Embedding(settings["vocab_size"], settings["width"], padding_idx=PAD)
         self.local = nn.ModuleDict({"words": words, "placing": Placing(settings)})
 
-    def forward(self, ids_BT: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return self.local["placing"](self.local["words"](ids_BT)), None
-
-    def token_lengths(self, lengths: Tensor) -> Tensor:
-        return lengths
+    def forward(self, ids_BT: Tensor, attention_mask: Tensor | None) -> Embedded:
+        padding_BT = None if attention_mask is None else attention_mask == 0
+        return self.local["placing"](self.local["words"](ids_BT), padding_BT), None, padding_BT
 
 
 class D2vPreTrainedModel(PreTrainedModel):
@@ -238,16 +258,15 @@ class D2vPreTrainedModel(PreTrainedModel):
     def encode(
         self, inputs: Tensor, attention_mask: Tensor | None, output_hidden_states: bool | None
     ) -> BaseModelOutputWithPooling:
-        """All that comes after the inputs. `attention_mask` is 1 where there is no padding, which comes last."""
-        lengths = None if attention_mask is None else self.stem.token_lengths(attention_mask.long().sum(dim=1))
-        x, bias = self.stem(inputs, lengths)
+        """All that comes after the inputs. `attention_mask` is 1 where there is no padding."""
+        x, bias, padding_BT = self.stem(inputs, attention_mask)
         extra = 0
         if self.extra_tokens is not None:
             extra = self.extra_tokens.shape[1]
             x = torch.cat((self.extra_tokens.expand(x.shape[0], -1, -1), x), dim=1)
-        if lengths is not None:
+        if padding_BT is not None:
             bias = torch.zeros(1, 1, 1, x.shape[1], device=x.device) if bias is None else bias
-            bias = bias.masked_fill(is_padding(lengths, x.shape[1])[:, None, None], -torch.inf)
+            bias = bias.masked_fill(padding_BT[:, None, None], -torch.inf)
         if self.context_norm is not None:
             x = self.context_norm(x)
         states = [x]
@@ -255,19 +274,19 @@ class D2vPreTrainedModel(PreTrainedModel):
             x = block(x, bias)
             states.append(x)
         return BaseModelOutputWithPooling(
-            x, self._mean(x[:, extra:], lengths), tuple(states) if self._wants(output_hidden_states) else None
+            x, self._mean(x[:, extra:], padding_BT), tuple(states) if self._wants(output_hidden_states) else None
         )
 
     def _wants(self, output_hidden_states: bool | None) -> bool:
         return self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
 
     @staticmethod
-    def _mean(x_BTD: Tensor, lengths: Tensor | None) -> Tensor:
+    def _mean(x_BTD: Tensor, padding_BT: Tensor | None) -> Tensor:
         """(B, D) the mean of tokens that are not padding."""
-        if lengths is None:
+        if padding_BT is None:
             return x_BTD.mean(dim=1)
-        padding_BT1 = is_padding(lengths, x_BTD.shape[1]).unsqueeze(-1)
-        return x_BTD.masked_fill(padding_BT1, 0.0).sum(dim=1) / lengths[:, None]
+        tokens_B1 = (~padding_BT).sum(dim=1, keepdim=True)
+        return x_BTD.masked_fill(padding_BT.unsqueeze(-1), 0.0).sum(dim=1) / tokens_B1
 
 
 class D2vVisionModel(D2vPreTrainedModel):
@@ -286,7 +305,8 @@ class D2vVisionModel(D2vPreTrainedModel):
 
 
 class D2vSpeechModel(D2vPreTrainedModel):
-    """Waveforms (B, samples) at 16 kHz of zero mean and unit variance; `attention_mask` counts samples."""
+    """Waveforms (B, samples) at 16 kHz of zero mean and unit variance; `attention_mask` is 1 at samples, and 0 at the
+    padding after them."""
 
     config_class = D2vSpeechConfig
     main_input_name = "input_values"
@@ -305,7 +325,7 @@ class D2vSpeechModel(D2vPreTrainedModel):
 
 
 class D2vTextModel(D2vPreTrainedModel):
-    """Token ids (B, T) that end in padding."""
+    """Token ids (B, T); `attention_mask` is 0 at padding, which may stand on either side."""
 
     config_class = D2vTextConfig
     main_input_name = "input_ids"

@@ -163,9 +163,11 @@ def _read(cells: Mapping[str, object], limits: Limits) -> str | tuple[str, str]:
 
 
 def _text(column: str, cell: object) -> str:
-    if isinstance(cell, str):
-        return cell
-    raise DataError(f"its {column} is {named(cell)}: send a string")
+    if not isinstance(cell, str):
+        raise DataError(f"its {column} is {named(cell)}: send a string")
+    if any("\ud800" <= letter <= "\udfff" for letter in cell):
+        raise DataError(f"its {column} has half of a surrogate pair: send whole characters")
+    return cell
 
 
 def _example(about: Mapping[str, object]) -> dict[str, str]:
