@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2v.data import fingerprint
+from d2v.data.digests import DIGESTS
 from d2v.data.disk import write_json
 from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
 from d2v.data.prepared import PREPARED
@@ -54,7 +55,7 @@ def as_known_by(about: Mapping[str, Any], modality: Modality, prepared: Path, ou
     travels = [name for name in modality.describe(modality.open(prepared)) if name not in _OF_THE_DATA]
     out.mkdir(parents=True)
     for path in prepared.iterdir():
-        if path.name != PREPARED:
+        if path.name not in (PREPARED, DIGESTS):  # the list is of another prepared.json
             (out / path.name).symlink_to(path.resolve(), target_is_directory=path.is_dir())
     write_json(out / PREPARED, content | {name: about[name] for name in travels if name in content and name in about})
     return out
