@@ -27,6 +27,7 @@ from d2v.interchange.fairseq_names import (
     v2_part,
 )
 from d2v.modalities.text.config import TextTrainConfig
+from d2v.modalities.text.tokenizer import MASK
 
 RESERVED_POSITIONS = 2
 """Rows of the position table before the first token's."""
@@ -106,8 +107,9 @@ def _sizes(state: Mapping[str, Tensor], positions: str) -> dict[str, Any]:
 def convert_v1(reference: Reference) -> Converted | None:
     """A data2vec 1.0 text checkpoint in our names, or None if it is something else.
 
-    The reference feeds `<mask>` in place of masked tokens, the last of its dictionary: that row of the token
-    table is the objective's mask token. The teacher is shown the whole sequence (the objective's `teacher_view`).
+    The reference feeds `<mask>` in place of masked tokens: its row of the token table is the objective's mask
+    token, the last one if the file holds no dictionary. The teacher is shown the whole sequence (the objective's
+    `teacher_view`).
     """
     if "encoder.sentence_encoder.embed_tokens.weight" not in reference.model:
         return None
@@ -118,7 +120,8 @@ def convert_v1(reference: Reference) -> Converted | None:
     own = fuse_attention({v1_name(f"encoder.sentence_encoder.{name}"): value for name, value in averaged.items()})
     teacher = own or {name: value for name, value in state.items() if name.startswith("student.")}
     state |= {name.replace("student.", "teacher.encoder.", 1): value for name, value in teacher.items()}
-    state["mask_token"] = state["student.stem.local.words.weight"][-1:].unsqueeze(0).clone()
+    mask = reference.symbols.index(MASK) if MASK in reference.symbols else -1
+    state["mask_token"] = state["student.stem.local.words.weight"][mask].view(1, 1, -1).clone()
     return Converted("text", recipe, state, tuple(sorted(reference.model.keys() - model.keys())))
 
 
