@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,11 +23,15 @@ class Reference:
         model: flat parameter names -> tensors, nested dictionaries taken out.
         ema: the teacher's, with the names the reference gives them; empty if the file has none.
         config: the model part of the stored configuration; empty if the file has none.
+        task: the task's part, which says how raw items became inputs; empty if the file has none.
+        symbols: of the task's dictionary by id: letters of a CTC model, tokens of a text model; empty if there is none.
     """
 
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
     config: dict[str, Any]
+    task: dict[str, Any] = field(default_factory=dict)
+    symbols: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

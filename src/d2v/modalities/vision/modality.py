@@ -41,6 +41,7 @@ from d2v.modalities.vision.config import (
     VisionRecipe,
     VisionTrainConfig,
 )
+from d2v.modalities.vision.foreign import about_images
 from d2v.modalities.vision.reading import ADVICE, FACTS, read_image
 from d2v.modalities.vision.sources import format_of, open_source
 
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from d2v.modalities.vision.data import VisionData
     from d2v.models.encoder import Encoder
     from d2v.models.masking import Count
-
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig, VisionFinetuneConfig, "VisionData"]):
@@ -210,13 +209,9 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         return raw_inputs.preprocessing(about)
 
     def about_foreign(self, recipe: VisionTrainConfig, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
-        """Mean and standard deviation; ImageNet's where the source does not say them."""
+        """Mean, standard deviation and resizing, as the source says them; see `d2v.modalities.vision.foreign`."""
         refuse_tokenizer(self.name, source)
-        said = {"mean": source.preprocessor.get("image_mean"), "std": source.preprocessor.get("image_std")}
-        if None not in said.values():
-            return said, ()
-        note = f"{source.path} does not say how images are normalised: ImageNet's mean and deviation are taken"
-        return dict(IMAGENET), (note,) if source.path.is_dir() else ()
+        return about_images(source, recipe.encoder.image_px)
 
 
 def cut_patches(images_BCHW: Tensor, patch_px: int) -> Tensor:
