@@ -6,6 +6,7 @@
 | images: mean of patches or CLS token, a norm, a linear layer | classification |
 | texts: first token, a layer with tanh, a linear layer | classification, or regression if there is one output |
 | AudioSet: a linear layer, linear softmax over frames | multilabel |
+| sounds of data2vec 2.0 (emotion2vec): mean over frames, a linear layer | classification |
 | transformers' audio: a linear layer, mean over frames, a linear layer | classification; both layers are one |
 
 A head with one output is a regression. A head without a counterpart stays as it is, and a note says why.
@@ -135,6 +136,9 @@ def _reference_texts(imported: Imported, settings: Mapping[str, Any], names: Nam
 def _reference_sounds(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
     if not any(name.startswith("proj") for name in imported.head):
         return None
+    if imported.recipe.encoder.layout == "data2vec2":  # type: ignore[attr-defined]
+        state, used = _renamed(imported.head, {"proj": "classify"})
+        return _pooled(HeadConfig(pool="mean", norm=False), state, used, imported, names, AS_IT_IS)
     mode = settings.get("eval_prediction_mode") or settings.get("prediction_mode") or "lin_softmax"
     if mode != "lin_softmax" or "proj.weight" not in imported.head:
         raise NoCounterpart(

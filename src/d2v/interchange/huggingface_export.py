@@ -67,6 +67,7 @@ def export_huggingface(
     """
     encoder, config = load_encoder(folder, teacher)
     settings = config["recipe"]["encoder"]
+    _refuse_variants(settings, config["modality"])
     if settings.get("layout") == "data2vec2":
         _write_own(target, config, plain(encoder.state_dict()))
         notes: tuple[str, ...] = ("load it with trust_remote_code=True: transformers has no data2vec 2.0 of its own",)
@@ -91,6 +92,25 @@ def architecture_of(about: Mapping[str, Any]) -> Architecture:
     if not found:
         raise ConfigError(f"transformers has no class for {about['modality']} encoders: {ELSEWHERE}")
     return found[0]
+
+
+USUAL: dict[str, Any] = {
+    "pre_norm": False,
+    "fixed_positions": True,
+    "alibi": None,
+    "position_norm": True,
+    "stem_norm": "layer",
+    "stem_bias": False,
+}
+"""Settings of encoders that some models of the reference have otherwise."""
+
+
+def _refuse_variants(settings: Mapping[str, Any], modality: str) -> None:
+    """Raise ConfigError for what neither transformers' classes nor the code that goes with an export have."""
+    usual = USUAL | {"extra_tokens": 1 if modality == "vision" else 0}
+    others = [f"{name}={settings[name]}" for name, value in usual.items() if settings.get(name, value) != value]
+    if others:
+        raise ConfigError(f"transformers has no encoder with {', '.join(others)}: {ELSEWHERE}")
 
 
 def _write_own(target: Path, config: Mapping[str, Any], state: dict[str, Tensor]) -> None:

@@ -113,6 +113,16 @@ class VisionEncoderConfig(Block):
     drop_path: Fraction = 0.0
     """Stochastic depth: rate at which an image skips the last block's branches; it rises in a straight line from 0 at
     the first block."""
+    pre_norm: bool = False
+    """The reference's pre-norm blocks, whose MLP has no residual, and a norm after the last: to read models that were
+    trained with them. Of `data2vec2`."""
+    extra_tokens: NonNegativeInt = 1
+    """Learned tokens before the patches, of which the first is CLS. Of `data2vec2`."""
+    fixed_positions: bool = True
+    """Whether sin-cos positions are added to the patches. Of `data2vec2`."""
+    alibi: Literal["manhattan", "euclidean"] | None = None
+    """ALiBi: attention falls with this distance between patches, by a learned scale of each head; null: it does not. Of
+    `data2vec2`."""
     layer_scale_init: Positive | None = None
     """First value of LayerScale, a learned factor on each channel of a branch; null: no LayerScale. Of `beit`."""
     relative_bias: Literal["shared", "per_block"] = "shared"
@@ -133,6 +143,12 @@ class VisionEncoderConfig(Block):
             raise ValueError(f"width {self.width} is not a multiple of 4, which 2-D sin-cos positions need: change it")
         if self.layout == "data2vec2" and (self.relative_bias == "per_block" or not self.final_norm):
             raise ValueError("relative_bias and final_norm are beit's: leave them out, or set layout=beit")
+        is_other = self.pre_norm or self.extra_tokens != 1 or not self.fixed_positions or self.alibi is not None
+        if self.layout == "beit" and is_other:
+            raise ValueError(
+                "pre_norm, extra_tokens, fixed_positions and alibi are data2vec2's: leave them out, or set "
+                "layout=data2vec2"
+            )
         return self
 
     @property
