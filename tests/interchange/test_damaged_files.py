@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import os
 import pathlib
+import re
 import sys
 import types
 import zipfile
@@ -16,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import d2v
 from d2v.errors import CheckpointError
-from d2v.interchange.fairseq import read
+from d2v.interchange.fairseq import load_reference, read
 from d2v.interchange.huggingface_export import export_huggingface
 from d2v.interchange.pickled import StandIn, unpickle
 from d2v.interchange.readers import read_source
@@ -56,6 +58,32 @@ def test_a_tasks_dictionary_is_read_as_data(foreign, tmp_path):
     inert = unpickle(tmp_path / "ctc.pt")["task_state"]["target_dictionary"]
     assert isinstance(inert, StandIn)
     assert not [name for name in dir(inert) if not name.startswith("_") and name not in ("arguments", "state")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fairseq.data.dictionary.TruncatedDictionary",
+        "examples.data2vec.data.modality.Modality",
+        "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
+        "pathlib.PosixPath",
+    ],
+)
+def test_other_known_classes_do_not_stand_in_the_way(foreign, tmp_path, name):
+    made = pathlib.PosixPath("runs") if name.startswith("pathlib") else foreign(name, value=3)
+    args = argparse.Namespace(normalize=False, kept=made)
+    torch.save({"model": {"x": torch.zeros(1)}, "args": args, "loss_scaler": made}, tmp_path / "known.pt")
+    assert read(tmp_path / "known.pt").task["normalize"] is False
+
+
+@pytest.mark.goldens
+def test_the_mask_token_of_a_text_model_is_the_one_of_its_dictionary(shared_goldens, foreign, tmp_path):
+    content = torch.load(shared_goldens / "v1_text.fairseq.pt", weights_only=True)
+    words = content["model"]["encoder.sentence_encoder.embed_tokens.weight"]
+    for symbols, row in ((["<s>", "<pad>", "</s>", "<unk>", "12", "<mask>", "7"], 5), (["<s>"], -1)):
+        torch.save({**content, "task_state": {"dictionary": dictionary(foreign, *symbols)}}, tmp_path / "text.pt")
+        _, converted = load_reference(tmp_path / "text.pt")
+        assert torch.equal(converted.state["mask_token"][0, 0], words[row])
 
 
 @pytest.mark.parametrize(
@@ -150,10 +178,21 @@ def test_a_torchscript_program_is_named(tmp_path):
         read_source(tmp_path / "script.pt")
 
 
-def test_safetensors_under_another_name_are_named(tmp_path):
-    save_file({"x": torch.zeros(3)}, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"is a safetensors file under another name.*config\.json"):
-        read_source(tmp_path / "model.pt")
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_safetensors_without_settings_are_named(tmp_path, name):
+    save_file({"x": torch.zeros(3)}, tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"is a safetensors file, which holds no settings.*config\.json"):
+        read_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["page", "xml", "pointer", "empty", "zeros", "text"])
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_files_of_a_folder_get_the_same_sentences(tmp_path, kind, name):
+    export_huggingface(encoders.save(tmp_path / "ours", "vision", 1), tmp_path / "theirs")
+    content, words = KINDS[kind]
+    (tmp_path / "theirs" / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} .*{words}"):
+        read_source(tmp_path / "theirs")
 
 
 def test_no_message_of_ours_advises_unsafe_loading():

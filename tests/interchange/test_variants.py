@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2v.errors import CheckpointError, ConfigError
+from d2v.data.batch import Inputs
+from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.interchange.fairseq import import_fairseq
 from d2v.interchange.huggingface_export import export_huggingface
 from d2v.interchange.importing import import_model
 from d2v.interchange.load import load
-from d2v.modalities.vision.encoder import GridAlibi
+from d2v.modalities.vision.encoder import GridAlibi, sincos_positions
 from d2v.model_folder import load_encoder
 from d2v.models.alibi import alibi_slopes, beside_extra_tokens, grid_distances
 from d2v.models.blocks import DoubledMlpBlock
@@ -191,6 +192,14 @@ VARIANTS: dict[str, Changed] = {
         {"use_alibi_encoder": True, "alibi_distance": "euclidean"},
     ),
     "no extra token": ({f"{IMAGE}extra_tokens": None}, {}, {"num_extra_tokens": 0}),
+    "spectrograms": (
+        {
+            f"{IMAGE}local_encoder.proj.weight": torch.randn(32, 1, 4, 4) / 4,
+            f"{IMAGE}fixed_positional_encoder.positions": sincos_positions(32, 12, 32),
+        },
+        {},
+        {"in_chans": 1, "target_length": 48},
+    ),
     "patches of another width": (
         {
             f"{IMAGE}local_encoder.proj.weight": None,
@@ -232,7 +241,8 @@ def test_variants_of_image_encoders(shared_goldens, tmp_path, name, says):
     """With their settings, and without them as far as the weights tell."""
     file = variant(shared_goldens, tmp_path, VARIANTS[name])
     content = torch.load(file, weights_only=True)
-    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    shape = (1, 48, 128) if name == "spectrograms" else (3, 32, 32)
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     expected = reference_images(content["model"], content["cfg"]["model"], images)
     if not says:
         if "euclidean" in name or "no positions" in name or name == "pre-norm with 2-D ALiBi":
@@ -277,7 +287,19 @@ REFUSED: list[tuple[str, str, Changed, str]] = [
         ({f"{IMAGE}alibi_scale": torch.arange(16.0).view(4, 1, 4, 1, 1)}, {}, {"use_alibi_encoder": True}),
         "learned_alibi_scale_per_layer=True",
     ),
-    ("v2_image", "image", ({f"{IMAGE}local_encoder.proj.weight": torch.randn(32, 1, 4, 4)}, {}, {}), "in_chans"),
+    (
+        "v2_image",
+        "image",
+        (
+            {
+                f"{IMAGE}local_encoder.proj.weight": torch.randn(32, 1, 4, 4),
+                f"{IMAGE}fixed_positional_encoder.positions": torch.randn(1, 40, 32),
+            },
+            {},
+            {},
+        ),
+        "no spectrograms of 128 bands",
+    ),
     (
         "v2_image",
         "image",
@@ -324,6 +346,18 @@ def test_options_of_data2vec_1_that_cannot_be_read_are_named(shared_goldens, tmp
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=f"{option}={value!r}"):
         import_fairseq(tmp_path / "other.pt")
+
+
+@pytest.mark.goldens
+def test_an_encoder_of_spectrograms_is_fed_with_spectrograms(shared_goldens, tmp_path):
+    """As EAT: its features come from what its authors' programs make of recordings."""
+    file = variant(shared_goldens, tmp_path, VARIANTS["spectrograms"])
+    model = load(file)
+    assert any("spectrograms" in note for note in import_model(file, tmp_path / "model").source.notes)
+    spectrograms = torch.randn(2, 1, 48, 128)
+    assert np.stack(model.features(Inputs(spectrograms))).shape == (2, 32)
+    with pytest.raises(DataError, match=r"1 channel\(s\) of 48 x 128 values.*Model\.features"):
+        model.encode(np.zeros((40, 40, 3), np.uint8))
 
 
 # -------------------------------------------------------------------------------------------- speech

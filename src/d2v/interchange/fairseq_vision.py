@@ -34,8 +34,8 @@ from d2v.interchange.fairseq_names import (
     v2_part,
 )
 from d2v.modalities.vision.config import VisionTrainConfig
-from d2v.modalities.vision.encoder import CHANNELS
 
+MEL_BANDS = 128
 LOCAL = "modality_encoders.IMAGE.local_encoder."
 V2_RENAMES: Renames = (
     (r"^modality_encoders\.IMAGE\.", ""),
@@ -64,14 +64,25 @@ def _side(squares: int) -> int:
     return math.isqrt(squares)
 
 
+def _spectrogram(positions: Tensor | None, patch_px: int, image: Mapping[str, Any]) -> tuple[int, int]:
+    """(frames, mel bands) of EAT and its kin, which have 128 bands. Raises CheckpointError if there are others."""
+    columns = MEL_BANDS // patch_px
+    if positions is None:
+        return int(image.get("target_length", 1024)), columns * patch_px
+    patches = positions.shape[1]
+    if columns == 0 or patches % columns:
+        raise CheckpointError(
+            f"the file's images have one channel and {patches} patches of {patch_px} x {patch_px} values, which are no "
+            f"spectrograms of {MEL_BANDS} bands: it cannot be read"
+        )
+    return patches // columns * patch_px, columns * patch_px
+
+
 def _grid(positions: Tensor) -> int:
     """Patches along a side, from (1, patches, D). Raises CheckpointError if they make no square."""
     patches = positions.shape[1]
     if _side(patches) ** 2 != patches:
-        raise CheckpointError(
-            f"the file's images have {patches} patches, which make no square, as those of spectrograms: it cannot be "
-            "read"
-        )
+        raise CheckpointError(f"the file's images have {patches} patches, which make no square: it cannot be read")
     return _side(patches)
 
 
@@ -121,15 +132,17 @@ def _v2_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
     has_alibi = "student.stem.alibi.scale" in state
     distance = image.get("alibi_distance", "manhattan") if has_alibi else None
     check_v2(state, config, image, **({"alibi_dims": (2,)} if has_alibi else {}))
-    if patches.shape[1] != CHANNELS:
-        raise CheckpointError(
-            f"the file's images have {patches.shape[1]} channels (in_chans), such as spectrograms, and here they have "
-            f"{CHANNELS}: it cannot be read"
-        )
+    if patches.shape[1] == 1:
+        side_px, width_px = _spectrogram(positions, patch_px, image)
+    else:
+        side_px = image.get("input_size", 224) if positions is None else _grid(positions) * patch_px
+        width_px = None
     return {
         "encoder": {
             **sizes,
-            "image_px": image.get("input_size", 224) if positions is None else _grid(positions) * patch_px,
+            "image_px": side_px,
+            "image_width_px": width_px,
+            "channels": patches.shape[1],
             "patch_px": patch_px,
             "pre_norm": is_pre_norm(state),
             "extra_tokens": 0 if extra is None else extra.shape[1],

@@ -20,7 +20,7 @@ from d2v.interchange.huggingface_names import Architecture
 from d2v.interchange.huggingface_text import TEXT
 from d2v.interchange.huggingface_vision import VISION
 from d2v.interchange.imported import Imported
-from d2v.interchange.pickled import unpickle
+from d2v.interchange.pickled import no_download, unpickle
 from d2v.interchange.weights import without_wrappers
 from d2v.modalities import registry
 
@@ -117,6 +117,9 @@ def _weights(folder: Path) -> dict[str, Tensor]:
         index = folder / f"{name}.index.json"
         files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else [name]
         if all((folder / file).is_file() for file in files):
+            for file in files if read is load_file else ():
+                if reason := no_download(folder / file):
+                    raise CheckpointError(f"{folder / file} {reason}")
             try:
                 parts = [read(folder / file) for file in files]
             except SafetensorError as error:
@@ -127,6 +130,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A file of settings. Raises CheckpointError if it is none."""
+    if path.is_file() and (reason := no_download(path, may_be_json=True)):
+        raise CheckpointError(f"{path} {reason}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

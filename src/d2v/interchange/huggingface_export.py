@@ -101,6 +101,8 @@ USUAL: dict[str, Any] = {
     "position_norm": True,
     "stem_norm": "layer",
     "stem_bias": False,
+    "channels": 3,
+    "image_width_px": None,
 }
 """Settings of encoders that some models of the reference have otherwise."""
 

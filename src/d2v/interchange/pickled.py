@@ -169,29 +169,45 @@ _AGAIN = "download the file itself, and look at the first lines of this one for 
 
 def _no_checkpoint(path: Path) -> str:
     """Why a file is no checkpoint, judged by its first bytes; empty if it may be one."""
-    if path.is_dir():
-        return "is a folder: give a file"
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        return f"cannot be read ({error.strerror}): give a checkpoint file"
-    if not head:
-        return "is empty: download it again"
-    if not any(head):
-        return "begins with zeros alone, as an interrupted download does: download it again"
-    if head.startswith(_LFS):
-        return "is a Git LFS pointer, not the file it stands for: run `git lfs pull` where it was cloned"
+    reason, head = _beginning(path)
+    if reason:
+        return reason
     if head.startswith(b"PK"):
         return _no_checkpoint_zip(path)
     if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40:
         return (
-            "is a safetensors file under another name, and holds no settings: put it as model.safetensors beside its "
-            "config.json, and give their folder"
+            "is a safetensors file, which holds no settings: put it as model.safetensors beside its config.json, and "
+            "give their folder"
         )
     if (kind := next((text for magic, text in _KINDS if head.startswith(magic)), "")) or head[257:262] == b"ustar":
         return kind or "is a tar archive: unpack it first"
     return _text_kind(head)
+
+
+def no_download(path: Path, may_be_json: bool = False) -> str:
+    """Why a file is not what was to be downloaded: not there, empty, a pointer, or the answer of a server; empty if it
+    may be it."""
+    reason, head = _beginning(path)
+    is_json = may_be_json and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+    return reason or ("" if is_json else _text_kind(head))
+
+
+def _beginning(path: Path) -> tuple[str, bytes]:
+    """(why there is nothing to read, or an empty text; the first bytes)."""
+    if path.is_dir():
+        return "is a folder: give a file", b""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        return f"cannot be read ({error.strerror}): give a checkpoint file", b""
+    if not head:
+        return "is empty: download it again", b""
+    if not any(head):
+        return "begins with zeros alone, as an interrupted download does: download it again", b""
+    if head.startswith(_LFS):
+        return "is a Git LFS pointer, not the file it stands for: run `git lfs pull` where it was cloned", head
+    return "", head
 
 
 def _text_kind(head: bytes) -> str:

@@ -24,27 +24,28 @@ from d2v.models.ops import LayerNorm
 CHANNELS = 3
 
 
-def sincos_positions(width: int, grid: int) -> Tensor:
-    """Fixed 2-D positions: (1, grid * grid, width), column before row, sines before cosines.
+def sincos_positions(width: int, grid: int, columns: int | None = None) -> Tensor:
+    """Fixed 2-D positions: (1, grid * columns, width), column before row, sines before cosines; None: a square.
 
     omega_i = 10000^(-i / (width / 4)); a patch at (row r, column c) gets
     [sin(c omega), cos(c omega), sin(r omega), cos(r omega)].
     """
     omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    angles = torch.arange(grid, dtype=torch.float64)[:, None] * omega
+    columns = grid if columns is None else columns
+    angles = torch.arange(max(grid, columns), dtype=torch.float64)[:, None] * omega
     axis = torch.cat((angles.sin(), angles.cos()), dim=1)
-    columns = axis[None].expand(grid, -1, -1)
-    rows = axis[:, None].expand(-1, grid, -1)
-    return torch.cat((columns, rows), dim=-1).reshape(1, grid * grid, width).float()
+    of_columns = axis[None, :columns].expand(grid, -1, -1)
+    of_rows = axis[:grid, None].expand(-1, columns, -1)
+    return torch.cat((of_columns, of_rows), dim=-1).reshape(1, grid * columns, width).float()
 
 
 class PatchEmbedding(nn.Module):
     """Non-overlapping patches through one linear map, kept in a convolution's weight layout (D, 3, p, p)."""
 
-    def __init__(self, width: int, patch_px: int) -> None:
+    def __init__(self, width: int, patch_px: int, channels: int = CHANNELS) -> None:
         super().__init__()
         self.patch_px = patch_px
-        self.proj = nn.Conv2d(CHANNELS, width, patch_px, patch_px)
+        self.proj = nn.Conv2d(channels, width, patch_px, patch_px)
         nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -61,9 +62,9 @@ class _PatchStem(Stem):
 
     def __init__(self, config: VisionEncoderConfig) -> None:
         super().__init__()
-        self.local: PatchEmbedding = PatchEmbedding(config.width, config.patch_px)
+        self.local: PatchEmbedding = PatchEmbedding(config.width, config.patch_px, config.channels)
         self.width = config.width
-        self._patches = config.grid**2
+        self._patches = config.patches
 
     def num_tokens(self, inputs: Tensor) -> int:
         """Patches of an image."""
@@ -78,7 +79,8 @@ class SincosStem(_PatchStem):
         super().__init__(config)
         self.positions = self.alibi = None
         if config.fixed_positions:
-            self.positions = nn.Parameter(sincos_positions(config.width, config.grid), requires_grad=False)
+            positions = sincos_positions(config.width, config.grid, config.columns)
+            self.positions = nn.Parameter(positions, requires_grad=False)
         if config.alibi is not None:
             self.alibi = GridAlibi(config.heads, config.grid, config.alibi, config.extra_tokens)
 

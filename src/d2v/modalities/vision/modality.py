@@ -121,11 +121,11 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
     def grid(self, recipe: VisionTrainConfig) -> tuple[int, int]:
         """Patches along height and width."""
-        return recipe.encoder.grid, recipe.encoder.grid
+        return recipe.encoder.grid, recipe.encoder.columns
 
     def max_tokens(self, recipe: VisionTrainConfig) -> int:
         """Patches of an image."""
-        return recipe.encoder.grid**2
+        return recipe.encoder.patches
 
     def num_masked(self, recipe: VisionTrainConfig, tokens: Count) -> Count:
         """Patches that every block mask masks. Raises ConfigError for BEiT masks, which vary."""
@@ -201,7 +201,12 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
         from d2v.modalities.vision.encoder import CHANNELS
 
-        side = encoder_block(about, VisionEncoderConfig).image_px
+        encoder = encoder_block(about, VisionEncoderConfig)
+        if encoder.is_from_elsewhere:
+            height, width = encoder.image_px, encoder.columns * encoder.patch_px
+            shape = f"(items, {encoder.channels}, {height}, {width}) float32, as the model's authors prepare them"
+            return GraphInputs(torch.zeros(2, encoder.channels, height, width), shape)
+        side = encoder.image_px
         return GraphInputs(torch.zeros(2, CHANNELS, side, side), "(items, 3, side, side) float32, normalised")
 
     def preprocessing(self, about: Mapping[str, object]) -> Preprocessing:
@@ -211,7 +216,15 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     def about_foreign(self, recipe: VisionTrainConfig, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
         """Mean, standard deviation and resizing, as the source says them; see `d2v.modalities.vision.foreign`."""
         refuse_tokenizer(self.name, source)
-        return about_images(source, recipe.encoder.image_px)
+        encoder = recipe.encoder
+        if encoder.is_from_elsewhere:
+            note = (
+                f"its images have {encoder.channels} channel(s) and {encoder.image_px} x "
+                f"{encoder.columns * encoder.patch_px} values, such as spectrograms of (frames, mel bands), and are "
+                "not made here: give (items, channels, height, width) to the encoder itself"
+            )
+            return {}, (note,)
+        return about_images(source, encoder.image_px)
 
 
 def cut_patches(images_BCHW: Tensor, patch_px: int) -> Tensor:

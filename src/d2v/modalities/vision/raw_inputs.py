@@ -115,7 +115,14 @@ def _resized(images: np.ndarray, about: Mapping[str, object]) -> Tensor:
         scaled = images.astype(np.float32)
     else:
         raise DataError(f"images have the type {images.dtype}: give uint8 from 0 to 255 or float from 0 to 1")
-    side = encoder_block(about, VisionEncoderConfig).image_px
+    encoder = encoder_block(about, VisionEncoderConfig)
+    if encoder.is_from_elsewhere:
+        raise DataError(
+            f"the encoder takes {encoder.channels} channel(s) of {encoder.image_px} x "
+            f"{encoder.columns * encoder.patch_px} values, such as spectrograms, which are not made of images: give "
+            "Inputs of (items, channels, height, width) to Model.features"
+        )
+    side = encoder.image_px
     tensor = torch.from_numpy(scaled).permute(0, 3, 1, 2)
     resize = about.get("resize")
     tensor = _framed(tensor, resize, side) if isinstance(resize, Mapping) else _sized(tensor, (side, side), "bicubic")
