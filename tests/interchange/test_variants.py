@@ -16,16 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2v.data.batch import Inputs
+from d2v.config import parse
+from d2v.data.batch import Batch, Inputs
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.interchange.fairseq import import_fairseq
 from d2v.interchange.huggingface_export import export_huggingface
 from d2v.interchange.importing import import_model
 from d2v.interchange.load import load
+from d2v.modalities import registry
 from d2v.modalities.vision.encoder import GridAlibi, sincos_positions
 from d2v.model_folder import load_encoder
 from d2v.models.alibi import alibi_slopes, beside_extra_tokens, grid_distances
 from d2v.models.blocks import DoubledMlpBlock
+from d2v.objectives.build import build_objective
+from tests.interchange import encoders
 from tests.interchange.parity import assert_close
 
 # ---------------------------------------------------------------------------------- parts, by goldens
@@ -215,6 +219,10 @@ VARIANTS: dict[str, Changed] = {
 }
 
 
+NOT_IN_WEIGHTS = ("one euclidean ALiBi scale, no positions", "pre-norm with 2-D ALiBi")
+"""Variants of which no weight tells the distance of ALiBi."""
+
+
 def variant(goldens: Path, tmp_path: Path, changed: Changed, name: str = "v2_image", part: str = "image") -> Path:
     """A golden's file with other weights and settings; its teacher is the student."""
     weights, model_settings, settings = changed
@@ -235,8 +243,10 @@ def variant(goldens: Path, tmp_path: Path, changed: Changed, name: str = "v2_ima
 
 
 @pytest.mark.goldens
-@pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [(name, True) for name in VARIANTS] + [(name, False) for name in VARIANTS if name not in NOT_IN_WEIGHTS],
+)
 def test_variants_of_image_encoders(shared_goldens, tmp_path, name, says):
     """With their settings, and without them as far as the weights tell."""
     file = variant(shared_goldens, tmp_path, VARIANTS[name])
@@ -245,8 +255,6 @@ def test_variants_of_image_encoders(shared_goldens, tmp_path, name, says):
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     expected = reference_images(content["model"], content["cfg"]["model"], images)
     if not says:
-        if "euclidean" in name or "no positions" in name or name == "pre-norm with 2-D ALiBi":
-            pytest.skip("distance and side stand in no weight")
         content["cfg"] = {"model": {"num_heads": 4}}
         torch.save(content, file)
     import_model(file, tmp_path / "model")
@@ -531,3 +539,52 @@ def test_pre_norm_text(shared_goldens, tmp_path, name, prefix):
             assert number < 4
         weight, bias = (content["model"][f"{prefix}.{part}"].double() for part in ("weight", "bias"))
         assert_close(encoder(ids), F.layer_norm(x, (32,), weight, bias, 1e-5), 1e-9)
+
+
+# -------------------------------------------------------------------------------------- in recipes
+
+
+TRAINED: list[tuple[str, int, dict[str, Any]]] = [
+    ("vision", 2, {"pre_norm": True, "extra_tokens": 3, "alibi": "euclidean", "fixed_positions": False}),
+    ("speech", 2, {"pre_norm": True, "extra_tokens": 2}),
+    ("speech", 1, {"pre_norm": True, "stem_norm": "group", "stem_bias": True, "position_norm": False}),
+    ("text", 2, {"pre_norm": True}),
+    ("text", 1, {"pre_norm": True}),
+]
+
+
+@pytest.mark.parametrize(("modality", "version", "settings"), TRAINED)
+def test_variants_can_be_trained_on(modality, version, settings):
+    recipe = parse(registry.get(modality).train_config, encoders.recipe(modality, version, **settings))
+    objective = build_objective(registry.get(modality), recipe).train()
+    values, lengths = encoders.inputs(modality)
+    ids = torch.arange(len(values))
+    batch = Batch(values, ids, torch.zeros_like(ids), update=0, lengths=lengths)
+    masks = objective.draw_masks(batch, seed=0, device="cpu")
+    (objective(batch, masks).loss_sum / masks.count).backward()
+    missing = [name for name, p in objective.student.named_parameters() if p.requires_grad and p.grad is None]
+    assert missing == []
+    assert all(bool(p.grad.isfinite().all()) for p in objective.student.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("modality", "settings", "words"),
+    [
+        ("vision", {"layout": "beit", "pre_norm": True}, "are data2vec2's"),
+        ("vision", {"layout": "beit", "channels": 1}, "are data2vec2's"),
+        ("vision", {"image_width_px": 30}, "image_width_px 30 is not a multiple of patch_px 8"),
+        ("vision", {"image_width_px": 48, "alibi": "manhattan"}, "alibi is for square images"),
+        ("speech", {"layout": "data2vec1", "extra_tokens": 2}, "data2vec1 has no extra tokens"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(modality, settings, words):
+    version = 2 if settings.get("layout") is None else 1
+    with pytest.raises(ConfigError, match=words):
+        parse(registry.get(modality).train_config, encoders.recipe(modality, version, **settings))
+
+
+@pytest.mark.parametrize("settings", [{"channels": 1}, {"image_width_px": 48}])
+def test_images_of_other_forms_are_not_for_recipes(settings):
+    train = encoders.recipe("vision", 2, **settings)
+    with pytest.raises(ConfigError, match="images here are squares with 3 channels"):
+        parse(registry.recipe_type("vision"), {"ingest": {"source": "glyphs"}, "train": train})

@@ -218,7 +218,7 @@ def about_recordings(source: Foreign) -> tuple[dict[str, object], tuple[str, ...
             )
     about: dict[str, object] = {"rate_hz": RATE_HZ, "resampler": SpeechIngestConfig.model_fields["resampler"].default}
     notes: tuple[str, ...] = ()
-    if source.path.is_dir() and not said:
+    if not said:
         notes += (f"{source.path} does not say how recordings are prepared: they get zero mean and unit variance",)
     if said.get("do_normalize", True) is False:
         about["do_normalize"] = False
