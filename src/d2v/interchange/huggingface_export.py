@@ -67,12 +67,12 @@ def export_huggingface(
     """
     encoder, config = load_encoder(folder, teacher)
     settings = config["recipe"]["encoder"]
-    _refuse_variants(settings, config["modality"])
     if settings.get("layout") == "data2vec2":
         _write_own(target, config, plain(encoder.state_dict()))
         notes: tuple[str, ...] = ("load it with trust_remote_code=True: transformers has no data2vec 2.0 of its own",)
     else:
         theirs = architecture_of(config)
+        _refuse_variants(config)
         written, state, notes = theirs.write(settings, plain(encoder.state_dict()), load_head(folder))
         model = _Model(theirs.kind, f"{theirs.name}Model", written, state)
         target.mkdir(parents=True, exist_ok=True)
@@ -94,23 +94,26 @@ def architecture_of(about: Mapping[str, Any]) -> Architecture:
     return found[0]
 
 
-USUAL: dict[str, Any] = {
-    "pre_norm": False,
-    "fixed_positions": True,
-    "alibi": None,
-    "position_norm": True,
-    "stem_norm": "layer",
-    "stem_bias": False,
-    "channels": 3,
-    "image_width_px": None,
-}
-"""Settings of encoders that some models of the reference have otherwise."""
+VARIANTS = (
+    "pre_norm",
+    "fixed_positions",
+    "alibi",
+    "extra_tokens",
+    "channels",
+    "image_width_px",
+    "position_norm",
+    "stem_norm",
+    "stem_bias",
+)
+"""Settings of encoders that some models of the reference have otherwise than by default."""
 
 
-def _refuse_variants(settings: Mapping[str, Any], modality: str) -> None:
+def _refuse_variants(config: Mapping[str, Any]) -> None:
     """Raise ConfigError for what neither transformers' classes nor the code that goes with an export have."""
-    usual = USUAL | {"extra_tokens": 1 if modality == "vision" else 0}
-    others = [f"{name}={settings[name]}" for name, value in usual.items() if settings.get(name, value) != value]
+    given = config["recipe"]["encoder"]
+    block = registry.get(config["modality"]).train_config.model_fields["encoder"].annotation
+    usual = {name: field.default for name, field in getattr(block, "model_fields", {}).items() if name in VARIANTS}
+    others = [f"{name}={given[name]}" for name, value in usual.items() if given.get(name, value) != value]
     if others:
         raise ConfigError(f"transformers has no encoder with {', '.join(others)}: {ELSEWHERE}")
 
@@ -120,6 +123,7 @@ def _write_own(target: Path, config: Mapping[str, Any], state: dict[str, Tensor]
     name = f"D2v{modality.capitalize()}"
     if f"class {name}Model(" not in (resources.files("d2v.interchange.templates") / MODELING).read_text():
         raise ConfigError(f"the code that goes with an export has no encoder of {modality}: {ELSEWHERE}")
+    _refuse_variants(config)
     target.mkdir(parents=True, exist_ok=True)
     save_file(state, target / _WEIGHTS, {"format": "pt"})
     for file in TEMPLATES:
