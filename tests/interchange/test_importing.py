@@ -10,12 +10,14 @@ from typer.testing import CliRunner
 
 from d2v.cli import app
 from d2v.errors import CheckpointError, ConfigError, DataError
+from d2v.interchange.load import load
 from d2v.interchange.readers import import_into
 from d2v.modalities import registry
 from d2v.modalities.requests import Limits
 from d2v.modalities.text.tokenizer import train_tokenizer
 from d2v.model_folder import load_encoder
 from tests.interchange import encoders
+from tests.interchange.parity import assert_close
 
 RUNNER = CliRunner()
 
@@ -100,3 +102,40 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, tokenizer):
 def test_a_source_that_is_not_there_is_said_so(tmp_path):
     with pytest.raises(CheckpointError, match="is not there"):
         import_into(tmp_path / "nothing", tmp_path / "encoder")
+
+
+def test_a_text_encoder_whose_mask_token_is_not_the_last_id(tmp_path, tokenizer):
+    """Ids and features are transformers' own, from the folder, our folder and our export."""
+    transformers = pytest.importorskip("transformers", reason="install the extra `interchange` to run this test")
+    content = json.loads(tokenizer[1].to_json())
+    last = tokenizer[1].mask_id
+
+    def moved(number: int) -> int:
+        return 4 if number == last else number + 1 if number >= 4 else number
+
+    content["model"]["vocab"] = {token: moved(number) for token, number in content["model"]["vocab"].items()}
+    for token in content["added_tokens"]:
+        token["id"] = moved(token["id"])
+    folder = tmp_path / "theirs"
+    d2v("export", encoders.save(tmp_path / "first", "text", 1, {"tokenizer": tokenizer[1].to_json()}), folder)
+    processor = json.loads((folder / "tokenizer.json").read_text())["post_processor"]
+    (folder / "tokenizer.json").write_text(json.dumps(content | {"post_processor": processor}))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)("to be, my lord", return_tensors="pt")
+    with torch.no_grad():
+        states = transformers.AutoModel.from_pretrained(folder).eval()(theirs["input_ids"]).last_hidden_state
+    d2v("import", folder, tmp_path / "ours")
+    d2v("export", tmp_path / "ours", tmp_path / "again")
+    for source in (folder, tmp_path / "ours", tmp_path / "again"):
+        model = load(source)
+        assert torch.equal(model.to_inputs(["to be, my lord"]).values, theirs["input_ids"])
+        assert_close(torch.from_numpy(model.encode("to be, my lord")), states[0].mean(0))
+
+
+def test_another_arrangement_of_special_tokens_leaves_the_tokenizer_out(tmp_path, tokenizer):
+    folder = tmp_path / "theirs"
+    d2v("export", encoders.save(tmp_path / "ours", "text", 1, {"tokenizer": tokenizer[1].to_json()}), folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["post_processor"] = {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    notes = import_into(folder, tmp_path / "again").notes
+    assert any("arranges two texts as <s> a </s> a </s>" in note for note in notes)

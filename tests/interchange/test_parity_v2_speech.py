@@ -189,7 +189,7 @@ def test_a_file_without_settings_and_teacher_is_read_by_its_tensors(checkpoint, 
 def test_what_is_not_supported_is_said_so(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=True)
     content["cfg"]["model"]["layer_norm_first"] = True
-    with pytest.raises(CheckpointError, match="pre-norm"):
+    with pytest.raises(CheckpointError, match="layer_norm_first=True, and its weights lack the norm"):
         load_reference(_saved(content, tmp_path / "pre.pt"))
     content["cfg"]["model"] |= {"layer_norm_first": False}
     content["cfg"]["model"]["modalities"]["audio"]["feature_encoder_spec"] = "[(16, 10, 5)] + [(16, 3, 2)] * 4"

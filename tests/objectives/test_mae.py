@@ -17,7 +17,8 @@ from d2v.modalities.vision.config import VisionEncoderConfig
 from d2v.modalities.vision.encoder import SincosStem, sincos_positions
 from d2v.modalities.vision.modality import cut_patches
 from d2v.model_folder import load_state
-from d2v.models.decoders import VIT_NORM_EPS, VitBlock
+from d2v.models.blocks import VitBlock
+from d2v.models.decoders import VIT_NORM_EPS
 from d2v.models.encoder import Encoder
 from d2v.objectives.build import build_objective
 from d2v.objectives.mae import Mae

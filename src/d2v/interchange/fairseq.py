@@ -1,7 +1,8 @@
 """Checkpoints of Meta's reference implementations, without fairseq.
 
-A fairseq file is a pickle of plain containers, tensors, `argparse.Namespace` and OmegaConf nodes. It holds a
-pretraining model (student, teacher, decoder or head), or a fine-tuned one: the student's encoder with a task's head.
+A fairseq file is a pickle of plain containers, tensors, `argparse.Namespace`, OmegaConf nodes and the task's
+dictionary. It holds a pretraining model (student, teacher, decoder or head), or a fine-tuned one: the student's encoder
+with a task's head.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from d2v.interchange import fairseq_speech, fairseq_text, fairseq_vision
 from d2v.interchange.fairseq_finetuned import PRETRAINING, split
 from d2v.interchange.fairseq_names import Converted, Reference
 from d2v.interchange.imported import Imported
-from d2v.interchange.pickled import unpickle
+from d2v.interchange.pickled import dictionary_symbols, unpickle
+from d2v.interchange.weights import without_wrappers
 from d2v.modalities import registry
 from d2v.model_folder import load_state
 from d2v.objectives.base import Objective
@@ -41,7 +43,11 @@ def read(path: Path) -> Reference:
     """
     content = unpickle(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("model", content.get("module")), Mapping):
-        raise CheckpointError(f"{path} has no `model` or `module` part: it is not a checkpoint of the reference")
+        holds = ", ".join(str(name) for name in list(content)[:6]) if isinstance(content, Mapping) else "no such part"
+        raise CheckpointError(
+            f"{path} has no `model` or `module` part, but {holds or 'nothing'}: it is not a checkpoint of the "
+            "reference. Give the file that its training wrote"
+        )
     return _plain_reference(content)
 
 
@@ -50,15 +56,39 @@ def _plain_reference(content: Mapping[str, Any]) -> Reference:
     nested = {name: value for name, value in model.items() if isinstance(value, Mapping)}
     ema = next((value for name, value in nested.items() if name.endswith("_ema")), content.get("model_ema") or {})
     tensors = {name: value for name, value in model.items() if isinstance(value, Tensor)}
-    return Reference(tensors, dict(ema), _model_config(content.get("cfg")))
+    averaged = {name: value for name, value in ema.items() if isinstance(value, Tensor)}
+    settings = _settings(content)
+    return Reference(
+        without_wrappers(tensors),
+        without_wrappers(averaged),
+        _block(settings, "model"),
+        _block(settings, "task"),
+        _symbols(content.get("task_state")),
+    )
 
 
-def _model_config(cfg: Any) -> dict[str, Any]:
-    """The `model` block of a stored configuration as plain values, namespaces within it too."""
+def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored configuration as plain values, namespaces within it too. `args` of other programs than today's
+    fairseq have no blocks: there all of them tell about the task."""
+    cfg = content.get("cfg")
     if isinstance(cfg, omegaconf.Container):
         cfg = omegaconf.OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
-    model = _plain(cfg).get("model") if isinstance(cfg, Mapping) else None
-    return model if isinstance(model, dict) else {}
+    plain = _plain(cfg) if isinstance(cfg, Mapping) else {}
+    args = _plain(content.get("args"))
+    return plain | ({} if "task" in plain or not isinstance(args, dict) else {"task": args})
+
+
+def _block(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    block = settings.get(name)
+    return block if isinstance(block, dict) else {}
+
+
+def _symbols(task_state: Any) -> tuple[str, ...]:
+    """Of a task's dictionaries, the one of its targets first."""
+    if not isinstance(task_state, Mapping):
+        return ()
+    names = ("target_dictionary", "dictionary", "source_dictionary")
+    return next((found for name in names if (found := dictionary_symbols(task_state.get(name)))), ())
 
 
 def _plain(value: Any) -> Any:
@@ -112,7 +142,20 @@ def import_fairseq(path: Path) -> Imported:
         settings={key: value for key, value in reference.config.items() if key not in PRETRAINING}
         if finetuned
         else None,
+        symbols=reference.symbols,
+        preprocessor=_preprocessor(reference),
     )
+
+
+def _preprocessor(reference: Reference) -> dict[str, Any]:
+    """How raw items became inputs, in the words of transformers' preprocessor_config.json; what the file does not say
+    is left out."""
+    task = reference.task
+    said = {"do_normalize": task.get("normalize"), "sampling_rate": task.get("sample_rate")}
+    said |= {"image_mean": task.get("normalization_mean"), "image_std": task.get("normalization_std")}
+    if task.get("imagenet_default_mean_and_std") is False:  # BEiT's other choice
+        said |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

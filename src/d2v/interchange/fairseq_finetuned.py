@@ -3,7 +3,7 @@
 | model | encoder | head |
 |---|---|---|
 | CTC, data2vec 1.0 and 2.0 | `w2v_encoder.w2v_model.` | `w2v_encoder.proj.` |
-| audio classification | `d2v_model.` | `proj.`, `proj2.` |
+| audio classification, emotion2vec | `d2v_model.` | `proj.`, `proj2.` |
 | image and text classification, data2vec 2.0 | `model.` | `fc_norm.`, `head.`, `classification_heads.<name>.` |
 | text classification, data2vec 1.0 | as pretrained | `classification_heads.<name>.` |
 | images of the BEiT repository, also DeepSpeed's `module` | as pretrained | `fc_norm.`, `head.` |

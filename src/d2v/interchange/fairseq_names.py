@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,11 +23,15 @@ class Reference:
         model: flat parameter names -> tensors, nested dictionaries taken out.
         ema: the teacher's, with the names the reference gives them; empty if the file has none.
         config: the model part of the stored configuration; empty if the file has none.
+        task: the task's part, which says how raw items became inputs; empty if the file has none.
+        symbols: of the task's dictionary by id: letters of a CTC model, tokens of a text model; empty if there is none.
     """
 
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
     config: dict[str, Any]
+    task: dict[str, Any] = field(default_factory=dict)
+    symbols: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,27 @@ def fuse_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return fused
 
 
-def refuse_pre_norm(is_pre_norm: object) -> None:
-    """Raise CheckpointError for the pre-norm blocks of the reference, whose weights look like post-norm ones."""
-    if is_pre_norm:
-        raise CheckpointError("the file's model has pre-norm blocks, which no published checkpoint has: not supported")
+def refuse_options(config: Mapping[str, Any], read: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise CheckpointError that names every option with a value that no encoder here has.
+
+    Args:
+        config: stored options.
+        read: option -> the values that can be read; one that is not stored has the first.
+    """
+    other = [
+        f"{name}={config[name]!r} (read is {' or '.join(repr(value) for value in values)})"
+        for name, values in read.items()
+        if config.get(name, values[0]) not in values
+    ]
+    if other:
+        raise CheckpointError(
+            f"the file's model was made with {', '.join(other)}, which no encoder here has: it cannot be read"
+        )
+
+
+def is_pre_norm(state: Mapping[str, Tensor]) -> bool:
+    """Whether an encoder in our names is pre-norm: the norm after its last block stands in its file."""
+    return "student.final_norm.weight" in state
 
 
 def trunk_sizes(state: Mapping[str, Tensor], prefix: str = "student.") -> dict[str, Any]:
@@ -148,7 +169,55 @@ def loss(config: Mapping[str, Any], published: Published) -> dict[str, Any]:
     }
 
 
+def check_norm_first(option: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError if the option for pre-norm blocks is not what the weights show."""
+    if option in config and bool(config[option]) != is_pre_norm(state):
+        raise CheckpointError(
+            f"the file says {option}={config[option]!r}, and its weights {'hold' if is_pre_norm(state) else 'lack'} "
+            "the norm that pre-norm models have after the last block: take the file with the settings of its training"
+        )
+
+
 # ------------------------------------------------------------------------------------------ data2vec 2.0
+
+
+def check_v2(state: Mapping[str, Tensor], config: Mapping[str, Any], settings: Mapping[str, Any], **read: Any) -> None:
+    """Raise CheckpointError that names options which no encoder here has.
+
+    Args:
+        state: in our names.
+        config: the stored configuration.
+        settings: its part about the modality.
+        read: options of the modality -> the values that can be read.
+    """
+    refuse_options(config, {"norm_affine": (True,)})
+    check_norm_first("layer_norm_first", config, state)
+    heads, given = config.get("num_heads"), {name: value for name, value in settings.items() if "${" not in str(value)}
+    if given.get("use_alibi_encoder"):
+        refuse_options(given, {"learned_alibi": (False,), **({"num_alibi_heads": (heads,)} if heads else {})})
+    refuse_options(given, read)
+
+
+def alibi_scale(scale: Tensor, heads: int) -> Tensor:
+    """(heads,) from (1, 1, heads, 1, 1), from (1, heads, 1, 1) of old files, or from one scale for all heads.
+
+    Raises:
+        CheckpointError: blocks have different scales.
+    """
+    if scale.dim() == 5 and scale.shape[0] > 1:
+        if not bool((scale == scale[:1]).all()):
+            raise CheckpointError(
+                "the file's model was made with learned_alibi_scale_per_layer=True, and here all blocks share their "
+                "ALiBi scales: it cannot be read"
+            )
+        scale = scale[:1]
+    return scale.flatten().repeat(heads) if scale.numel() == 1 else scale.flatten()
+
+
+def alibi_heads(state: Mapping[str, Tensor], name: str, width: int) -> int:
+    """As many as there are ALiBi scales; if they share one, as in the published models, heads are 64 wide."""
+    scales = int(state[name].shape[-3]) if name in state else 1
+    return scales if scales > 1 else width // 64
 
 
 def v2_part(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
@@ -162,6 +231,8 @@ def v2_decoder_name(name: str, kind: str) -> str | None:
     decoder = name.removeprefix(f"modality_encoders.{kind}.decoder.")
     if decoder == name:
         return None
+    if re.match(r"input_proj\.|encoder\.|blocks\.\d+\.(norm|attn|mlp)", decoder):
+        return "decoder." + decoder  # a transformer, kept as it is
     decoder = re.sub(r"^blocks\.(\d+)\.0\.", r"layers.\1.conv.", decoder)
     return "decoder." + re.sub(r"^proj\.(?=[a-z])", "projection.0.", re.sub(r"^proj\.(?=\d)", "projection.", decoder))
 

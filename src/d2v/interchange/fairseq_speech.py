@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from d2v.config import parse
@@ -17,11 +18,15 @@ from d2v.interchange.fairseq_names import (
     Published,
     Reference,
     Renames,
+    alibi_heads,
+    alibi_scale,
+    check_v2,
     count,
     ema,
     fuse_attention,
+    is_pre_norm,
     loss,
-    refuse_pre_norm,
+    refuse_options,
     rename,
     targets,
     trunk_sizes,
@@ -31,23 +36,34 @@ from d2v.interchange.fairseq_names import (
 )
 from d2v.modalities.speech.config import WAV2VEC_CONVS, SpeechTrainConfig
 
+
+def _stem_names(module: str) -> Renames:
+    """Of the convolutions over the waveform: each with a norm over channels, or the first alone with one over time."""
+    layer = rf"^{module}\.conv_layers\.(\d+)\."
+    return (
+        (layer + r"0\.bias$", r"stem.local.layers.\1.bias"),
+        (layer + r"0\.", r"stem.local.layers.\1.conv."),
+        (layer + r"2\.(?:1\.)?", r"stem.local.layers.\1.norm."),
+    )
+
+
 V2_RENAMES: Renames = (
     (r"^modality_encoders\.AUDIO\.", ""),
-    (r"^local_encoder\.conv_layers\.(\d+)\.0\.", r"stem.local.layers.\1.conv."),
-    (r"^local_encoder\.conv_layers\.(\d+)\.2\.1\.", r"stem.local.layers.\1.norm."),
+    *_stem_names("local_encoder"),
     (r"^project_features\.1\.", "stem.local.norm."),
     (r"^project_features\.2\.", "stem.local.projection."),
     (r"^relative_positional_encoder\.(\d+)\.0\.", lambda match: f"stem.positions.convs.{int(match[1]) - 1}."),
     (r"^alibi_scale$", "stem.alibi_scale"),
     (r"^context_encoder\.norm\.", "context_norm."),
     (r"^context_encoder\.blocks\.", "prenet."),
+    (r"^norm\.", "final_norm."),
 )
 V1_RENAMES: Renames = (
-    (r"^feature_extractor\.conv_layers\.(\d+)\.0\.", r"stem.local.layers.\1.conv."),
-    (r"^feature_extractor\.conv_layers\.(\d+)\.2\.1\.", r"stem.local.layers.\1.norm."),
+    *_stem_names("feature_extractor"),
     (r"^layer_norm\.", "stem.local.norm."),
     (r"^post_extract_proj\.", "stem.local.projection."),
     (r"^encoder\.pos_conv\.(\d+)\.0\.", r"stem.positions.convs.\1."),
+    (r"^encoder\.pos_conv\.0\.", "stem.positions.convs.0."),
     (r"^encoder\.layer_norm\.", "context_norm."),
     (r"^encoder\.", ""),
     *ROBERTA_LAYERS,
@@ -85,6 +101,9 @@ def _sizes(state: Mapping[str, Tensor], spec: str | None) -> dict[str, Any]:
         "position_layers": count(state, r"^student\.stem\.positions\.convs\.(\d+)\."),
         "position_kernel": position.shape[2],
         "position_groups": sizes["width"] // position.shape[1],
+        "pre_norm": is_pre_norm(state),
+        "stem_norm": "layer" if "student.stem.local.layers.1.norm.weight" in state else "group",
+        "stem_bias": "student.stem.local.layers.0.bias" in state,
     }
 
 
@@ -103,7 +122,9 @@ def convert_v2(reference: Reference) -> Converted | None:
     state |= {f"teacher.encoder.{name}": value for name, value in own.items() if not name.startswith("stem.local.")}
     for name in ("student.stem.alibi_scale", "teacher.encoder.stem.alibi_scale"):
         if name in state:
-            state[name] = _per_head(state[name], recipe.encoder.heads)
+            state[name] = alibi_scale(state[name], recipe.encoder.heads)
+        else:  # without ALiBi, which a scale of 0 is
+            state[name] = torch.zeros(recipe.encoder.heads)
     return Converted("speech", recipe, state, tuple(sorted(reference.model.keys() - student.keys())))
 
 
@@ -112,27 +133,18 @@ def v2_name(name: str) -> str:
     return v2_decoder_name(name, "AUDIO") or "student." + rename(name, V2_RENAMES)
 
 
-def _per_head(scale: Tensor, heads: int) -> Tensor:
-    """(heads,) from (1, 1, heads, 1, 1), from (1, heads, 1, 1) of old files, or from one scale for all heads."""
-    return scale.flatten().repeat(heads) if scale.numel() == 1 else scale.flatten()
-
-
-def _heads(state: Mapping[str, Tensor], width: int) -> int:
-    """As many as there are ALiBi scales; if they share one, as in the published models."""
-    scales = state["student.stem.alibi_scale"].numel()
-    return scales if scales > 1 else width // 64
-
-
 def _v2_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
     """A train recipe: sizes from the tensors, the rest from the stored configuration or the published defaults."""
-    refuse_pre_norm(config.get("layer_norm_first"))
     audio = (config.get("modalities") or {}).get("audio") or {}
+    check_v2(state, config, audio, conv_pos_pre_ln=(False,))
     sizes = _sizes(state, audio.get("feature_encoder_spec"))
+    extra = state.get("student.extra_tokens")
     objective = v2_objective(state, config, audio, V2)
     return {
         "encoder": {
             **sizes,
-            "heads": config.get("num_heads") or _heads(state, sizes["width"]),
+            "heads": config.get("num_heads") or alibi_heads(state, "student.stem.alibi_scale", sizes["width"]),
+            "extra_tokens": 0 if extra is None else extra.shape[1],
             "norm_eps": config.get("norm_eps", 1e-5),
             "dropout": config.get("encoder_dropout", 0.1),
             "attention_dropout": config.get("attention_dropout", 0.1),
@@ -158,13 +170,20 @@ def _v2_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
 def convert_v1(reference: Reference) -> Converted | None:
     """A data2vec 1.0 speech checkpoint in our names, or None if it is something else."""
     model = reference.model
-    if "feature_extractor.conv_layers.0.0.weight" not in model or "encoder.pos_conv.0.0.weight" not in model:
+    has_positions = any(name.startswith("encoder.pos_conv.0.") for name in model)
+    if "feature_extractor.conv_layers.0.0.weight" not in model or not has_positions:
         return None
+    is_deep = "encoder.pos_conv.0.0.weight" in model
+    model = model if is_deep else single_position(model, "encoder.pos_conv.0.")
     state = fuse_attention({v1_name(name): value for name, value in model.items()})
+    pre_norm = bool(reference.config.get("layer_norm_first"))
+    state = {_placed(name, pre_norm): value for name, value in state.items()}
     if "mask_token" in state:
         state["mask_token"] = state["mask_token"].view(1, 1, -1)
-    recipe = parse(SpeechTrainConfig, v1_recipe(state, reference.config))
-    averaged = fuse_attention({v1_name(f"encoder.{name}"): value for name, value in reference.ema.items()}) or state
+    recipe = parse(SpeechTrainConfig, v1_recipe(state, reference.config, is_deep))
+    ema = reference.ema if is_deep else single_position(reference.ema, "pos_conv.0.")
+    averaged = fuse_attention({v1_name(f"encoder.{name}"): value for name, value in ema.items()})
+    averaged = {_placed(name, pre_norm): value for name, value in averaged.items()} or state
     own = {
         name: value for name, value in averaged.items() if name.startswith("student.") and ".stem.local." not in name
     }
@@ -181,15 +200,52 @@ def v1_name(name: str) -> str:
     return "student." + rename(name, V1_RENAMES)
 
 
-def v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+def single_position(state: Mapping[str, Tensor], at: str) -> dict[str, Tensor]:
+    """wav2vec 2.0's position convolution as one of ours: its weight from direction and length (weight norm of a tap),
+    and an even kernel with a tap of zeros at its end, as the frame after the last is cut off there.
+
+    Args:
+        state: of the reference.
+        at: what the names of the convolution begin with.
+    """
+    rest = {name: value for name, value in state.items() if not name.startswith(at)}
+    own = {name.removeprefix(at): value for name, value in state.items() if name.startswith(at)}
+    if not own:
+        return rest
+    weight = own.get("weight")
+    if weight is None:
+        old, new = ("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")
+        length, direction = (own[name] for name in (old if old[0] in own else new))
+        weight = length * direction / direction.norm(dim=(0, 1), keepdim=True)
+    if weight.shape[-1] % 2 == 0:
+        weight = torch.cat((weight, torch.zeros_like(weight[..., :1])), dim=-1)
+    return rest | {f"{at}weight": weight, f"{at}bias": own["bias"]}
+
+
+def _placed(name: str, pre_norm: bool) -> str:
+    """Of pre-norm models `encoder.layer_norm` comes after the last block, not before the first."""
+    return name.replace("student.context_norm.", "student.final_norm.") if pre_norm else name
+
+
+V1_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "activation_fn": ("gelu",),
+    "layer_type": ("transformer",),
+    "pos_enc_type": ("abs",),
+    "attn_type": ("",),
+    "adp_num": (-1, 0, None),
+}
+
+
+def v1_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any], position_norm: bool = True) -> dict[str, Any]:
     """A train recipe: sizes from the student's tensors, the rest from the stored configuration or the published one."""
-    refuse_pre_norm(config.get("layer_norm_first"))
+    refuse_options(config, V1_OPTIONS)
     sizes = _sizes(state, config.get("conv_feature_layers"))
     copied = ["stem.positions."] if config.get("ema_layers_only", True) else []
     return {
         "encoder": {
             **sizes,
             "layout": "data2vec1",
+            "position_norm": position_norm,
             "heads": config.get("encoder_attention_heads") or sizes["width"] // 64,
             "dropout": config.get("dropout", 0.1),
             "attention_dropout": config.get("attention_dropout", 0.1),

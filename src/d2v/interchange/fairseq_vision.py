@@ -9,18 +9,23 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from d2v.config import parse
+from d2v.errors import CheckpointError
 from d2v.interchange.fairseq_names import (
     NOT_STORED,
     Converted,
     Published,
     Reference,
     Renames,
+    alibi_heads,
+    alibi_scale,
+    check_v2,
     count,
     ema,
-    refuse_pre_norm,
+    is_pre_norm,
     rename,
     targets,
     trunk_sizes,
@@ -30,12 +35,16 @@ from d2v.interchange.fairseq_names import (
 )
 from d2v.modalities.vision.config import VisionTrainConfig
 
+MEL_BANDS = 128
+LOCAL = "modality_encoders.IMAGE.local_encoder."
 V2_RENAMES: Renames = (
     (r"^modality_encoders\.IMAGE\.", ""),
     (r"^local_encoder\.proj\.", "stem.local.proj."),
     (r"^(?:fixed_)?positional_encoder\.(?:positions|pos_embed)$", "stem.positions"),
+    (r"^alibi_scale$", "stem.alibi.scale"),
     (r"^context_encoder\.norm\.", "context_norm."),
     (r"^context_encoder\.blocks\.", "prenet."),
+    (r"^norm\.", "final_norm."),
 )
 V1_RENAMES: Renames = (
     (r"^encoder\.", ""),
@@ -55,19 +64,59 @@ def _side(squares: int) -> int:
     return math.isqrt(squares)
 
 
+def _spectrogram(positions: Tensor | None, patch_px: int, image: Mapping[str, Any]) -> tuple[int, int]:
+    """(frames, mel bands) of EAT and its kin, which have 128 bands. Raises CheckpointError if there are others."""
+    columns = MEL_BANDS // patch_px
+    if positions is None:
+        return int(image.get("target_length", 1024)), columns * patch_px
+    patches = positions.shape[1]
+    if columns == 0 or patches % columns:
+        raise CheckpointError(
+            f"the file's images have one channel and {patches} patches of {patch_px} x {patch_px} values, which are no "
+            f"spectrograms of {MEL_BANDS} bands: it cannot be read"
+        )
+    return patches // columns * patch_px, columns * patch_px
+
+
+def _grid(positions: Tensor) -> int:
+    """Patches along a side, from (1, patches, D). Raises CheckpointError if they make no square."""
+    patches = positions.shape[1]
+    if _side(patches) ** 2 != patches:
+        raise CheckpointError(f"the file's images have {patches} patches, which make no square: it cannot be read")
+    return _side(patches)
+
+
 # ------------------------------------------------------------------------------------------ data2vec 2.0
 
 
 def convert_v2(reference: Reference) -> Converted | None:
     """A data2vec 2.0 image checkpoint in our names, or None if it is something else."""
-    if "modality_encoders.IMAGE.local_encoder.proj.weight" not in reference.model:
+    if not any(f"{LOCAL}{part}proj.weight" in reference.model for part in ("", "0.")):
         return None
-    student = v2_part(reference.model, "IMAGE")
+    student = _one_projection(v2_part(reference.model, "IMAGE"))
     state = {v2_name(name): value for name, value in student.items()}
     recipe = parse(VisionTrainConfig, _v2_recipe(state, reference.config))
-    teacher = v2_part(reference.ema, "IMAGE") or {n: v for n, v in student.items() if ".decoder." not in n}
+    teacher = _one_projection(v2_part(reference.ema, "IMAGE")) or {
+        n: v for n, v in student.items() if ".decoder." not in n
+    }
     state |= {"teacher.encoder." + rename(name, V2_RENAMES): value for name, value in teacher.items()}
-    return Converted("vision", recipe, state, tuple(sorted(reference.model.keys() - student.keys())))
+    for name in ("student.stem.alibi.scale", "teacher.encoder.stem.alibi.scale"):
+        if name in state:
+            state[name] = alibi_scale(state[name], recipe.encoder.heads)
+    return Converted(
+        "vision", recipe, state, tuple(sorted(reference.model.keys() - v2_part(reference.model, "IMAGE").keys()))
+    )
+
+
+def _one_projection(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A patch embedding of another width (embed_dim) with the linear layer behind it as one layer."""
+    first, second = f"{LOCAL}0.proj.", f"{LOCAL}1."
+    if f"{first}weight" not in state:
+        return dict(state)
+    rest = {name: value for name, value in state.items() if not name.startswith((first, second))}
+    weight = torch.einsum("de,ecpq->dcpq", state[f"{second}weight"], state[f"{first}weight"])
+    bias = state[f"{second}weight"] @ state[f"{first}bias"] + state[f"{second}bias"]
+    return rest | {f"{LOCAL}proj.weight": weight, f"{LOCAL}proj.bias": bias}
 
 
 def v2_name(name: str) -> str:
@@ -77,17 +126,30 @@ def v2_name(name: str) -> str:
 
 def _v2_recipe(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
     """A train recipe: sizes from the tensors, the rest from the stored configuration or the published defaults."""
-    refuse_pre_norm(config.get("layer_norm_first"))
-    patch_px = state["student.stem.local.proj.weight"].shape[-1]
-    sizes = trunk_sizes(state)
     image = (config.get("modalities") or {}).get("image") or {}
+    patches, positions = state["student.stem.local.proj.weight"], state.get("student.stem.positions")
+    patch_px, sizes, extra = patches.shape[-1], trunk_sizes(state), state.get("student.extra_tokens")
+    has_alibi = "student.stem.alibi.scale" in state
+    distance = image.get("alibi_distance", "manhattan") if has_alibi else None
+    check_v2(state, config, image, **({"alibi_dims": (2,)} if has_alibi else {}))
+    if patches.shape[1] == 1:
+        side_px, width_px = _spectrogram(positions, patch_px, image)
+    else:
+        side_px = image.get("input_size", 224) if positions is None else _grid(positions) * patch_px
+        width_px = None
     return {
         "encoder": {
             **sizes,
-            "image_px": _side(state["student.stem.positions"].shape[1]) * patch_px,
+            "image_px": side_px,
+            "image_width_px": width_px,
+            "channels": patches.shape[1],
             "patch_px": patch_px,
+            "pre_norm": is_pre_norm(state),
+            "extra_tokens": 0 if extra is None else extra.shape[1],
+            "fixed_positions": positions is not None,
+            "alibi": distance,
             "prenet_depth": count(state, r"^student\.prenet\.(\d+)\."),
-            "heads": config.get("num_heads") or sizes["width"] // 64,
+            "heads": config.get("num_heads") or alibi_heads(state, "student.stem.alibi.scale", sizes["width"]),
             "norm_eps": config.get("norm_eps", 1e-6),
         },
         "mask": {

@@ -6,6 +6,7 @@
 | images: mean of patches or CLS token, a norm, a linear layer | classification |
 | texts: first token, a layer with tanh, a linear layer | classification, or regression if there is one output |
 | AudioSet: a linear layer, linear softmax over frames | multilabel |
+| sounds of data2vec 2.0 (emotion2vec): mean over frames, a linear layer | classification |
 | transformers' audio: a linear layer, mean over frames, a linear layer | classification; both layers are one |
 
 A head with one output is a regression. A head without a counterpart stays as it is, and a note says why.
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from d2v.config import HeadConfig, MultilabelTask
 from d2v.errors import DataError
-from d2v.finetuning.ctc_vocabulary import BLANK, CtcVocabulary
+from d2v.finetuning.ctc_vocabulary import BLANK, SPECIALS, CtcVocabulary
+from d2v.interchange.ctc_tokenizer import CtcTokenizer
 from d2v.interchange.huggingface_audio import AUDIO
 from d2v.interchange.huggingface_text import TEXT
 from d2v.interchange.imported import HEAD, FinetunedHead, Imported
@@ -50,10 +52,12 @@ class Names:
     Attributes:
         given: by the user, or in a file of the source; None if there are none.
         boundary: the symbol between words.
+        tokenizer: of a CTC model of transformers, where none are given by the user.
     """
 
     given: Sequence[str] | None = None
     boundary: str = "|"
+    tokenizer: CtcTokenizer | None = None
 
 
 def make_head(imported: Imported, names: Names) -> tuple[FinetunedHead | None, tuple[str, ...]]:
@@ -100,7 +104,9 @@ def _reference_ctc(imported: Imported, settings: Mapping[str, Any], names: Names
         weight[BLANK] = weight[BLANK] * (not is_set)
         bias[BLANK] = bias[BLANK] * (not is_set) + blank_weight
     dropout = float(settings.get("final_dropout") or 0.0)
-    return _transcription({"weight": weight, "bias": bias}, used, names, BLANK, dropout)
+    symbols = names.given or ()
+    blank = symbols.index(SPECIALS[BLANK]) if SPECIALS[BLANK] in symbols else BLANK
+    return _transcription({"weight": weight, "bias": bias}, used, names, blank, dropout)
 
 
 def _reference_images(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
@@ -130,6 +136,9 @@ def _reference_texts(imported: Imported, settings: Mapping[str, Any], names: Nam
 def _reference_sounds(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
     if not any(name.startswith("proj") for name in imported.head):
         return None
+    if imported.recipe.encoder.layout == "data2vec2":  # type: ignore[attr-defined]
+        state, used = _renamed(imported.head, {"proj": "classify"})
+        return _pooled(HeadConfig(pool="mean", norm=False), state, used, imported, names, AS_IT_IS)
     mode = settings.get("eval_prediction_mode") or settings.get("prediction_mode") or "lin_softmax"
     if mode != "lin_softmax" or "proj.weight" not in imported.head:
         raise NoCounterpart(
@@ -154,9 +163,16 @@ def _their_ctc(imported: Imported, settings: Mapping[str, Any], names: Names) ->
     if _kind(settings) != "CTC":
         return None
     layer, used = _layer(imported.head, "lm_head")
-    blank = settings.get("pad_token_id")
+    trained = settings.get("pad_token_id")
+    blank = BLANK if trained is None else int(trained)
+    decoded = names.tokenizer.pad_id if names.tokenizer else blank
+    if decoded != blank:
+        raise NoCounterpart(
+            f"its blank is output {blank} by config.json's pad_token_id and {decoded} by its tokenizer's pad_token: "
+            "set both to one"
+        )
     dropout = float(settings.get("final_dropout") or 0.0)
-    return _transcription(layer, used, names, BLANK if blank is None else int(blank), dropout)
+    return _transcription(layer, used, names, blank, dropout)
 
 
 def _their_texts(imported: Imported, settings: Mapping[str, Any], names: Names) -> Made | None:
@@ -200,14 +216,20 @@ _TRANSFORMERS: tuple[_Make, ...] = (_their_ctc, _their_texts, _their_images, _th
 def _transcription(layer: Mapping[str, Tensor], used: frozenset[str], names: Names, blank: int, dropout: float) -> Made:
     outputs = len(layer["weight"])
     notes: tuple[str, ...] = ()
-    symbols = list(LIBRISPEECH) if names.given is None else symbols_of(names.given, outputs)
+    tokenizer = names.tokenizer
+    if tokenizer is not None:
+        symbols = tokenizer.symbols(outputs)
+    else:
+        symbols = list(LIBRISPEECH) if names.given is None else symbols_of(names.given, outputs)
     if len(symbols) != outputs:
         raise NoCounterpart(
             f"the letters of its {outputs} outputs are not told: give --labels dict.ltr.txt or vocab.json"
         )
-    if names.given is None:
+    if names.given is None and tokenizer is None:
         notes = ("the source does not say what its outputs mean: they are taken for the letters of LibriSpeech",)
-    letters, state = in_our_order(symbols, layer, blank, names.boundary)
+    letters, state = in_our_order(symbols, layer, blank, names.boundary, tokenizer.special if tokenizer else None)
+    if tokenizer is not None and tokenizer.lower_case:
+        letters = tuple(letter.lower() for letter in letters)
     try:
         CtcVocabulary(letters)
     except DataError as error:

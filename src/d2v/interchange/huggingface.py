@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from torch import Tensor
 
 from d2v.config import current_names, parse
 from d2v.errors import CheckpointError
-from d2v.interchange.huggingface_audio import AUDIO
+from d2v.interchange.huggingface_audio import AUDIO, SEES_PADDING
 from d2v.interchange.huggingface_names import Architecture
 from d2v.interchange.huggingface_text import TEXT
 from d2v.interchange.huggingface_vision import VISION
 from d2v.interchange.imported import Imported
-from d2v.interchange.pickled import unpickle
+from d2v.interchange.pickled import no_download, unpickle
+from d2v.interchange.weights import without_wrappers
 from d2v.modalities import registry
 
 ARCHITECTURES: dict[str, Architecture] = {one.kind: one for one in (AUDIO, TEXT, VISION)}
@@ -32,6 +34,11 @@ NOT_ENCODER = ("masked_spec_embed", "embeddings.mask_token", "pooler.", "adapter
 REBUILT = ("embeddings.position_ids", "relative_position_index")
 """Tables that old files store and that follow from the sizes."""
 
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+"""How raw items become inputs, alone or as a part of what a processor does."""
+PARTS = ("feature_extractor", "image_processor")
+"""Of a processor: what prepares recordings or images."""
+
 
 def import_huggingface(folder: Path) -> Imported:
     """The encoder of a transformers folder, with the head's parameters apart.
@@ -42,18 +49,19 @@ def import_huggingface(folder: Path) -> Imported:
     Raises:
         CheckpointError: not such a folder, or a model with parts that have no counterpart here.
     """
-    config = read_json(folder / "config.json")
+    config, preprocessor = read_json(folder / "config.json"), _preprocessor(folder)
     kind = config.get("model_type")
     if kind in [OWN + name for name in registry.MODALITIES]:
-        return _own(kind.removeprefix(OWN), folder, config)
+        return replace(_own(kind.removeprefix(OWN), folder, config), preprocessor=preprocessor)
     if kind not in ARCHITECTURES:
         raise CheckpointError(
             f"{folder} holds a model of the type {kind!r}: what is read is {', '.join(ARCHITECTURES)} and our own "
             "exports"
         )
     modality = ARCHITECTURES[kind].modality
-    theirs, head, unused = _parts(_weights(folder))
-    state, recipe, notes = ARCHITECTURES[kind].read(theirs, config)
+    theirs, head, unused = _parts(without_wrappers(_weights(folder)))
+    sees_padding = bool(preprocessor) and not preprocessor.get("return_attention_mask", False)
+    state, recipe, notes = ARCHITECTURES[kind].read(theirs, config | {SEES_PADDING: sees_padding})
     return Imported(
         modality,
         parse(registry.get(modality).train_config, recipe),
@@ -63,7 +71,16 @@ def import_huggingface(folder: Path) -> Imported:
         unused=unused,
         notes=notes,
         settings=config,
+        preprocessor=preprocessor,
     )
+
+
+def _preprocessor(folder: Path) -> dict[str, Any]:
+    """What a folder says of its items; empty if it says nothing."""
+    if (folder / PREPROCESSOR).is_file():
+        return read_json(folder / PREPROCESSOR)
+    whole = read_json(folder / PROCESSOR) if (folder / PROCESSOR).is_file() else {}
+    return next((whole[part] for part in PARTS if isinstance(whole.get(part), dict)), {})
 
 
 def _parts(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], tuple[str, ...]]:
@@ -86,7 +103,7 @@ def _own(modality: str, folder: Path, config: Mapping[str, Any]) -> Imported:
     """Our export of a data2vec 2.0 encoder, whose parameters have our names."""
     kind = registry.get(modality).train_config
     recipe = parse(kind, current_names(kind, config["d2v_recipe"]))
-    return Imported(modality, recipe, _weights(folder), about=_class_names({}))
+    return Imported(modality, recipe, without_wrappers(_weights(folder)), about=_class_names({}))
 
 
 def _class_names(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +117,9 @@ def _weights(folder: Path) -> dict[str, Tensor]:
         index = folder / f"{name}.index.json"
         files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else [name]
         if all((folder / file).is_file() for file in files):
+            for file in files if read is load_file else ():
+                if reason := no_download(folder / file):
+                    raise CheckpointError(f"{folder / file} {reason}")
             try:
                 parts = [read(folder / file) for file in files]
             except SafetensorError as error:
@@ -110,6 +130,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A file of settings. Raises CheckpointError if it is none."""
+    if path.is_file() and (reason := no_download(path, may_be_json=True)):
+        raise CheckpointError(f"{path} {reason}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -24,6 +24,8 @@ from d2v.interchange.huggingface_names import (
 
 STEM_EPS = 1e-5
 """Of the norms whose epsilon is fixed there and here."""
+SEES_PADDING = "d2v_sees_padding"
+"""Added to config.json's settings: whether the folder's feature extractor tells the model nothing about padding."""
 NAMES: Pairs = (
     ("stem.local.layers.{}.conv.", "feature_extractor.conv_layers.{}.conv."),
     ("stem.local.layers.{}.norm.", "feature_extractor.conv_layers.{}.layer_norm."),
@@ -68,7 +70,8 @@ def read(theirs: dict[str, Tensor], config: Mapping[str, Any]) -> Read:
         "attention_dropout": config.get("attention_dropout", 0.1),
         "encoder_layerdrop": config.get("layerdrop", 0.0),
     }
-    padding = {"padding": config.get("d2v_padding", "reference")}  # what transformers does with padding
+    # What transformers does with padding; where its extractor gives no mask, a lone recording's features are meant.
+    padding = {"padding": config.get("d2v_padding", "invariant" if config.get(SEES_PADDING) else "reference")}
     return state, recipe_of(fairseq_speech.v1_recipe, state, settings, padding), ()
 
 

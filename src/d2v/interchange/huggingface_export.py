@@ -72,6 +72,7 @@ def export_huggingface(
         notes: tuple[str, ...] = ("load it with trust_remote_code=True: transformers has no data2vec 2.0 of its own",)
     else:
         theirs = architecture_of(config)
+        _refuse_variants(config)
         written, state, notes = theirs.write(settings, plain(encoder.state_dict()), load_head(folder))
         model = _Model(theirs.kind, f"{theirs.name}Model", written, state)
         target.mkdir(parents=True, exist_ok=True)
@@ -93,11 +94,36 @@ def architecture_of(about: Mapping[str, Any]) -> Architecture:
     return found[0]
 
 
+VARIANTS = (
+    "pre_norm",
+    "fixed_positions",
+    "alibi",
+    "extra_tokens",
+    "channels",
+    "image_width_px",
+    "position_norm",
+    "stem_norm",
+    "stem_bias",
+)
+"""Settings of encoders that some models of the reference have otherwise than by default."""
+
+
+def _refuse_variants(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for what neither transformers' classes nor the code that goes with an export have."""
+    given = config["recipe"]["encoder"]
+    block = registry.get(config["modality"]).train_config.model_fields["encoder"].annotation
+    usual = {name: field.default for name, field in getattr(block, "model_fields", {}).items() if name in VARIANTS}
+    others = [f"{name}={given[name]}" for name, value in usual.items() if given.get(name, value) != value]
+    if others:
+        raise ConfigError(f"transformers has no encoder with {', '.join(others)}: {ELSEWHERE}")
+
+
 def _write_own(target: Path, config: Mapping[str, Any], state: dict[str, Tensor]) -> None:
     modality, recipe = config["modality"], config["recipe"]
     name = f"D2v{modality.capitalize()}"
     if f"class {name}Model(" not in (resources.files("d2v.interchange.templates") / MODELING).read_text():
         raise ConfigError(f"the code that goes with an export has no encoder of {modality}: {ELSEWHERE}")
+    _refuse_variants(config)
     target.mkdir(parents=True, exist_ok=True)
     save_file(state, target / _WEIGHTS, {"format": "pt"})
     for file in TEMPLATES:

@@ -38,6 +38,8 @@ class Imported:
         notes: what a user should know, a sentence each.
         settings: of the model that the file holds, for its head: what the head is, and how it pools; None of a
             pretrained model.
+        symbols: of a CTC head's outputs by id, as the source itself tells them; empty if it does not.
+        preprocessor: how raw items become inputs, as transformers' preprocessor_config.json says it.
     """
 
     modality: str
@@ -49,6 +51,8 @@ class Imported:
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] | None = None
+    symbols: tuple[str, ...] = ()
+    preprocessor: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2v.errors import DataError
+from d2v.interchange.ctc_tokenizer import read_ctc_tokenizer
 from d2v.interchange.heads import Names, has_ctc, make_head
-from d2v.interchange.huggingface import read_json
 from d2v.interchange.imported import FinetunedHead, Imported, save_imported
 from d2v.interchange.labels import read_names
 from d2v.interchange.readers import read_source
@@ -65,13 +65,17 @@ def read_model(source: Path, tokenizer: Path | None = None, labels: Path | None 
 
 
 def _names(imported: Imported, source: Path, labels: Path | None) -> Names:
-    beside = source if source.is_dir() else source.parent
-    boundary = "|"
-    if (settings := beside / "tokenizer_config.json").is_file() and source.is_dir():
-        boundary = read_json(settings).get("word_delimiter_token") or boundary
+    """Of the head's outputs: what the user gave, else what the source itself tells, else what stands beside it."""
+    tokenizer = read_ctc_tokenizer(source) if source.is_dir() and has_ctc(imported) else None
+    boundary = tokenizer.boundary if tokenizer else "|"
     if labels is not None:
         return Names(read_names(labels), boundary)
+    if tokenizer is not None:
+        return Names(None, boundary, tokenizer)
+    if not has_ctc(imported):
+        return Names()
+    if imported.symbols:
+        return Names(imported.symbols)
+    beside = source if source.is_dir() else source.parent
     found = [beside / name for name in LETTERS if (beside / name).is_file()]
-    if found and has_ctc(imported):
-        return Names(read_names(found[0]), boundary)
-    return Names(None, boundary)
+    return Names(read_names(found[0]) if found else None)

@@ -73,14 +73,19 @@ def symbols_of(names: Sequence[str], outputs: int) -> list[str]:
     Raises:
         DataError: there are not as many as outputs.
     """
-    for symbols in (list(names), [*SPECIALS, *names]):
+    has_specials = not set(names).isdisjoint({*BLANKS, *ENDS, *UNKNOWNS})
+    for symbols in (list(names), *([] if has_specials else [[*SPECIALS, *names]])):
         if len(symbols) == outputs:
             return symbols
     raise DataError(f"There are {len(names)} names for {outputs} outputs: give the file that belongs to this model")
 
 
 def in_our_order(
-    symbols: Sequence[str], state: Mapping[str, Tensor], blank: int, boundary: str
+    symbols: Sequence[str],
+    state: Mapping[str, Tensor],
+    blank: int,
+    boundary: str,
+    special: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     """A CTC head with its outputs in the order of our vocabularies: blank, `<pad>`, `</s>`, `<unk>`, "|", letters.
 
@@ -89,12 +94,15 @@ def in_our_order(
         state: `weight` and `bias`.
         blank: the output that is CTC's blank.
         boundary: the symbol between words.
+        special: `bos_token`, `eos_token`, `unk_token`, `pad_token` -> the symbol, where they have names of their own.
 
     Returns:
         (the letters, the new state). A symbol that the head lacks has a logit that never wins.
     """
-    spare = [name for name in BLANKS if name != symbols[blank]]
-    specials = [symbols[blank : blank + 1], spare, ENDS, UNKNOWNS, (boundary,)]
+    own = special or {}
+    spare = [name for name in (own.get("bos_token"), own.get("pad_token"), *BLANKS) if name and name != symbols[blank]]
+    ends, unknowns = ([own.get("eos_token"), *ENDS], [own.get("unk_token"), *UNKNOWNS])
+    specials = [symbols[blank : blank + 1], spare, ends, unknowns, (boundary,)]
     known = {name for some in specials for name in some}
     rows = [next((symbols.index(name) for name in some if name in symbols), None) for some in specials]
     rows[0] = blank

@@ -67,7 +67,7 @@ class Model:
     Attributes:
         width: D.
         num_layers: blocks that `layers` can name.
-        batch_size: items that are computed at a time.
+        batch_size: items that are computed at a time; 1 of an encoder whose features depend on padding.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Model:
         self.about = dict(about)
         self.modality: str = self.about["modality"]
         self.width, self.num_layers = encoder.width, len(encoder.blocks)
-        self.batch_size = BATCH_ITEMS
+        self.batch_size = 1 if encoder.stem.sees_padding else BATCH_ITEMS
         self._modality = registry.get(self.modality)
         if head is not None:
             head.eval()

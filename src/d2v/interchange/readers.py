@@ -7,13 +7,11 @@ from pathlib import Path
 
 from d2v.errors import CheckpointError
 from d2v.interchange.fairseq import import_fairseq
-from d2v.interchange.huggingface import import_huggingface, read_json
+from d2v.interchange.huggingface import import_huggingface
 from d2v.interchange.imported import Imported, save_imported
+from d2v.interchange.weights import refuse_not_finite
 from d2v.modalities import registry
 from d2v.modalities.base import Foreign
-
-PREPROCESSOR = "preprocessor_config.json"
-"""In a folder of transformers: how raw items become inputs."""
 
 
 def import_into(source: Path, folder: Path, tokenizer: Path | None = None) -> Imported:
@@ -39,14 +37,16 @@ def read_source(source: Path, tokenizer: Path | None = None) -> Imported:
     """An encoder with all that feeds it; see `import_into`.
 
     Raises:
-        CheckpointError: the source cannot be read.
+        CheckpointError: the source cannot be read, prepares its items in a way that cannot be followed, or holds
+            weights that are NaN or infinite.
         ConfigError: a tokenizer for a model of another modality.
         DataError: the tokenizer given cannot be read or is larger than the token table.
     """
     if not source.exists():
         raise CheckpointError(f"{source} is not there: give a checkpoint file or a folder of transformers")
     imported = import_huggingface(source) if source.is_dir() else import_fairseq(source)
-    preprocessor = read_json(source / PREPROCESSOR) if (source / PREPROCESSOR).is_file() else {}
+    for part in (imported.encoder, imported.teacher, imported.head):
+        refuse_not_finite(part, str(source))
     modality = registry.get(imported.modality)
-    about, notes = modality.about_foreign(imported.recipe, Foreign(source, preprocessor, tokenizer))
+    about, notes = modality.about_foreign(imported.recipe, Foreign(source, imported.preprocessor, tokenizer))
     return replace(imported, about=about | imported.about, notes=imported.notes + notes)

@@ -1,4 +1,5 @@
-"""Transformer blocks: the post-norm block of data2vec 2.0 and BEiT's pre-norm block of data2vec 1.0 vision.
+"""Transformer blocks: the post-norm block of data2vec 2.0, BEiT's pre-norm block of data2vec 1.0 vision, and the
+pre-norm blocks of the reference's other settings.
 
 Shape legend: B batch (rows), T tokens, D width, H heads, N tokens that are selected.
 Parameter names follow the reference's, so that its checkpoints map without renaming.
@@ -146,6 +147,19 @@ class PostNormBlock(_Block):
         return self.norm2(x + self.drop_path(self.dropout(ffn), selected)), ffn
 
 
+class DoubledMlpBlock(_Block):
+    """The pre-norm block of data2vec 2.0's reference, for models that were trained with it: its MLP has no residual,
+    and the MLP's output is added to itself."""
+
+    def forward(
+        self, x_BTD: Tensor, bias: Tensor | None = None, selected: Selected | None = None
+    ) -> tuple[Tensor, Tensor]:
+        branch = self.attn(self.norm1(x_BTD), bias, selected)
+        x = _of(selected, x_BTD) + self.drop_path(branch, selected)
+        ffn = self.mlp(self.norm2(x))
+        return ffn + self.drop_path(self.dropout(ffn), selected), ffn
+
+
 class PreNormBlock(_Block):
     """BEiT's block, with LayerScale if `layer_scale_init` is given."""
 
@@ -166,6 +180,12 @@ class PreNormBlock(_Block):
         ffn = self.mlp(self.norm2(x))
         branch = self.dropout(ffn)
         return x + self.drop_path(branch if self.gamma_2 is None else self.gamma_2 * branch, selected), ffn
+
+
+class VitBlock(PreNormBlock):
+    """The pre-norm block of ViT, which gives K a bias, too."""
+
+    key_bias = True
 
 
 def bert_init(module: nn.Module) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from d2v.config import DecoderConfig, MaeDecoderConfig
-from d2v.models.blocks import PreNormBlock, bert_init
+from d2v.models.blocks import VitBlock, bert_init
 from d2v.models.ops import Dropout, LayerNorm, TokenConv1d, TokenConv2d, norm_gelu
 from d2v.models.shards import count_matmul_parameters
 
@@ -86,12 +86,6 @@ class ConvDecoder(nn.Module):
         """Multiply-adds times two of one row's forward pass, the projection of as many tokens as are `predicted`."""
         convolutions = tokens * count_matmul_parameters(self.layers.parameters())
         return 2.0 * (convolutions + predicted * count_matmul_parameters(self.projection.parameters()))
-
-
-class VitBlock(PreNormBlock):
-    """The pre-norm block of ViT, which gives K a bias, too."""
-
-    key_bias = True
 
 
 class MaeDecoder(nn.Module):

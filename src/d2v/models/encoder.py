@@ -27,10 +27,12 @@ class Stem(nn.Module, ABC):
         local: inputs -> local features (B, T, D), the same for every mask. A teacher that continues from its
             student's local features has none.
         width: D.
+        sees_padding: whether local features depend on padding, so that items of several lengths are encoded apart.
     """
 
     local: nn.Module
     width: int
+    sees_padding = False
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Local features (B, T, D)."""

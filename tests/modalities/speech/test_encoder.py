@@ -9,9 +9,10 @@ import torch
 from d2v.config import parse
 from d2v.data.random import fold_in
 from d2v.modalities.speech.config import SpeechEncoderConfig, SpeechTrainConfig
-from d2v.modalities.speech.encoder import AlibiStem, ConvFeatures, alibi_slopes, build_encoder
+from d2v.modalities.speech.encoder import AlibiStem, ConvFeatures, build_encoder
 from d2v.modalities.speech.masking import draw_masks, num_masked
 from d2v.modalities.speech.modality import Speech
+from d2v.models.alibi import alibi_slopes
 from d2v.models.masking import Masks
 from tests.modalities.sequences import (
     batch_of,

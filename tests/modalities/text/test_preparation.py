@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from d2v.config import parse
 from d2v.data.batch import Inputs, SampleKeys
@@ -24,7 +25,7 @@ from d2v.modalities.text.modality import Text
 from d2v.modalities.text.preparation import prepare
 from d2v.modalities.text.pydocs import pydocs_source
 from d2v.modalities.text.reading import FACTS, PAIR, TEXTS, read_document
-from d2v.modalities.text.tokenizer import BOS, EOS, PAD
+from d2v.modalities.text.tokenizer import BOS, EOS, PAD, TextTokenizer
 
 PREPARE = TextPrepareConfig(
     vocab_size=600, block_tokens=32, probe_train_items=40, probe_test_items=20, probe_max_tokens=48
@@ -138,6 +139,27 @@ def test_an_encoder_too_small_is_refused(prepared: Path) -> None:
     for ask in (lambda: data.batch(keys([0]), recipe(max_tokens=31)), lambda: data.probe_set(recipe(max_tokens=40))):
         with pytest.raises(ConfigError, match=r"train\.encoder\.max_tokens=48"):
             ask()
+
+
+def test_mlm_needs_a_row_of_its_own_where_mask_is_not_the_last_id(prepared: Path) -> None:
+    data = TextData(prepared)
+    objective = {"name": "mlm"}
+    mlm = parse(TextTrainConfig, TRAIN | {"objective": objective})
+    data.batch(keys([0]), mlm)
+    content = json.loads(data.tokenizer.to_json())
+    content["model"]["vocab"] = {
+        token: number if number < 300 else number + 1 for token, number in content["model"]["vocab"].items()
+    } | {"<mask>": 300}
+    content["added_tokens"][-1]["id"] = 300
+    moved = TextTokenizer(Tokenizer.from_str(json.dumps(content)), vocab_size=600)
+    data = TextData(prepared)
+    data.tokenizer = moved
+    with pytest.raises(ConfigError, match=r"<mask> has the id 300: set train\.encoder\.vocab_size=601"):
+        data.batch(keys([0]), mlm)
+    data.batch(keys([0]), recipe())
+    data.batch(
+        keys([0]), parse(TextTrainConfig, mlm.model_dump() | {"encoder": TRAIN["encoder"] | {"vocab_size": 601}})
+    )
 
 
 def test_the_same_again_is_a_quick_check_and_a_change_is_not(

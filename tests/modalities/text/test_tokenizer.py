@@ -230,3 +230,67 @@ def test_a_dictionary_of_other_words_is_refused(tmp_path: Path) -> None:
     (folder / "dict.txt").write_text("the 100\nof 90\n")
     with pytest.raises(DataError, match="does not go with"):
         load_tokenizer(folder)
+
+
+# ------------------------------------------------------------------------------- ids in any order
+
+
+def reordered(trained, mask_id):
+    """The library's JSON of the same tokenizer with `<mask>` at another id, and later tokens one further."""
+    content = json.loads(trained.to_json())
+    last = trained.mask_id
+
+    def moved(number):
+        return mask_id if number == last else number + 1 if number >= mask_id else number
+
+    content["model"]["vocab"] = {token: moved(number) for token, number in content["model"]["vocab"].items()}
+    for token in content["added_tokens"]:
+        token["id"] = moved(token["id"])
+    return content, moved
+
+
+@pytest.mark.parametrize("mask_id", [4, 100])
+@pytest.mark.parametrize("form", ["tokenizer.json", "vocab.json", "added_tokens.json"])
+def test_mask_may_have_any_id(trained, tmp_path, mask_id, form):
+    content, moved = reordered(trained, mask_id)
+    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
+    if form == "tokenizer.json":
+        (tmp_path / form).write_text(json.dumps(content))
+    else:
+        added = {token["content"]: token["id"] for token in content["added_tokens"]}
+        inside = vocabulary | added if form == "vocab.json" else {n: i for n, i in vocabulary.items() if n not in added}
+        (tmp_path / "vocab.json").write_text(json.dumps(inside))
+        (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges))
+        if form == "added_tokens.json":
+            (tmp_path / form).write_text(json.dumps(added))
+    loaded = load_tokenizer(tmp_path)
+    assert (loaded.mask_id, loaded.vocab_size) == (mask_id, trained.vocab_size)
+    text = "not to be, my lord: é"
+    expected = [moved(number) for number in trained.encode_batch([text])[0].tolist()]
+    for copy in (loaded, TextTokenizer.from_json(loaded.to_json()), pickle.loads(pickle.dumps(loaded))):
+        assert copy.encode_batch([text])[0].tolist() == expected
+        assert copy.vocab_size == trained.vocab_size
+        assert copy.decode(expected) == text
+
+
+def test_a_tokenizer_that_an_earlier_version_misread_is_refused(trained):
+    content, _ = reordered(trained, 4)
+    content["model"]["vocab"]["<mask>"] = 4
+    with pytest.raises(DataError, match=r"<mask> at the id 4 .* import the model again"):
+        TextTokenizer.from_json(json.dumps(content))
+
+
+def test_a_space_before_the_first_word_is_taken_from_the_folder(trained, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(trained.to_json())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
+    with_space = load_tokenizer(tmp_path).encode_batch(["to be"])[0].tolist()
+    assert with_space == trained.encode_batch([" to be"])[0].tolist() != trained.encode_batch(["to be"])[0].tolist()
+
+
+def test_added_tokens_that_share_an_id_are_refused(trained, tmp_path):
+    content = json.loads(trained.to_json())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(content["vocab"]))
+    (tmp_path / "merges.txt").write_text("\n".join(" ".join(pair) for pair in content["merges"]))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<mask>": 10}))
+    with pytest.raises(DataError, match="share ids"):
+        load_tokenizer(tmp_path)

@@ -145,6 +145,18 @@ class SpeechEncoderConfig(Block):
     """Frames that each of them spans; an odd number."""
     position_groups: PositiveInt = 16
     """Groups of channels that they convolve apart."""
+    position_norm: bool = True
+    """Whether a norm follows each of them; wav2vec 2.0's single one has none."""
+    pre_norm: bool = False
+    """Pre-norm blocks and a norm after the last, to read models that were trained with them. Those of `data2vec2` are
+    the reference's, whose MLP has no residual."""
+    extra_tokens: NonNegativeInt = 0
+    """Learned tokens before the frames, as emotion2vec has; of `data2vec2`."""
+    stem_norm: Literal["layer", "group"] = "layer"
+    """`layer`: a norm over channels after each of the convolutions over the waveform. `group`: one over time after the
+    first alone, as wav2vec 2.0's base models; there a recording's features depend on how far it is padded."""
+    stem_bias: bool = False
+    """Whether these convolutions have a bias."""
     padding: Literal["invariant", "reference"] = "invariant"
     """`invariant`: a recording's features do not depend on how far it is padded. `reference`: positions see padding, as
     in fairseq."""
@@ -160,6 +172,8 @@ class SpeechEncoderConfig(Block):
             raise ValueError(f"position_kernel {self.position_kernel} is even: set it to an odd number")
         if self.layout == "data2vec1" and self.prenet_depth:
             raise ValueError("data2vec1 has no prenet: set encoder.prenet_depth=0")
+        if self.layout == "data2vec1" and self.extra_tokens:
+            raise ValueError("data2vec1 has no extra tokens: set encoder.extra_tokens=0")
         return self
 
     def frames(self, samples: int) -> int:

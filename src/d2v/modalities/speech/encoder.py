@@ -5,13 +5,15 @@ Shape legend: B recordings, M masks, R rows, S samples, T frames, V visible fram
 
 from __future__ import annotations
 
-import math
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.modalities.speech.config import ConvLayer, SpeechEncoderConfig, SpeechTrainConfig
-from d2v.models.blocks import PostNormBlock, bert_init
+from d2v.models.alibi import alibi_slopes, beside_extra_tokens
+from d2v.models.blocks import DoubledMlpBlock, PostNormBlock, VitBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens, is_padding
 from d2v.models.ops import LayerNorm, LayerNormGelu, StridedConv1d, TokenConv1d, norm_gelu
@@ -21,17 +23,39 @@ NORM_EPS = 1e-5
 
 
 class _ConvNormGelu(nn.Module):
-    """Convolution without bias, LayerNorm over channels, GELU: (B, S, C) -> (B, S', C')."""
+    """Convolution, norm, GELU: (B, S, C) -> (B, S', C').
 
-    def __init__(self, channels_in: int, layer: ConvLayer) -> None:
+    Args:
+        channels_in: C.
+        layer: (C', kernel, stride).
+        norm: over channels (`layer`), over time (`group`), or none.
+        bias: whether C' biases are added to the convolution's output.
+    """
+
+    def __init__(self, channels_in: int, layer: ConvLayer, norm: Literal["layer", "group", "none"], bias: bool) -> None:
         super().__init__()
         channels, kernel, stride = layer
         self.conv = StridedConv1d(channels_in, channels, kernel, stride)
         nn.init.kaiming_normal_(self.conv.weight)
-        self.norm = LayerNormGelu(channels, eps=NORM_EPS)
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+        if norm == "layer":
+            self.norm: nn.Module = LayerNormGelu(channels, eps=NORM_EPS)
+        else:
+            self.norm = TimeNormGelu(channels) if norm == "group" else nn.GELU()
 
     def forward(self, x_BSC: Tensor) -> Tensor:
-        return self.norm(self.conv(x_BSC))
+        x_BSC = self.conv(x_BSC)
+        return self.norm(x_BSC if self.bias is None else x_BSC + self.bias)
+
+
+class TimeNormGelu(nn.GroupNorm):
+    """Each channel of a recording to zero mean and unit variance over time, then GELU: (B, S, C) -> (B, S, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, eps=NORM_EPS)
+
+    def forward(self, x_BSC: Tensor) -> Tensor:
+        return F.gelu(super().forward(x_BSC.transpose(1, 2)).transpose(1, 2))
 
 
 @torch.no_grad()
@@ -47,17 +71,27 @@ class ConvFeatures(nn.Module):
     Args:
         layers: (channels, kernel, stride) of each convolution.
         width: D.
-        tap_spread: see `SpeechEncoderConfig`.
+        tap_spread, norm, bias: see `SpeechEncoderConfig`, there the latter two are `stem_norm` and `stem_bias`.
 
     Attributes:
         extractor: the convolutions, all that fine-tuning with `frozen_local` leaves as it is (in fairseq
             `feature_grad_mult: 0`, which trains the norm and the projection behind them).
     """
 
-    def __init__(self, layers: tuple[ConvLayer, ...], width: int, tap_spread: float = 1.0) -> None:
+    def __init__(
+        self,
+        layers: tuple[ConvLayer, ...],
+        width: int,
+        tap_spread: float = 1.0,
+        norm: Literal["layer", "group"] = "layer",
+        bias: bool = False,
+    ) -> None:
         super().__init__()
         channels = [1, *(layer[0] for layer in layers)]
-        convolutions = [_ConvNormGelu(before, layer) for before, layer in zip(channels, layers, strict=False)]
+        convolutions = [
+            _ConvNormGelu(before, layer, norm if norm == "layer" or number == 0 else "none", bias)
+            for number, (before, layer) in enumerate(zip(channels, layers, strict=False))
+        ]
         for convolution in convolutions[1:]:
             _pull_taps_together(convolution.conv, tap_spread)
         self.layers = nn.ModuleList(convolutions)
@@ -77,7 +111,8 @@ class ConvFeatures(nn.Module):
 
 
 class ConvPositions(nn.Module):
-    """Positions as convolutions of the sequence: units of grouped convolution, LayerNorm without parameters, GELU.
+    """Positions as convolutions of the sequence: units of grouped convolution, LayerNorm without parameters, GELU. Some
+    models have no LayerNorm there.
 
     Args:
         config: number, kernel and groups of the units.
@@ -89,23 +124,15 @@ class ConvPositions(nn.Module):
         self.convs = nn.ModuleList(
             TokenConv1d(c.width, c.width, c.position_kernel, c.position_groups) for _ in range(c.position_layers)
         )
+        self.normed = c.position_norm
 
     def forward(self, x_RTD: Tensor, padding_RT1: Tensor | None) -> Tensor:
         """(R, T, D) -> (R, T, D). Each unit sees zeros at padding, as it does beyond the end of a sequence."""
         for conv in self.convs:
             if padding_RT1 is not None:
                 x_RTD = x_RTD.masked_fill(padding_RT1, 0.0)
-            x_RTD = norm_gelu(conv(x_RTD), eps=NORM_EPS)
+            x_RTD = norm_gelu(conv(x_RTD), eps=NORM_EPS) if self.normed else F.gelu(conv(x_RTD))
         return x_RTD
-
-
-def alibi_slopes(heads: int) -> Tensor:
-    """(H,) slopes of ALiBi (Press et al. 2022): 2^(-8 (i + 1) / H) for a power of two; otherwise those of the power of
-    two below, then every other one of twice that."""
-    power = 2 ** math.floor(math.log2(heads))
-    slopes = [2.0 ** (-8.0 * (i + 1) / power) for i in range(power)]
-    between = [2.0 ** (-8.0 * (i + 1) / (2 * power)) for i in range(0, 2 * power, 2)]
-    return torch.tensor((slopes + between)[:heads])
 
 
 class _SpeechStem(Stem):
@@ -116,7 +143,8 @@ class _SpeechStem(Stem):
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
         self.config, self.width = config, config.width
-        self.local = ConvFeatures(config.convs, config.width, config.tap_spread)
+        self.local = ConvFeatures(config.convs, config.width, config.tap_spread, config.stem_norm, config.stem_bias)
+        self.sees_padding = config.stem_norm == "group"
         self.positions = ConvPositions(config)
 
     def num_tokens(self, inputs: Tensor) -> int:
@@ -172,14 +200,15 @@ class AlibiStem(_SpeechStem):
             local_BTD = local_BTD.masked_fill(padding_BT1, 0.0)
         if masks is None:
             frames_T = torch.arange(local_BTD.shape[1], device=local_BTD.device)
-            return local_BTD + self.positions(local_BTD, padding_BT1), self._alibi(frames_T)
+            bias = beside_extra_tokens(self._alibi(frames_T), self.config.extra_tokens)
+            return local_BTD + self.positions(local_BTD, padding_BT1), bias
         visible_idx = masks.visible()
         clones = visible_idx.shape[1]
         seen_RTD = local_BTD.repeat_interleave(clones, dim=0).masked_fill(masks.is_masked.unsqueeze(-1), 0.0)
         padding_RT1 = None if padding_BT1 is None else padding_BT1.repeat_interleave(clones, dim=0)
         visible_R1V = visible_idx.flatten(0, 1).unsqueeze(1)
         x_RVD = gather_tokens(seen_RTD + self.positions(seen_RTD, padding_RT1), visible_R1V)
-        return x_RVD, self._alibi(visible_idx.flatten(0, 1))
+        return x_RVD, beside_extra_tokens(self._alibi(visible_idx.flatten(0, 1)), self.config.extra_tokens)
 
     def _alibi(self, frames: Tensor) -> Tensor:
         """(..., V) frame numbers -> (..., H, V, V): minus distance times slope times scale."""
@@ -208,17 +237,21 @@ class ConvPositionStem(_SpeechStem):
 def build_encoder(recipe: SpeechTrainConfig) -> Encoder:
     """The recipe's encoder, initialised from torch's generator."""
     c = recipe.encoder
+    kind = PostNormBlock if not c.pre_norm else DoubledMlpBlock if c.layout == "data2vec2" else VitBlock
     blocks = [
-        PostNormBlock(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout)
+        kind(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout)
         for _ in range(c.prenet_depth + c.depth)
     ]
+    norm = LayerNorm(c.width, eps=c.norm_eps)
     stem = AlibiStem(c) if c.layout == "data2vec2" else ConvPositionStem(c)
     encoder = Encoder(
         stem,
         nn.ModuleList(blocks[c.prenet_depth :]),
         c.width,
         prenet=nn.ModuleList(blocks[: c.prenet_depth]),
-        context_norm=LayerNorm(c.width, eps=c.norm_eps),
+        extra_tokens=c.extra_tokens,
+        context_norm=None if c.pre_norm else norm,
+        final_norm=norm if c.pre_norm else None,
         context_dropout=c.prenet_dropout if c.layout == "data2vec2" else c.dropout,
         layer_drop=(c.prenet_layer_drop, c.layer_drop),
     )

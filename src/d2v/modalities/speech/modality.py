@@ -34,7 +34,6 @@ from d2v.modalities.base import (
 from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.speech import raw_inputs
 from d2v.modalities.speech.config import (
-    RATE_HZ,
     SpeechEncoderConfig,
     SpeechFinetuneConfig,
     SpeechIngestConfig,
@@ -194,7 +193,7 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         return raw_inputs.read_item(item, rate_hz)
 
     def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
-        """(n, samples) float32, each at zero mean and unit variance, padded with zeros, with their lengths."""
+        """(n, samples) float32, normalised as config.json says, padded with zeros, with their lengths."""
         return raw_inputs.to_inputs(items, about)
 
     # ---------------------------------------------------------------------------------- other programs
@@ -204,21 +203,23 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         import torch
 
         samples = 4 * encoder_block(about, SpeechEncoderConfig).receptive_samples
+        normalised = about.get("do_normalize", True)
+        values = "each item of zero mean and unit variance" if normalised else "from -1 to 1, not normalised"
         return GraphInputs(
             torch.zeros(2, samples),
-            "(items, samples) float32 at 16 kHz, each item of zero mean and unit variance, padded with zeros",
+            f"(items, samples) float32 at 16 kHz, {values}, padded with zeros",
             lengths=torch.tensor([samples, samples - 1]),
             note="the graph takes recordings of two frames or more",
         )
 
     def preprocessing(self, about: Mapping[str, object]) -> Preprocessing:
         """transformers' feature extractor."""
-        return raw_inputs.preprocessing()
+        return raw_inputs.preprocessing(about)
 
     def about_foreign(self, recipe: SpeechTrainConfig, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
-        """The sample rate, which is that of all encoders that are read, and the resampler of new corpora."""
+        """Sample rate, resampler, and whether recordings are normalised; see `raw_inputs.about_recordings`."""
         refuse_tokenizer(self.name, source)
-        return {"rate_hz": RATE_HZ, "resampler": SpeechIngestConfig.model_fields["resampler"].default}, ()
+        return raw_inputs.about_recordings(source)
 
 
 def local_frames(encoder: Encoder, waves_BS: Tensor, gradient: float) -> LocalFrames:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from d2v.data.batch import Inputs
 from d2v.data.ingest import Record
-from d2v.errors import DataError
-from d2v.modalities.base import Preprocessing, encoder_block
+from d2v.errors import CheckpointError, DataError
+from d2v.modalities.base import Foreign, Preprocessing, encoder_block
 from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing, using
 from d2v.modalities.speech.config import RATE_HZ, Resampler, SpeechEncoderConfig, SpeechIngestConfig
 from d2v.modalities.speech.decoders import open_sound
@@ -110,7 +110,8 @@ def to_inputs(recordings: np.ndarray | Sequence[object], about: Mapping[str, obj
         about: the encoder's config.json.
 
     Returns:
-        (n, samples) float32, each recording at zero mean and unit variance, padded with zeros, with their lengths.
+        (n, samples) float32, each recording at zero mean and unit variance (as it is, where config.json says
+        `do_normalize: false`), padded with zeros, with their lengths.
 
     Raises:
         DataError: another shape or type, values that are not finite, or a recording shorter than one frame.
@@ -127,7 +128,8 @@ def to_inputs(recordings: np.ndarray | Sequence[object], about: Mapping[str, obj
     least = encoder_block(about, SpeechEncoderConfig).receptive_samples
     resampler = cast(Resampler, about.get("resampler", RESAMPLER_OF_OLD))
     found = (one if isinstance(one, Recording) else Recording(np.asarray(one)) for one in recordings)
-    return side_by_side([torch.from_numpy(_normalised(_at_rate(one, resampler), least)) for one in found])
+    prepared = _normalised if about.get("do_normalize", True) else _as_it_is
+    return side_by_side([torch.from_numpy(prepared(_at_rate(one, resampler), least)) for one in found])
 
 
 def _at_rate(recording: Recording, resampler: Resampler) -> np.ndarray:
@@ -148,11 +150,16 @@ def _at_rate(recording: Recording, resampler: Resampler) -> np.ndarray:
     return resample([wave.astype(np.float32, copy=False)], recording.rate_hz, resampler)
 
 
+def _as_it_is(wave: np.ndarray, least: int) -> np.ndarray:
+    if len(wave) < least:
+        raise DataError(f"a recording has {len(wave)} samples, and one frame takes {least} at 16 kHz: give longer ones")
+    return wave.astype(np.float32)
+
+
 def _normalised(wave: np.ndarray, least: int) -> np.ndarray:
     from d2v.modalities.speech.data import VARIANCE_EPS
 
-    if len(wave) < least:
-        raise DataError(f"a recording has {len(wave)} samples, and one frame takes {least} at 16 kHz: give longer ones")
+    wave = _as_it_is(wave, least) if len(wave) < least else wave
     exact = wave.astype(np.float64)
     return ((exact - exact.mean()) / np.sqrt(exact.var() + VARIANCE_EPS)).astype(np.float32)
 
@@ -171,15 +178,57 @@ REQUEST = Request((COLUMN,), _example, _read)
 """Recordings as sound files of any rate: WAV, FLAC, OGG, MP3, MP4, AIFF and all that ingest reads."""
 
 
-def preprocessing() -> Preprocessing:
+def preprocessing(about: Mapping[str, object]) -> Preprocessing:
     """transformers' feature extractor that makes the same inputs."""
     extractor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
         "sampling_rate": RATE_HZ,
-        "do_normalize": True,
+        "do_normalize": bool(about.get("do_normalize", True)),
         "padding_side": "right",
         "padding_value": 0.0,
         "return_attention_mask": True,
     }
     return Preprocessing({"preprocessor_config.json": json.dumps(extractor, indent=2) + "\n"})
+
+
+def about_recordings(source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
+    """What feeds an encoder of others: (values of config.json, notes).
+
+    Args:
+        source: with the settings of its feature extractor.
+
+    Raises:
+        CheckpointError: a setting that cannot be followed, named with its value.
+    """
+    said = source.preprocessor
+    kept = {
+        "sampling_rate": RATE_HZ,
+        "feature_size": 1,
+        "padding_value": 0.0,
+        "padding_side": "right",
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    }
+    for name, value in kept.items():
+        given = said.get(name, value)
+        if given != value:
+            raise CheckpointError(
+                f"{source.path} prepares its recordings with {name}={given!r}, and here it is {value!r} for every "
+                "encoder: it cannot be followed, take a model with that setting"
+            )
+    about: dict[str, object] = {"rate_hz": RATE_HZ, "resampler": SpeechIngestConfig.model_fields["resampler"].default}
+    notes: tuple[str, ...] = ()
+    if not said:
+        notes += (f"{source.path} does not say how recordings are prepared: they get zero mean and unit variance",)
+    if said.get("do_normalize", True) is False:
+        about["do_normalize"] = False
+        notes += (
+            "recordings are fed as they are, without zero mean and unit variance, as the source says; fine-tuning here "
+            "normalises them, and its model says so",
+        )
+    if source.path.is_dir() and said and not said.get("return_attention_mask", False):
+        notes += (
+            "the source's feature extractor gives no attention mask, so its model takes padding for sound; here a "
+            "recording's features are those that it has alone, whatever stands beside it",
+        )
+    return about, notes

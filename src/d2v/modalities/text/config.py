@@ -131,6 +131,9 @@ class TextEncoderConfig(Block):
     """Dropout rate on attention weights."""
     layer_drop: Fraction = 0.0
     """Probability that training skips a block (LayerDrop, Fan et al. 2020)."""
+    pre_norm: bool = False
+    """Pre-norm blocks and a norm after the last, to read models that were trained with them. Those of `data2vec2` are
+    the reference's, whose MLP has no residual."""
     word_std: Positive = 0.02
     """Standard deviation of first token embeddings. The papers' 0.02 needs long trainings: Adam moves positions in
     every update and most words rarely, so early targets tell positions and hardly words. Short ones want about 1."""

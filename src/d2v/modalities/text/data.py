@@ -21,7 +21,7 @@ from d2v.modalities.base import ProbeSet
 from d2v.modalities.text.config import TextEncoderConfig, TextTrainConfig
 from d2v.modalities.text.preparation import PROBE_FOLDERS, labelled_folder
 from d2v.modalities.text.tokenizer import PAD, SPECIALS, TextTokenizer
-from d2v.modalities.text.tokenizer_files import TOKENIZER, load_tokenizer
+from d2v.modalities.text.tokenizer_files import TOKENIZER, own_tokenizer
 
 WORD_FEATURES = 2048
 IMAGE_COLUMNS = 8
@@ -49,7 +49,7 @@ class TextData(PreparedFolder):
     @functools.cached_property
     def tokenizer(self) -> TextTokenizer:
         """What the ids mean."""
-        return load_tokenizer(self.folder / TOKENIZER)
+        return own_tokenizer(self.folder / TOKENIZER)
 
     def train_lengths(self, recipe: TextTrainConfig) -> None:
         """None: blocks are alike."""
@@ -86,6 +86,12 @@ class TextData(PreparedFolder):
 
     def _check_encoder(self, recipe: TextTrainConfig) -> None:
         self.check_types(recipe.encoder)
+        types, rows = int(self.about["vocab_size"]), recipe.encoder.vocab_size
+        if recipe.objective.name == "mlm" and types == rows and self.tokenizer.mask_id != types - 1:
+            raise ConfigError(
+                f"mlm masks with the last row of the encoder's table, and with this tokenizer that is a word, as its "
+                f"<mask> has the id {self.tokenizer.mask_id}: set train.encoder.vocab_size={types + 1}"
+            )
         encoder, block = recipe.encoder, int(self.about["block_tokens"])
         longest = max(block, int(self.about["probe_max_tokens"]))
         if longest > encoder.max_tokens:

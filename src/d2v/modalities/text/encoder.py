@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from d2v.modalities.text.config import TextEncoderConfig, TextTrainConfig
 from d2v.modalities.text.tokenizer import PAD
-from d2v.models.blocks import PostNormBlock, bert_init
+from d2v.models.blocks import DoubledMlpBlock, PostNormBlock, VitBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens
 from d2v.models.ops import Dropout, LayerNorm
@@ -104,11 +104,11 @@ class MaskableStem(_TextStem):
 def build_encoder(recipe: TextTrainConfig) -> Encoder:
     """The recipe's encoder, initialised from torch's generator."""
     c = recipe.encoder
-    blocks = [
-        PostNormBlock(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout) for _ in range(c.depth)
-    ]
+    kind = PostNormBlock if not c.pre_norm else DoubledMlpBlock if c.layout == "data2vec2" else VitBlock
+    blocks = [kind(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout) for _ in range(c.depth)]
     stem = PlacedStem(c) if c.layout == "data2vec2" else MaskableStem(c)
-    encoder = Encoder(stem, nn.ModuleList(blocks), c.width, layer_drop=(0.0, c.layer_drop))
+    final_norm = LayerNorm(c.width, eps=c.norm_eps) if c.pre_norm else None
+    encoder = Encoder(stem, nn.ModuleList(blocks), c.width, final_norm=final_norm, layer_drop=(0.0, c.layer_drop))
     encoder.apply(bert_init)
     for module in stem.modules():
         if isinstance(module, TokenEmbedding):

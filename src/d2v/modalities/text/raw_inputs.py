@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from d2v.data.batch import Inputs
@@ -20,7 +19,7 @@ from d2v.modalities.base import Foreign, Preprocessing, encoder_block
 from d2v.modalities.requests import Limits, Request, higher, named, using
 from d2v.modalities.text.config import TextEncoderConfig, TextIngestConfig
 from d2v.modalities.text.reading import as_stored, read_document
-from d2v.modalities.text.tokenizer import BOS, EOS, MASK, PAD, SPECIALS, TextTokenizer, encode_pairs, laid_out
+from d2v.modalities.text.tokenizer import BOS, EOS, MASK, PAD, SPECIALS, TextTokenizer, encode_pairs, laid_out, parsed
 from d2v.modalities.text.tokenizer_files import FAIRSEQ_FILES, GPT2_FILES, TOKENIZER, load_tokenizer
 
 COLUMNS = ("text", "second")
@@ -183,7 +182,7 @@ def preprocessing(about: Mapping[str, object]) -> Preprocessing:
     `<s> A </s> </s> B </s>`."""
     if "tokenizer" not in about:
         return Preprocessing(notes=("the model folder has no tokenizer: feed token ids laid out as RoBERTa's",))
-    tokenizer = Tokenizer.from_str(str(about["tokenizer"]))
+    tokenizer = parsed(str(about["tokenizer"]), "the model's tokenizer")
     begin, pad, end, unknown = SPECIALS
     tokenizer.post_processor = TemplateProcessing(
         single=f"{begin} $A {end}",
@@ -231,10 +230,19 @@ def foreign_tokenizer(source: Foreign, rows: int) -> tuple[dict[str, object], tu
 
 
 def _about_tokenizer(path: Path, rows: int) -> dict[str, object]:
+    """Raises DataError if the tokenizer has more ids than the table rows, or arranges texts in another way."""
     tokenizer = load_tokenizer(path)
+    if tokenizer.vocab_size > rows == tokenizer.mask_id + 1:  # tokens that the encoder's dictionary leaves out
+        tokenizer = tokenizer.cut_to(rows)
     if tokenizer.vocab_size > rows:
         raise DataError(
             f"The tokenizer {path} has {tokenizer.vocab_size} ids, and the encoder's table {rows} rows: give the "
             "tokenizer that the encoder was trained with"
+        )
+    other = tokenizer.other_arrangement()
+    if other:
+        raise DataError(
+            f"The tokenizer {path} arranges two texts as {other}, and here every encoder reads <s> A </s> </s> B </s>: "
+            "give --tokenizer with one that does"
         )
     return {"tokenizer": tokenizer.to_json(), "vocab_size": tokenizer.vocab_size}

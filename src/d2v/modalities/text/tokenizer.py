@@ -1,11 +1,13 @@
 """Byte-level BPE tokens with RoBERTa's special ones, and their training; `tokenizer_files` reads others' files.
 
-Ids are laid out as fairseq does it: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the vocabulary, `<mask>` last.
+Ids are laid out as fairseq does it: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the vocabulary, `<mask>` last. A
+tokenizer from elsewhere may have `<mask>` at another id.
 Special tokens are never made from text: a document that holds the characters `</s>` holds just those characters.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -26,6 +28,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 BOS, PAD, EOS, UNK = range(4)
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 MASK = "<mask>"
+OWN = "d2v"
+"""Key of what `TextTokenizer.to_json` adds to the library's JSON."""
 PIECE_CHARACTERS, PIECES_AT_ONCE = 20_000, 32
 """Texts are cut before they are encoded, for the library needs some 200 bytes per character."""
 SIGNS = str.maketrans({" ": "·", "\n": "↵", "\t": "→", "\r": "␍"})
@@ -36,9 +40,15 @@ class TextTokenizer:
 
     Args:
         tokenizer: with our special tokens at their ids.
+        vocab_size: ids from here on become `<unk>`, such as those of tokens that fairseq's dict.txt leaves out; None:
+            those above `<mask>`.
 
     Raises:
         DataError: the special tokens are missing or elsewhere.
+
+    Attributes:
+        mask_id: of `<mask>`.
+        vocab_size: ids are below this.
 
     Example:
         >>> tokenizer = train_tokenizer(["to be or not to be"], vocab_size=300)
@@ -46,13 +56,13 @@ class TextTokenizer:
         'not to be'
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int | None = None) -> None:
         found = {name: tokenizer.token_to_id(name) for name in (*SPECIALS, MASK)}
         mask_id = found[MASK]
         if [found[name] for name in SPECIALS] != [BOS, PAD, EOS, UNK] or mask_id is None:
             wanted = ", ".join(f"{name} {number}" for number, name in enumerate(SPECIALS))
             raise DataError(
-                f"The tokenizer has the special tokens {found}, but {wanted} and {MASK} last are needed: give one laid "
+                f"The tokenizer has the special tokens {found}, but {wanted} and a {MASK} are needed: give one laid "
                 "out like RoBERTa's, the vocab.json and merges.txt of GPT-2, or set text.prepare.tokenizer=train"
             )
         tokenizer.no_padding()
@@ -60,11 +70,7 @@ class TextTokenizer:
         tokenizer.encode_special_tokens = True  # "</s>" in a text is four characters; this is not saved with it
         self._tokenizer = tokenizer
         self.mask_id = mask_id
-
-    @property
-    def vocab_size(self) -> int:
-        """Ids are below this; `<mask>` is the last one."""
-        return self.mask_id + 1
+        self.vocab_size = mask_id + 1 if vocab_size is None else vocab_size
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids (int32) of each text, without special tokens."""
@@ -75,7 +81,7 @@ class TextTokenizer:
             encoded = self._tokenizer.encode_batch_fast(flat[start : start + PIECES_AT_ONCE], add_special_tokens=False)
             ids += [np.array(one.ids, dtype=np.int32) for one in encoded]
         for one in ids:
-            one[one > self.mask_id] = UNK  # tokens that fairseq's dict.txt leaves out
+            one[one >= self.vocab_size] = UNK
         ends = np.cumsum([0] + [len(some) for some in pieces]).tolist()
         return [np.concatenate([np.zeros(0, np.int32), *ids[start:end]]) for start, end in pairwise(ends)]
 
@@ -107,16 +113,43 @@ class TextTokenizer:
             return f"<{raw.hex(' ')}>"
 
     def to_json(self) -> str:
-        """All of it as the `tokenizers` library's JSON."""
-        return str(self._tokenizer.to_str())
+        """All of it as the `tokenizers` library's JSON, with `vocab_size` under a key of ours where `<mask>` is not the
+        last id."""
+        text = str(self._tokenizer.to_str())
+        if self.vocab_size == self.mask_id + 1 == all_ids(self._tokenizer):
+            return text
+        return json.dumps({**json.loads(text), OWN: {"vocab_size": self.vocab_size}}, ensure_ascii=False)
+
+    def cut_to(self, vocab_size: int) -> TextTokenizer:
+        """The same tokenizer with ids from `vocab_size` on as `<unk>`."""
+        return TextTokenizer(self._tokenizer, vocab_size)
+
+    def other_arrangement(self) -> str:
+        """How the file itself puts special tokens around a text, or around a pair, where that is not `<s> A </s>` and
+        `<s> A </s> </s> B </s>`; empty if it is, or if the file says nothing of it."""
+        own = json.loads(self._tokenizer.to_str()).get("post_processor")
+        if own is None or own.get("type") == "ByteLevel":
+            return ""
+        (ids,) = self.encode_batch(["a"])
+        wanted = [[BOS, *ids, EOS], [BOS, *ids, EOS, EOS, *ids, EOS]]
+        given = [self._tokenizer.encode("a"), self._tokenizer.encode("a", "a")]
+        return next((" ".join(one.tokens) for one, ids in zip(given, wanted, strict=True) if one.ids != ids), "")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TextTokenizer.from_json, (self.to_json(),)
 
     @classmethod
     def from_json(cls, text: str) -> TextTokenizer:
-        """The tokenizer that `to_json` gave. Raises DataError for anything else."""
-        return cls(parsed(text, "the tokenizer's JSON"))
+        """The tokenizer that `to_json` gave. Raises DataError for anything else, and for one of an earlier version that
+        took most tokens for `<unk>`."""
+        tokenizer, vocab_size = parsed(text, "the tokenizer's JSON"), told_size(text)
+        made = cls(tokenizer, vocab_size)
+        if vocab_size is None and made.vocab_size < tokenizer.get_vocab_size() / 2:
+            raise DataError(
+                f"The tokenizer has {MASK} at the id {made.mask_id} of {tokenizer.get_vocab_size()}, and an "
+                "earlier version wrote it, which took all ids above for <unk>: import the model again"
+            )
+        return made
 
 
 def encode_items(
@@ -185,10 +218,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> TextTokenizer:
     return TextTokenizer(tokenizer)
 
 
-def byte_level(model: BPE) -> Tokenizer:
-    """A model behind GPT-2's cutting into words and bytes."""
+def byte_level(model: BPE, prefix_space: bool = False) -> Tokenizer:
+    """A model behind GPT-2's cutting into words and bytes, with or without a space before the first word."""
     tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=prefix_space)
     tokenizer.decoder = ByteLevelDecoder()
     return tokenizer
 
@@ -201,9 +234,24 @@ def special(name: str) -> AddedToken:
 def parsed(text: str, name: str) -> Tokenizer:
     """The tokenizer of the library's JSON. Raises DataError, which calls it `name`, for anything else."""
     try:
+        if f'"{OWN}"' in text:  # the library refuses keys that it does not know
+            text = json.dumps({name: value for name, value in json.loads(text).items() if name != OWN})
         return Tokenizer.from_str(text)
     except Exception as error:  # what the library's Rust code raises is Exception itself, of no class of its own
         raise DataError(f"{name} is no tokenizer of the tokenizers library ({error}): write it again") from error
+
+
+def told_size(text: str) -> int | None:
+    """The number of ids that `to_json` wrote beside the library's part; None if it is not told."""
+    if f'"{OWN}"' not in text:
+        return None
+    own = json.loads(text).get(OWN)
+    return int(own["vocab_size"]) if isinstance(own, dict) else None
+
+
+def all_ids(tokenizer: Tokenizer) -> int:
+    """One more than the largest id."""
+    return int(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)) + 1
 
 
 def _byte_signs() -> dict[str, int]:

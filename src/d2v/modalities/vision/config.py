@@ -113,6 +113,22 @@ class VisionEncoderConfig(Block):
     drop_path: Fraction = 0.0
     """Stochastic depth: rate at which an image skips the last block's branches; it rises in a straight line from 0 at
     the first block."""
+    pre_norm: bool = False
+    """The reference's pre-norm blocks, whose MLP has no residual, and a norm after the last: to read models that were
+    trained with them. Of `data2vec2`."""
+    extra_tokens: NonNegativeInt = 1
+    """Learned tokens before the patches, of which the first is CLS. Of `data2vec2`."""
+    fixed_positions: bool = True
+    """Whether sin-cos positions are added to the patches. Of `data2vec2`."""
+    channels: PositiveInt = 3
+    """Channels of an image. Other than 3 only of encoders from elsewhere, such as those of spectrograms. Of
+    `data2vec2`."""
+    image_width_px: PositiveInt | None = None
+    """Width of images that are no square, in pixels, with `image_px` as their height: only of encoders from elsewhere;
+    null: a square. Of `data2vec2`."""
+    alibi: Literal["manhattan", "euclidean"] | None = None
+    """ALiBi: attention falls with this distance between patches, by a learned scale of each head; null: it does not. Of
+    `data2vec2`."""
     layer_scale_init: Positive | None = None
     """First value of LayerScale, a learned factor on each channel of a branch; null: no LayerScale. Of `beit`."""
     relative_bias: Literal["shared", "per_block"] = "shared"
@@ -133,12 +149,37 @@ class VisionEncoderConfig(Block):
             raise ValueError(f"width {self.width} is not a multiple of 4, which 2-D sin-cos positions need: change it")
         if self.layout == "data2vec2" and (self.relative_bias == "per_block" or not self.final_norm):
             raise ValueError("relative_bias and final_norm are beit's: leave them out, or set layout=beit")
+        if self.image_width_px is not None and self.image_width_px % self.patch_px:
+            raise ValueError(f"image_width_px {self.image_width_px} is not a multiple of patch_px {self.patch_px}")
+        is_other = self.pre_norm or self.extra_tokens != 1 or not self.fixed_positions or self.alibi is not None
+        if self.layout == "beit" and (is_other or self.is_from_elsewhere):
+            raise ValueError(
+                "pre_norm, extra_tokens, fixed_positions, alibi, channels and image_width_px are data2vec2's: leave "
+                "them out, or set layout=data2vec2"
+            )
+        if self.alibi is not None and self.columns != self.grid:
+            raise ValueError("alibi is for square images: set image_width_px=null")
         return self
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """Patches along one side, of images that are no square along their height."""
         return self.image_px // self.patch_px
+
+    @property
+    def columns(self) -> int:
+        """Patches along the width."""
+        return self.grid if self.image_width_px is None else self.image_width_px // self.patch_px
+
+    @property
+    def patches(self) -> int:
+        """Patches of an image."""
+        return self.grid * self.columns
+
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Whether its images are not those that are read and trained on here."""
+        return self.channels != 3 or self.columns != self.grid
 
 
 class BlockMask(Block):
@@ -205,7 +246,7 @@ class VisionTrainConfig(TrainConfig):
         check_targets(self, self.encoder.depth)
         check_goes_with(self, "encoder.layout", self.encoder.layout, LAYOUTS)
         check_goes_with(self, "mask.kind", self.mask.kind, MASKS)
-        patches = self.encoder.grid**2
+        patches = self.encoder.patches
         masked = int(patches * self.mask.ratio)
         if isinstance(self.mask, BlockMask) and self.mask.inverse:  # blocks are painted visible, so they round down
             masked = patches - int(patches * (1.0 - self.mask.ratio))
@@ -270,6 +311,10 @@ class VisionRecipe(Block):
 
     @model_validator(mode="after")
     def _store_is_large_enough(self) -> VisionRecipe:
+        if self.train.encoder.is_from_elsewhere:
+            raise ValueError(
+                "images here are squares with 3 channels: leave train.encoder.channels and image_width_px out"
+            )
         if self.prepare.store_px < self.train.encoder.image_px:
             raise ValueError(
                 f"prepare.store_px {self.prepare.store_px} is smaller than train.encoder.image_px "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from d2v.errors import ConfigError
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
-from d2v.models.blocks import PostNormBlock, PreNormBlock, bert_init
+from d2v.models.alibi import alibi_slopes, beside_extra_tokens, grid_distances
+from d2v.models.blocks import DoubledMlpBlock, PostNormBlock, PreNormBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, Selected, gather_tokens
 from d2v.models.ops import LayerNorm
@@ -23,27 +24,28 @@ from d2v.models.ops import LayerNorm
 CHANNELS = 3
 
 
-def sincos_positions(width: int, grid: int) -> Tensor:
-    """Fixed 2-D positions: (1, grid * grid, width), column before row, sines before cosines.
+def sincos_positions(width: int, grid: int, columns: int | None = None) -> Tensor:
+    """Fixed 2-D positions: (1, grid * columns, width), column before row, sines before cosines; None: a square.
 
     omega_i = 10000^(-i / (width / 4)); a patch at (row r, column c) gets
     [sin(c omega), cos(c omega), sin(r omega), cos(r omega)].
     """
     omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    angles = torch.arange(grid, dtype=torch.float64)[:, None] * omega
+    columns = grid if columns is None else columns
+    angles = torch.arange(max(grid, columns), dtype=torch.float64)[:, None] * omega
     axis = torch.cat((angles.sin(), angles.cos()), dim=1)
-    columns = axis[None].expand(grid, -1, -1)
-    rows = axis[:, None].expand(-1, grid, -1)
-    return torch.cat((columns, rows), dim=-1).reshape(1, grid * grid, width).float()
+    of_columns = axis[None, :columns].expand(grid, -1, -1)
+    of_rows = axis[:grid, None].expand(-1, columns, -1)
+    return torch.cat((of_columns, of_rows), dim=-1).reshape(1, grid * columns, width).float()
 
 
 class PatchEmbedding(nn.Module):
     """Non-overlapping patches through one linear map, kept in a convolution's weight layout (D, 3, p, p)."""
 
-    def __init__(self, width: int, patch_px: int) -> None:
+    def __init__(self, width: int, patch_px: int, channels: int = CHANNELS) -> None:
         super().__init__()
         self.patch_px = patch_px
-        self.proj = nn.Conv2d(CHANNELS, width, patch_px, patch_px)
+        self.proj = nn.Conv2d(channels, width, patch_px, patch_px)
         nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -60,9 +62,9 @@ class _PatchStem(Stem):
 
     def __init__(self, config: VisionEncoderConfig) -> None:
         super().__init__()
-        self.local: PatchEmbedding = PatchEmbedding(config.width, config.patch_px)
+        self.local: PatchEmbedding = PatchEmbedding(config.width, config.patch_px, config.channels)
         self.width = config.width
-        self._patches = config.grid**2
+        self._patches = config.patches
 
     def num_tokens(self, inputs: Tensor) -> int:
         """Patches of an image."""
@@ -70,18 +72,53 @@ class _PatchStem(Stem):
 
 
 class SincosStem(_PatchStem):
-    """Patch embedding; fixed positions are added before anything is masked (data2vec 2.0)."""
+    """Patch embedding; fixed positions are added before anything is masked (data2vec 2.0). Some models of the reference
+    have ALiBi over the grid, too, or in their place."""
 
     def __init__(self, config: VisionEncoderConfig) -> None:
         super().__init__(config)
-        self.positions = nn.Parameter(sincos_positions(config.width, config.grid), requires_grad=False)
+        self.positions = self.alibi = None
+        if config.fixed_positions:
+            positions = sincos_positions(config.width, config.grid, config.columns)
+            self.positions = nn.Parameter(positions, requires_grad=False)
+        if config.alibi is not None:
+            self.alibi = GridAlibi(config.heads, config.grid, config.alibi, config.extra_tokens)
 
     def add_positions(
         self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Add positions, keep visible patches; no attention bias."""
-        x_BTD = local_BTD + self.positions
-        return (x_BTD if masks is None else gather_tokens(x_BTD, masks.visible())), None
+        """Add positions and keep visible patches, with their (H, E+T, E+T) or (R, H, E+V, E+V) bias if there is one."""
+        x_BTD = local_BTD if self.positions is None else local_BTD + self.positions
+        visible = None if masks is None else masks.visible()
+        bias = None if self.alibi is None else self.alibi(None if visible is None else visible.flatten(0, 1))
+        return (x_BTD if visible is None else gather_tokens(x_BTD, visible)), bias
+
+
+class GridAlibi(nn.Module):
+    """ALiBi between the patches of an image: minus distance times slope times a learned scale of each head.
+
+    Args:
+        heads: H.
+        grid: patches along a side.
+        distance: between patches.
+        extra_tokens: E, at no distance from any token.
+    """
+
+    negative_HTT: Tensor
+
+    def __init__(self, heads: int, grid: int, distance: Literal["manhattan", "euclidean"], extra_tokens: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(heads))
+        self.extra_tokens = extra_tokens
+        slopes_H11 = alibi_slopes(heads)[:, None, None]
+        self.register_buffer("negative_HTT", -slopes_H11 * grid_distances(grid, distance), persistent=False)
+
+    def forward(self, patches_RV: Tensor | None) -> Tensor:
+        """(H, E+T, E+T), or of some patches by number (R, H, E+V, E+V)."""
+        bias = self.negative_HTT * self.scale.clamp(min=0.0)[:, None, None]
+        if patches_RV is not None:
+            bias = bias[:, patches_RV[:, :, None], patches_RV[:, None, :]].transpose(0, 1)
+        return beside_extra_tokens(bias, self.extra_tokens)
 
 
 class RelativeStem(_PatchStem):
@@ -164,17 +201,20 @@ def _drop_path_rates(config: VisionEncoderConfig) -> list[float]:
 
 def _build_data2vec2(config: VisionEncoderConfig) -> Encoder:
     c = config
+    kind = DoubledMlpBlock if c.pre_norm else PostNormBlock
     blocks = [
-        PostNormBlock(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout, rate)
+        kind(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout, rate)
         for rate in _drop_path_rates(c)
     ]
+    norm = LayerNorm(c.width, eps=c.norm_eps)
     encoder = Encoder(
         SincosStem(c),
         nn.ModuleList(blocks[c.prenet_depth :]),
         c.width,
         prenet=nn.ModuleList(blocks[: c.prenet_depth]),
-        extra_tokens=1,
-        context_norm=LayerNorm(c.width, eps=c.norm_eps),
+        extra_tokens=c.extra_tokens,
+        context_norm=None if c.pre_norm else norm,
+        final_norm=norm if c.pre_norm else None,
     )
     return encoder.apply(bert_init)
 

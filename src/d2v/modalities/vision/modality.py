@@ -41,6 +41,7 @@ from d2v.modalities.vision.config import (
     VisionRecipe,
     VisionTrainConfig,
 )
+from d2v.modalities.vision.foreign import about_images
 from d2v.modalities.vision.reading import ADVICE, FACTS, read_image
 from d2v.modalities.vision.sources import format_of, open_source
 
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from d2v.modalities.vision.data import VisionData
     from d2v.models.encoder import Encoder
     from d2v.models.masking import Count
-
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig, VisionFinetuneConfig, "VisionData"]):
@@ -122,11 +121,11 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
     def grid(self, recipe: VisionTrainConfig) -> tuple[int, int]:
         """Patches along height and width."""
-        return recipe.encoder.grid, recipe.encoder.grid
+        return recipe.encoder.grid, recipe.encoder.columns
 
     def max_tokens(self, recipe: VisionTrainConfig) -> int:
         """Patches of an image."""
-        return recipe.encoder.grid**2
+        return recipe.encoder.patches
 
     def num_masked(self, recipe: VisionTrainConfig, tokens: Count) -> Count:
         """Patches that every block mask masks. Raises ConfigError for BEiT masks, which vary."""
@@ -202,7 +201,12 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
         from d2v.modalities.vision.encoder import CHANNELS
 
-        side = encoder_block(about, VisionEncoderConfig).image_px
+        encoder = encoder_block(about, VisionEncoderConfig)
+        if encoder.is_from_elsewhere:
+            height, width = encoder.image_px, encoder.columns * encoder.patch_px
+            shape = f"(items, {encoder.channels}, {height}, {width}) float32, as the model's authors prepare them"
+            return GraphInputs(torch.zeros(2, encoder.channels, height, width), shape)
+        side = encoder.image_px
         return GraphInputs(torch.zeros(2, CHANNELS, side, side), "(items, 3, side, side) float32, normalised")
 
     def preprocessing(self, about: Mapping[str, object]) -> Preprocessing:
@@ -210,13 +214,17 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         return raw_inputs.preprocessing(about)
 
     def about_foreign(self, recipe: VisionTrainConfig, source: Foreign) -> tuple[dict[str, object], tuple[str, ...]]:
-        """Mean and standard deviation; ImageNet's where the source does not say them."""
+        """Mean, standard deviation and resizing, as the source says them; see `d2v.modalities.vision.foreign`."""
         refuse_tokenizer(self.name, source)
-        said = {"mean": source.preprocessor.get("image_mean"), "std": source.preprocessor.get("image_std")}
-        if None not in said.values():
-            return said, ()
-        note = f"{source.path} does not say how images are normalised: ImageNet's mean and deviation are taken"
-        return dict(IMAGENET), (note,) if source.path.is_dir() else ()
+        encoder = recipe.encoder
+        if encoder.is_from_elsewhere:
+            note = (
+                f"its images have {encoder.channels} channel(s) and {encoder.image_px} x "
+                f"{encoder.columns * encoder.patch_px} values, such as spectrograms of (frames, mel bands), and are "
+                "not made here: give (items, channels, height, width) to the encoder itself"
+            )
+            return {}, (note,)
+        return about_images(source, encoder.image_px)
 
 
 def cut_patches(images_BCHW: Tensor, patch_px: int) -> Tensor:

@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from d2v.errors import DataError
 from d2v.modalities.base import Preprocessing, encoder_block
 from d2v.modalities.requests import OWN_FILES, Limits, Request, file_bytes, file_in, refusing, using
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionIngestConfig
+from d2v.modalities.vision.foreign import RESAMPLING
 from d2v.modalities.vision.reading import ADVICE, decode, read_image
 
 if TYPE_CHECKING:
@@ -105,7 +106,6 @@ def to_inputs(images: np.ndarray | Sequence[object], about: Mapping[str, object]
 
 def _resized(images: np.ndarray, about: Mapping[str, object]) -> Tensor:
     import torch
-    from torch.nn.functional import interpolate
 
     if images.ndim != 4 or images.shape[-1] != 3:
         raise DataError(f"images have the shape {images.shape}: give (number, height, width, 3)")
@@ -115,12 +115,66 @@ def _resized(images: np.ndarray, about: Mapping[str, object]) -> Tensor:
         scaled = images.astype(np.float32)
     else:
         raise DataError(f"images have the type {images.dtype}: give uint8 from 0 to 255 or float from 0 to 1")
-    side = encoder_block(about, VisionEncoderConfig).image_px
+    encoder = encoder_block(about, VisionEncoderConfig)
+    if encoder.is_from_elsewhere:
+        raise DataError(
+            f"the encoder takes {encoder.channels} channel(s) of {encoder.image_px} x "
+            f"{encoder.columns * encoder.patch_px} values, such as spectrograms, which are not made of images: give "
+            "Inputs of (items, channels, height, width) to Model.features"
+        )
+    side = encoder.image_px
     tensor = torch.from_numpy(scaled).permute(0, 3, 1, 2)
-    if tensor.shape[-2:] != (side, side):
-        tensor = interpolate(tensor, (side, side), mode="bicubic", antialias=True).clamp(0.0, 1.0)
+    resize = about.get("resize")
+    tensor = _framed(tensor, resize, side) if isinstance(resize, Mapping) else _sized(tensor, (side, side), "bicubic")
     mean, std = (torch.tensor(about[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     return (tensor - mean) / std
+
+
+def _sized(images: Tensor, size: tuple[int, int], resample: str) -> Tensor:
+    """(n, 3, height, width) of another size, from 0 to 1."""
+    from torch.nn.functional import interpolate
+
+    if tuple(images.shape[-2:]) == size:
+        return images
+    if resample == "nearest":
+        return interpolate(images, size, mode="nearest-exact")
+    return interpolate(images, size, mode=resample, antialias=True).clamp(0.0, 1.0)
+
+
+def _framed(images: Tensor, resize: Mapping[str, Any], side: int) -> Tensor:
+    """Images as an encoder from elsewhere takes them: `to` a shorter side or (height, width), then the centre.
+
+    Raises:
+        DataError: neither gives the encoder's side.
+    """
+    height, width = images.shape[-2:]
+    to = resize["to"]
+    if isinstance(to, int):
+        short, long = sorted((height, width))
+        rest = int(to * long / short)
+        images = _sized(images, (to, rest) if height <= width else (rest, to), resize["resample"])
+    elif to is not None:
+        images = _sized(images, (to[0], to[1]), resize["resample"])
+    if resize["crop"] is not None:
+        images = _centre(images, int(resize["crop"]))
+    if tuple(images.shape[-2:]) != (side, side):
+        raise DataError(
+            f"an image is of {width} x {height} px, and this encoder's images are not resized: give {side} x {side} px"
+        )
+    return images
+
+
+def _centre(images: Tensor, side: int) -> Tensor:
+    """The central square; what is smaller gets black around it."""
+    from torch.nn.functional import pad
+
+    height, width = images.shape[-2:]
+    low, wide = max(side - height, 0), max(side - width, 0)
+    if low or wide:
+        images = pad(images, (wide // 2, (wide + 1) // 2, low // 2, (low + 1) // 2))
+        height, width = images.shape[-2:]
+    top, left = int((height - side) / 2.0), int((width - side) / 2.0)
+    return images[..., top : top + side, left : left + side]
 
 
 def _example(about: Mapping[str, object]) -> dict[str, str]:
@@ -148,6 +202,7 @@ def preprocessing(about: Mapping[str, object]) -> Preprocessing:
         "do_resize": True,
         "size": {"height": side, "width": side},
         "resample": BICUBIC,
+        **_resizing(about.get("resize")),
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
@@ -156,3 +211,18 @@ def preprocessing(about: Mapping[str, object]) -> Preprocessing:
     }
     processor["d2v_note"] = RESIZING
     return Preprocessing({"preprocessor_config.json": json.dumps(processor, indent=2) + "\n"}, (RESIZING,))
+
+
+def _resizing(resize: object) -> dict[str, object]:
+    """What an image processor says of `resize`; nothing where images are resized as ours."""
+    if not isinstance(resize, Mapping):
+        return {}
+    to, crop = resize["to"], resize["crop"]
+    size = {"shortest_edge": to} if isinstance(to, int) else to and {"height": to[0], "width": to[1]}
+    said: dict[str, object] = {"do_resize": to is not None} | ({"size": size} if size else {})
+    said |= {"resample": next(number for number, name in RESAMPLING.items() if name == resize["resample"])}
+    if crop is None:
+        return said
+    # ViT's processor does not crop, and Beit's does
+    cropped = {"do_center_crop": True, "crop_size": {"height": crop, "width": crop}}
+    return said | cropped | {"image_processor_type": "BeitImageProcessor"}
