@@ -9,8 +9,8 @@
 # Means:    a corpus of streamed FLAC looks broken to one tool, empty to another, and endless to a filter by length; it is neither.
 #           Write it once more to a file that can be sought in.
 # Seen:     2026-11-30
-#           file.flac: soundfile says 32000, read() 32000, blocks() 32000, read(20000) 20000; mutagen says 2.0; PyAV all samples, duration 2000000
-#           stream.flac: soundfile says 9223372036854775807, read() ValueError, blocks() LibsndfileError, read(20000) 20000; mutagen says 0.0; PyAV all samples, duration None
+#           file.flac: soundfile says 32000, read() 32000, blocks() 32000, read(20000) 20000; mutagen 2.0; PyAV all samples, duration 2000000
+#           stream.flac: soundfile says 9223372036854775807, read() ValueError, blocks() LibsndfileError, read(20000) 20000; mutagen 0.0; PyAV all samples, duration None
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
