@@ -7,7 +7,7 @@
 #           has no such word are left out, and with one class left there is no label column. "test", "testing", "dev", "val",
 #           "valid", "eval" and "evaluation" work alike, in file names too: of four birds, one named dev_0.png, only that one is
 #           loaded. No warning in either case.
-# Means:    CIFAR-100, COCO, ESC-50 and AudioSet have a class "train", and a kit of commands may have "test". audiofolder shares the
+# Means:    CIFAR-100, COCO and ESC-50 have a class "train", and a kit of commands may have "test". audiofolder shares the
 #           code. Count the rows, or pass data_files={"train": "pictures/**"}.
 # Seen:     2026-11-30
 #           car, bus, train, 4 pictures each: {'train': (4, ['image'])}

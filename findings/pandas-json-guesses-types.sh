@@ -4,9 +4,9 @@
 # Guess:    JSON says what is a string and what is a number, so nothing is left to guess: strings stay, integers stay.
 # Versions: pandas 3.1.1, polars 2.1.0
 # Instead:  strings that all look like numbers become numbers: "007" is 7, and "1e5" 100000.0. Integers become times of 1970 and
-#           after if the column's name ends in _at or _time or begins with "date", "modified" or "timestamp", and all of them are
-#           above 31,536,000: sample numbers from 33 minutes on at 16 kHz, milliseconds after nine hours. start_time, in which one
-#           is 0, stays. polars keeps all.
+#           after if the column's name ends in _at or _time, begins with "timestamp", or is "date", "datetime" or "modified", and
+#           all of them are above 31,536,000: sample numbers from 33 minutes on at 16 kHz, milliseconds after nine hours.
+#           start_time, in which one is 0, stays. polars keeps all.
 # Means:    ids of speakers and hashes of digits no longer match, and the arithmetic end_time - start_time fails for long recordings
 #           only. Pass dtype=False, convert_dates=False.
 # Seen:     2026-11-30
