@@ -4,10 +4,9 @@
 # Guess:    a limiter leaves what is under its threshold, a reverb with dry_level=1 and wet_level=0 returns its input, and so does a
 #           convolution with a single 1.
 # Versions: pedalboard 0.9.26, scipy 1.16.3, numpy 2.3.5
-# Instead:  Limiter() multiplies by 4.85 (13.7 dB: a make-up gain that has no parameter) far under its threshold of -10 dB; Reverb's
-#           dry level of 1 is a factor of 2; Convolution scales every impulse response to an energy of 1/64, so a single 1 is a
-#           factor of 1/8, where scipy's convolve gives 1. Place and length are exact, and Compressor and Chorus at neutral settings
-#           are neutral.
+# Instead:  Limiter() multiplies by 4.9 (13.7 dB: a make-up gain that has no parameter) far under its threshold of -10 dB; Reverb's
+#           dry level of 1 is a factor of 2; Convolution scales its impulse response, so a single 1 is a factor of 1/8, where
+#           scipy's convolve gives 1. Place and length are exact, and Compressor and Chorus at neutral settings are neutral.
 # Means:    augmentation with "a bit of reverb" or a limiter "for safety" shifts the level of one part of the data, by a factor that
 #           a model can learn; loudness set before is lost. Scale back to the input's level after the board.
 # Seen:     2026-11-30
