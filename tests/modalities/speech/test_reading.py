@@ -107,6 +107,8 @@ def test_channels_are_averaged():
 def test_arrays_become_flac_and_loud_ones_are_scaled():
     np.testing.assert_allclose(decode(to_flac(tone(), 16_000), "soxr_hq"), tone(), atol=1e-4)
     np.testing.assert_allclose(decode(to_flac(8 * tone(), 16_000), "soxr_hq"), tone() / np.abs(tone()).max(), atol=1e-4)
+    integers = (tone() * 32_767).astype(np.int16)
+    assert to_flac(integers.astype(">i2"), 16_000) == to_flac(integers, 16_000), "whatever the order of bytes"
     assert decode(to_flac(np.tile(tone()[:, None], (1, 9)), 16_000), "soxr_hq").shape == (16_000,)
     assert len(decode(to_flac(tone(1.0, 96_001), 96_001), "soxr_hq")) == pytest.approx(16_000, abs=1)
 

@@ -89,6 +89,7 @@ def to_flac(samples: np.ndarray, rate_hz: int) -> bytes:
     More channels or a higher rate than FLAC can take become WAV."""
     if np.issubdtype(samples.dtype, np.floating) and samples.size:
         samples = samples / max(float(np.abs(samples).max()), 1.0)
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)  # soundfile takes the bytes as they lie
     buffer = io.BytesIO()
     fits = rate_hz <= FLAC_RATE_HZ and (samples.ndim == 1 or samples.shape[1] <= FLAC_CHANNELS)
     soundfile.write(buffer, samples, rate_hz, format="FLAC" if fits else "WAV", subtype="PCM_16")
