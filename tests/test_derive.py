@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from kedro.framework.startup import bootstrap_project
+from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
 from d2v.config import read_recipe
@@ -193,6 +194,15 @@ def test_interpolations_are_filled_in_alike(
     monkeypatch.delenv("A_SEED")
     with pytest.raises(ConfigError, match=r"'A_SEED' not found.*: set it, or write the value"):
         read("derived")
+
+
+def test_the_environment_is_read_also_after_kedro_took_its_resolver_away(
+    conf: Path, read: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SEED", "7")
+    write(conf, "derived", "base: whole\ntrain: {seed: '${oc.env:A_SEED}'}")
+    OmegaConf.clear_resolver("oc.env")
+    assert read("derived")["train"]["seed"] == "7"
 
 
 def test_numbers_that_readers_take_for_different_ones_are_refused(conf: Path, read: Callable[[str], Any]) -> None:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from d2v.config import RegressionTask, parse
+from d2v.data.digests import DIGESTS
 from d2v.errors import ConfigError, DataError
 from d2v.finetuning.data import labelled_splits
 from d2v.finetuning.evaluation import evaluate_finetuned
@@ -178,6 +179,7 @@ def test_tuning_and_measuring_say_what_ingest_left_out(
     counted = json.loads((classes / "ingested.json").read_text()) | {"quarantined": 7}
     shutil.copytree(classes, tmp_path / "prepared")
     (tmp_path / "prepared" / "ingested.json").write_text(json.dumps(counted))
+    (tmp_path / "prepared" / DIGESTS).unlink()
     config = parse(TextFinetuneConfig, VALUES)
     Setting(TEXT, config, PRETRAINING, tmp_path / "prepared", None).open_data()
     evaluate_finetuned(TEXT, config, tmp_path / "prepared", classifier.out, tmp_path / "report", NullTracker())

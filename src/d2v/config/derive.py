@@ -79,7 +79,10 @@ def _resolved(block: Mapping[str, Any], modality: str, folders: Iterable[Path]) 
     """The block with `${...}` filled in as Kedro does: names of globals.yml, keys of the recipe, the environment."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.resolvers import oc
 
+    if not OmegaConf.has_resolver("oc.env"):  # Kedro takes it away when it has read credentials
+        OmegaConf.register_new_resolver("oc.env", oc.env)
     names: dict[str, Any] = {}
     for file in (folder / "globals.yml" for folder in folders):
         if file.is_file():

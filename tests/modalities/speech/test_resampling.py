@@ -9,6 +9,7 @@ from torchaudio.transforms import Resample
 
 import d2v
 from d2v.data import fingerprint, ingest
+from d2v.data.digests import DIGESTS
 from d2v.data.prepared import bring_up_to_date
 from d2v.errors import DataError
 from d2v.modalities import registry
@@ -102,6 +103,7 @@ def test_an_old_corpus_is_not_read_anew_and_keeps_the_old_resampler(tmp_path, mo
     config, report, about = corpus(tmp_path)
     del about["settings"]  # as it was written before
     (tmp_path / "corpus" / "corpus.json").write_text(json.dumps(about))
+    (tmp_path / "corpus" / DIGESTS).unlink()  # earlier versions wrote none
     with monkeypatch.context() as patch:
         patch.setattr(ingest, "_Ingest", None)  # any new pass would fail
         assert SPEECH.ingest(config, tmp_path / "corpus") == report
@@ -114,6 +116,7 @@ def test_an_old_corpus_is_not_read_anew_and_keeps_the_old_resampler(tmp_path, mo
     content = json.loads(folder.read_text())
     del content["resampler"]  # as it was written before
     folder.write_text(json.dumps(content))
+    (tmp_path / "prepared" / DIGESTS).unlink()
     never = lambda *_: pytest.fail("prepared anew")  # noqa: E731
     assert bring_up_to_date(tmp_path / "corpus", tmp_path / "prepared", parameters, never, lambda about: "") == content
     assert SPEECH.describe(SpeechData(tmp_path / "prepared"))["resampler"] == "torchaudio"
@@ -126,6 +129,7 @@ def model_of(tmp_path, **about):
     encoders.save(tmp_path / "model", "speech", 2)
     config = tmp_path / "model" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | about))
+    (tmp_path / "model" / DIGESTS).unlink(missing_ok=True)
     return d2v.load(tmp_path / "model")
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from d2v.config import parse
 from d2v.data.batch import SampleKeys
+from d2v.data.digests import DIGESTS
 from d2v.data.ingest import ingest
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
@@ -147,5 +148,6 @@ def test_errors_name_the_step_to_run(tmp_path, prepared):
         VisionData(tmp_path / "nothing")
     about = json.loads((prepared / "prepared.json").read_text())
     (prepared / "prepared.json").write_text(json.dumps(about | {"train_items": 99}))
+    (prepared / DIGESTS).unlink()
     with pytest.raises(DataError, match="lacks shards"):
         VisionData(prepared)
