@@ -218,6 +218,6 @@ def _hugging_face_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         named = {column: feature.get("names") for column, feature in features.items() if isinstance(feature, dict)}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return {}
     return {column: [str(name) for name in names] for column, names in named.items() if isinstance(names, list)}
