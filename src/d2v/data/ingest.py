@@ -36,7 +36,7 @@ from d2v.progress import Progress, log
 CORPUS, MANIFEST, SHARDS = "corpus.json", "manifest.parquet", "shards"
 QUARANTINE, DUPLICATES, JOURNAL = "quarantine.csv", "duplicates.csv", "journal.json"
 CSV_HEADS = {
-    QUARANTINE: ("key", "reason"),
+    QUARANTINE: ("key", "reason", "items"),
     DUPLICATES: ("key", "duplicate_of", "across_splits", "contradiction"),
 }
 LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups", "bits")
@@ -307,7 +307,7 @@ class _Ingest:
         """The journal of an interrupted pass over the same source; anything after it is taken back."""
         path = self.folder / JOURNAL
         journal = json.loads(path.read_text()) if path.is_file() else {}
-        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES):
+        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES) or not self._has_heads():
             shutil.rmtree(self.folder, ignore_errors=True)
             (self.folder / SHARDS).mkdir(parents=True)
             for name, head in CSV_HEADS.items():
@@ -328,6 +328,14 @@ class _Ingest:
         log(f"ingest: going on after item {journal['next_item']:,}, where it was interrupted")
         return journal
 
+    def _has_heads(self) -> bool:
+        """Whether the tables of lines have the columns of today."""
+        for name, head in CSV_HEADS.items():
+            with (self.folder / name).open(newline="", encoding="utf-8") as file:
+                if file.readline() != ",".join(head) + "\r\n":
+                    return False
+        return True
+
     def _save_journal(self) -> None:
         content = {
             "identity": self.identity,
@@ -347,10 +355,12 @@ class _Ingest:
         """Read every item that is left."""
         with Progress("ingest", self.source.total, self.next_item) as progress, self._outcomes() as outcomes:
             for outcome in outcomes:
-                self.next_item += 1
+                self.next_item += outcome.item.rows
                 if self._take(outcome):
                     self._save_journal()
-                progress.advance(1, f"{self.report.kept:,} kept, {self.report.quarantined:,} quarantined")
+                progress.advance(
+                    outcome.item.rows, f"{self.report.kept:,} kept, {self.report.quarantined:,} quarantined"
+                )
         self.writer.flush()
         self._save_journal()
 
@@ -401,10 +411,10 @@ class _Ingest:
     def _take(self, outcome: _Outcome) -> bool:
         """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
         item, report = outcome.item, self.report
-        report.total += 1
+        report.total += item.rows
         if outcome.record is None:
-            report.quarantined += 1
-            self._note(QUARANTINE, item.key, one_line(outcome.reason))
+            report.quarantined += item.rows
+            self._note(QUARANTINE, item.key, one_line(outcome.reason), str(item.rows))
             return False
         split = item.split or self._hash_split(outcome.digest, item.group)
         if item.group is not None and split not in self.groups.setdefault(item.group, split).split(","):

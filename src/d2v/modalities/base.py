@@ -329,7 +329,8 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         baseline_name: what the plain features are called in tables, such as "raw pixels".
         images_per_row: how many of its images for people fit side by side on a page.
         items_are_lines: whether a file holds an item a line; else a file is one item.
-        native_decoders: whether its reader calls decoders written in C, so that ingest calls it in processes that may die.
+        native_decoders: whether its reader calls decoders written in C, and so is called in processes that may
+            die.
         advice: note of the reader -> what to do about it, for notes that ingest is to count in a remark.
         own_files: values of the ingest block for features of people's own files, such as no lower limits of size.
         packages: what serving an encoder of it needs beside the shared packages.

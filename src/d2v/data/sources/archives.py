@@ -33,6 +33,7 @@ from d2v.data.sources.layout import (
     split_path,
     too_large,
 )
+from d2v.data.sources.listing import open_file
 from d2v.data.sources.locations import SIDE_BYTES, Location, side_error
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.split_names import kinds_of_files, settled
@@ -40,6 +41,8 @@ from d2v.errors import DataError
 
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, struct.error)
 """Raised by a truncated or damaged archive; plain OSError is left to mean that the disk or network failed."""
+BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of zip members; zipfile unpacks the others without a bound on memory."""
 BOMB_RATIO = 200
 BOMB_BYTES = 2**20  # below this declared size no ratio is dangerous
 HEADER_BYTES = 2**20  # no honest extended tar header is larger; tarfile would read it into memory whole
@@ -49,7 +52,7 @@ HEADER_BYTES = 2**20  # no honest extended tar header is larger; tarfile would r
 def decompressed(fs: Any, path: str) -> Iterator[IO[bytes]]:
     """Open a file for reading, through gzip, bzip2 or xz if its first bytes say so. Forward seeks are cheap on a plain
     file and read through a compressed one."""
-    with fs.open(path, "rb") as file:
+    with open_file(fs, path) as file:
         magic = file.read(6)
         file.seek(0)
         opener: Any = None
@@ -310,7 +313,7 @@ def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None =
     """
     file = location.files[0]
     try:
-        with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+        with open_file(location.fs, file.path) as stream, zipfile.ZipFile(stream) as archive:
             roles = {info: wanted.role(_path(_zip_name(info)), annotator is not None) for info in _zip_members(archive)}
     except (*DAMAGE, ValueError) as error:
         raise DataError(
@@ -325,14 +328,14 @@ def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None =
     def layout() -> Layout:
         said = None
         if annotator:
-            with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            with open_file(location.fs, file.path) as stream, zipfile.ZipFile(stream) as archive:
                 sides = [info for info, role in roles.items() if role == "side"]
                 said = annotator({_path(_zip_name(info)): _zip_side(location, archive, info) for info in sides})
         names = (_zip_name(info) for info in infos if not climbs_out(_zip_name(info)))
         return find_layout(names, wanted, packed=True, said=said)
 
     def items(start: int) -> Iterator[Item]:
-        with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+        with open_file(location.fs, file.path) as stream, zipfile.ZipFile(stream) as archive:
             for info in infos[start:]:
                 address = f"{location.address(file)}/{_path(_zip_name(info))}"
                 yield replace(_zip_item(archive, info, layout(), wanted), address=address)
@@ -351,7 +354,7 @@ def _zip_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [info for info, name in names if climbs_out(name) or not is_hidden(name)]
 
 
-def _zip_harm(info: zipfile.ZipInfo) -> str | None:
+def zip_harm(info: zipfile.ZipInfo) -> str | None:
     """Why a member must not be read, if so."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     if climbs_out(_zip_name(info)):
@@ -360,8 +363,7 @@ def _zip_harm(info: zipfile.ZipInfo) -> str | None:
         return "it is a link" if kind == stat.S_IFLNK else "it is a device or a pipe, not a file"
     if info.flag_bits & 0x61:
         return "it is encrypted"
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # zipfile unpacks the other methods without a bound on memory
+    if info.compress_type not in BOUNDED_METHODS:
         return f"compression method {info.compress_type} is not read, only stored and deflate"
     if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
         return f"{info.compress_size:,} bytes unpack to {info.file_size:,}: a bomb"
@@ -370,7 +372,7 @@ def _zip_harm(info: zipfile.ZipInfo) -> str | None:
 
 def _zip_item(archive: zipfile.ZipFile, info: zipfile.ZipInfo, layout: Layout, wanted: Wanted) -> Item:
     name = _zip_name(info)
-    reason = _zip_harm(info) or too_large(info.file_size, wanted)
+    reason = zip_harm(info) or too_large(info.file_size, wanted)
     if reason:
         return Item(_path(name), None, refused=reason)
     try:
@@ -388,7 +390,7 @@ def _zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 def _zip_side(location: Location, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     where = f"{location.given}/{_path(_zip_name(info))}"
-    refused = _zip_harm(info) or _side_too_large(info.file_size)
+    refused = zip_harm(info) or _side_too_large(info.file_size)
     if refused:
         raise side_error(where, refused)
     try:

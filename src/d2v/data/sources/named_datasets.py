@@ -145,6 +145,8 @@ def _items(dataset: Any, prefix: str, names: Sequence[str] | None, to_item: ToIt
             item = to_item(key, dataset, row, names)
         except (KeyboardInterrupt, SystemExit):
             raise
+        except Exception as error:
+            item = Item(key, None, refused=f"unreadable: {error}")
         except BaseException as error:  # some decoders' own errors are not Exceptions
             item = Item(key, None, refused=f"unreadable: {named_error(error)}")
         yield item

@@ -21,7 +21,23 @@ from d2v.modalities.vision.tiff import is_tiff, read_tiff
 Image.MAX_IMAGE_PIXELS = None  # our own max_pixels is compared with the header before anything is decoded
 
 FORMATS = (
-    *("JPEG", "PNG", "MPO", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "DIB", "ICNS", "ICO", "PCX", "QOI"),
+    *(
+        "JPEG",
+        "PNG",
+        "MPO",
+        "BMP",
+        "GIF",
+        "WEBP",
+        "TIFF",
+        "PPM",
+        "AVIF",
+        "JPEG2000",
+        "DIB",
+        "ICNS",
+        "ICO",
+        "PCX",
+        "QOI",
+    ),
     *("SGI", "TGA", "XBM"),
 )
 """Pillow's names of what is opened, whatever the door. Of its others, EPS, PS and WMF hand the file to a program, and
