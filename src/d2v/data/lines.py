@@ -72,6 +72,7 @@ class AsUtf8:
     def __init__(self, stream: IO[bytes], encoding: str, errors: str = "strict") -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self._errors = "surrogatepass" if errors == "strict" else errors
 
     def read(self, size: int) -> bytes:
         """About as many bytes; none at the end alone."""
@@ -81,7 +82,7 @@ class AsUtf8:
             found = self._decoder.decode(chunk, final=not chunk)
             if not chunk:
                 break
-        return found.encode("utf-8", "surrogatepass")
+        return found.encode("utf-8", self._errors)
 
 
 def byte_lines(stream: IO[bytes] | AsUtf8, limit: int) -> Iterator[tuple[bytes, int]]:

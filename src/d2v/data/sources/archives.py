@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import functools
 import gzip
+import io
 import lzma
 import stat
 import struct
@@ -44,8 +45,53 @@ DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarErr
 BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Of zip members; zipfile unpacks the others without a bound on memory."""
 BOMB_RATIO = 200
+UNPACK_RATIO = 1_100
+"""Of compressed streams: deflate reaches 1,032 on what is blank, which IDX files may be."""
 BOMB_BYTES = 2**20  # below this declared size no ratio is dangerous
 HEADER_BYTES = 2**20  # no honest extended tar header is larger; tarfile would read it into memory whole
+
+
+class Unpacking(io.RawIOBase):
+    """A stream through its decompressor. One that gives more than UNPACK_RATIO times what was read of its file is a
+    bomb, and damaged.
+
+    Args:
+        stream: the decompressor's.
+        file: what it reads.
+    """
+
+    def __init__(self, stream: Any, file: IO[bytes]) -> None:
+        self._stream, self._file, self._given = stream, file, 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True: forward seeks read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """As the decompressor's. Raises EOFError of a bomb."""
+        content: bytes = self._stream.read(size)
+        self._given += len(content)
+        if self._given > max(BOMB_BYTES, UNPACK_RATIO * self._file.tell()):
+            raise EOFError(f"{self._file.tell():,} bytes unpack to more than {self._given:,}: a bomb")
+        return content
+
+    def readinto(self, buffer: Any) -> int:
+        """As `read`."""
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As the decompressor's."""
+        return int(self._stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        """As the decompressor's."""
+        return int(self._stream.tell())
 
 
 @contextmanager
@@ -66,7 +112,7 @@ def decompressed(fs: Any, path: str) -> Iterator[IO[bytes]]:
             yield file
             return
         with opener(file, "rb") as stream:
-            yield stream
+            yield Unpacking(stream, file)
 
 
 def _path(name: str) -> str:

@@ -17,9 +17,16 @@ from typing import IO, Any, Literal, NamedTuple
 import pyarrow as pa
 
 from d2v.data.lines import AsUtf8, byte_lines, decoded, encoding_of
-from d2v.data.sources.archives import DAMAGE
+from d2v.data.sources.archives import DAMAGE, Unpacking
 from d2v.data.sources.columns import LABEL_NAMES, Columns, first_column
-from d2v.data.sources.delimited import find_delimiter, plain_rows, quoted_rows, reads_as_quoted, whole_lines
+from d2v.data.sources.delimited import (
+    RowTooLongError,
+    find_delimiter,
+    plain_rows,
+    quoted_rows,
+    reads_as_quoted,
+    whole_lines,
+)
 from d2v.data.sources.labels import SeveralLabels, label_of
 from d2v.data.sources.layout import Role, Wanted, too_large
 from d2v.errors import DataError
@@ -144,6 +151,9 @@ def read_documents(
             )
             for line, document in cut(stream, config, wanted):
                 yield document._replace(place=f"#{line}")
+    except RowTooLongError as error:
+        reason = f"the row is longer than text.ingest.max_item_bytes = {wanted.max_item_bytes:,}"
+        yield Document(f"#{error.line}", None, refused=f"{reason}, and the rows behind it are not read")
     except (*UNPACKED_DAMAGE, OSError) as error:
         if not isinstance(error, UNPACKED_DAMAGE) and error.errno is not None:
             raise  # decompressors raise OSErrors of their own, without a number
@@ -163,7 +173,7 @@ def unpacked(file: IO[bytes]) -> io.BufferedReader:
         stream = lzma.LZMAFile(file)  # noqa: SIM115  # the caller closes what is returned
     elif head.startswith(b"\x28\xb5\x2f\xfd"):
         stream = pa.CompressedInputStream(pa.PythonFile(file), "zstd")
-    return io.BufferedReader(stream, 2**18)
+    return io.BufferedReader(stream if stream is file else Unpacking(stream, file), 2**18)
 
 
 def no_text(head: bytes, as_whole: bool = False) -> str | None:
@@ -362,12 +372,15 @@ def _rows(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles
     delimiter = config.delimiter or delimiter
 
     def lines() -> Iterator[str]:
-        text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
-        for number, line in enumerate(text):
+        plain = stream if encoding == "utf-8" else AsUtf8(stream, encoding, "surrogateescape")
+        for number, (content, size) in enumerate(byte_lines(plain, wanted.max_item_bytes)):
+            if size > wanted.max_item_bytes:
+                raise RowTooLongError(number + 1)
+            line = content.decode("utf-8", "surrogateescape")
             yield "\n" if number < skipped else line.removeprefix("\ufeff") if not number else line
 
     is_quoted = delimiter in ",;" or reads_as_quoted(whole_lines(head), delimiter)
-    rows = quoted_rows(lines(), delimiter, name) if is_quoted else plain_rows(lines(), delimiter)
+    rows = quoted_rows(lines(), delimiter, name, wanted.max_item_bytes) if is_quoted else plain_rows(lines(), delimiter)
     first = next(rows, None)
     if first is None:
         return
