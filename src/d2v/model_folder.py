@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -106,8 +106,9 @@ def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str
         raise CheckpointError(
             f"{folder} has no {TEACHER}, as {recipe.objective.name} wrote it: load the student instead"
         )
-    encoder = build_fitting(modality, recipe, shapes_in(weights), str(weights))
-    load_state(encoder, read_weights(weights), str(weights))
+    state = read_weights(weights)
+    encoder = build_fitting(modality, recipe, shapes_of(state), str(weights))
+    load_state(encoder, state, str(weights))
     return encoder.eval(), config
 
 
@@ -127,14 +128,14 @@ def load_objective(folder: Path, modality: Modality, recipe: TrainConfig) -> Obj
     """
     if not (folder / ENCODER).is_file():
         return None
-    check_fits(modality, recipe, shapes_in(folder / ENCODER), str(folder / ENCODER))
+    student = read_weights(folder / ENCODER)
+    check_fits(modality, recipe, shapes_of(student), str(folder / ENCODER))
     objective = build_objective(modality, recipe)
     needs_teacher = objective.teacher is not None
     needs_rest = any(is_rest(name) for name in objective.state_dict())
     needed = [ENCODER, *([TEACHER] if needs_teacher else []), *([DECODER] if needs_rest else [])]
     if not all((folder / name).is_file() for name in needed):
         return None
-    student = read_weights(folder / ENCODER)
     load_state(objective.student, student, str(folder / ENCODER))
     if objective.teacher is not None:
         whole, own = read_weights(folder / TEACHER), objective.teacher.encoder.state_dict()
@@ -164,17 +165,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Of tensors, by name."""
 
 
-def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of a file's tensors, from its header alone. Raises CheckpointError if it is damaged or not there."""
-    try:
-        with safe_open(file, "pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}): train again, or restore the file") from error
-
-
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes of tensors that are in memory."""
+    """Their shapes alone."""
     return {name: tuple(value.shape) for name, value in state.items()}
 
 

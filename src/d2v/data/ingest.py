@@ -96,6 +96,7 @@ class IngestReport:
 
 Reader = Callable[[bytes | np.ndarray], Record]
 REASON_CHARACTERS = 500
+LABEL_CHARACTERS = 10_000
 BATCH_ITEMS, BATCH_BYTES = 64, 2**20
 """What goes to a worker at a time: so many items, or as many as hold so many bytes."""
 MOST_ORIGINS, OTHER_ORIGINS = 100, "others"
@@ -122,6 +123,11 @@ def one_line(text: str) -> str:
     return plain if len(plain) <= REASON_CHARACTERS else plain[: REASON_CHARACTERS - 3] + "..."
 
 
+def _check_label(label: str | None) -> None:
+    if len(label or "") > LABEL_CHARACTERS:
+        raise Rejected(f"its label has {len(label or ''):,} characters, which is no name of a class")
+
+
 def _check_texts(texts: Mapping[str, str | None]) -> None:
     for name, text in texts.items():
         try:
@@ -141,6 +147,7 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     for item in items:
         batch.append(item)
         size += len(item.data) if isinstance(item.data, bytes) else 0
+        size += len(item.label or "")
         if len(batch) == BATCH_ITEMS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -393,6 +400,7 @@ class _Ingest:
         digest, record, reason = reading or self._reading(item.data)
         if record is not None:
             try:
+                _check_label(item.label)
                 _check_texts({"label": item.label, **item.texts, **record.texts})
             except Rejected as error:
                 return _Outcome(item, digest, None, str(error))

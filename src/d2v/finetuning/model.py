@@ -35,7 +35,7 @@ from d2v.model_folder import (
     read_config,
     read_weights,
     refuse_misfits,
-    shapes_in,
+    shapes_of,
 )
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
@@ -187,14 +187,15 @@ def load_finetuned(folder: Path) -> FinetunedModel:
         raise CheckpointError(f"{folder} holds an encoder without a head: give the folder of a fine-tuned model")
     modality = registry.get(about["modality"])
     recipe = parse(modality.train_config, about["recipe"], at="recipe")
-    encoder = build_fitting(modality, recipe, shapes_in(folder / ENCODER), str(folder / ENCODER))
+    weights, head_weights = read_weights(folder / ENCODER), read_weights(folder / HEAD)
+    encoder = build_fitting(modality, recipe, shapes_of(weights), str(folder / ENCODER))
     config = parse(_TaskBlock, {"task": about["finetune"]["task"]}, at="finetune").task
     task = restore_task(config, about["task"])
     with torch.device("meta"):
-        refuse_misfits(task.make_head(encoder), shapes_in(folder / HEAD), str(folder / HEAD))
+        refuse_misfits(task.make_head(encoder), shapes_of(head_weights), str(folder / HEAD))
     head = task.make_head(encoder)
-    for module, name in ((encoder, ENCODER), (head, HEAD)):
-        load_weights(module, folder / name)
+    load_state(encoder, weights, str(folder / ENCODER))
+    load_state(head, head_weights, str(folder / HEAD))
     return FinetunedModel(encoder.eval(), head.eval(), task, about)
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from d2v.data.sources.layout import (
     Annotator,
@@ -40,7 +40,16 @@ from d2v.data.sources.source import Item, Source
 from d2v.data.sources.split_names import kinds_of_files, settled
 from d2v.errors import DataError
 
-DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, struct.error)
+DAMAGE = (
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    struct.error,
+    NotImplementedError,
+)
 """Raised by a truncated or damaged archive; plain OSError is left to mean that the disk or network failed."""
 BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Of zip members; zipfile unpacks the others without a bound on memory."""
@@ -112,7 +121,7 @@ def decompressed(fs: Any, path: str) -> Iterator[IO[bytes]]:
             yield file
             return
         with opener(file, "rb") as stream:
-            yield Unpacking(stream, file)
+            yield cast(IO[bytes], Unpacking(stream, file))
 
 
 def _path(name: str) -> str:

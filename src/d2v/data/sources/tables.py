@@ -6,10 +6,12 @@ A row group that cannot be read comes back as items with the reason, so that eve
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -27,7 +29,7 @@ from d2v.data.workers import WorkerDied, streamed
 from d2v.errors import DataError
 
 PARQUET_ROWS, BATCH_BYTES = 64, 16 * 2**20  # per batch read from a table: items, and bytes as the table says
-VALUE_ROWS = 4096  # per batch of a column of labels or splits
+VALUE_ROWS = 256  # per batch of a column of labels or splits
 TABLE_BYTES = 768 * 2**20
 """Memory of the process that reads a table."""
 BUFFER_BYTES = 2**20  # read at a time of each column, not all of a row group's
@@ -65,24 +67,33 @@ class _Table:
         import pyarrow as pa  # imported late: half a second that other sources do not need
 
         self.location, self.file, self.wanted, self.strings = location, file, wanted, columns.strings
-        self.errors, self.is_nested = (pa.ArrowException, OSError), pa.types.is_nested
+        self.errors, self.is_nested = (pa.ArrowException, OSError, ValueError), pa.types.is_nested
         try:
-            with self._open() as table:
-                schema, self.rows = table.schema_arrow, table.metadata.num_rows
-        except self.errors as error:
+            ((names, metadata, self.group_rows),) = self._bounded(self._read_footer, lambda _: 0)
+        except (*self.errors, MemoryError, WorkerDied) as error:
             raise DataError(
                 f"{file.path} cannot be read as Parquet ({error}): copy it again, or set {wanted.modality}.ingest."
                 "format to what it is."
             ) from error
-        columns.check(schema.names, file.path)
-        self.content = self._content(schema.names)
-        self.label = first_column(columns.labels, schema.names)
-        texts = ((name, first_column(choices, schema.names)) for name, choices in columns.texts.items())
+        self.rows = sum(self.group_rows)
+        columns.check(names, file.path)
+        self.content = self._content(names)
+        self.label = first_column(columns.labels, names)
+        texts = ((name, first_column(choices, names)) for name, choices in columns.texts.items())
         self.texts = {name: column for name, column in texts if column}
-        self.group = first_column(columns.groups, schema.names)
-        self.names = _hugging_face_names(schema.metadata or {})
-        self.kinds = self._split_kinds(columns, schema.names)
+        self.group = first_column(columns.groups, names)
+        self.names = _hugging_face_names(metadata)
+        self.kinds = self._split_kinds(columns, names)
         self.class_names = self.names.get(self.label or "")
+
+    def _read_footer(self) -> Iterator[tuple[list[str], dict[bytes, bytes], list[int]]]:
+        """(names of the columns, metadata, rows of each row group). Arrow ends the process on some damaged footers."""
+        with self._open() as table:
+            schema, about = table.schema_arrow, table.metadata
+            rows = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+            if min(rows, default=0) < 0:
+                raise ValueError("a row group has a negative number of rows")
+            yield list(schema.names), dict(schema.metadata or {}), rows
 
     def _content(self, names: Sequence[str]) -> str:
         found = first_column(self.wanted.columns, names)
@@ -172,13 +183,9 @@ class _Table:
 
     def _group_of(self, row: int) -> tuple[int, int]:
         """The row group that holds a row, and the row behind its last."""
-        end = 0
-        with self._open() as table:
-            for group in range(table.metadata.num_row_groups):
-                end += table.metadata.row_group(group).num_rows
-                if row < end:
-                    return group, end
-        return table.metadata.num_row_groups, self.rows
+        ends = list(accumulate(self.group_rows))
+        group = bisect_right(ends, row)
+        return group, ends[group]
 
     def _lost(self, first: int, end: int, reason: str) -> Iterator[Item]:
         """Rows that cannot be read."""
@@ -191,8 +198,7 @@ class _Table:
     def _items(self, start: int, at_a_time: int) -> Iterator[Item]:
         with self._open() as table:
             first = 0
-            for group in range(table.metadata.num_row_groups):
-                rows = table.metadata.row_group(group).num_rows
+            for group, rows in enumerate(self.group_rows):
                 if first + rows > start:
                     yield from self._group_items(table, group, first, max(start - first, 0), rows, at_a_time)
                 first += rows
@@ -202,10 +208,11 @@ class _Table:
         batches is tried a row at a time."""
         names = (self.content, self.label, self.split, self.group, *self.texts.values())
         columns = list(dict.fromkeys(name for name in names if name))
-        at_a_time = min(at_a_time, max(BATCH_BYTES * rows // max(_declared_bytes(table, group, columns), 1), 1))
         row, reason = skip, "its row group has fewer rows than it promises"
         while True:
             try:
+                declared = max(_declared_bytes(table, group, columns), 1)
+                at_a_time = min(at_a_time, max(BATCH_BYTES * rows // declared, 1))
                 for record in self._records(table, group, columns, row, at_a_time):
                     yield self._item(first + row, record)
                     row += 1
@@ -288,7 +295,8 @@ def _declared_bytes(table: Any, group: int, columns: Sequence[str]) -> int:
 
 
 def _size(item: Item) -> int:
-    return len(item.data) if isinstance(item.data, bytes) else 0
+    said = len(item.label or "") + sum(map(len, item.texts.values()))
+    return said + (len(item.data) if isinstance(item.data, bytes) else 0)
 
 
 def _label_or_none(value: Any) -> str | None:

@@ -173,7 +173,8 @@ def unpacked(file: IO[bytes]) -> io.BufferedReader:
         stream = lzma.LZMAFile(file)  # noqa: SIM115  # the caller closes what is returned
     elif head.startswith(b"\x28\xb5\x2f\xfd"):
         stream = pa.CompressedInputStream(pa.PythonFile(file), "zstd")
-    return io.BufferedReader(stream if stream is file else Unpacking(stream, file), 2**18)
+    raw: Any = stream if stream is file else Unpacking(stream, file)
+    return io.BufferedReader(raw, 2**18)
 
 
 def no_text(head: bytes, as_whole: bool = False) -> str | None:
