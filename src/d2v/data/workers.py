@@ -7,6 +7,7 @@ process.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import queue
 import resource
@@ -103,6 +104,7 @@ def _live(work: Callable[[Connection], None], connection: Connection) -> None:
     """The life of a child: it ends when the other end of its connection does."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its children
+        faulthandler.disable()  # how it ends is for the quarantine to say
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         work(connection)
     finally:
