@@ -141,10 +141,17 @@ _Reading = tuple[bytes, Record | None, str]
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items that go to a worker together: one after another costs more than small ones take to decode."""
+    """Items that go to a worker together: one after another costs more than small ones take to decode. Arrays, which go
+    to none, stay alone."""
     batch: list[Item] = []
     size = 0
     for item in items:
+        if isinstance(item.data, np.ndarray):
+            if batch:
+                yield batch
+                batch, size = [], 0
+            yield [item]
+            continue
         batch.append(item)
         size += len(item.data) if isinstance(item.data, bytes) else 0
         size += len(item.label or "")
