@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,14 +25,13 @@ from d2v.data.disk import full_disk_named, one_at_a_time, swap_in, write_json
 from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader, ShardWriter, shard_path
-from d2v.data.workers import WorkerDied, Workers
 from d2v.errors import DataError
 from d2v.progress import Progress, log
 
 CORPUS, MANIFEST, SHARDS = "corpus.json", "manifest.parquet", "shards"
 QUARANTINE, DUPLICATES, JOURNAL = "quarantine.csv", "duplicates.csv", "journal.json"
 CSV_HEADS = {
-    QUARANTINE: ("key", "reason", "items"),
+    QUARANTINE: ("key", "reason"),
     DUPLICATES: ("key", "duplicate_of", "across_splits", "contradiction"),
 }
 LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups", "bits")
@@ -96,9 +91,6 @@ class IngestReport:
 
 Reader = Callable[[bytes | np.ndarray], Record]
 REASON_CHARACTERS = 500
-LABEL_CHARACTERS = 10_000
-BATCH_ITEMS, BATCH_BYTES = 64, 2**20
-"""What goes to a worker at a time: so many items, or as many as hold so many bytes."""
 MOST_ORIGINS, OTHER_ORIGINS = 100, "others"
 """How many formats and writers are counted by name, for files may say anything."""
 
@@ -123,43 +115,12 @@ def one_line(text: str) -> str:
     return plain if len(plain) <= REASON_CHARACTERS else plain[: REASON_CHARACTERS - 3] + "..."
 
 
-def _check_label(label: str | None) -> None:
-    if len(label or "") > LABEL_CHARACTERS:
-        raise Rejected(f"its label has {len(label or ''):,} characters, which is no name of a class")
-
-
 def _check_texts(texts: Mapping[str, str | None]) -> None:
     for name, text in texts.items():
         try:
             (text or "").encode()
         except UnicodeEncodeError:
             raise Rejected(f"its {name} is no valid text: it has half of a surrogate pair") from None
-
-
-_Reading = tuple[bytes, Record | None, str]
-"""Digest of an item's content; what was read, or the reason for its quarantine."""
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items that go to a worker together: one after another costs more than small ones take to decode. Arrays, which go
-    to none, stay alone."""
-    batch: list[Item] = []
-    size = 0
-    for item in items:
-        if isinstance(item.data, np.ndarray):
-            if batch:
-                yield batch
-                batch, size = [], 0
-            yield [item]
-            continue
-        batch.append(item)
-        size += len(item.data) if isinstance(item.data, bytes) else 0
-        size += len(item.label or "")
-        if len(batch) == BATCH_ITEMS or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 @dataclass(frozen=True)
@@ -186,7 +147,6 @@ def ingest(
     no_label: Sequence[str] | None = None,
     parted_groups: PartedGroups | None = None,
     advice: Mapping[str, str] | None = None,
-    in_workers: bool = False,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -209,8 +169,6 @@ def ingest(
         parted_groups: what to do with groups of which the source itself puts items into several splits: `move` takes
             their training items into the other split, `refuse` raises; None leaves them, and names them.
         advice: what to do about notes that `read` gives; a remark counts the items with such a note.
-        in_workers: call `read` for encoded files in processes that may die: an item that ends one is tried once more
-            alone, then quarantined.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
@@ -224,23 +182,14 @@ def ingest(
             "ingest: the source or its settings are not those of the corpus that is there, which earlier rules of "
             "names made: classes and splits can differ from it"
         )
-    folder = out.with_name(f".{out.name}.partial")
+    partial = out.with_name(f".{out.name}.partial")
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
         run = _Ingest(
-            source,
-            read,
-            (facts, texts),
-            folder,
-            identity,
-            shard_bytes,
-            test_fraction,
-            no_label,
-            parted_groups,
-            in_workers,
+            source, read, (facts, texts), partial, identity, shard_bytes, test_fraction, no_label, parted_groups
         )
         run.stream()
         report = run.finish(parameters, settings or {}, advice or {})
-        swap_in(folder, out)
+        swap_in(partial, out)
     for remark in report.remarks:
         log(f"ingest: {remark}")
     log(f"ingest: {report}")
@@ -295,9 +244,8 @@ class _Ingest:
         test_fraction: float,
         no_label: Sequence[str] | None,
         parted_groups: PartedGroups | None,
-        in_workers: bool,
     ) -> None:
-        self.source, self.read, self.parted_groups, self.in_workers = source, read, parted_groups, in_workers
+        self.source, self.read, self.parted_groups = source, read, parted_groups
         self.moved: dict[str, str] = {}  # key of a training item -> the split that it goes to with its group
         self.facts, self.texts = columns
         self.no_label = no_label
@@ -321,7 +269,7 @@ class _Ingest:
         """The journal of an interrupted pass over the same source; anything after it is taken back."""
         path = self.folder / JOURNAL
         journal = json.loads(path.read_text()) if path.is_file() else {}
-        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES) or not self._has_heads():
+        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES):
             shutil.rmtree(self.folder, ignore_errors=True)
             (self.folder / SHARDS).mkdir(parents=True)
             for name, head in CSV_HEADS.items():
@@ -342,14 +290,6 @@ class _Ingest:
         log(f"ingest: going on after item {journal['next_item']:,}, where it was interrupted")
         return journal
 
-    def _has_heads(self) -> bool:
-        """Whether the tables of lines have the columns of today."""
-        for name, head in CSV_HEADS.items():
-            with (self.folder / name).open(newline="", encoding="utf-8") as file:
-                if file.readline() != ",".join(head) + "\r\n":
-                    return False
-        return True
-
     def _save_journal(self) -> None:
         content = {
             "identity": self.identity,
@@ -367,69 +307,36 @@ class _Ingest:
 
     def stream(self) -> None:
         """Read every item that is left."""
-        with Progress("ingest", self.source.total, self.next_item) as progress, self._outcomes() as outcomes:
+        outcomes = ordered_map(self._inspect, self.source.items(self.next_item))
+        with Progress("ingest", self.source.total, self.next_item) as progress:
             for outcome in outcomes:
-                self.next_item += outcome.item.rows
+                self.next_item += 1
                 if self._take(outcome):
                     self._save_journal()
-                progress.advance(
-                    outcome.item.rows, f"{self.report.kept:,} kept, {self.report.quarantined:,} quarantined"
-                )
+                progress.advance(1, f"{self.report.kept:,} kept, {self.report.quarantined:,} quarantined")
         self.writer.flush()
         self._save_journal()
 
-    @contextmanager
-    def _outcomes(self) -> Iterator[Iterator[_Outcome]]:
-        """Outcomes of the items that are left, in their order. Encoded files of a modality with native decoders are
-        read in workers, which may die."""
-        items, threads = self.source.items(self.next_item), os.cpu_count() or 1
-        if not self.in_workers:
-            with closing(ordered_map(self._inspect, items, threads)) as outcomes:
-                yield outcomes
-            return
-        with (
-            Workers(self._reading, threads) as workers,
-            closing(ordered_map(partial(self._inspect_some, workers), _batches(items), threads)) as batches,
-        ):
-            yield chain.from_iterable(batches)
-
-    def _inspect_some(self, workers: Workers[bytes | np.ndarray, _Reading], items: Sequence[Item]) -> list[_Outcome]:
-        encoded = {place: item.data for place, item in enumerate(items) if isinstance(item.data, bytes)}
-        found = dict(zip(encoded, workers.map(list(encoded.values())), strict=True)) if encoded else {}
-        return [self._inspect(item, found.get(place)) for place, item in enumerate(items)]
-
-    def _inspect(self, item: Item, reading: _Reading | WorkerDied | None = None) -> _Outcome:
-        """Read an item, unless a worker has. It runs in a thread, which Ctrl-C does not reach."""
+    def _inspect(self, item: Item) -> _Outcome:
+        """Read an item. This is the boundary that nothing in a file gets past: whatever its decoder raises is the
+        reason for its quarantine. It runs in a worker thread, which Ctrl-C does not reach."""
         if item.data is None or item.refused:
             return _Outcome(item, b"", None, item.refused or "it has no content")
-        if isinstance(reading, WorkerDied):
-            return _Outcome(item, b"", None, f"its decoder failed twice: {reading}")
-        digest, record, reason = reading or self._reading(item.data)
-        if record is not None:
-            try:
-                _check_label(item.label)
-                _check_texts({"label": item.label, **item.texts, **record.texts})
-            except Rejected as error:
-                return _Outcome(item, digest, None, str(error))
-        return _Outcome(item, digest, record, reason)
-
-    def _reading(self, data: bytes | np.ndarray) -> _Reading:
-        """This is the boundary that nothing in a file gets past: whatever its decoder raises is the reason for its
-        quarantine."""
         digest = b""
         try:
-            digest = fingerprint.content_hash(data)
-            return digest, self.read(data), ""
+            digest, record = fingerprint.content_hash(item.data), self.read(item.data)
+            _check_texts({"label": item.label, **item.texts, **record.texts})
+            return _Outcome(item, digest, record, "")
         except BaseException as error:  # some decoders' own errors are not Exceptions
-            return digest, None, refusal(error)
+            return _Outcome(item, digest, None, refusal(error))
 
     def _take(self, outcome: _Outcome) -> bool:
         """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
         item, report = outcome.item, self.report
-        report.total += item.rows
+        report.total += 1
         if outcome.record is None:
-            report.quarantined += item.rows
-            self._note(QUARANTINE, item.key, one_line(outcome.reason), str(item.rows))
+            report.quarantined += 1
+            self._note(QUARANTINE, item.key, one_line(outcome.reason))
             return False
         split = item.split or self._hash_split(outcome.digest, item.group)
         if item.group is not None and split not in self.groups.setdefault(item.group, split).split(","):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 
+from PIL import Image
+
 from d2v.modalities.base import Preview
-from d2v.modalities.vision.reading import open_image
 
 THUMBNAIL_PX = 160
 SMALL_PX = 64
@@ -14,7 +15,7 @@ SMALL_PX = 64
 
 def preview(data: bytes) -> Preview:
     """A stored image, at most THUMBNAIL_PX wide and high."""
-    with open_image(data) as image:
+    with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))  # a JPEG is decoded at a fraction of its size
         rgb = image.convert("RGB")
     buffer = io.BytesIO()
