@@ -58,7 +58,7 @@ bench-compare: ## ratios between two of these files (OLD=before.json NEW=.bench/
 bench-scale: ## memory, traffic and time of every ZeRO stage on two ranks, into docs/scale.md
 	@$(RUN) python -m benchmarks scale --write docs/scale.md
 
-readme-figures: ## the README's figures and pictures from runs of this commit, three seeds each (SEEDS=1); 40 minutes
+readme-figures: ## the README's figures and pictures from runs of this commit, three seeds each (SEEDS=1)
 	@$(RUN) python -m benchmarks readme --seeds $(SEEDS)
 
 config-docs: ## tables of all keys of recipes, from the config classes, into docs/config.md

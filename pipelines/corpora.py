@@ -6,6 +6,7 @@ DVC: `dvc add` records them in a file of their own beside the folder, which belo
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -79,12 +80,17 @@ def _dvc(*arguments: str) -> None:
         raise D2vError(f"`dvc {' '.join(arguments)}` failed: see above")
 
 
-def main(what: str, environment: str, *rest: str) -> int:
-    """Returns the exit status. `--remote <name>` may stand among the modalities."""
-    remote = list(rest[rest.index("--remote") :][:2]) if "--remote" in rest else []
-    modalities = [one for one in rest if one not in remote]
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.corpora")
+    parser.add_argument("what", choices=("push", "pull"))
+    parser.add_argument("environment")
+    parser.add_argument("modalities", nargs="+")
+    parser.add_argument("--remote")
+    asked = parser.parse_args(arguments)
+    remote = ("--remote", asked.remote) if asked.remote else ()
     try:
-        {"push": push, "pull": pull}[what](environment, modalities, remote)
+        {"push": push, "pull": pull}[asked.what](asked.environment, asked.modalities, remote)
     except D2vError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
@@ -92,4 +98,4 @@ def main(what: str, environment: str, *rest: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -120,9 +120,6 @@ def test_what_ingest_left_out_is_said_again(tmp_path, capsys):
     counts = "1 quarantined, 3 duplicates, 3 in two classes, 5 read with a note (cut, scaled, turned ...), 2 remarks"
     assert said.startswith(f"finetune: of 9 items ingest counted {counts}: see ")
     assert said.rstrip().endswith(str(tmp_path / "corpus" / "corpus.json"))
-    (tmp_path / "corpus" / "report.html").write_text("")
-    log_ingest(tmp_path / "out", "evaluate")
-    assert capsys.readouterr().err.rstrip().endswith("report.html")
 
 
 def test_nothing_is_said_of_a_corpus_without_remarks_or_of_earlier_versions(tmp_path, capsys):

@@ -14,6 +14,7 @@ import yaml
 from moto.server import ThreadedMotoServer
 
 from d2v.errors import ConfigError
+from pipelines import corpora
 from pipelines.corpora import targets
 from tests.dvc.checkout import Checkout, make_checkout
 
@@ -150,6 +151,13 @@ def test_corpora_of_environments() -> None:
     }
     with pytest.raises(ConfigError, match="there is no environment 'nowhere'"):
         targets("nowhere", ["vision"])
+
+
+def test_a_remote_may_be_called_as_a_modality(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(corpora, "_dvc", lambda *arguments: calls.append(arguments))
+    assert corpora.main(["pull", "base", "vision", "text", "--remote", "vision"]) == 0
+    assert calls == [("pull", "--allow-missing", "--remote", "vision", "ingest@vision", "ingest@text")]
 
 
 def test_what_commands_leave_does_not_show_in_git(checkout: Checkout) -> None:

@@ -34,8 +34,6 @@ INGEST_WORDS = {
     "remarks": "remarks",
 }
 """What is said of ingest's counts, by their names."""
-INGEST_REPORTS = ("report.html", CORPUS)
-"""Files of a corpus that tell more, the best first."""
 CHECKED_BYTES = 2**30
 """The largest prepared folder whose shards are checked whenever it is opened; `d2v verify` checks every one."""
 UNLABELLED = -1
@@ -203,8 +201,7 @@ def log_ingest(prepared: Path, step: str) -> None:
     words = [f"{counts[name]:,} {said}" for name, said in INGEST_WORDS.items() if counts.get(name)]
     if words:
         corpus = Path(os.path.normpath(prepared / counts["corpus"]))
-        report = next((name for name in INGEST_REPORTS if (corpus / name).is_file()), CORPUS)
-        log(f"{step}: of {counts['total']:,} items ingest counted {', '.join(words)}: see {corpus / report}")
+        log(f"{step}: of {counts['total']:,} items ingest counted {', '.join(words)}: see {corpus / CORPUS}")
 
 
 def _check(folder: Path) -> None:
