@@ -5,7 +5,6 @@ Shapes: T test items, D feature width.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from d2v.comparison.comparison import Comparison
 from d2v.config import EvaluateConfig
+from d2v.data import digests
 from d2v.data.batch import Inputs
 from d2v.distributed.environment import own_device
 from d2v.evaluation.features import extract_features
@@ -95,9 +95,9 @@ class Prober:
         return _probed(right, self._comparison.evaluate.bootstrap_resamples)
 
     def _of_encoder(self, folder: Path, out: Path) -> Mapping[str, np.ndarray]:
-        with (folder / ENCODER).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._right({"encoder": digest}, out, lambda: self._features(load_encoder(folder)[0]))
+        return self._right(
+            {"encoder": digests.of_file(folder / ENCODER)}, out, lambda: self._features(load_encoder(folder)[0])
+        )
 
     def _of_random(self, seed: int) -> Mapping[str, np.ndarray]:
         """The first weights of the first objective's encoder."""

@@ -5,7 +5,6 @@ Shapes: N train items, T test items, D feature width.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
+from d2v.data import digests
 from d2v.data.disk import one_at_a_time
 from d2v.data.prepared import log_ingest
 from d2v.distributed.environment import own_device
@@ -120,8 +120,7 @@ def _finished_run(modality: Modality, recipe: TrainConfig, run_folder: Path) -> 
 def _identity(weights: Path, data: PreparedData, config: EvaluateConfig) -> dict[str, Any]:
     """The identity of metrics: weights, data, settings."""
     try:
-        with weights.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = digests.of_file(weights)
     except OSError as error:
         raise CheckpointError(f"{weights} cannot be read ({error}): train again or restore the file") from error
     settings = config.model_dump(mode="json")

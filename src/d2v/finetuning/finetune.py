@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from d2v.config import FinetuneConfig, TrainConfig
+from d2v.data import digests
 from d2v.data.prepared import log_ingest
 from d2v.errors import CheckpointError
 from d2v.finetuning.data import TaskData, labelled_splits
@@ -117,8 +117,7 @@ class Setting:
             return "random"
         weights = start_weights(self.start, self.config)
         try:
-            with weights.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            return digests.of_file(weights)[:16]
         except OSError as error:
             raise CheckpointError(
                 f"{weights} cannot be read ({error}): pretrain first (kedro run --pipeline=pretrain_"

@@ -420,6 +420,8 @@ def _balance(totals: Counter[str]) -> str:
     largest, smallest = max(totals.values()), min(totals.values())
     if largest == smallest:
         return f"All classes have {largest:,} items."
+    if _number(largest / smallest) == "1":
+        return "All classes are about as large."
     return f"The largest class has {_number(largest / smallest)} times the items of the smallest."
 
 
