@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
 import mlflow
 import pytest
 import yaml
@@ -77,6 +79,12 @@ def test_a_full_disk_is_explained() -> None:
         known = known_error(error)
     assert "free some space" in str(known)
     assert known.exit_code == 3
+
+
+def test_storage_that_does_not_answer_is_explained() -> None:
+    known = known_error(botocore.exceptions.NoCredentialsError())
+    assert isinstance(known, DataError)
+    assert re.search(r"NoCredentialsError: Unable to locate credentials\).*ingest\.options\.anon=true", str(known))
 
 
 def test_a_defect_keeps_its_traceback() -> None:

@@ -7,6 +7,9 @@ import os
 import signal
 from collections.abc import Iterator
 
+_TRACKING = ("mlflow", "sqlalchemy")
+_STORAGE = ("botocore", "aiohttp", "aiobotocore", "s3fs", "gcsfs", "adlfs")
+"""Libraries whose errors are explained; none of them is imported for it."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -72,12 +75,18 @@ def known_error(error: BaseException) -> D2vError | None:
         full.exit_code = 3
         return full
     for link in links:
-        if type(link).__module__.split(".")[0] in ("mlflow", "sqlalchemy"):  # neither is imported for this
-            said = next(iter(str(link).splitlines()), type(link).__name__)
+        library, said = type(link).__module__.split(".")[0], next(iter(str(link).splitlines()), type(link).__name__)
+        if library in _TRACKING:
             uri = os.environ.get("MLFLOW_TRACKING_URI", "the project's mlflow.db")
             return CheckpointError(
                 f"the tracking store does not do what it is asked ({uri}: {said}). What was finished before is kept: "
                 "see whether the store is there and may be written, then the same command goes on"
+            )
+        if library in _STORAGE:
+            return DataError(
+                f"the storage of a URL does not do what it is asked ({type(link).__name__}: {said}). What was finished "
+                "before is kept: see whether the network is there and the environment holds credentials (a public "
+                "bucket wants ingest.options.anon=true), then the same command goes on"
             )
     return None
 

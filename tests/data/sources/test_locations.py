@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -169,3 +170,14 @@ def test_parquet_folder_is_one_source_unless_items_lie_in_it(tmp_path: Path) -> 
     assert (kind, [file.name for file in location.files]) == ("parquet", ["test-00000.parquet", "train-00000.parquet"])
     (folder / "1.png").write_bytes(b"x")
     assert find_format(*open_location(str(folder), {}, DRAWINGS), DRAWINGS)[0] == "folder"
+
+
+def test_an_address_that_does_not_answer_says_so() -> None:
+    """An HTTP file system says that there is no such file, which nobody knows."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(
+        DataError, match=rf"images\.tar cannot be fetched \(Cannot connect to host 127\.0\.0\.1:{port} .*network"
+    ):
+        source_of(f"http://127.0.0.1:{port}/images.tar")

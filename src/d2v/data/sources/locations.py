@@ -87,7 +87,8 @@ def open_location(
     # HTTP's own isdir would download a whole archive to look for links in it
     is_folder = not ("http" in fs.protocol and (format_of(name) or wanted.has_suffix(name))) and fs.isdir(path)
     if not is_folder and not fs.exists(path):
-        raise DataError(_nothing_there(source, fs, path, wanted))
+        is_web = "http" in fs.protocol
+        raise DataError(_not_served(source, fs, path) if is_web else _nothing_there(source, fs, path, wanted))
     found = list_files(fs, path) if is_folder else (find_file(fs, path, name),)
     location = Location(source, fs, tuple(sorted(found, key=lambda file: file.key)), is_folder)
     if not location.files:
@@ -181,6 +182,17 @@ def _resolve(source: str, options: Mapping[str, Any], wanted: Wanted) -> tuple[A
             "gcsfs for gs://)."
         ) from error
     return fs, path
+
+
+def _not_served(given: str, fs: Any, path: str) -> str:
+    """The message for an address that gives nothing. A server tells of no neighbours, and `exists` says no of one that
+    cannot be reached, too."""
+    said = ""
+    try:
+        fs.info(path)
+    except Exception as error:
+        said = "".join(f" ({line})" for line in str(error.__cause__ or error).splitlines()[:1])
+    return f"{given} cannot be fetched{said}: check the address and the network, or download it and give the file"
 
 
 def _nothing_there(given: str, fs: Any, path: str, wanted: Wanted) -> str:
