@@ -104,7 +104,7 @@ class _Tar:
 
     def __init__(self, location: Location, wanted: Wanted, annotator: Annotator | None) -> None:
         self.location, self.wanted, self.annotator = location, wanted, annotator
-        self.name = location.files[0].name
+        self.name, self.address = location.files[0].name, location.address(location.files[0])
 
     def members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, Role]]:
         """Everything in the archive that is neither a folder nor hidden, and what it is."""
@@ -186,11 +186,11 @@ class _Tar:
                 yield Item(self.name, None, refused=f"archive is truncated after {read} members ({error})")
 
     def _item(self, archive: tarfile.TarFile, member: tarfile.TarInfo, layout: Layout | None) -> Item:
-        address = f"{self.location.address(self.location.files[0])}/{_path(member.name)}"
+        address = f"{self.address}/{_path(member.name)}"
         reason = _tar_harm(member) or too_large(member.size, self.wanted)
         if reason:
             return Item(_path(member.name), None, refused=reason, address=address)
-        return replace((layout or self.layout).item(member.name, _tar_content(archive, member)), address=address)
+        return (layout or self.layout).item(member.name, _tar_content(archive, member), address=address)
 
 
 def tar_source(location: Location, wanted: Wanted, annotator: Annotator | None = None) -> Source:
@@ -334,8 +334,7 @@ def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None =
     def items(start: int) -> Iterator[Item]:
         with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             for info in infos[start:]:
-                address = f"{location.address(file)}/{_path(_zip_name(info))}"
-                yield replace(_zip_item(archive, info, layout(), wanted), address=address)
+                yield _zip_item(archive, info, layout(), wanted, location.address(file))
 
     return Source(
         f"zip archive {location.given}", location.fingerprint, len(infos), items, remarks=lambda: layout().remarks
@@ -368,16 +367,19 @@ def _zip_harm(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _zip_item(archive: zipfile.ZipFile, info: zipfile.ZipInfo, layout: Layout, wanted: Wanted) -> Item:
+def _zip_item(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, layout: Layout, wanted: Wanted, archive_address: str
+) -> Item:
     name = _zip_name(info)
+    address = f"{archive_address}/{_path(name)}"
     reason = _zip_harm(info) or too_large(info.file_size, wanted)
     if reason:
-        return Item(_path(name), None, refused=reason)
+        return Item(_path(name), None, refused=reason, address=address)
     try:
         content = _zip_content(archive, info)
     except (*DAMAGE, ValueError) as error:
-        return layout.item(name, refused=f"unreadable, or not of its declared size: {error}")
-    return layout.item(name, content)
+        return layout.item(name, refused=f"unreadable, or not of its declared size: {error}", address=address)
+    return layout.item(name, content, address=address)
 
 
 def _zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

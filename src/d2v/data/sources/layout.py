@@ -140,8 +140,8 @@ class Layout:
     unsaid: str | None = None
     remarks: tuple[str, ...] = ()
 
-    def item(self, name: str, data: bytes | None = None, refused: str | None = None) -> Item:
-        """The item of a file, from its path in the tree and its content.
+    def item(self, name: str, data: bytes | None = None, refused: str | None = None, address: str = "") -> Item:
+        """The item of a file, from its path in the tree, its content, and its address for people.
 
         Raises:
             DataError: it is said to be in a split of an unknown name.
@@ -158,7 +158,7 @@ class Layout:
             kind = kind if said.split is None else _known_kind(said.split, "/".join(path))
             texts, group = dict(said.texts), said.group
         split = self.settled[kind] if kind else self.unsaid
-        return Item("/".join(parts), data, label, split, refused, texts, group)
+        return Item("/".join(parts), data, label, split, refused, texts, group, address=address)
 
     def _kind_and_classes(self, parts: Folders) -> tuple[str | None, Folders]:
         """The kind of split of a path below `top`, and the folders that are left for its class."""

@@ -252,7 +252,7 @@ def folder_source(location: Location, wanted: Wanted, annotator: Annotator | Non
             data = None
             if not refused:
                 data, refused = read_file(location.fs, file.path, wanted)
-            yield replace(layout().item(file.key, data, refused), address=location.address(file))
+            yield layout().item(file.key, data, refused, location.address(file))
 
     return Source(f"folder {location.given}", location.fingerprint, len(files), items, remarks=lambda: layout().remarks)
 

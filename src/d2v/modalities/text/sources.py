@@ -171,7 +171,7 @@ def _files_source(location: Location, config: TextIngestConfig, wanted: TextFile
     def items(start: int) -> Iterator[Item]:
         read = 0
         for file in files:
-            found = replace(layout.item(file.key, refused=file.refused), address=location.address(file))
+            found = layout.item(file.key, refused=file.refused, address=location.address(file))
             for item in [found] if file.refused else _file_items(location, file, found, config, wanted):
                 if read >= start:
                     yield item
