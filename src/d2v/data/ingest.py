@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,7 @@ CSV_HEADS = {
 LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups", "bits")
 """Keys of ingest blocks that the first corpora did not have; null means that nothing is said."""
 GROUPS_SHOWN = 6
+BUNCH_ITEMS, BUNCH_BYTES = 16, 1 << 16
 PartedGroups = Literal["move", "refuse"]
 RULES = 2
 """Raised when names and values are understood in another way, so that the same source can give other classes or splits.
@@ -121,6 +122,20 @@ def _check_texts(texts: Mapping[str, str | None]) -> None:
             (text or "").encode()
         except UnicodeEncodeError:
             raise Rejected(f"its {name} is no valid text: it has half of a surrogate pair") from None
+
+
+def _bunches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Items for one call of a thread, which costs as much as reading a small one."""
+    bunch: list[Item] = []
+    size = 0
+    for item in items:
+        bunch.append(item)
+        size += item.data.nbytes if isinstance(item.data, np.ndarray) else len(item.data or b"")
+        if len(bunch) == BUNCH_ITEMS or size >= BUNCH_BYTES:
+            yield bunch
+            bunch, size = [], 0
+    if bunch:
+        yield bunch
 
 
 @dataclass(frozen=True)
@@ -307,7 +322,9 @@ class _Ingest:
 
     def stream(self) -> None:
         """Read every item that is left."""
-        outcomes = ordered_map(self._inspect, self.source.items(self.next_item))
+        bunches = _bunches(self.source.items(self.next_item))
+        inspected = ordered_map(lambda bunch: [self._inspect(item) for item in bunch], bunches)
+        outcomes = (outcome for bunch in inspected for outcome in bunch)
         with Progress("ingest", self.source.total, self.next_item) as progress:
             for outcome in outcomes:
                 self.next_item += 1

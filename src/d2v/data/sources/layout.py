@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -194,7 +195,7 @@ def find_layout(names: Iterable[str], wanted: Wanted, packed: bool = False, said
         stems = kinds_of({stem_of(name) for name in names})
         layout = replace(layout, stems=stems if len(set(stems.values())) > 1 else {})
     kinds: set[str | None] = {*layout.splits.values(), *layout.stems.values()}
-    if said is not None:
+    if said:
         layout = replace(layout, settled=_AS_THEY_ARE, said=said)
         kinds = {layout.item(name).split for name in names}
         speaker: object = said
@@ -293,9 +294,10 @@ def _is_wrapped(trees: set[Folders], depth: int) -> bool:
 # --------------------------------------------------------------------------------------------- names
 
 
+@functools.lru_cache(maxsize=64)
 def split_path(name: str) -> Folders:
     """Parts of a path in an archive, readable even where the name is not valid text."""
-    readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    readable = name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return tuple(part for part in readable.split("/") if part not in ("", ".")) or (".",)
 
 

@@ -115,6 +115,10 @@ class SideTables:
             found = Annotation(label, read.split, {**before.texts, **read.texts}, read.group)
         self.samples[key] = found
 
+    def __bool__(self) -> bool:
+        """Whether they say anything of any file."""
+        return bool(self.rows or self.samples)
+
     def __call__(self, path: str) -> Annotation | None:
         """What the tables say of a file; of one that no row names, that its folders are not a class, where rows below
         the same folder tell classes."""

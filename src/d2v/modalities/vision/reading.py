@@ -108,6 +108,8 @@ def _from_file(
 def _writer(image: Image.Image) -> str:
     """The program or camera that a decoded image names; empty if it names none."""
     exif, info = image.getexif(), image.info
+    if not exif and not info:
+        return ""
     camera = " ".join(dict.fromkeys(str(exif[tag]) for tag in CAMERA if exif.get(tag)))
     said = exif.get(SOFTWARE) or info.get("Software") or camera or info.get("comment") or ""
     return one_line(said.decode("latin-1") if isinstance(said, bytes) else str(said))[:WRITER_CHARACTERS]
