@@ -269,6 +269,17 @@ def test_fields_by_name_and_splits_of_json_files(tmp_path: Path) -> None:
     assert read(tmp_path / "other" / "data.json", format="jsonl", text_field="body")[0].data.decode() == "yes é"
 
 
+def test_an_array_in_an_archive_is_read_unless_it_speaks_of_texts_beside_it(tmp_path: Path) -> None:
+    array = json.dumps([{"text": "one", "label": "a"}, {"text": "two", "label": "b"}]).encode()
+    for path in (
+        write_zip(tmp_path / "a.zip", {"d/all.json": array, "d/README.md": "a paper"}),
+        write_tar(tmp_path / "a.tar", {"d/all.json": array, "d/LICENSE": b"a paper"}),
+    ):
+        assert [(item.data, item.label) for item in read(path)] == [(b"one", "a"), (b"two", "b")]
+    beside = write_zip(tmp_path / "b.zip", {"d/all.json": array, "d/text.txt": "a text"})
+    assert [item.data for item in read(beside)] == [b"a text"]
+
+
 def test_parquet(tmp_path: Path) -> None:
     for split in ("train", "test"):
         table = pa.table({"premise": [f"{split} é", "b", None], "hypothesis": ["x", "y", "z"], "label": [1, 0, 1]})

@@ -139,7 +139,7 @@ def _open_location(config: TextIngestConfig, wanted: TextFiles) -> Source:
     if kind == "parquet":
         return _tables(location, config, wanted)
     if packed in ARCHIVES:
-        return _in_archive(ARCHIVES[packed](location, wanted, _beside(config)), config, wanted)
+        return _in_archive(_opened_archive(packed, location, config, wanted), config, wanted)
     _check_folder(location, wanted)
     return _files_source(location, config, wanted)
 
@@ -293,6 +293,18 @@ def _in_archive(archive: Source, config: TextIngestConfig, wanted: TextFiles) ->
                 read += 1
 
     return _with_row_splits(replace(archive, items=items, total=None), config, set())
+
+
+def _opened_archive(packed: str, location: Location, config: TextIngestConfig, wanted: TextFiles) -> Source:
+    """An archive's members; where there are no others, its JSON files, which speak of the texts where there are."""
+    arrays = replace(wanted, suffixes=frozenset((*JSON_SUFFIXES, *JSON_FILE_SUFFIXES)))
+    try:
+        return ARCHIVES[packed](location, wanted, _beside(config))
+    except DataError as no_texts:
+        try:
+            return ARCHIVES[packed](location, arrays, _beside(config))
+        except DataError:
+            raise no_texts from None
 
 
 def _member_items(member: Item, config: TextIngestConfig, wanted: TextFiles) -> Iterator[Item]:
