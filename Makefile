@@ -6,7 +6,7 @@ PRECISIONS ?= fp32,bf16
 NEW ?= .bench/step.json
 SEEDS ?= 3
 
-.PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-growth bench-compare bench-scale readme-figures config-docs lock findings
+.PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-encode bench-growth bench-compare bench-scale readme-figures config-docs lock findings
 
 help:       ## list these targets
 	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 16
@@ -48,12 +48,15 @@ bench-input: ## ingest, prepare and loading beside their peers and as the data g
 	@mkdir -p .bench
 	@$(RUN) python -m benchmarks input --json .bench/input.json --picture .bench/input.png
 
+bench-encode: ## folders encoded beside transformers, and beside another commit (REF=HEAD~1), by turns
+	@$(RUN) python -m benchmarks encode $(if $(REF),--ref $(REF))
+
 bench-growth: ## cost of a step as images, recordings, texts, masks, batches and ranks grow, into .bench/
 	@mkdir -p .bench
 	@$(RUN) python -m benchmarks growth --json .bench/growth.json --picture .bench/growth.png
 
-bench-compare: ## ratios between two of these files (OLD=before.json NEW=.bench/step.json)
-	@$(RUN) python -m benchmarks compare $(OLD) $(NEW)
+bench-compare: ## steps of another commit and of this one by turns (REF=HEAD~1 SIZES=v2_image_32), or two of these files (OLD=before.json)
+	@$(RUN) python -m benchmarks $(if $(REF),turns $(REF) --sizes $(SIZES) --precisions $(PRECISIONS),compare $(OLD) $(NEW))
 
 bench-scale: ## memory, traffic and time of every ZeRO stage on two ranks, into docs/scale.md
 	@$(RUN) python -m benchmarks scale --write docs/scale.md

@@ -78,6 +78,25 @@ def compare_documents(
         typer.echo(f"note: {line}")
 
 
+@app.command("turns", epilog="Example: python -m benchmarks turns HEAD~1 --sizes v2_image_32")
+def step_by_turns(
+    ref: Annotated[str, typer.Argument(help="Another commit.")],
+    sizes: Annotated[
+        str, typer.Option(help="Names with commas between, small for all but the papers', or all.")
+    ] = "small",
+    precisions: Annotated[str, typer.Option(help="fp32, bf16, or both with a comma between.")] = "fp32,bf16",
+    pairs: Annotated[int, typer.Option(help="Turns.", min=1)] = 3,
+) -> None:
+    """Time training steps of another commit and of this one by turns; ratios above 1 say that this one is faster."""
+    from benchmarks import turns
+    from benchmarks.sizes import names_of
+
+    with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
+        found = turns.step_by_turns(ref, names_of(sizes), precisions.split(","), pairs, Path(scratch))
+    units = {"sample_s": "seconds a sample, ratio", "memory_mb": "peak MB, ratio"}
+    typer.echo(turns.ratio_table(found, units).to_markdown())
+
+
 @app.command("recipe", epilog="Example: python -m benchmarks recipe --updates 50")
 def recipe_updates(
     recipe: Annotated[Path, typer.Option(help="A recipe file of conf/.")] = Path("conf/base/parameters_vision.yml"),
@@ -135,6 +154,24 @@ def measure_input_path(
     if picture is not None:
         growth_picture(document, picture)
     typer.echo(to_markdown(document, taken))
+
+
+@app.command("encode", epilog="Example: python -m benchmarks encode --ref HEAD~1")
+def measure_encode(
+    modalities: Annotated[str, typer.Option(help="Names with commas between.")] = "vision,speech,text",
+    size: Annotated[str, typer.Option(help="Of the models: small or base.")] = "small",
+    dtypes: Annotated[str, typer.Option(help="Names with commas between.")] = "float32,bfloat16",
+    pairs: Annotated[int, typer.Option(help="Turns.", min=1)] = 3,
+    threads: Annotated[int, typer.Option(help="Of each process.", min=1)] = 1,
+    ref: Annotated[str | None, typer.Option(help="Another commit to set beside.")] = None,
+) -> None:
+    """Encode folders with transformers, with another commit and with this one, by turns on the same weights."""
+    from benchmarks.encode.suite import measure_encode as measure
+    from benchmarks.turns import ratio_table
+
+    with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
+        found = measure(modalities.split(","), size, dtypes.split(","), pairs, threads, Path(scratch), ref)
+    typer.echo(ratio_table(found, {"cpu_s": "CPU seconds, ratio", "wall_s": "seconds, ratio"}).to_markdown())
 
 
 @app.command("readme", epilog="Example: python -m benchmarks readme --seeds 3")

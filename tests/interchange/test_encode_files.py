@@ -305,6 +305,22 @@ def test_long_texts_can_be_refused(text: d2v.Model) -> None:
         text.encode((LONG, LINE), long="windows")
 
 
+def test_texts_of_many_lengths_come_back_in_their_order(tmp_path: Path, text: d2v.Model) -> None:
+    texts = ["word " * (1 + 7 * number % 11) for number in range(40)]
+    alone = np.stack([text.encode(one) for one in texts])
+    np.testing.assert_allclose(text.encode(texts), alone, atol=1e-5)
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    encode_files(text, [tmp_path / "texts.txt"], tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found["line"].to_pylist() == list(range(1, 41))
+    np.testing.assert_allclose(np.stack(found["embedding"].to_pylist()), alone, atol=1e-5)
+
+
+def test_the_text_that_is_too_long_is_named_wherever_its_batch_is(text: d2v.Model) -> None:
+    with pytest.raises(DataError, match=r"item 2 \(from 0\)"):
+        text.encode(["a b", "c d e", "word " * 500, "f"], long="error")
+
+
 def test_predictions_of_windows(tmp_path: Path) -> None:
     encoders.save_finetuned(tmp_path / "model", "text", 2, {"name": "classification"}, plain={"tokenizer": TOKENIZER})
     model = d2v.load(tmp_path / "model", device="cpu")

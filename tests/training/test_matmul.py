@@ -13,7 +13,13 @@ import torch
 
 from d2v.training import matmul as products
 from d2v.training import memory
-from d2v.training.matmul import choose_matmul_backend, keep_matmul_backend, using_matmul_backend
+from d2v.training.matmul import (
+    choose_matmul_backend,
+    fast_products,
+    inference,
+    keep_matmul_backend,
+    using_matmul_backend,
+)
 from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 
 CPU = torch.device("cpu")
@@ -48,6 +54,21 @@ def test_blas_leaves_what_the_program_has_set() -> None:
             assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_what_was_set_before_comes_back_when_the_last_thread_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_onednn_pays", lambda: True)
+    like = torch.zeros(1)
+    first, second = fast_products(like), fast_products(like)
+    with first:
+        second.__enter__()
+    assert torch.get_float32_matmul_precision() == "medium"
+    second.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == "highest"
+    with inference(like):
+        assert torch.is_inference_mode_enabled()
+    with fast_products(like.bfloat16()):
+        assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize(("ratio", "choice"), [(2.0, "onednn"), (1.1, "blas"), (0.5, "blas")])

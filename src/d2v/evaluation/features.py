@@ -15,6 +15,7 @@ from torch.nn import functional
 from d2v.data.batch import Inputs
 from d2v.evaluation.probes import check_finite
 from d2v.models.encoder import Encoder
+from d2v.training.matmul import inference
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def _extract(
     order = torch.arange(len(inputs)) if inputs.lengths is None else inputs.lengths.argsort(stable=True)
     batches = []
     for rows in order.split(batch_size):
-        with evaluating(encoder), torch.inference_mode():
+        with evaluating(encoder), inference(like):
             there = inputs.select(rows).to(like)
             features = of(there.values, there.lengths).float().cpu()
         check_finite(features, "the encoder")

@@ -34,6 +34,7 @@ from d2v.models.masking import Masks
 from d2v.objectives.base import Objective
 from d2v.progress import log
 from d2v.statistics import accuracy_interval, difference_interval
+from d2v.training.matmul import fast_products, inference
 
 PASSES = 4  # every token is masked in one of them
 HEAD_EPOCHS, HEAD_BATCH, HEAD_LR, HEAD_DECAY = 3, 512, 1e-2, 0.1
@@ -149,7 +150,7 @@ def _ask(
     """The objective's answer under masks that mask as many tokens in every row."""
     is_masked = is_masked.to(batch.inputs.device)
     masks = Masks.with_equal_counts(is_masked, len(is_masked), int(is_masked[0].sum()))
-    with evaluating(objective), torch.inference_mode():
+    with evaluating(objective), inference(next(objective.student.parameters())):
         answer = what(batch, masks)
     if answer is None:
         raise _CannotTellError(f"{type(objective).__name__} has none for single tokens")
@@ -213,11 +214,12 @@ class TokenHead:
             for _ in range(HEAD_EPOCHS)
             for rows in torch.randperm(len(labels_N), generator=generator).split(HEAD_BATCH)
         ]
-        for done, rows in enumerate(batches):
-            optimizer.param_groups[0]["lr"] = HEAD_LR * (1.0 - done / len(batches))
-            optimizer.zero_grad()
-            functional.cross_entropy(linear(features_ND[rows]), labels_N[rows]).backward()
-            optimizer.step()
+        with fast_products(linear.weight):
+            for done, rows in enumerate(batches):
+                optimizer.param_groups[0]["lr"] = HEAD_LR * (1.0 - done / len(batches))
+                optimizer.zero_grad()
+                functional.cross_entropy(linear(features_ND[rows]), labels_N[rows]).backward()
+                optimizer.step()
         return cls(linear, mean, scale)
 
     @torch.no_grad()
@@ -291,7 +293,7 @@ def _token_features(objective: Objective, chosen: ChosenTokens, batch_size: int)
     like = next(encoder.parameters())
     for rows in torch.arange(len(inputs)).split(batch_size):
         here = ((chosen.row_N >= rows[0]) & (chosen.row_N <= rows[-1])).nonzero().squeeze(1)
-        with evaluating(encoder), torch.inference_mode():
+        with evaluating(encoder), inference(like):
             there = inputs.select(rows).to(like)
             tokens_BTD = encoder(there.values, there.lengths).float().cpu()
         features_ND[here] = tokens_BTD[chosen.row_N[here] - rows[0], chosen.at_N[here]]

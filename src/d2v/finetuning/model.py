@@ -28,6 +28,7 @@ from d2v.modalities.base import Modality
 from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, own_weights, read_config, read_weights
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
+from d2v.training.matmul import fast_products
 
 HEAD = "head.safetensors"
 
@@ -55,10 +56,12 @@ class FinetunedModel:
     @torch.no_grad()
     def outputs(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """The head's outputs of a batch in float32, and its token lengths."""
-        inputs = inputs.to(next(self.encoder.parameters()))
-        lengths = self.encoder.token_lengths(inputs.lengths)
-        encoded = self.encoder.encode(self.encoder.stem(inputs.values), lengths)
-        return self.head(encoded, lengths).float(), lengths
+        like = next(self.encoder.parameters())
+        inputs = inputs.to(like)
+        with fast_products(like):
+            lengths = self.encoder.token_lengths(inputs.lengths)
+            encoded = self.encoder.encode(self.encoder.stem(inputs.values), lengths)
+            return self.head(encoded, lengths).float(), lengths
 
     def predict(self, inputs: Inputs, batch_size: int = 64) -> Sequence[Any] | np.ndarray:
         """One prediction an item: class ids, numbers, logits of classes, or texts. Of an item in several windows, the

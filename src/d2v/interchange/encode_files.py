@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2v.data.disk import full_disk_named, sync
+from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.load import Model, Pool, check_finite
@@ -51,6 +52,10 @@ class _Asked:
     pool: Pool
     predict: bool
     long: Long
+
+    def tokens_of(self, item: _Item) -> int:
+        """For batches of like lengths."""
+        return 0 if item.problem else self.model.tokens_of(item.raw)
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,14 @@ def encode_files(
     try:
         with full_disk_named(out.parent, DataError, "Nothing was written."):
             with pq.ParquetWriter(temporary, schema) as writer, Progress("encode", _total(found)) as progress:
-                for batch in _batches(_items(found), model.batch_size):
-                    table = _table(asked, batch, schema, cuts)
+                for window in model.batch_limit().windows(_items(found), asked.tokens_of):
+                    table = _table(asked, window, schema, cuts)
                     writer.write_table(table)
                     rows += len(table)
                     bad = [row for row in table.select(["file", "problem"]).to_pylist() if row["problem"]]
                     problems += len(bad)
                     first = first or "".join(f"{row['file']}: {row['problem']}" for row in bad[:1])
-                    progress.advance(len(batch))
+                    progress.advance(len(window))
             sync(temporary)
             temporary.replace(out)
     finally:
@@ -156,21 +161,25 @@ def _total(found: _Opened) -> int | None:
 
 
 def _items(found: _Opened) -> Iterator[_Item]:
-    """All items; what ends a source early is an item with a problem."""
-    for path, opened in found:
+    """All items, which threads read ahead."""
+    return ordered_map(lambda read: read(), (read for path, opened in found for read in _unread(path, opened)))
+
+
+def _unread(path: Path, opened: OwnFiles | DataError) -> Iterator[Callable[[], _Item]]:
+    """What reads each item; what ends a source early is an item with a problem."""
+    is_empty = True
+    try:
         if isinstance(opened, DataError):
-            yield _Item(str(path), None, problem=str(opened))
-            continue
-        is_empty = True
-        try:
-            for item in opened.source.items(0):
-                is_empty = False
-                yield _read(opened, item, item.address or f"{path}/{item.key}")
-        except DataError as error:
-            yield _Item(str(path), None, problem=str(error))
-            continue
-        if is_empty:
-            yield _Item(str(path), None, problem="it holds no items")
+            raise opened
+        for item in opened.source.items(0):
+            is_empty = False
+            yield partial(_read, opened, item, item.address or f"{path}/{item.key}")
+    except DataError as error:
+        problem = str(error)
+        yield lambda: _Item(str(path), None, problem=problem)
+        return
+    if is_empty:
+        yield lambda: _Item(str(path), None, problem="it holds no items")
 
 
 def _read(opened: OwnFiles, item: Item, file: str) -> _Item:
@@ -186,12 +195,6 @@ def _read(opened: OwnFiles, item: Item, file: str) -> _Item:
 def _remarks(found: _Opened) -> list[str]:
     """Files that sources leave out."""
     return [remark for _, one in found if not isinstance(one, DataError) for remark in one.source.left_out]
-
-
-def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
 
 
 def _schema(asked: _Asked) -> pa.Schema:
@@ -211,11 +214,13 @@ def _columns(layers: Sequence[int] | None) -> list[str]:
 
 
 def _table(asked: _Asked, items: Sequence[_Item], schema: pa.Schema, cuts: Cuts) -> pa.Table:
-    """A batch."""
+    """Items that are sorted among themselves, in their order."""
     rows: list[dict[str, Any]] = [{"problem": item.problem} for item in items]
     readable = [number for number, item in enumerate(items) if not item.problem]
-    for number, row in zip(readable, _rows(asked, [items[number].raw for number in readable], cuts), strict=True):
-        rows[number] = row
+    for batch in asked.model.batch_limit().by_length([asked.tokens_of(items[number]) for number in readable]):
+        numbers = [readable[one] for one in batch]
+        for number, row in zip(numbers, _rows(asked, [items[number].raw for number in numbers], cuts), strict=True):
+            rows[number] = row
     named = [row | {"file": item.file, "line": item.line} for row, item in zip(rows, items, strict=True)]
     return pa.Table.from_pylist(named, schema=schema)
 

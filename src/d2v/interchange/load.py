@@ -16,9 +16,7 @@ Shape legend: n items, L layers, T tokens, E extra tokens, D width, C outputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,17 +26,20 @@ from torch import Tensor, nn
 
 from d2v.config import Block, TaskConfig, parse
 from d2v.data.batch import Inputs
+from d2v.data.parallel import ordered_map
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.finetuning.heads import mean_over_tokens
 from d2v.finetuning.model import decode, load_finetuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
+from d2v.interchange.batches import BatchSize
 from d2v.modalities import registry
 from d2v.modalities.long_items import Cuts, Long, TooLong, inputs_of
 from d2v.model_folder import load_encoder, load_state, read_config
 from d2v.models.encoder import Encoded, Encoder
 from d2v.progress import log
 from d2v.tracking.models import REGISTERED, registered_model
+from d2v.training.matmul import inference
 
 if TYPE_CHECKING:
     from d2v.interchange.importing import ImportedModel
@@ -67,7 +68,7 @@ class Model:
     Attributes:
         width: D.
         num_layers: blocks that `layers` can name.
-        batch_size: items that are computed at a time; 1 of an encoder whose features depend on padding.
+        batch_size: items that are computed at a time, or fewer; 1 of an encoder whose features depend on padding.
     """
 
     def __init__(
@@ -135,9 +136,7 @@ class Model:
             (2, 128)
         """
         given, alone = self._each(items)
-        with self.noting_cuts() as cuts:
-            batches = self._batches(given, rate_hz, long, cuts)
-            found = [row for batch in batches for row in self.features(batch, layers, pool)]
+        found = self._for_each(given, rate_hz, long, lambda batch: self.features(batch, layers, pool))
         for number, row in enumerate(found):
             check_finite(row, "the item" if alone else f"item {number}")
         if alone:
@@ -147,11 +146,14 @@ class Model:
         sizes = (self.width,) if layers is None else (len(self._blocks(layers)), self.width)
         return np.stack(found) if found else np.zeros((0, *sizes), np.float32)
 
-    @torch.inference_mode()
     def features(
         self, inputs: Inputs, layers: Sequence[int] | Literal["all"] | None = None, pool: Pool = "mean"
     ) -> list[np.ndarray]:
         """One array an item of a batch that `to_inputs` made, as `encode` gives them."""
+        with inference(next(self.encoder.parameters())):
+            return self._features(inputs, layers, pool)
+
+    def _features(self, inputs: Inputs, layers: Sequence[int] | Literal["all"] | None, pool: Pool) -> list[np.ndarray]:
         if inputs.owners is not None:
             return self._features_of_windows(inputs, layers, pool)
         blocks = None if layers is None else self._blocks(layers)
@@ -223,15 +225,13 @@ class Model:
             ConfigError: the model has no head.
         """
         given, alone = self._each(items)
-        with self.noting_cuts() as cuts:
-            found = [one for batch in self._batches(given, rate_hz, long, cuts) for one in self.predictions(batch)]
+        found = self._for_each(given, rate_hz, long, self.predictions)
         return found[0] if alone else found
 
     def outputs(self, items: Any, *, rate_hz: float | None = None, long: Long = "cut") -> Any:
         """The head's raw outputs: (n, C) float32, or of a head of every token a list of n arrays (T, C)."""
         given, alone = self._each(items)
-        with self.noting_cuts() as cuts:
-            found = [row for batch in self._batches(given, rate_hz, long, cuts) for row in self._outputs(batch)]
+        found = self._for_each(given, rate_hz, long, self._outputs)
         if alone:
             return found[0]
         return np.stack(found) if found and found[0].ndim == 1 else found
@@ -246,13 +246,13 @@ class Model:
         for row, one in enumerate(outputs.cpu()):
             yield (one[: int(lengths[row])] if one.ndim == 2 and lengths is not None else one).numpy()
 
-    @torch.inference_mode()
     def _run_head(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         self._task()
         assert self.head is not None
         if inputs.owners is None:
-            encoded, lengths = self._encoded(inputs)
-            return self.head(encoded, lengths).float(), lengths
+            with inference(next(self.encoder.parameters())):
+                encoded, lengths = self._encoded(inputs)
+                return self.head(encoded, lengths).float(), lengths
         outputs = [self._run_head(part)[0] for part in inputs.split(self.batch_size)]
         if any(one.ndim != 2 for one in outputs):
             raise ConfigError('the head says something of every token, which windows do not average: take long="cut"')
@@ -265,24 +265,33 @@ class Model:
 
     # ------------------------------------------------------------------------------------------- inputs
 
-    @contextmanager
-    def noting_cuts(self) -> Iterator[Cuts]:
-        """Counts of what is cut off, said in one line at the end."""
-        cuts = Cuts()
-        yield cuts
+    def _for_each(
+        self, items: Iterable[Any], rate_hz: float | None, long: Long, compute: Callable[[Inputs], Iterable[Any]]
+    ) -> list[Any]:
+        """What a batch's items give, in the items' order; what is cut off is said in one line at the end."""
+        found: dict[int, Any] = {}
+        cuts, size = Cuts(), self.batch_limit()
+        read = ordered_map(lambda item: self._modality.read_item(item, rate_hz), items)
+        for window in size.windows(read, self.tokens_of):
+            first = len(found)
+            for numbers in size.by_length([self.tokens_of(one) for one in window]):
+                try:
+                    inputs = inputs_of(self._modality, [window[number] for number in numbers], self.about, long)
+                except TooLong as error:
+                    raise error.numbered([first + number for number in numbers]) from None
+                cuts.add(inputs)
+                found |= {first + number: one for number, one in zip(numbers, compute(inputs), strict=True)}
         if line := cuts.said():
             log(line)
+        return [found[number] for number in range(len(found))]
 
-    def _batches(self, items: Iterable[Any], rate_hz: float | None, long: Long, cuts: Cuts) -> Iterator[Inputs]:
-        rest, first = iter(items), 0
-        while some := list(islice(rest, self.batch_size)):
-            try:
-                inputs = self.to_inputs(some, rate_hz, long)
-            except TooLong as error:
-                raise error.numbered(first) from None
-            cuts.add(inputs)
-            yield inputs
-            first += len(some)
+    def batch_limit(self) -> BatchSize:
+        """How much is computed at a time on the device that the model is on."""
+        return BatchSize.on(next(self.encoder.parameters()).device, self.batch_size)
+
+    def tokens_of(self, item: Any) -> int:
+        """About how many tokens one of what `to_inputs` takes a list of becomes."""
+        return self._modality.tokens_of(item, self.about)
 
     def to_inputs(self, items: Sequence[Any], rate_hz: float | None = None, long: Long = "cut") -> Inputs:
         """Several raw items as the encoder takes them: read, normalised or cut into tokens, side by side. Files are

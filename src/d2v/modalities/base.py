@@ -589,6 +589,16 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             DataError: it cannot be used; the message ends with what to give instead.
         """
 
+    def tokens_of(self, item: object, about: Mapping[str, object]) -> int:
+        """About how many tokens the encoder makes of one of what `to_inputs` takes a list of, for batches of like
+        lengths; the same for all items where they are alike.
+
+        Args:
+            item: one of them, which need not be usable.
+            about: the encoder's config.json.
+        """
+        return 1
+
     @abstractmethod
     def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
         """Items side by side as the encoder was trained on them.

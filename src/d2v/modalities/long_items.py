@@ -38,9 +38,9 @@ class TooLong(DataError):
         super().__init__(f"item {item:,} (from 0){shown} has {cut_off:,} tokens more than the encoder takes: {remedy}")
         self.item, self.shown, self.cut_off, self.remedy = item, shown, cut_off, remedy
 
-    def numbered(self, first: int) -> TooLong:
-        """The same, of an item whose batch begins with item `first`."""
-        return TooLong(self.item + first, self.shown, self.cut_off, self.remedy)
+    def numbered(self, numbers: Sequence[int]) -> TooLong:
+        """The same, of an item whose batch consists of the items of these numbers."""
+        return TooLong(numbers[self.item], self.shown, self.cut_off, self.remedy)
 
 
 @dataclass

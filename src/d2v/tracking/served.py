@@ -15,6 +15,7 @@ from d2v.errors import CheckpointError
 from d2v.finetuning.model import decode, load_finetuned
 from d2v.model_folder import load_encoder, read_config
 from d2v.tracking.requests import BATCH_ITEMS, Requests
+from d2v.training.matmul import inference
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ def served_encoder(folder: Path, environment: Mapping[str, str], device: str = "
     encoder, config = load_encoder(folder)
     encoder.to(device)
 
-    @torch.inference_mode()
     def embed(inputs: Inputs) -> np.ndarray:
         like = next(encoder.parameters())
-        parts = [part.to(like) for part in inputs.split(BATCH_ITEMS)]  # an item can be several windows
-        rows = torch.cat([encoder.features(part.values, part.lengths) for part in parts])
-        embeddings: np.ndarray = inputs.merged(rows).float().cpu().numpy()
+        with inference(like):
+            parts = [part.to(like) for part in inputs.split(BATCH_ITEMS)]  # an item can be several windows
+            rows = torch.cat([encoder.features(part.values, part.lengths) for part in parts])
+            embeddings: np.ndarray = inputs.merged(rows).float().cpu().numpy()
         return embeddings
 
     return ServedModel(Requests.from_environment(config, environment), embed)

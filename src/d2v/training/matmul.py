@@ -7,9 +7,11 @@ it, so its error is measured and not assumed.
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -73,6 +75,51 @@ def using_matmul_backend(library: MatmulBackend) -> Iterator[None]:
         return
     with _switched(library):
         yield
+
+
+@contextmanager
+def fast_products(like: Tensor) -> Iterator[None]:
+    """Inside, float32 matrices on the CPU are multiplied by what is fastest at the same error.
+
+    Several threads may be inside at a time; the last one to leave sets back what was set before.
+
+    Args:
+        like: a parameter of the model.
+    """
+    is_float32 = like.dtype == torch.float32 and like.device.type == "cpu"
+    with _shared_onednn() if is_float32 and _onednn_pays() else nullcontext():
+        yield
+
+
+@contextmanager
+def inference(like: Tensor) -> Iterator[None]:
+    """The same without gradients."""
+    with torch.inference_mode(), fast_products(like):
+        yield
+
+
+@functools.cache
+def _onednn_pays() -> bool:
+    return choose_matmul_backend("auto", "fp32", torch.device("cpu"))[0] == "onednn"
+
+
+_sharing = threading.Lock()
+_inside: list[str] = []
+"""For each thread that computes with oneDNN, the switch that it found."""
+
+
+@contextmanager
+def _shared_onednn() -> Iterator[None]:
+    with _sharing:
+        _inside.append(torch.get_float32_matmul_precision() if not _inside else _inside[0])
+        torch.set_float32_matmul_precision(_SWITCH["onednn"])
+    try:
+        yield
+    finally:
+        with _sharing:
+            before = _inside.pop()
+            if not _inside:
+                torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

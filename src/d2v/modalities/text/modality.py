@@ -195,6 +195,10 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
         """Bytes as ingest would read them; the string or pair as it is, for `to_inputs` checks it."""
         return raw_inputs.read_item(item)
 
+    def tokens_of(self, item: object, about: Mapping[str, object]) -> int:
+        """One for four characters, as of English."""
+        return sum(len(text) for text in (item if isinstance(item, tuple) else (item,)) if isinstance(text, str)) // 4
+
     def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
         """Token ids (n, T) int64, filled up with `<pad>`, with their lengths."""
         return raw_inputs.to_inputs(items, about)

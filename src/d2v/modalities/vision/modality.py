@@ -193,6 +193,10 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         """(n, 3, S, S) float32, resized and normalised."""
         return raw_inputs.to_inputs(items, about)
 
+    def tokens_of(self, item: object, about: Mapping[str, object]) -> int:
+        """The encoder's patches."""
+        return encoder_block(about, VisionEncoderConfig).patches
+
     # ---------------------------------------------------------------------------------- other programs
 
     def graph_inputs(self, about: Mapping[str, object]) -> GraphInputs:
