@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 
 CONFIG, ENCODER, TEACHER = "config.json", "encoder.safetensors", "teacher.safetensors"
+BLOCK_COUNTS = ("depth", "prenet_depth", "position_layers")
+"""Numbers of an encoder's settings that say how many parts with weights of their own it has."""
+TABLE_BYTES, TABLES_PER_WEIGHTS = 4 * 2**30, 16
+"""The most that tables which are no weights, such as those of relative positions, may take."""
 DECODER = "decoder.safetensors"
 """What only pretraining and its probes go on from: decoder, heads, codebooks."""
 RESTORE = "train again, restore the file, or name another model"
@@ -96,13 +101,14 @@ def load_encoder(folder: Path, teacher: bool = False) -> tuple[Encoder, dict[str
     config = read_config(folder)
     modality = registry.get(config["modality"])
     recipe = parse(modality.train_config, config["recipe"], at="recipe")
-    encoder = modality.build_encoder(recipe)
     weights = folder / (TEACHER if teacher else ENCODER)
     if teacher and not weights.exists():
         raise CheckpointError(
             f"{folder} has no {TEACHER}, as {recipe.objective.name} wrote it: load the student instead"
         )
-    load_state(encoder, read_weights(weights), str(weights))
+    state = read_weights(weights)
+    encoder = build_fitting(modality, recipe, shapes_of(state), str(weights))
+    load_state(encoder, state, str(weights))
     return encoder.eval(), config
 
 
@@ -120,13 +126,16 @@ def load_objective(folder: Path, modality: Modality, recipe: TrainConfig) -> Obj
     Raises:
         CheckpointError: a file is damaged, or its weights do not fit the recipe.
     """
+    if not (folder / ENCODER).is_file():
+        return None
+    student = read_weights(folder / ENCODER)
+    check_fits(modality, recipe, shapes_of(student), str(folder / ENCODER))
     objective = build_objective(modality, recipe)
     needs_teacher = objective.teacher is not None
     needs_rest = any(is_rest(name) for name in objective.state_dict())
     needed = [ENCODER, *([TEACHER] if needs_teacher else []), *([DECODER] if needs_rest else [])]
     if not all((folder / name).is_file() for name in needed):
         return None
-    student = read_weights(folder / ENCODER)
     load_state(objective.student, student, str(folder / ENCODER))
     if objective.teacher is not None:
         whole, own = read_weights(folder / TEACHER), objective.teacher.encoder.state_dict()
@@ -152,6 +161,53 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} cannot be read ({error}): {RESTORE}") from error
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of tensors, by name."""
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Their shapes alone."""
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def build_fitting(modality: Modality, recipe: TrainConfig, shapes: Shapes, origin: str) -> Encoder:
+    """The recipe's encoder, once it is known that its weights fill it: a config may ask for any size.
+
+    Args:
+        modality: whose encoder it is.
+        recipe: the train block.
+        shapes: of its weights.
+        origin: of the weights, for messages.
+
+    Raises:
+        CheckpointError: weights and recipe do not fit (all keys named).
+    """
+    check_fits(modality, recipe, shapes, origin)
+    return modality.build_encoder(recipe)
+
+
+def check_fits(modality: Modality, recipe: TrainConfig, shapes: Shapes, origin: str) -> None:
+    """Raises CheckpointError if weights do not fill the recipe's encoder. It is built without memory for its numbers,
+    and if it has no more blocks than there are weights."""
+    settings = getattr(recipe, "encoder", None)
+    blocks = sum(getattr(settings, name, 0) for name in BLOCK_COUNTS)
+    if blocks > len(shapes):
+        raise CheckpointError(
+            f"{origin} does not fit the model; use the recipe it was trained with: the recipe asks for {blocks:,} "
+            f"blocks, and the file holds {len(shapes):,} weights"
+        )
+    with torch.device("meta"):
+        planned = modality.build_encoder(recipe)
+    refuse_misfits(planned, shapes, origin)
+    weights = sum(value.nbytes for value in planned.parameters())
+    tables = sum(value.nbytes for value in planned.buffers())
+    if tables > max(TABLE_BYTES, TABLES_PER_WEIGHTS * weights):
+        raise CheckpointError(
+            f"{origin}: the recipe asks for {tables:,} bytes of tables beside {weights:,} bytes of weights: set "
+            "recipe.encoder to the sizes it was trained with"
+        )
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a model folder's config.json, with the keys of its recipe under the names of today."""
     digests.check(folder, [CONFIG], CheckpointError, CHANGED)
@@ -168,8 +224,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load a state dict strictly; the error names every missing, unexpected and misshapen key."""
-    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in state.items()}
+    refuse_misfits(module, shapes_of(state), origin)
+    module.load_state_dict(dict(state))
+
+
+def refuse_misfits(module: nn.Module, given: Shapes, origin: str) -> None:
+    """Raises CheckpointError if weights of these shapes do not fill a module (all keys named)."""
+    own = shapes_of(module.state_dict())
     lines = [f"missing {name} {own[name]}" for name in own.keys() - given.keys()]
     lines += [f"unexpected {name} {given[name]}" for name in given.keys() - own.keys()]
     both = own.keys() & given.keys()
@@ -177,4 +238,3 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
     if lines:
         listed = "\n  ".join(sorted(lines))
         raise CheckpointError(f"{origin} does not fit the model; use the recipe it was trained with:\n  {listed}")
-    module.load_state_dict(dict(state))

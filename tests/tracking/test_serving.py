@@ -237,7 +237,11 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "a data URL": ("vision", [{"image": f"data:image/png;base64,{PHOTO}"}], "not base64: send the base64"),
     "bad padding": ("speech", [{"recording": "abcde"}], "Item 0 .* not base64: send the base64"),
     "empty file": ("vision", [{"image": ""}], "Item 0 .* file is empty: send another image"),
-    "no image": ("vision", [{"image": as_text(b"hello")}], "Item 0 .* not an image: send another image"),
+    "no image": (
+        "vision",
+        [{"image": as_text(b"hello")}],
+        "Item 0 .* not an image of a format that is read .*: send another image",
+    ),
     "no sound": ("speech", [{"recording": as_text(b"hello")}], "Item 0 .* not audio.*: send another recording"),
     "an image as a sound": ("speech", [{"recording": PHOTO}], "Item 0 .* not audio"),
     "cut image": ("vision", [{"image": as_text(photo()[:-60])}], "Item 0 .* truncated.*: send another image"),

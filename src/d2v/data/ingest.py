@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,19 +29,22 @@ from d2v.data.disk import full_disk_named, one_at_a_time, swap_in, write_json
 from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader, ShardWriter, shard_path
+from d2v.data.workers import WorkerDied, Workers
 from d2v.errors import DataError
 from d2v.progress import Progress, log
 
 CORPUS, MANIFEST, SHARDS = "corpus.json", "manifest.parquet", "shards"
 QUARANTINE, DUPLICATES, JOURNAL = "quarantine.csv", "duplicates.csv", "journal.json"
 CSV_HEADS = {
-    QUARANTINE: ("key", "reason"),
+    QUARANTINE: ("key", "reason", "items"),
     DUPLICATES: ("key", "duplicate_of", "across_splits", "contradiction"),
 }
 LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups", "bits")
 """Keys of ingest blocks that the first corpora did not have; null means that nothing is said."""
 GROUPS_SHOWN = 6
 BUNCH_ITEMS, BUNCH_BYTES = 16, 1 << 16
+WORKER_ITEMS, WORKER_BYTES = 64, 1 << 20
+"""What goes to a thread, or through it to a worker, at a time: so many items, or as many as hold so many bytes."""
 PartedGroups = Literal["move", "refuse"]
 RULES = 2
 """Raised when names and values are understood in another way, so that the same source can give other classes or splits.
@@ -92,6 +99,7 @@ class IngestReport:
 
 Reader = Callable[[bytes | np.ndarray], Record]
 REASON_CHARACTERS = 500
+LABEL_CHARACTERS = 10_000
 MOST_ORIGINS, OTHER_ORIGINS = 100, "others"
 """How many formats and writers are counted by name, for files may say anything."""
 
@@ -116,6 +124,11 @@ def one_line(text: str) -> str:
     return plain if len(plain) <= REASON_CHARACTERS else plain[: REASON_CHARACTERS - 3] + "..."
 
 
+def _check_label(label: str | None) -> None:
+    if len(label or "") > LABEL_CHARACTERS:
+        raise Rejected(f"its label has {len(label or ''):,} characters, which is no name of a class")
+
+
 def _check_texts(texts: Mapping[str, str | None]) -> None:
     for name, text in texts.items():
         try:
@@ -124,18 +137,55 @@ def _check_texts(texts: Mapping[str, str | None]) -> None:
             raise Rejected(f"its {name} is no valid text: it has half of a surrogate pair") from None
 
 
-def _bunches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items for one call of a thread, which costs as much as reading a small one."""
+def _bunches(items: Iterable[Item], most_items: int, most_bytes: int) -> Iterator[list[Item]]:
+    """Items for one call of a thread or a worker, which costs as much as reading a small one."""
     bunch: list[Item] = []
     size = 0
     for item in items:
         bunch.append(item)
         size += item.data.nbytes if isinstance(item.data, np.ndarray) else len(item.data or b"")
-        if len(bunch) == BUNCH_ITEMS or size >= BUNCH_BYTES:
+        size += len(item.label or "")
+        if len(bunch) == most_items or size >= most_bytes:
             yield bunch
             bunch, size = [], 0
     if bunch:
         yield bunch
+
+
+_Reading = tuple[bytes, Record | None, str]
+"""Digest of an item's content; what was read, or the reason for its quarantine."""
+_Sent = tuple[bytes, tuple[Any, ...] | None, str]
+"""The same from a worker, with the record as its fields; None for `data` that is the item's own."""
+
+
+def _reading(read: Reader, data: bytes | np.ndarray) -> _Reading:
+    """This is the boundary that nothing in a file gets past: whatever its decoder raises is the reason for its
+    quarantine."""
+    digest = b""
+    try:
+        digest = fingerprint.content_hash(data)
+        return digest, read(data), ""
+    except BaseException as error:  # some decoders' own errors are not Exceptions
+        return digest, None, refusal(error)
+
+
+def _sent(read: Reader, data: bytes) -> _Sent:
+    """A reading in a worker, as what costs least to send."""
+    digest, record, reason = _reading(read, data)
+    if record is None:
+        return digest, None, reason
+    stored = None if record.data is data else record.data
+    return digest, (stored, dict(record.facts), record.note, dict(record.texts), dict(record.origin)), reason
+
+
+def _received(sent: _Sent | WorkerDied, data: bytes) -> _Reading:
+    if isinstance(sent, WorkerDied):
+        return b"", None, f"its decoder failed twice: {sent}"
+    digest, fields, reason = sent
+    if fields is None:
+        return digest, None, reason
+    stored, *rest = fields
+    return digest, Record(data if stored is None else stored, *rest), reason
 
 
 @dataclass(frozen=True)
@@ -162,6 +212,7 @@ def ingest(
     no_label: Sequence[str] | None = None,
     parted_groups: PartedGroups | None = None,
     advice: Mapping[str, str] | None = None,
+    in_workers: bool = False,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -184,6 +235,8 @@ def ingest(
         parted_groups: what to do with groups of which the source itself puts items into several splits: `move` takes
             their training items into the other split, `refuse` raises; None leaves them, and names them.
         advice: what to do about notes that `read` gives; a remark counts the items with such a note.
+        in_workers: call `read` for encoded files in processes that may die: an item that ends one is tried once more
+            alone, then quarantined.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
@@ -197,14 +250,23 @@ def ingest(
             "ingest: the source or its settings are not those of the corpus that is there, which earlier rules of "
             "names made: classes and splits can differ from it"
         )
-    partial = out.with_name(f".{out.name}.partial")
+    folder = out.with_name(f".{out.name}.partial")
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
         run = _Ingest(
-            source, read, (facts, texts), partial, identity, shard_bytes, test_fraction, no_label, parted_groups
+            source,
+            read,
+            (facts, texts),
+            folder,
+            identity,
+            shard_bytes,
+            test_fraction,
+            no_label,
+            parted_groups,
+            in_workers,
         )
         run.stream()
         report = run.finish(parameters, settings or {}, advice or {})
-        swap_in(partial, out)
+        swap_in(folder, out)
     for remark in report.remarks:
         log(f"ingest: {remark}")
     log(f"ingest: {report}")
@@ -259,8 +321,9 @@ class _Ingest:
         test_fraction: float,
         no_label: Sequence[str] | None,
         parted_groups: PartedGroups | None,
+        in_workers: bool,
     ) -> None:
-        self.source, self.read, self.parted_groups = source, read, parted_groups
+        self.source, self.read, self.parted_groups, self.in_workers = source, read, parted_groups, in_workers
         self.moved: dict[str, str] = {}  # key of a training item -> the split that it goes to with its group
         self.facts, self.texts = columns
         self.no_label = no_label
@@ -284,7 +347,7 @@ class _Ingest:
         """The journal of an interrupted pass over the same source; anything after it is taken back."""
         path = self.folder / JOURNAL
         journal = json.loads(path.read_text()) if path.is_file() else {}
-        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES):
+        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES) or not self._has_heads():
             shutil.rmtree(self.folder, ignore_errors=True)
             (self.folder / SHARDS).mkdir(parents=True)
             for name, head in CSV_HEADS.items():
@@ -305,6 +368,14 @@ class _Ingest:
         log(f"ingest: going on after item {journal['next_item']:,}, where it was interrupted")
         return journal
 
+    def _has_heads(self) -> bool:
+        """Whether the tables of lines have the columns of today."""
+        for name, head in CSV_HEADS.items():
+            with (self.folder / name).open(newline="", encoding="utf-8") as file:
+                if file.readline() != ",".join(head) + "\r\n":
+                    return False
+        return True
+
     def _save_journal(self) -> None:
         content = {
             "identity": self.identity,
@@ -322,38 +393,54 @@ class _Ingest:
 
     def stream(self) -> None:
         """Read every item that is left."""
-        bunches = _bunches(self.source.items(self.next_item))
-        inspected = ordered_map(lambda bunch: [self._inspect(item) for item in bunch], bunches)
-        outcomes = (outcome for bunch in inspected for outcome in bunch)
-        with Progress("ingest", self.source.total, self.next_item) as progress:
+        threads = os.cpu_count() or 1
+        most = (WORKER_ITEMS, WORKER_BYTES) if self.in_workers else (BUNCH_ITEMS, BUNCH_BYTES)
+        bunches = _bunches(self.source.items(self.next_item), *most)
+        with (
+            Workers(partial(_sent, self.read), threads) as workers,
+            closing(ordered_map(partial(self._inspect_all, workers), bunches, threads)) as inspected,
+            Progress("ingest", self.source.total, self.next_item) as progress,
+        ):
+            outcomes = chain.from_iterable(inspected)
             for outcome in outcomes:
-                self.next_item += 1
+                self.next_item += outcome.item.rows
                 if self._take(outcome):
                     self._save_journal()
-                progress.advance(1, f"{self.report.kept:,} kept, {self.report.quarantined:,} quarantined")
+                progress.advance(
+                    outcome.item.rows, f"{self.report.kept:,} kept, {self.report.quarantined:,} quarantined"
+                )
         self.writer.flush()
         self._save_journal()
 
-    def _inspect(self, item: Item) -> _Outcome:
-        """Read an item. This is the boundary that nothing in a file gets past: whatever its decoder raises is the
-        reason for its quarantine. It runs in a worker thread, which Ctrl-C does not reach."""
+    def _inspect_all(self, workers: Workers[bytes, _Sent], items: Sequence[Item]) -> list[_Outcome]:
+        """Read items, encoded files of a modality with native decoders in a worker, which may die. It runs in a thread,
+        which Ctrl-C does not reach."""
+        readings: dict[int, _Reading] = {}
+        if self.in_workers:
+            encoded = {n: one.data for n, one in enumerate(items) if isinstance(one.data, bytes) and not one.refused}
+            sent = workers.map(list(encoded.values())) if encoded else []
+            readings = {n: _received(one, data) for (n, data), one in zip(encoded.items(), sent, strict=True)}
+        return [self._inspect(item, readings.get(n)) for n, item in enumerate(items)]
+
+    def _inspect(self, item: Item, reading: _Reading | None) -> _Outcome:
         if item.data is None or item.refused:
             return _Outcome(item, b"", None, item.refused or "it has no content")
-        digest = b""
-        try:
-            digest, record = fingerprint.content_hash(item.data), self.read(item.data)
-            _check_texts({"label": item.label, **item.texts, **record.texts})
-            return _Outcome(item, digest, record, "")
-        except BaseException as error:  # some decoders' own errors are not Exceptions
-            return _Outcome(item, digest, None, refusal(error))
+        digest, record, reason = reading or _reading(self.read, item.data)
+        if record is not None:
+            try:
+                _check_label(item.label)
+                _check_texts({"label": item.label, **item.texts, **record.texts})
+            except Rejected as error:
+                return _Outcome(item, digest, None, str(error))
+        return _Outcome(item, digest, record, reason)
 
     def _take(self, outcome: _Outcome) -> bool:
         """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
         item, report = outcome.item, self.report
-        report.total += 1
+        report.total += item.rows
         if outcome.record is None:
-            report.quarantined += 1
-            self._note(QUARANTINE, item.key, one_line(outcome.reason))
+            report.quarantined += item.rows
+            self._note(QUARANTINE, item.key, one_line(outcome.reason), str(item.rows))
             return False
         split = item.split or self._hash_split(outcome.digest, item.group)
         if item.group is not None and split not in self.groups.setdefault(item.group, split).split(","):

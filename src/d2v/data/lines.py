@@ -57,7 +57,35 @@ def lines_of(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def byte_lines(stream: IO[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
+class AsUtf8:
+    """A stream of text in another encoding, read as UTF-8, in constant memory.
+
+    Args:
+        stream: bytes.
+        encoding: with its byte order, or one whose mark the stream begins with.
+        errors: how bytes that are not of the encoding are decoded.
+
+    Raises:
+        UnicodeDecodeError: reading meets such bytes, and `errors` does not say what they become.
+    """
+
+    def __init__(self, stream: IO[bytes], encoding: str, errors: str = "strict") -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self._errors = "surrogatepass" if errors == "strict" else errors
+
+    def read(self, size: int) -> bytes:
+        """About as many bytes; none at the end alone."""
+        found = ""
+        while not found:
+            chunk = self._stream.read(size)
+            found = self._decoder.decode(chunk, final=not chunk)
+            if not chunk:
+                break
+        return found.encode("utf-8", self._errors)
+
+
+def byte_lines(stream: IO[bytes] | AsUtf8, limit: int) -> Iterator[tuple[bytes, int]]:
     """Lines of bytes with their ends, and their sizes, in constant memory.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,7 +14,9 @@ Out = TypeVar("Out")
 WINDOW_PER_THREAD = 8
 
 
-def ordered_map(function: Callable[[In], Out], items: Iterable[In], threads: int | None = None) -> Iterator[Out]:
+def ordered_map(
+    function: Callable[[In], Out], items: Iterable[In], threads: int | None = None
+) -> Generator[Out, None, None]:
     """`map` over threads: results come in the items' order, and few items are under way at a time.
 
     Threads suffice, because decoders, compressors and hashes release Python's lock.

@@ -25,7 +25,18 @@ from d2v.finetuning.tasks.build_task import restore_task
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
-from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, own_weights, read_config, read_weights
+from d2v.model_folder import (
+    CONFIG,
+    ENCODER,
+    TEACHER,
+    build_fitting,
+    load_state,
+    own_weights,
+    read_config,
+    read_weights,
+    refuse_misfits,
+    shapes_of,
+)
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.training.matmul import fast_products
@@ -178,12 +189,16 @@ def load_finetuned(folder: Path) -> FinetunedModel:
     if "finetune" not in about:
         raise CheckpointError(f"{folder} holds an encoder without a head: give the folder of a fine-tuned model")
     modality = registry.get(about["modality"])
-    encoder = modality.build_encoder(parse(modality.train_config, about["recipe"], at="recipe"))
+    recipe = parse(modality.train_config, about["recipe"], at="recipe")
+    weights, head_weights = read_weights(folder / ENCODER), read_weights(folder / HEAD)
+    encoder = build_fitting(modality, recipe, shapes_of(weights), str(folder / ENCODER))
     config = parse(_TaskBlock, {"task": about["finetune"]["task"]}, at="finetune").task
     task = restore_task(config, about["task"])
+    with torch.device("meta"):
+        refuse_misfits(task.make_head(encoder), shapes_of(head_weights), str(folder / HEAD))
     head = task.make_head(encoder)
-    for module, name in ((encoder, ENCODER), (head, HEAD)):
-        load_weights(module, folder / name)
+    load_state(encoder, weights, str(folder / ENCODER))
+    load_state(head, head_weights, str(folder / HEAD))
     return FinetunedModel(encoder.eval(), head.eval(), task, about)
 
 

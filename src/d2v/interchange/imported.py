@@ -14,7 +14,7 @@ from torch import Tensor
 from d2v.config import TrainConfig
 from d2v.errors import CheckpointError
 from d2v.modalities import registry
-from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, read_config
+from d2v.model_folder import CONFIG, ENCODER, TEACHER, check_fits, read_config, shapes_of
 
 HEAD = "head.safetensors"
 """Beside an imported encoder: what its file holds beyond the encoder, under the names it has there. Of a fine-tuned
@@ -88,8 +88,7 @@ def save_imported(folder: Path, imported: Imported, origin: str, finetuned: Fine
     if (folder / ENCODER).exists():
         raise CheckpointError(f"{folder} already holds an encoder: give a new folder, or remove this one")
     for state in filter(None, (imported.encoder, imported.teacher)):
-        encoder = registry.get(imported.modality).build_encoder(imported.recipe)
-        load_state(encoder, state, origin)
+        check_fits(registry.get(imported.modality), imported.recipe, shapes_of(state), origin)
     folder.mkdir(parents=True, exist_ok=True)
     used = finetuned.used if finetuned else frozenset()
     rest = {name: value for name, value in imported.head.items() if name not in used}

@@ -35,7 +35,7 @@ from d2v.finetuning.tasks.build_task import restore_task
 from d2v.interchange.batches import BatchSize
 from d2v.modalities import registry
 from d2v.modalities.long_items import Cuts, Long, TooLong, inputs_of
-from d2v.model_folder import load_encoder, load_state, read_config
+from d2v.model_folder import build_fitting, load_encoder, load_state, read_config, shapes_of
 from d2v.models.encoder import Encoded, Encoder
 from d2v.progress import log
 from d2v.tracking.models import REGISTERED, registered_model
@@ -400,7 +400,8 @@ def from_imported(model: ImportedModel, origin: str) -> Model:
         CheckpointError: the weights do not fit (all keys named).
     """
     source = model.source
-    encoder = registry.get(source.modality).build_encoder(source.recipe)
+    modality = registry.get(source.modality)
+    encoder = build_fitting(modality, source.recipe, shapes_of(source.encoder), origin)
     load_state(encoder, source.encoder, origin)
     about = {"modality": source.modality, "recipe": source.recipe.model_dump(mode="json"), **source.about}
     if model.head is None:

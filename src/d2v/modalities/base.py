@@ -329,6 +329,8 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         baseline_name: what the plain features are called in tables, such as "raw pixels".
         images_per_row: how many of its images for people fit side by side on a page.
         items_are_lines: whether a file holds an item a line; else a file is one item.
+        native_decoders: whether its reader calls decoders written in C, and so is called in processes that may
+            die: the reader is pickled, and its module must not import torch, which starts threads.
         advice: note of the reader -> what to do about it, for notes that ingest is to count in a remark.
         own_files: values of the ingest block for features of people's own files, such as no lower limits of size.
         packages: what serving an encoder of it needs beside the shared packages.
@@ -342,6 +344,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
     baseline_name: str
     images_per_row: int = 8
     items_are_lines: bool = False
+    native_decoders: bool = False
     advice: Mapping[str, str] = MappingProxyType({})
     own_files: Mapping[str, object] = MappingProxyType({})
     packages: tuple[str, ...] = ()
@@ -390,6 +393,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             no_label=config.no_label,
             parted_groups=getattr(config, "parted_groups", None),  # a later key, which other modalities may lack
             advice=self.advice,
+            in_workers=self.native_decoders,
         )
 
     def settings(self, config: IngestT) -> dict[str, object]:

@@ -224,9 +224,9 @@ class Listed:
     items: int = 0
     examples: list[tuple[str, ...]] = field(default_factory=list)
 
-    def add(self, example: tuple[str, ...], most: int) -> None:
-        """Count a line."""
-        self.items += 1
+    def add(self, example: tuple[str, ...], most: int, items: int = 1) -> None:
+        """Count a line, which may stand for several items."""
+        self.items += items
         if len(self.examples) < most:
             self.examples.append(example)
 
@@ -251,7 +251,7 @@ def count_quarantine(corpus: Path, most: int) -> list[tuple[str, Listed]]:
         kind = _VARYING.sub("#", reason)
         if kind not in kinds and len(kinds) >= MOST_REASONS:
             kind, reason = "", "other reasons"
-        kinds.setdefault(kind, (reason, Listed()))[1].add((row.get("key") or "",), most)
+        kinds.setdefault(kind, (reason, Listed()))[1].add((row.get("key") or "",), most, int(row.get("items") or 1))
     return sorted(kinds.values(), key=lambda entry: -entry[1].items)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import functools
 import gzip
+import io
 import lzma
 import stat
 import struct
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from d2v.data.sources.layout import (
     Annotator,
@@ -33,23 +34,80 @@ from d2v.data.sources.layout import (
     split_path,
     too_large,
 )
+from d2v.data.sources.listing import open_file
 from d2v.data.sources.locations import SIDE_BYTES, Location, side_error
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.split_names import kinds_of_files, settled
 from d2v.errors import DataError
 
-DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, struct.error)
+DAMAGE = (
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    struct.error,
+    NotImplementedError,
+)
 """Raised by a truncated or damaged archive; plain OSError is left to mean that the disk or network failed."""
+BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of zip members; zipfile unpacks the others without a bound on memory."""
 BOMB_RATIO = 200
+UNPACK_RATIO = 1_100
+"""Of compressed streams: deflate reaches 1,032 on what is blank, which IDX files may be."""
 BOMB_BYTES = 2**20  # below this declared size no ratio is dangerous
 HEADER_BYTES = 2**20  # no honest extended tar header is larger; tarfile would read it into memory whole
+
+
+class Unpacking(io.RawIOBase):
+    """A stream through its decompressor. One that gives more than UNPACK_RATIO times what was read of its file is a
+    bomb, and damaged.
+
+    Args:
+        stream: the decompressor's.
+        file: what it reads.
+    """
+
+    def __init__(self, stream: Any, file: IO[bytes]) -> None:
+        self._stream, self._file, self._given = stream, file, 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True: forward seeks read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """As the decompressor's. Raises EOFError of a bomb."""
+        content: bytes = self._stream.read(size)
+        self._given += len(content)
+        if self._given > max(BOMB_BYTES, UNPACK_RATIO * self._file.tell()):
+            raise EOFError(f"{self._file.tell():,} bytes unpack to more than {self._given:,}: a bomb")
+        return content
+
+    def readinto(self, buffer: Any) -> int:
+        """As `read`."""
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As the decompressor's."""
+        return int(self._stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        """As the decompressor's."""
+        return int(self._stream.tell())
 
 
 @contextmanager
 def decompressed(fs: Any, path: str) -> Iterator[IO[bytes]]:
     """Open a file for reading, through gzip, bzip2 or xz if its first bytes say so. Forward seeks are cheap on a plain
     file and read through a compressed one."""
-    with fs.open(path, "rb") as file:
+    with open_file(fs, path) as file:
         magic = file.read(6)
         file.seek(0)
         opener: Any = None
@@ -63,7 +121,7 @@ def decompressed(fs: Any, path: str) -> Iterator[IO[bytes]]:
             yield file
             return
         with opener(file, "rb") as stream:
-            yield stream
+            yield cast(IO[bytes], Unpacking(stream, file))
 
 
 def _path(name: str) -> str:
@@ -310,7 +368,7 @@ def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None =
     """
     file = location.files[0]
     try:
-        with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+        with open_file(location.fs, file.path) as stream, zipfile.ZipFile(stream) as archive:
             roles = {info: wanted.role(_path(_zip_name(info)), annotator is not None) for info in _zip_members(archive)}
     except (*DAMAGE, ValueError) as error:
         raise DataError(
@@ -325,14 +383,14 @@ def zip_source(location: Location, wanted: Wanted, annotator: Annotator | None =
     def layout() -> Layout:
         said = None
         if annotator:
-            with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            with open_file(location.fs, file.path) as stream, zipfile.ZipFile(stream) as archive:
                 sides = [info for info, role in roles.items() if role == "side"]
                 said = annotator({_path(_zip_name(info)): _zip_side(location, archive, info) for info in sides})
         names = (_zip_name(info) for info in infos if not climbs_out(_zip_name(info)))
         return find_layout(names, wanted, packed=True, said=said)
 
     def items(start: int) -> Iterator[Item]:
-        with location.fs.open(file.path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+        with open_file(location.fs, file.path) as stream, zipfile.ZipFile(stream) as archive:
             for info in infos[start:]:
                 yield _zip_item(archive, info, layout(), wanted, location.address(file))
 
@@ -350,7 +408,7 @@ def _zip_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [info for info, name in names if climbs_out(name) or not is_hidden(name)]
 
 
-def _zip_harm(info: zipfile.ZipInfo) -> str | None:
+def zip_harm(info: zipfile.ZipInfo) -> str | None:
     """Why a member must not be read, if so."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     if climbs_out(_zip_name(info)):
@@ -359,8 +417,7 @@ def _zip_harm(info: zipfile.ZipInfo) -> str | None:
         return "it is a link" if kind == stat.S_IFLNK else "it is a device or a pipe, not a file"
     if info.flag_bits & 0x61:
         return "it is encrypted"
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # zipfile unpacks the other methods without a bound on memory
+    if info.compress_type not in BOUNDED_METHODS:
         return f"compression method {info.compress_type} is not read, only stored and deflate"
     if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
         return f"{info.compress_size:,} bytes unpack to {info.file_size:,}: a bomb"
@@ -372,7 +429,7 @@ def _zip_item(
 ) -> Item:
     name = _zip_name(info)
     address = f"{archive_address}/{_path(name)}"
-    reason = _zip_harm(info) or too_large(info.file_size, wanted)
+    reason = zip_harm(info) or too_large(info.file_size, wanted)
     if reason:
         return Item(_path(name), None, refused=reason, address=address)
     try:
@@ -390,7 +447,7 @@ def _zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 def _zip_side(location: Location, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     where = f"{location.given}/{_path(_zip_name(info))}"
-    refused = _zip_harm(info) or _side_too_large(info.file_size)
+    refused = zip_harm(info) or _side_too_large(info.file_size)
     if refused:
         raise side_error(where, refused)
     try:

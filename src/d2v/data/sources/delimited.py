@@ -36,25 +36,43 @@ def whole_lines(head: str) -> Iterator[str]:
     return iter(lines if len(lines) < 2 else lines[:-1])
 
 
-def quoted_rows(lines: Iterable[str], delimiter: str, path: str) -> Rows:
+class RowTooLongError(Exception):
+    """A row, or what an open quotation mark makes one, is longer than an item may be.
+
+    Attributes:
+        line: that it begins in, from 1.
+    """
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+def quoted_rows(lines: Iterable[str], delimiter: str, path: str, limit: int = LONGEST_CELL) -> Rows:
     """Rows whose cells may be quoted, as RFC 4180 says.
 
     Args:
         lines: with their ends.
         delimiter: between cells.
         path: of the table, for messages.
+        limit: characters of a row.
 
     Raises:
         DataError: a quotation mark that is not closed.
+        RowTooLongError: a row above the limit, behind which nothing can be read, as it may be quoted.
     """
     pending: list[str] = []
+    first, size = 1, 0
 
     def fed() -> Iterator[str]:
+        nonlocal size
         for line in lines:
             pending.append(line)
+            size += len(line)
+            if size > limit:
+                raise RowTooLongError(first)
             yield line
 
-    first = 1
     for row in csv.reader(fed(), delimiter=delimiter):
         is_whole_line = len(pending) == 1 and pending[0].endswith(("\n", "\r"))
         holds_its_end = bool(row) and row[-1].endswith(("\n", "\r"))
@@ -67,6 +85,7 @@ def quoted_rows(lines: Iterable[str], delimiter: str, path: str) -> Rows:
             yield first, row
         first += len(pending)
         pending.clear()
+        size = 0
 
 
 def _open_quote(lines: Sequence[str], delimiter: str) -> str | None:

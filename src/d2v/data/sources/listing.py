@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import time
+from collections import deque
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.sources.layout import is_hidden, split_path
+from d2v.progress import PLAIN_INTERVAL_S, log
 
 STAMPS = ("etag", "ETag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+NOT_A_FILE = "it is a device or a pipe, not a file"
+OF_ONE_FILE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""Errors that speak of one file, not of its disk."""
+
+
+class NotAFile(OSError):
+    """What was to be opened is a device, a pipe or a socket."""
 
 
 class Found(NamedTuple):
@@ -39,7 +50,8 @@ def find_file(fs: Any, path: str, key: str) -> Found:
 
 
 def list_files(fs: Any, path: str) -> list[Found]:
-    """All files of a folder, hidden ones left out; broken links and pipes are listed as refused."""
+    """All files of a folder, hidden ones left out; broken links, pipes and folders that cannot be read are listed as
+    refused."""
     if isinstance(fs, LocalFileSystem):
         return _list_local(path)
     prefix = path.rstrip("/") + "/"
@@ -48,22 +60,53 @@ def list_files(fs: Any, path: str) -> list[Found]:
 
 
 def _list_local(path: str) -> list[Found]:
-    """os.walk, following links to folders but never in a circle (fsspec's own listing does not follow them)."""
-    found = []
-    for folder, names, files in os.walk(path, followlinks=True):
-        names[:] = [name for name in names if not name.startswith(".") and not _leads_back(folder, name)]
-        for name in files:
-            if not name.startswith("."):
-                full = os.path.join(folder, name)
-                found.append(_found_locally(full, os.path.relpath(full, path).replace(os.sep, "/")))
+    """All files below a folder. Links to folders are followed, and each folder is read once, whatever links lead to it;
+    its own name wins over a link's. fsspec's own listing does not follow them."""
+    found: list[Found] = []
+    visited: set[tuple[int, int]] = set()
+    folders, links, passed_over = deque([path]), deque[str](), 0
+    told_s = time.monotonic()
+    while folders or links:
+        is_link = not folders
+        folder = links.popleft() if is_link else folders.popleft()
+        try:
+            status = os.stat(folder)
+            identity = (status.st_dev, status.st_ino)
+            if identity in visited:
+                passed_over += 1
+                continue
+            visited.add(identity)
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
+        except OSError as error:
+            if folder == path:
+                raise
+            found.append(Found(_key(folder, path), folder, None, "", f"unreadable: {error.strerror}"))
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                (links if entry.is_symlink() else folders).append(entry.path)
+            else:
+                found.append(_found_locally(entry.path, _key(entry.path, path)))
+        if time.monotonic() - told_s > PLAIN_INTERVAL_S:
+            log(f"list: {len(visited):,} folders and {len(found):,} files so far")
+            told_s = time.monotonic()
+    if passed_over:
+        log(f"list: {passed_over:,} links lead to folders that are read under another name, and are not followed")
     return found
 
 
-def _leads_back(folder: str, name: str) -> bool:
-    """Whether a linked folder is one of the folders above it."""
-    full = os.path.join(folder, name)
-    target = os.path.realpath(full)
-    return os.path.islink(full) and os.path.commonpath([target, os.path.realpath(folder)]) == target
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle; the file says so
+        return False
+
+
+def _key(path: str, top: str) -> str:
+    return os.path.relpath(path, top).replace(os.sep, "/")
 
 
 def _found_locally(path: str, key: str) -> Found:
@@ -72,8 +115,38 @@ def _found_locally(path: str, key: str) -> Found:
         found = os.stat(path)
     except OSError as error:
         return Found(key, path, None, "", f"unreadable: {error.strerror}")
-    refused = None if stat.S_ISREG(found.st_mode) else "it is a device or a pipe, not a file"
+    refused = None if stat.S_ISREG(found.st_mode) else NOT_A_FILE
     return Found(key, path, found.st_size, str(found.st_mtime_ns), refused)
+
+
+def open_file(fs: Any, path: str) -> IO[bytes]:
+    """A file for reading. Local ones are looked at again once they are open, for a pipe that has taken a file's place
+    would be waited for without end.
+
+    Raises:
+        NotAFile: it is a device, a pipe or a socket.
+    """
+    if not isinstance(fs, LocalFileSystem):
+        opened: IO[bytes] = fs.open(path, "rb")
+        return opened
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise IsADirectoryError(errno.EISDIR, "Is a directory") if stat.S_ISDIR(mode) else NotAFile(NOT_A_FILE)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def unreadable(error: OSError) -> str:
+    """Why one file cannot be read. Raises the error again if it is the disk or the network that failed."""
+    if isinstance(error, NotAFile) or error.errno == errno.ENXIO:  # sockets cannot be opened
+        return NOT_A_FILE
+    if error.errno in OF_ONE_FILE or isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
+        return f"unreadable: {error.strerror or error}"
+    raise error
 
 
 def _described(path: str, key: str, info: dict[str, Any]) -> Found:

@@ -13,9 +13,10 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.sources.layout import Annotator, Layout, Wanted, find_layout, too_large
-from d2v.data.sources.listing import Found, find_file, list_files
+from d2v.data.sources.listing import NOT_A_FILE, Found, NotAFile, find_file, list_files, open_file, unreadable
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 
@@ -90,6 +91,11 @@ def open_location(
         is_web = "http" in fs.protocol
         raise DataError(_not_served(source, fs, path) if is_web else _nothing_there(source, fs, path, wanted))
     found = list_files(fs, path) if is_folder else (find_file(fs, path, name),)
+    if not is_folder and found[0].refused:
+        raise DataError(
+            f"{source} cannot be read ({found[0].refused}): point {wanted.modality}.ingest.source to a folder or to "
+            "another file."
+        )
     location = Location(source, fs, tuple(sorted(found, key=lambda file: file.key)), is_folder)
     if not location.files:
         raise DataError(
@@ -268,8 +274,10 @@ def file_source(path: str) -> Source:
         if not start:
             found = Item(PurePosixPath(path).name, None, address=path)
             try:
-                with open(path, "rb") as file:
+                with open_file(LocalFileSystem(), path) as file:
                     found = replace(found, data=file.read())
+            except NotAFile:
+                found = replace(found, refused=NOT_A_FILE)
             except OSError as error:
                 found = replace(found, refused=f"unreadable: {error.strerror or error}")
             yield found
@@ -280,10 +288,10 @@ def file_source(path: str) -> Source:
 def read_file(fs: Any, path: str, wanted: Wanted) -> tuple[bytes | None, str | None]:
     """Content of a file, or why not; one byte too many is asked for, as a size may be unknown or have changed."""
     try:
-        with fs.open(path, "rb") as file:
+        with open_file(fs, path) as file:
             content = _read_at_most(file, wanted.max_item_bytes + 1)
-    except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
-        return None, f"unreadable: {error.strerror or error}"
+    except OSError as error:
+        return None, unreadable(error)
     refused = too_large(len(content), wanted)
     return (None, refused) if refused else (content, None)
 
@@ -304,7 +312,7 @@ def _read_side(fs: Any, file: Found) -> bytes:
     if file.refused:
         raise side_error(file.path, file.refused)
     try:
-        with fs.open(file.path, "rb") as stream:
+        with open_file(fs, file.path) as stream:
             content: bytes = stream.read(SIDE_BYTES + 1)
     except OSError as error:
         raise side_error(file.path, str(error)) from error

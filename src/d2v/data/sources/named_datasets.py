@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from d2v.data import fingerprint
+from d2v.data.ingest import named_error
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
@@ -32,7 +33,13 @@ SPLIT_WORDS = {
 
 
 def dataset_source(
-    module: ModuleType, name: str, options: Mapping[str, Any], wanted: Wanted, to_item: ToItem, example: str
+    module: ModuleType,
+    name: str,
+    options: Mapping[str, Any],
+    wanted: Wanted,
+    to_item: ToItem,
+    example: str,
+    usual: Mapping[str, Any] | None = None,
 ) -> Source:
     """A class of `module`, downloaded when first used to `options.root` (data/01_raw/<Class>).
 
@@ -43,8 +50,9 @@ def dataset_source(
         name: of the class.
         options: its arguments.
         wanted: the modality's words, with the name of the library.
-        to_item: makes the item of a row; OSError, SyntaxError or ValueError of it refuse the row.
+        to_item: makes the item of a row; whatever it raises refuses the row.
         example: a class, for messages.
+        usual: arguments of the classes that take them, unless `options` has others.
 
     Raises:
         ConfigError: no such class, or options it does not take.
@@ -52,7 +60,7 @@ def dataset_source(
     """
     build = _class(module, name, wanted, example)
     taken = _parameters(build)
-    defaults = {"root": f"data/01_raw/{name}", "download": True}
+    defaults = {"root": f"data/01_raw/{name}", "download": True, **(usual or {})}
     arguments = {**{key: value for key, value in defaults.items() if key in taken}, **options}
     if isinstance(arguments.get("root"), str):
         arguments["root"] = os.path.expanduser(arguments["root"])
@@ -135,6 +143,10 @@ def _items(dataset: Any, prefix: str, names: Sequence[str] | None, to_item: ToIt
         key = f"{prefix}/{row:06d}"
         try:
             item = to_item(key, dataset, row, names)
-        except Exception as error:  # whatever its decoder raises
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except Exception as error:
             item = Item(key, None, refused=f"unreadable: {error}")
+        except BaseException as error:  # some decoders' own errors are not Exceptions
+            item = Item(key, None, refused=f"unreadable: {named_error(error)}")
         yield item

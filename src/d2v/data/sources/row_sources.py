@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.split_names import settled
 
+LISTED_ROWS = 64
+
 
 @dataclass(frozen=True)
 class Split:
@@ -21,7 +23,7 @@ class Split:
     Attributes:
         name: a kind of split (`split_names.SPLIT_WORDS`); None where it is unknown.
         rows: how many there are.
-        items: start row -> exactly `rows - start` items.
+        items: start row -> items that stand for exactly `rows - start` rows.
         kinds: kinds of split that rows have of their own, in `Item.split`.
     """
 
@@ -29,6 +31,21 @@ class Split:
     rows: int
     items: Callable[[int], Iterator[Item]]
     kinds: frozenset[str] = frozenset()
+
+
+def refused_rows(item: Callable[[int], Item], first: int, end: int) -> Iterator[Item]:
+    """Rows that cannot be read: one item each of the first LISTED_ROWS, and one that counts all others, for a damaged
+    header can promise more rows than there is disk for a line each.
+
+    Args:
+        item: row -> the refused item.
+        first: the first of them.
+        end: the row behind the last.
+    """
+    listed = min(end, first + LISTED_ROWS)
+    yield from map(item, range(first, listed))
+    if listed < end:
+        yield replace(item(listed), rows=end - listed)
 
 
 def source_of_splits(

@@ -108,7 +108,7 @@ class SideTables:
         else:
             try:
                 record = {str(name).lower(): value for name, value in json.loads(text).items()}
-            except (ValueError, AttributeError):
+            except (ValueError, AttributeError, RecursionError):
                 return
             read = self._annotation(record, "", None)
             label = before.label if before.label is not None else read.label
@@ -273,7 +273,7 @@ def json_records(path: str, lines: Sequence[str]) -> Iterator[tuple[int, dict[st
             continue
         try:
             yield number, {name.lower(): value for name, value in json.loads(line).items()}
-        except (json.JSONDecodeError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"Line {number} of {path} is no JSON object ({error}): mend it, or remove the table to do without."
             ) from None

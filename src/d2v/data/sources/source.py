@@ -22,6 +22,7 @@ class Item:
         group: what it must share its split with, such as all recordings of a speaker; None for nothing.
         address: path or URL of its file, with its place in an archive or a table behind; "" where the key says that.
         line: line of the file that it begins in, from 1, where a file holds several.
+        rows: how many items it stands for: more than one where the rest of an array or a table is refused at once.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Item:
     group: str | None = None
     address: str = field(default="", compare=False)
     line: int | None = None
+    rows: int = 1
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.lines import decoded, lines_of, single_spaced
 from d2v.data.sources.layout import Wanted, too_large
-from d2v.data.sources.locations import Found, Location, read_file
+from d2v.data.sources.listing import Found, open_file, unreadable
+from d2v.data.sources.locations import Location, read_file
 from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.split_names import kinds_of_files
@@ -30,7 +31,7 @@ def is_manifest(fs: Any, file: Found) -> bool:
     """Whether a file begins as fairseq's manifests do: a line with nothing but a folder, then paths and lengths."""
     if not file.name.endswith(".tsv") or file.refused:
         return False
-    with fs.open(file.path, "rb") as stream:
+    with open_file(fs, file.path) as stream:
         first, second = stream.readline(4096), stream.readline(4096)
     return b"\t" not in first and re.fullmatch(rb"[^\t]+\t\d+\s*", second) is not None
 
@@ -106,7 +107,7 @@ class _Manifest:
 
     def _lines(self, file: Found) -> list[str]:
         try:
-            with self.location.fs.open(file.path, "rb") as stream:
+            with open_file(self.location.fs, file.path) as stream:
                 return lines_of(decoded(stream.read()))
         except UnicodeDecodeError as error:
             raise DataError(f"{file.path} is no UTF-8 text ({error}): write the manifest again.") from None
@@ -170,9 +171,9 @@ def _content(manifest: _Manifest, row: str) -> tuple[bytes | None, str | None]:
     if refused := too_large(length, wanted):
         return None, refused
     try:
-        with fs.open(f"{manifest.root}/{name}", "rb") as archive:
+        with open_file(fs, f"{manifest.root}/{name}") as archive:
             archive.seek(offset)
             content = archive.read(length)
-    except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
-        return None, f"unreadable: {error.strerror or error}"
+    except OSError as error:
+        return None, unreadable(error)
     return (content, None) if len(content) == length else (None, f"{name} ends before byte {offset + length:,}")

@@ -61,6 +61,7 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     name = "speech"
     recipe = SpeechRecipe
     facts = FACTS
+    native_decoders = True
     texts = TEXTS
     baseline_name = "log-mel statistics"
     images_per_row = 4

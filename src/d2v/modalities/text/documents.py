@@ -16,10 +16,17 @@ from typing import IO, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from d2v.data.lines import byte_lines, decoded, encoding_of
-from d2v.data.sources.archives import DAMAGE
+from d2v.data.lines import AsUtf8, byte_lines, decoded, encoding_of
+from d2v.data.sources.archives import DAMAGE, Unpacking
 from d2v.data.sources.columns import LABEL_NAMES, Columns, first_column
-from d2v.data.sources.delimited import find_delimiter, plain_rows, quoted_rows, reads_as_quoted, whole_lines
+from d2v.data.sources.delimited import (
+    RowTooLongError,
+    find_delimiter,
+    plain_rows,
+    quoted_rows,
+    reads_as_quoted,
+    whole_lines,
+)
 from d2v.data.sources.labels import SeveralLabels, label_of
 from d2v.data.sources.layout import Role, Wanted, too_large
 from d2v.errors import DataError
@@ -35,6 +42,8 @@ CLASS_NAMES = (*LABEL_NAMES, "category", "sentiment")
 HEAD_BYTES = 2**16
 """Of a file, to find what it is, and of a table, its delimiter and whether its cells are quoted."""
 PAPERS = re.compile(r"(readme|licen[cs]e|copying|(sha\d+|md5|check)sums?)(\..*)?", re.IGNORECASE)
+JSON_SPACE = " \t\r\n"
+SPACE = re.compile(f"[{JSON_SPACE}]*")
 JSON_FILE = re.compile(r"\.json(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 """Names of files that hold one array of objects, or JSON lines."""
 NO_TEXTS = {
@@ -50,6 +59,8 @@ SHOWN_CHARACTERS = 20
 MOST_NULS = 1 / 8
 """Share of NUL bytes in text; more of them are UTF-16 without a byte-order mark, or no text."""
 UNPACKED_DAMAGE = (*DAMAGE, UnicodeError)
+TOO_DEEP = "its JSON is nested deeper than Python reads: save the text in a field of a flat object"
+NO_MEMORY = "its JSON needs more memory than there is"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +151,9 @@ def read_documents(
             )
             for line, document in cut(stream, config, wanted):
                 yield document._replace(place=f"#{line}")
+    except RowTooLongError as error:
+        reason = f"the row is longer than text.ingest.max_item_bytes = {wanted.max_item_bytes:,}"
+        yield Document(f"#{error.line}", None, refused=f"{reason}, and the rows behind it are not read")
     except (*UNPACKED_DAMAGE, OSError) as error:
         if not isinstance(error, UNPACKED_DAMAGE) and error.errno is not None:
             raise  # decompressors raise OSErrors of their own, without a number
@@ -159,7 +173,8 @@ def unpacked(file: IO[bytes]) -> io.BufferedReader:
         stream = lzma.LZMAFile(file)  # noqa: SIM115  # the caller closes what is returned
     elif head.startswith(b"\x28\xb5\x2f\xfd"):
         stream = pa.CompressedInputStream(pa.PythonFile(file), "zstd")
-    return io.BufferedReader(stream, 2**18)
+    raw: Any = stream if stream is file else Unpacking(stream, file)
+    return io.BufferedReader(raw, 2**18)
 
 
 def no_text(head: bytes, as_whole: bool = False) -> str | None:
@@ -245,28 +260,63 @@ def _is_whole_json(stream: io.BufferedReader) -> bool:
     first = text.partition("\n")[0]
     try:
         return text.startswith("[") or not isinstance(json.loads(first), dict)
+    except RecursionError:
+        return False
     except ValueError:
         return len(first) < len(text)
 
 
 def _elements(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles) -> Iterator[tuple[int, Document]]:
-    """Elements of a JSON array, which is held in memory; their numbers from 1."""
+    """Elements of a JSON array, whose text is held in memory; their numbers from 1."""
     data = stream.read(wanted.max_item_bytes + 1)
     if refused := too_large(len(data), wanted):
         yield 1, Document("", None, refused=f"{refused}: save the array as JSON lines, which are read one by one")
         return
     try:
-        found = json.loads(decoded(data))
+        text = decoded(data).strip(JSON_SPACE)
+        if not text.startswith("["):
+            found = json.loads(text)
+            kind = "object" if isinstance(found, dict) else type(found).__name__
+            reason = f"the file is one JSON {kind}: save what it holds as an array or as JSON lines"
+            yield 1, Document("", None, refused=reason)
+            return
+        for _ in array_elements(text):  # a damaged array is none of its elements
+            pass
     except ValueError as error:
         yield 1, Document("", None, refused=f"the file is no JSON ({error}): mend it")
         return
-    if not isinstance(found, list):
-        kind = "object" if isinstance(found, dict) else type(found).__name__
-        reason = f"the file is one JSON {kind}: save what it holds as an array or as JSON lines"
-        yield 1, Document("", None, refused=reason)
+    except (RecursionError, MemoryError) as error:
+        yield 1, Document("", None, refused=TOO_DEEP if isinstance(error, RecursionError) else NO_MEMORY)
         return
     columns = columns_of(config)
-    yield from ((number, _from_record(record, columns)) for number, record in enumerate(found, 1))
+    yield from ((number, _from_record(record, columns)) for number, record in enumerate(array_elements(text), 1))
+
+
+def array_elements(text: str) -> Iterator[Any]:
+    """Elements of a JSON array, one parsed at a time: all at once take many times the text's memory.
+
+    Args:
+        text: that begins with the array's bracket.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    decoder, place = json.JSONDecoder(), _behind_space(text, 1)
+    if text[place : place + 1] != "]":
+        while True:
+            element, place = decoder.raw_decode(text, place)
+            yield element
+            place = _behind_space(text, place)
+            if text[place : place + 1] != ",":
+                break
+            place = _behind_space(text, place + 1)
+    if text[place:] != "]":
+        raise json.JSONDecodeError("Expecting ',' or the array's end", text, place)
+
+
+def _behind_space(text: str, place: int) -> int:
+    found = SPACE.match(text, place)
+    return found.end() if found else place
 
 
 def _from_json(line: bytes, columns: Columns) -> Document:
@@ -274,6 +324,8 @@ def _from_json(line: bytes, columns: Columns) -> Document:
         return _from_record(json.loads(line.decode("utf-8-sig")), columns)
     except ValueError as error:
         return Document("", None, refused=f"it is no JSON ({error}): JSON lines have one object in each line")
+    except (RecursionError, MemoryError) as error:
+        return Document("", None, refused=TOO_DEEP if isinstance(error, RecursionError) else NO_MEMORY)
 
 
 def _from_record(record: Any, columns: Columns) -> Document:
@@ -321,12 +373,15 @@ def _rows(stream: io.BufferedReader, config: TextIngestConfig, wanted: TextFiles
     delimiter = config.delimiter or delimiter
 
     def lines() -> Iterator[str]:
-        text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
-        for number, line in enumerate(text):
+        plain = stream if encoding == "utf-8" else AsUtf8(stream, encoding, "surrogateescape")
+        for number, (content, size) in enumerate(byte_lines(plain, wanted.max_item_bytes)):
+            if size > wanted.max_item_bytes:
+                raise RowTooLongError(number + 1)
+            line = content.decode("utf-8", "surrogateescape")
             yield "\n" if number < skipped else line.removeprefix("\ufeff") if not number else line
 
     is_quoted = delimiter in ",;" or reads_as_quoted(whole_lines(head), delimiter)
-    rows = quoted_rows(lines(), delimiter, name) if is_quoted else plain_rows(lines(), delimiter)
+    rows = quoted_rows(lines(), delimiter, name, wanted.max_item_bytes) if is_quoted else plain_rows(lines(), delimiter)
     first = next(rows, None)
     if first is None:
         return
@@ -395,10 +450,8 @@ def _field(record: Mapping[str, Any], names: Sequence[str]) -> Any:
 def _numbered(stream: io.BufferedReader, wanted: TextFiles) -> Iterator[tuple[int, bytes, str | None]]:
     """Lines with their end as UTF-8 and their numbers from 1; one that is too long is refused and not held."""
     encoding, _ = encoding_of(stream.peek(4))
-    if encoding != "utf-8":  # line ends of wider characters are not those of bytes
-        wide = io.TextIOWrapper(stream, encoding[:-3], newline="")
-        yield from ((number, line.encode("utf-8", "surrogatepass"), None) for number, line in enumerate(wide, 1))
-        return
+    # line ends of wider characters are not those of bytes
+    plain = stream if encoding == "utf-8" else AsUtf8(stream, encoding[:-3])
     limit = wanted.max_item_bytes
-    for number, (line, size) in enumerate(byte_lines(stream, limit), 1):
+    for number, (line, size) in enumerate(byte_lines(plain, limit), 1):
         yield (number, b"", too_large(size, wanted)) if size > limit else (number, line, None)

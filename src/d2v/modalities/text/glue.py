@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import PurePosixPath
 from typing import IO
 
-from d2v.data.sources.archives import DAMAGE
+from d2v.data.sources.archives import DAMAGE, zip_harm
 from d2v.data.sources.layout import Wanted, too_large
+from d2v.data.sources.listing import open_file
 from d2v.data.sources.locations import Location
 from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
@@ -68,7 +69,7 @@ def find_task(location: Location) -> Files | None:
 def _zip_names(location: Location) -> Files:
     path = location.files[0].path
     try:
-        with location.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with open_file(location.fs, path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (*DAMAGE, ValueError):
         return {}  # opening it as an archive says what is wrong
@@ -76,8 +77,11 @@ def _zip_names(location: Location) -> Files:
     def opener(name: str) -> Opener:
         @contextmanager
         def opened() -> Iterator[IO[bytes]]:
-            with location.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive, archive.open(name) as stream:
-                yield stream
+            with open_file(location.fs, path) as file, zipfile.ZipFile(file) as archive:
+                if harm := zip_harm(archive.getinfo(name)):
+                    raise zipfile.BadZipFile(f"{name} is not read: {harm}")
+                with archive.open(name) as stream:
+                    yield stream
 
         return opened
 
@@ -85,7 +89,7 @@ def _zip_names(location: Location) -> Files:
 
 
 def _file_opener(location: Location, path: str) -> Opener:
-    return lambda: location.fs.open(path, "rb")
+    return lambda: open_file(location.fs, path)
 
 
 def glue_source(location: Location, files: Files, wanted: Wanted) -> Source:

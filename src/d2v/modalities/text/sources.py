@@ -15,7 +15,8 @@ from typing import Any
 
 from d2v.data.sources.archives import tar_source, zip_source
 from d2v.data.sources.layout import Annotator, find_layout
-from d2v.data.sources.locations import Found, Location, find_format, guarded, open_location, packed_as, reading
+from d2v.data.sources.listing import Found, open_file, unreadable
+from d2v.data.sources.locations import Location, find_format, guarded, open_location, packed_as, reading
 from d2v.data.sources.side_tables import SideTables, tree_source
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.split_names import kind_of, settled
@@ -208,11 +209,11 @@ def _file_items(
     location: Location, file: Found, found: Item, config: TextIngestConfig, wanted: TextFiles
 ) -> Iterator[Item]:
     try:
-        with location.fs.open(file.path, "rb") as stream:
+        with open_file(location.fs, file.path) as stream:
             for document in read_documents(stream, config, wanted, _kind(file.name, config), file.key):
                 yield _item(found, document)
-    except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
-        yield replace(found, refused=f"unreadable: {error.strerror or error}")
+    except OSError as error:
+        yield replace(found, refused=unreadable(error))
 
 
 def _kind(name: str, config: TextIngestConfig) -> Kind:

@@ -1,12 +1,14 @@
 """Images in arrays: IDX and .npz.
 
-Nothing is loaded whole: arrays are read row by row through their compression. A row that cannot be read comes back as
-an item with the reason, so that every promised row is accounted for.
+Nothing is loaded whole: arrays are read row by row through their compression. Rows that cannot be read come back as
+items with the reason, so that every promised row is accounted for.
 """
 
 from __future__ import annotations
 
 import functools
+import io
+import math
 import re
 import struct
 import zipfile
@@ -18,15 +20,17 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2v.data.sources.archives import DAMAGE, decompressed
+from d2v.data.sources.archives import BOUNDED_METHODS, DAMAGE, decompressed
 from d2v.data.sources.columns import LABEL_NAMES
 from d2v.data.sources.layout import Wanted, too_large
-from d2v.data.sources.locations import Found, Location
-from d2v.data.sources.row_sources import Split, in_order, source_of_splits
+from d2v.data.sources.listing import Found, open_file
+from d2v.data.sources.locations import Location
+from d2v.data.sources.row_sources import Split, in_order, refused_rows, source_of_splits
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.split_names import kind_of
 from d2v.errors import DataError
 
+HEADER_BYTES = 10_000  # of an .npy; NumPy takes no longer ones
 IDX_NAME = re.compile(r"(?P<set>.*?)images[-._]idx[34][-._]ubyte(\.gz)?$", re.IGNORECASE)
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MOST_DEFLATED = 1100  # deflate reaches 1032: what promises more than that is a damaged or hostile header
@@ -48,7 +52,7 @@ class _Rows:
     @property
     def row_bytes(self) -> int:
         """Bytes of one image."""
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @functools.cached_property
     def top(self) -> float:
@@ -85,8 +89,11 @@ class _Rows:
                 return
         except DAMAGE as error:
             reason = f"the file is truncated or damaged after row {row} ({error})"
-        for lost in range(row, self.shape[0]):
-            yield Item(f"{prefix}/{lost:06d}", None, labels[lost] if labels else None, refused=reason)
+
+        def lost(row: int) -> Item:
+            return Item(f"{prefix}/{row:06d}", None, labels[row] if labels else None, refused=reason)
+
+        yield from refused_rows(lost, row, self.shape[0])
 
 
 def as_pixels(values: NDArray[Any], top: float) -> tuple[NDArray[Any] | None, str | None]:
@@ -118,6 +125,8 @@ def _check_rows(name: str, rows: _Rows, wanted: Wanted) -> None:
             f"{name} has the shape {rows.shape}, not (images, height, width) or (images, height, width, channels): "
             "reshape it before saving."
         )
+    if rows.row_bytes <= 0 or rows.shape[0] < 0:
+        raise DataError(f"{name} has the shape {rows.shape}, in which an image has no pixels: save it again.")
     refused = too_large(rows.row_bytes, wanted)
     if refused:
         raise DataError(f"Every image in {name} would be refused: {refused}. Raise that limit, or mend the file.")
@@ -224,13 +233,13 @@ def npz_source(location: Location, wanted: Wanted) -> Source:
     """
     path = location.files[0].path
     try:
-        with location.fs.open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with open_file(location.fs, path) as file, zipfile.ZipFile(file) as archive:
             found = {name: _npz_kind(name) for name in archive.namelist()}
             images = {split: name for name, (kind, split) in found.items() if kind == "images"}
             labels = {split: name for name, (kind, split) in found.items() if kind == "labels"}
             arrays = {split: _npz_rows(location, archive, name) for split, name in images.items()}
             values = {split: _npz_values(archive, name, wanted) for split, name in labels.items()}
-    except (*DAMAGE, ValueError) as error:
+    except (*DAMAGE, ValueError, KeyError, MemoryError, RecursionError, NotImplementedError) as error:
         raise DataError(
             f"{location.given} cannot be read as .npz ({error}): it must be whole, and hold plain arrays (no objects), "
             "images first axis first; save it again with numpy.savez."
@@ -264,37 +273,52 @@ def _npz_kind(name: str) -> tuple[str, str | None]:
 
 def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
+    width = 2 if version == (1, 0) else 4
+    length = stream.read(width)
+    if int.from_bytes(length, "little") > HEADER_BYTES:  # NumPy would read it whole before it refuses it
+        raise ValueError(f"a header of {int.from_bytes(length, 'little'):,} bytes")
+    header = io.BytesIO(length + stream.read(int.from_bytes(length, "little")))
     if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    return np.lib.format.read_array_header_2_0(stream)
+        return np.lib.format.read_array_header_1_0(header)
+    return np.lib.format.read_array_header_2_0(header)
+
+
+def _check_member(info: zipfile.ZipInfo) -> None:
+    if info.compress_type not in BOUNDED_METHODS:
+        raise ValueError(f"{info.filename} is packed by method {info.compress_type}: only stored and deflate are read")
 
 
 def _npz_rows(location: Location, archive: zipfile.ZipFile, name: str) -> _Rows:
     @contextmanager
     def opened() -> Iterator[IO[bytes]]:
         path = location.files[0].path
-        with location.fs.open(path, "rb") as file, zipfile.ZipFile(file) as again, again.open(name) as stream:
+        with open_file(location.fs, path) as file, zipfile.ZipFile(file) as again, again.open(name) as stream:
             yield stream
 
+    info = archive.getinfo(name)
+    _check_member(info)
     with archive.open(name) as stream:
         shape, fortran, dtype = _npy_header(stream)
         rows = _Rows(opened, stream.tell(), dtype, shape)
     if dtype.hasobject or (fortran and len(shape) > 1):
         raise ValueError(f"{name} is {'an object array' if dtype.hasobject else 'in Fortran order'}")
-    info = archive.getinfo(name)
     if len(shape) > 2 and shape[0] * rows.row_bytes > min(info.file_size, MOST_DEFLATED * max(info.compress_size, 1)):
         raise ValueError(f"{name} promises more images than it holds")
     return rows
 
 
 def _npz_values(archive: zipfile.ZipFile, name: str, wanted: Wanted) -> NDArray[Any]:
-    refused = too_large(archive.getinfo(name).file_size, wanted)
+    info = archive.getinfo(name)
+    _check_member(info)
+    refused = too_large(info.file_size, wanted)
     if refused:
         raise ValueError(f"labels {name}: {refused}")
     with archive.open(name) as stream:
-        _, _, dtype = _npy_header(stream)
+        shape, _, dtype = _npy_header(stream)
     if dtype.hasobject:
         raise ValueError(f"{name} is an object array")
+    if dtype.itemsize == 0 or math.prod(shape) * dtype.itemsize > info.file_size:
+        raise ValueError(f"{name} promises more labels than it holds")
     with archive.open(name) as stream:
         values: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return values

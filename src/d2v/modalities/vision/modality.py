@@ -60,6 +60,7 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     name = "vision"
     recipe = VisionRecipe
     facts = FACTS
+    native_decoders = True
     baseline_name = "raw pixels"
     packages = ("imagecodecs", "tifffile", "torchvision")
     request = raw_inputs.REQUEST

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from d2v.config import parse
 from d2v.data import fingerprint
@@ -15,6 +16,7 @@ from d2v.data.sources.named_datasets import dataset_source
 from d2v.data.sources.row_sources import Split, source_of_splits
 from d2v.data.sources.source import Item, Source
 from d2v.modalities.vision import glyphs
+from d2v.modalities.vision.reading import open_image
 
 
 def torchvision_source(name: str, options: Mapping[str, Any], wanted: Wanted) -> Source:
@@ -28,7 +30,13 @@ def torchvision_source(name: str, options: Mapping[str, Any], wanted: Wanted) ->
     """
     from torchvision import datasets  # imported late: seconds that other sources do not need
 
-    return dataset_source(datasets, name, options, wanted, _torchvision_item, example="CIFAR10")
+    usual = {"loader": _loaded}  # of folders of files; torchvision's own opens every format that Pillow knows
+    return dataset_source(datasets, name, options, wanted, _torchvision_item, "CIFAR10", usual)
+
+
+def _loaded(path: str) -> Image.Image:
+    with open_image(path) as image:
+        return image.convert("RGB")
 
 
 def _torchvision_item(key: str, dataset: Any, row: int, names: Sequence[str] | None) -> Item:

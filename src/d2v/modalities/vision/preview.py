@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image
-
 from d2v.modalities.base import Preview
+from d2v.modalities.vision.reading import open_image
 
 THUMBNAIL_PX = 160
 SMALL_PX = 64
@@ -15,7 +14,7 @@ SMALL_PX = 64
 
 def preview(data: bytes) -> Preview:
     """A stored image, at most THUMBNAIL_PX wide and high."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         image.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))  # a JPEG is decoded at a fraction of its size
         rgb = image.convert("RGB")
     buffer = io.BytesIO()

@@ -6,10 +6,12 @@ Plain 8-bit JPEG and PNG files keep their bytes; everything that had to be chang
 
 from __future__ import annotations
 
+import functools
 import io
+import os
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from d2v.data.ingest import Record, Rejected, one_line
 from d2v.modalities.vision.config import VisionIngestConfig
@@ -18,6 +20,28 @@ from d2v.modalities.vision.tiff import is_tiff, read_tiff
 
 Image.MAX_IMAGE_PIXELS = None  # our own max_pixels is compared with the header before anything is decoded
 
+FORMATS = (
+    *(
+        "JPEG",
+        "PNG",
+        "MPO",
+        "BMP",
+        "GIF",
+        "WEBP",
+        "TIFF",
+        "PPM",
+        "AVIF",
+        "JPEG2000",
+        "DIB",
+        "ICNS",
+        "ICO",
+        "PCX",
+        "QOI",
+    ),
+    *("SGI", "TGA", "XBM"),
+)
+"""Pillow's names of what is opened, whatever the door. Of its others, EPS, PS and WMF hand the file to a program, and
+the rest are seldom and little tested."""
 KEPT_FORMATS, KEPT_MODES = ("JPEG", "PNG", "MPO"), ("RGB", "L")
 """MPO, which phones write, is a JPEG with more images behind it; it is read as the JPEG that it begins with."""
 FACTS = ("width", "height")
@@ -66,10 +90,29 @@ def read_image(data: bytes | np.ndarray | Image.Image, config: VisionIngestConfi
     return Record(stored, {"width": rgb.width, "height": rgb.height}, ", ".join(notes), origin=origin)
 
 
+def open_image(file: bytes | str | os.PathLike[str]) -> Image.Image:
+    """An image whose header alone is read, of one of FORMATS. Every door to Pillow is this one.
+
+    Args:
+        file: its content, or its path.
+
+    Raises:
+        PIL.UnidentifiedImageError: it is of none of them. A damaged header raises DECODE_ERRORS.
+    """
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_opened())
+
+
+@functools.cache
+def _opened() -> tuple[str, ...]:
+    """Those of FORMATS that Pillow opens here: it knows MPO only as a JPEG, and can be built without some."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def decode(data: bytes) -> np.ndarray:
     """A stored image as (H, W, 3) uint8. Prepare and `d2v.load` call it; training does only where the prepared store
     holds files (`prepare.storage: jpeg`)."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -83,12 +126,12 @@ def _from_file(
     if len(data) > config.max_item_bytes:
         raise Rejected(f"the file has {len(data):,} bytes, above max_item_bytes {config.max_item_bytes:,}")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = open_image(data)
     except UnidentifiedImageError:
         if is_tiff(data) and (array := read_tiff(data, config.max_pixels, config.bits, notes)) is not None:
             origin |= {"format": "TIFF", "mode": f"{array.dtype} x {array.shape[2] if array.ndim > 2 else 1}"}
             return _from_samples(array, None, config, notes), False
-        raise Rejected("it is not an image") from None
+        raise Rejected(f"it is not an image of a format that is read ({', '.join(FORMATS)})") from None
     except DECODE_ERRORS as error:
         raise Rejected(f"the image header is damaged: {error}") from None
     _check_size(image, config)
@@ -116,7 +159,10 @@ def _writer(image: Image.Image) -> str:
 
 
 def _from_pillow(image: Image.Image, config: VisionIngestConfig, notes: list[str]) -> Image.Image:
-    """An image as its file would give it: of one that is not decoded yet, the file is read again."""
+    """An image as its file would give it: of one that is not decoded yet, the file is read again. One that Pillow
+    opened as another format than FORMATS is not decoded here."""
+    if isinstance(image, ImageFile.ImageFile) and image.format not in FORMATS:
+        raise Rejected(f"it is {image.format}, which is not decoded here: decode it yourself, and give its .copy()")
     _check_size(image, config)
     stream = getattr(image, "fp", None)
     if image.format in ("TIFF", "PNG") and stream is not None and getattr(image, "tile", None):
