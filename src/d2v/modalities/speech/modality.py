@@ -45,6 +45,7 @@ from d2v.modalities.speech.raw_inputs import Recording
 from d2v.modalities.speech.reading import FACTS, read_recording
 from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD
 from d2v.modalities.speech.sources import TEXTS, is_source, open_source
+from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +82,12 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     def settings(self, config: SpeechIngestConfig) -> dict[str, object]:
         """What brings the corpus to 16 kHz."""
         return {"resampler": config.resampler}
+
+    def suggest(self, survey: Survey, hardware: Hardware) -> Suggestion:
+        """See `d2v.modalities.speech.suggestion`."""
+        from d2v.modalities.speech.suggestion import suggest
+
+        return suggest(survey, hardware)
 
     def quantities(self) -> Sequence[Quantity]:
         """Duration, sample rate and channels."""

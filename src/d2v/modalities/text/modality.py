@@ -29,6 +29,7 @@ from d2v.modalities.base import (
     Vocabulary,
 )
 from d2v.modalities.requests import NO_LABELS
+from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 from d2v.modalities.text import raw_inputs
 from d2v.modalities.text.config import (
     TextFinetuneConfig,
@@ -73,6 +74,12 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
     def reader(self, config: TextIngestConfig) -> Reader:
         """See `d2v.modalities.text.reading`."""
         return partial(read_document, config=config)
+
+    def suggest(self, survey: Survey, hardware: Hardware) -> Suggestion:
+        """See `d2v.modalities.text.suggestion`."""
+        from d2v.modalities.text.suggestion import suggest
+
+        return suggest(survey, hardware)
 
     def quantities(self) -> Sequence[Quantity]:
         """Characters and bytes."""

@@ -32,6 +32,7 @@ from d2v.modalities.base import (
     refuse_tokenizer,
 )
 from d2v.modalities.requests import NO_TABLES, OWN_FILES
+from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 from d2v.modalities.vision import raw_inputs
 from d2v.modalities.vision.config import (
     VisionEncoderConfig,
@@ -75,6 +76,12 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     def reader(self, config: VisionIngestConfig) -> Reader:
         """See `d2v.modalities.vision.reading`."""
         return partial(read_image, config=config)
+
+    def suggest(self, survey: Survey, hardware: Hardware) -> Suggestion:
+        """See `d2v.modalities.vision.suggestion`."""
+        from d2v.modalities.vision.suggestion import suggest
+
+        return suggest(survey, hardware)
 
     def quantities(self) -> Sequence[Quantity]:
         """Width and height."""
