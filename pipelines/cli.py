@@ -70,7 +70,7 @@ def _check_names(options: dict[str, Any]) -> None:
     """Raises ConfigError for an environment or a pipeline that does not exist."""
     if options.get("env") and not options.get("conf_source"):
         environments = sorted(path.name for path in (project() / "conf").iterdir() if path.is_dir())
-        _check_name("environment", options["env"], environments)
+        _check_name("environment", options["env"], environments, f" (looked in {project() / 'conf'})")
     for name in [options["pipeline"]] if options.get("pipeline") else options.get("pipelines") or []:
         _check_name("pipeline", name, sorted(registered.keys()))
 
@@ -88,12 +88,12 @@ def _take_own_pipeline(options: dict[str, Any]) -> None:
         log(f"conf/{options['env']} is for the pipeline {own}")
 
 
-def _check_name(kind: str, name: str, known: Iterable[str]) -> None:
+def _check_name(kind: str, name: str, known: Iterable[str], place: str = "") -> None:
     names = list(known)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
-        raise ConfigError(f"there is no {kind} {name!r}; {hint}")
+        raise ConfigError(f"there is no {kind} {name!r}; {hint}{place}")
 
 
 def _params(context: click.Context, option: click.Parameter, given: Any) -> Any:

@@ -172,6 +172,7 @@ def test_a_project_is_found_from_below_and_made_once(tmp_path: Path) -> None:
     below = made / "conf" / "base"
     assert find_project(below) == made
     assert (made / "conf" / "own_data" / "parameters_text.yml").is_file()
+    assert (made / ".telemetry").read_text() == (ROOT / ".telemetry").read_text()
     with pytest.raises(ConfigError, match="is not empty and no project of d2v"):
         make_project(tmp_path)
 

@@ -584,6 +584,14 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
     def from_record(self, record: Record) -> object:
         """What ingest stores of an item, as one of what `to_inputs` takes a list of."""
 
+    def names_file(self, given: object) -> bool:
+        """Whether what a user gave is the path of a file or a folder; by default strings are."""
+        return isinstance(given, str | Path)
+
+    def item_words(self, about: Mapping[str, object]) -> str:
+        """What the encoder with this config.json takes, in a few words, such as "images of 32 px"."""
+        return f"items of {self.name}"
+
     @abstractmethod
     def is_item(self, given: object) -> bool:
         """Whether what a user gave is one item. Everything else is a list of them."""

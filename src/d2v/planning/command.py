@@ -65,11 +65,10 @@ def train_source(asked: Asked, say: Say, ask: Callable[[str], bool] | None) -> i
         raise ConfigError(f"--epochs {asked.epochs:g} trains nothing: give a number above 0")
     time_s = seconds_of(asked.time) if asked.time else None
     source = _whole(asked.source)
-    project = _project(asked, say)
-    conf = project / "conf"
-
     say(f"looking at {source}")
     found = survey(source, asked.modality, values_of(asked.ingest))
+    project = _project(asked, say)
+    conf = project / "conf"
     name = asked.name or name_of(source)
     if source_in(conf, name, found.modality) == source:
         return _go_on(project, name, asked, say)

@@ -51,6 +51,7 @@ def make_project(folder: Path) -> Path:
     shutil.copy(recipes / "logging.yml", folder / "conf" / "logging.yml")
     (folder / "pyproject.toml").write_text(_PYPROJECT, encoding="utf-8")
     (folder / ".gitignore").write_text(_IGNORED, encoding="utf-8")
+    (folder / ".telemetry").write_text("consent: false\n")  # Kedro sends data about its use without this
     (folder / "README.md").write_text("A project of d2v. `d2v train FOLDER` adds an environment to conf/.\n")
     return folder
 

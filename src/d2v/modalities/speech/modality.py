@@ -34,6 +34,7 @@ from d2v.modalities.base import (
 from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.speech import raw_inputs
 from d2v.modalities.speech.config import (
+    RATE_HZ,
     SpeechEncoderConfig,
     SpeechFinetuneConfig,
     SpeechIngestConfig,
@@ -190,6 +191,10 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     def from_record(self, record: Record) -> Recording:
         """A recording at its own sample rate."""
         return raw_inputs.from_record(record)
+
+    def item_words(self, about: Mapping[str, object]) -> str:
+        """See `Modality.item_words`."""
+        return f"recordings at {RATE_HZ:,} Hz"
 
     def is_item(self, given: object) -> bool:
         """A file, or an array of one axis."""

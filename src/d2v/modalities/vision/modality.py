@@ -188,6 +188,11 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         """An image (height, width, 3) of uint8."""
         return raw_inputs.from_record(record)
 
+    def item_words(self, about: Mapping[str, object]) -> str:
+        """See `Modality.item_words`."""
+        encoder = encoder_block(about, VisionEncoderConfig)
+        return f"images of {encoder.image_px} px in patches of {encoder.patch_px}"
+
     def is_item(self, given: object) -> bool:
         """A file, a PIL image, or an array of at most three axes."""
         return raw_inputs.is_item(given)
