@@ -13,6 +13,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from d2v.config import RunConfig
 from d2v.errors import ConfigError
 from d2v.imports import absent, collector_at_rest
 from d2v.progress import mute
@@ -36,7 +37,10 @@ class RecipeHook:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Raises ConfigError for a step whose optional block is not in the recipe."""
+        """Say what the recipe alone has against a training, before anything is read.
+
+        Raises ConfigError for a step whose optional block is not in the recipe.
+        """
         blocks = sorted(name for name in pipeline.inputs() if name.startswith("params:"))
         missing = [name.removeprefix("params:") for name in blocks if name in catalog and catalog.load(name) is None]
         if missing:
@@ -45,6 +49,10 @@ class RecipeHook:
                 f"the recipe lacks {', '.join(missing)}: add that, or run a pipeline without the step. The least that "
                 f"will do, with the values of conf/base:\n{examples}"
             )
+        for name in blocks:
+            block = catalog.load(name) if name in catalog else None
+            for remark in block.remarks(name.removeprefix("params:")) if isinstance(block, RunConfig) else ():
+                LOG.warning("%s", remark)
 
 
 class LateTrackingHook:

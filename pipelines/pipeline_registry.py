@@ -21,6 +21,7 @@ CHAINS = {
     "tune": ("ingest", "prepare", "finetune"),
     "retrain": ("ingest", "retrain"),
     "benchmark": ("ingest", "prepare", "benchmark"),
+    "whole": ("ingest", "prepare", "train", "evaluate", "finetune"),
 }
 """Steps one after the other, for people. A chain of a step's name replaces it."""
 ON_ALL_RANKS = ("train", "finetune")
@@ -44,11 +45,21 @@ def register_pipelines() -> dict[str, Pipeline]:
         registered |= {f"{name}_{modality}": step for name, step in steps.items()}
         for chain, names in CHAINS.items():
             registered[f"{chain}_{modality}"] = sum((steps[name] for name in names), Pipeline([]))
+        registered[f"whole_{modality}"] = _tuned_after_training(modality, registered[f"whole_{modality}"], is_main)
     report = benchmark.create_report_pipeline() if is_main else Pipeline([])
     return registered | {
         "__default__": _of_all("pretrain", registered),
         "benchmark": _of_all("benchmark", registered) + report,
     }
+
+
+def _tuned_after_training(modality: str, whole: Pipeline, is_main: bool) -> Pipeline:
+    """The chain with the run folder that training leaves as fine-tuning's input. By itself fine-tuning takes the
+    folder's path, as it may start from elsewhere, and Kedro would not know which comes first."""
+    name = f"{modality}.finetune"
+    tuning = whole.only_nodes(name)
+    folder = f"{modality}.run_folder" if is_main else f"{modality}.run_folder_unchecked"
+    return whole - tuning + Pipeline(tuning, inputs={f"{modality}.run_dir": folder})
 
 
 def _of_all(chain: str, registered: dict[str, Pipeline]) -> Pipeline:

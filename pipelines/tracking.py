@@ -22,16 +22,21 @@ from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks import MlflowHook
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from d2v.data.prepared import PREPARED
-from d2v.errors import Interrupted
+from d2v.errors import Interrupted, known_error
+from d2v.progress import log
 from d2v.tracker import NullTracker, Tracker
 from d2v.tracking.mlflow_tracker import MlflowTracker
 from d2v.tracking.store import SQLITE, follow_project, opening
+from pipelines.datasets import FolderDataset
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Otherwise MLflow's UI opens the experiment as one of language-model calls, with none of its curves in sight."""
+NOTE, NOTE_CHARACTERS = "mlflow.note.content", 5000
+"""The description of a run in MLflow's pages, and the most that is written there."""
 DIGEST_CHARACTERS = 36
 """The most that MLflow keeps of a data set's digest."""
 PLUGIN_KEYS = ("env", "tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "load_versions", "pipeline_names")
@@ -82,6 +87,7 @@ class TrackingHook(MlflowHook):
         self._describe(MlflowTracker(self.run_id), pipeline, modalities)
         self._several = len(modalities) > 1
         self._pipeline = pipeline
+        self._before = proofs(pipeline, catalog)
 
     def _describe(self, tracker: MlflowTracker, pipeline: Pipeline, modalities: list[str]) -> None:
         """Tags, recipes, and the parameters of a run with one modality."""
@@ -128,6 +134,19 @@ class TrackingHook(MlflowHook):
             mlflow.end_run()
 
     @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Close the run. One that found everything as an earlier run had left it is not kept."""
+        super().after_pipeline_run(run_params=run_params, pipeline=pipeline, catalog=catalog)
+        if not self._is_mlflow_enabled or self._already_active_mlflow or proofs(pipeline, catalog) != self._before:
+            return
+        client = MlflowClient()
+        run = client.get_run(self.run_id)
+        if self._before and had_before(client, run):
+            for run_id in (*self._children.values(), run.info.run_id):
+                client.delete_run(run_id)
+            log("nothing has changed: MLflow keeps the earlier run, and not this one")
+
+    @hook_impl
     def on_pipeline_error(
         self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
@@ -135,6 +154,9 @@ class TrackingHook(MlflowHook):
         if isinstance(error, Interrupted):
             self._close_interrupted()
             return
+        if self._is_mlflow_enabled:
+            note = f"**{type(known_error(error) or error).__name__}**: {known_error(error) or error}"
+            MlflowClient().set_tag(self.run_id, NOTE, note[:NOTE_CHARACTERS])
         super().on_pipeline_error(error=error, run_params=run_params, pipeline=pipeline, catalog=catalog)
 
     def _close_interrupted(self) -> None:
@@ -142,6 +164,25 @@ class TrackingHook(MlflowHook):
         exit, before MLflow's own handler would mark the run as finished."""
         while mlflow.active_run() and not self._already_active_mlflow:
             mlflow.end_run("KILLED")
+
+
+def proofs(pipeline: Pipeline, catalog: CatalogProtocol) -> dict[str, tuple[float, int] | None]:
+    """The state of every folder that a pipeline leaves: time and size of the file that proves it, None without one. A
+    step that finds its work done does not write it again."""
+    found: dict[str, tuple[float, int] | None] = {}
+    for name in sorted(pipeline.all_outputs()):
+        dataset = catalog.get(name)
+        if isinstance(dataset, FolderDataset):
+            status = dataset.proof.stat() if dataset.proof.is_file() else None
+            found[name] = (status.st_mtime, status.st_size) if status else None
+    return found
+
+
+def had_before(client: MlflowClient, run: Run) -> bool:
+    """Whether an earlier run of the same steps and modalities finished."""
+    same = " and ".join(f"tags.{key} = '{run.data.tags[key]}'" for key in ("modality", "stage"))
+    found = client.search_runs([run.info.experiment_id], f"attributes.status = 'FINISHED' and {same}", max_results=2)
+    return any(one.info.run_id != run.info.run_id for one in found)
 
 
 def log_data(prepared: Path, context: str) -> None:

@@ -45,6 +45,7 @@ UNWATCHED_CODE = {
     "src/d2v/modalities/probes.py": (EVERY[:-1], "what `evaluate` measures; other steps import the types alone"),
     "src/d2v/modalities/registry.py": (EVERY, "a new modality changes no other"),
     "src/d2v/modalities/requests.py": (EVERY, "what served models are sent; no stage serves"),
+    "src/d2v/modalities/suggestion.py": (EVERY, "what `d2v train` writes into a new recipe; a stage has one"),
     "src/d2v/models": (("ingest", "prepare"), "these steps are methods of a class that also builds encoders"),
     "src/d2v/moved.py": (EVERY, "old names for other programs"),
     "src/d2v/progress.py": (EVERY, "lines on the terminal"),

@@ -23,6 +23,7 @@ from kedro.io import DatasetError
 from d2v.config import Block, read_recipe
 from d2v.errors import ConfigError, DataError, LaunchError, known_error
 from d2v.modalities.registry import MODALITIES, recipe_type
+from pipelines.cli import _take_own_pipeline
 from pipelines.datasets import FolderDataset, OutputDirDataset
 from pipelines.hooks import RecipeHook
 from pipelines.pipeline_registry import CHAINS, STEPS, register_pipelines
@@ -44,6 +45,32 @@ def test_pretraining_starts_from_nothing() -> None:
         pipeline = register_pipelines()[f"pretrain_{modality}"]
         free = {name for name in pipeline.inputs() if not name.startswith("params:")}
         assert all(name.endswith("_dir") for name in free)
+
+
+def test_the_whole_chain_tunes_what_it_has_trained() -> None:
+    for modality in MODALITIES:
+        pipeline = register_pipelines()[f"whole_{modality}"]
+        order = [node.name.removeprefix(f"{modality}.") for node in pipeline.nodes]
+        assert order.index("train") < order.index("finetune")
+        assert sorted(order) == sorted(
+            "ingest prepare train evaluate register finetune evaluate_tuned register_tuned".split()  # noqa: SIM905
+        )
+        free = {name for name in pipeline.inputs() if not name.startswith("params:")}
+        assert all(name.endswith("_dir") for name in free)
+
+
+def test_an_environment_names_its_own_pipeline(session: KedroSession, tmp_path: Path) -> None:
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds" / "globals.yml").write_text("pipeline: whole_vision\n")
+    given = {"env": "birds", "conf_source": str(tmp_path), "pipeline": None, "pipelines": None}
+    _take_own_pipeline(given)
+    assert given["pipelines"] == ["whole_vision"]
+    asked = {**given, "pipelines": ["train_vision"]}
+    _take_own_pipeline(asked)
+    assert asked["pipelines"] == ["train_vision"]
+    (tmp_path / "birds" / "globals.yml").write_text("pipeline: whole_visoin\n")
+    with pytest.raises(ConfigError, match="did you mean whole_vision"):
+        _take_own_pipeline({**given, "pipelines": None})
 
 
 def test_no_step_asks_which_modality_it_has() -> None:

@@ -30,6 +30,11 @@ class FolderDataset(AbstractDataset[Path, Path]):
         self._made_by = made_by
         self.metadata = metadata
 
+    @property
+    def proof(self) -> Path:
+        """The file that is there once the folder is complete."""
+        return self._path / self._proof
+
     def load(self) -> Path:
         """The folder's path. Raises DataError when it has not been made."""
         if not self._exists():
@@ -47,7 +52,7 @@ class FolderDataset(AbstractDataset[Path, Path]):
             raise DataError(f"{self._made_by} left no {self._proof} in {self._path}: run it again")
 
     def _exists(self) -> bool:
-        return (self._path / self._proof).is_file()
+        return self.proof.is_file()
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path), "proof": self._proof, "made_by": self._made_by}

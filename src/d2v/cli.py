@@ -1,4 +1,5 @@
-"""The command `d2v`: import, export, encoding of files, serving, pages of corpora, rollback, checks of this machine."""
+"""The command `d2v`: training on own data, import, export, encoding of files, serving, pages of corpora, rollback,
+checks of this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 @app.callback()
 def main() -> None:
-    """data2vec 1.0 and 2.0 as a pipeline. Training itself is `kedro run --pipeline=pretrain_vision`."""
+    """data2vec 1.0 and 2.0 as a pipeline: `d2v train FOLDER` on your own data, `kedro run --env=...` for recipes."""
 
 
 @app.command(epilog="Example: d2v doctor --project ~/d2v")
@@ -134,6 +135,36 @@ def encode(
         typer.echo(f"the first of them is {written.first}")
         if ".ingest." in written.first:
             typer.echo("keys of the ingest block are given here as --ingest KEY=VALUE")
+
+
+@app.command(epilog="Example: d2v train photos/ --time 30m")
+def train(
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder, archive or table of images, recordings or texts, or a URL.", metavar="FOLDER"),
+    ],
+    name: Annotated[str, typer.Option(help="Of the environment in conf/, and of its folders; else FOLDER's.")] = "",
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data in pretraining.")] = None,
+    time: Annotated[str, typer.Option(help="For everything, such as 30m or 2h.")] = "",
+    modality: Annotated[str, typer.Option(help="What the items are, if that is not found.")] = "",
+    ingest: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="A key of the ingest block, such as columns.label=kind; again for others."
+        ),
+    ] = None,
+    project: Annotated[
+        Path | None, typer.Option(help="Folder of the project, new or there; else the nearest one.", file_okay=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on without asking, as scripts must.")] = False,
+) -> None:
+    """Pretrain on your own data, probe, and fine-tune where there are classes. Looks at the data, chooses a recipe for
+    this machine, says what it will take, and writes it as an environment of conf/ to edit and run again."""
+    from d2v.planning.command import Asked, train_source
+
+    asked = Asked(source, name, modality, tuple(ingest or ()), epochs, time, project, yes)
+    ask = typer.confirm if sys.stdin.isatty() else None
+    raise typer.Exit(train_source(asked, typer.echo, ask))
 
 
 @app.command(epilog="Example: d2v serve models:/d2v-vision@champion --port 5001")

@@ -349,3 +349,64 @@ def test_encode_refuses_what_cannot_be(tmp_path):
     with pytest.raises(ConfigError, match="take mean or first"):
         call("encode", tmp_path, "--model", tmp_path / "vision", "--out", out, "--pool", "none")
     assert not out.exists()
+
+
+# ------------------------------------------------------------------------------------- looks and folders
+
+
+@modalities
+def test_a_model_says_what_it_is(tmp_path, modality):
+    said = repr(model_of(tmp_path, modality))
+    words = {"vision": "images of", "speech": "recordings at 16,000 Hz", "text": "texts of up to"}
+    assert said.startswith(f"<d2v.Model {modality}: {words[modality]}")
+    assert "blocks of width" in said
+    assert "no head" in said
+
+
+def test_a_tuned_model_names_its_classes(tmp_path):
+    model = model_of(tmp_path, "vision")
+    model.task = type("Classification", (), {"class_names": tuple("abcdefghij")})()
+    assert "classification of 10 classes: a, b, c, d, e, f, g, h and 2 more" in repr(model)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_may_come_first_or_last(tmp_path, channels):
+    model, last = model_of(tmp_path, "vision"), RNG.integers(0, 256, (30, 40, channels), dtype=np.uint8)
+    first = np.moveaxis(last, -1, 0)
+    close(model.encode(first), model.encode(last))
+    close(model.encode(np.stack([first, first])), model.encode([last, last]))
+    close(model.encode(torch.from_numpy(first.copy())), model.encode(last))
+
+
+def test_an_array_without_channels_names_the_expected_orders(tmp_path):
+    with pytest.raises(
+        DataError, match=r"\(5, 30, 40\) is no image: give \(height, width\), .*with 1, 3 or 4 channels"
+    ):
+        model_of(tmp_path, "vision").encode(np.zeros((5, 30, 40), np.uint8))
+
+
+def test_a_folder_is_all_items_in_it(tmp_path):
+    folder, photos = tmp_path / "photos", [PHOTO, PHOTO[:20], PHOTO[:, :20]]
+    for number, photo in enumerate(photos):
+        (folder / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(folder / "ab"[number % 2] / f"{number}.{('png', 'bmp', 'tiff')[number]}")
+    model = model_of(tmp_path, "vision")
+    files = [Path(file).name for file in model.files(folder)]
+    assert sorted(files) == ["0.png", "1.bmp", "2.tiff"]
+    for given in (folder, str(folder)):
+        close(model.encode(given), model.encode([photos[int(name[0])] for name in files]))
+    (folder / "a" / "bad.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"it is not an image"):
+        model.encode(folder)
+    with pytest.raises(DataError, match="looked in"):
+        model.files(tmp_path / "nowhere")
+
+
+def test_a_folder_of_texts_is_a_path_and_a_string_a_text(tmp_path, monkeypatch):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("to be\n")
+    (tmp_path / "notes" / "b.txt").write_text("or not\n")
+    monkeypatch.chdir(tmp_path)
+    model = model_of(tmp_path, "text")
+    assert model.encode(Path("notes")).shape[0] == 2
+    assert model.encode("notes").ndim == 1, "a text of one word"

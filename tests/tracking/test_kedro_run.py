@@ -87,6 +87,13 @@ def test_a_run_is_quiet_and_says_what_it_was(
     recipe = yaml.safe_load(Path(store.download_artifacts(run.info.run_id, "recipe/vision.yml")).read_text())
     assert recipe["vision"]["ingest"]["options"]["count"] == 64
 
+    again = kedro("run", "--pipeline=ingest_vision", "--params", SMALL)
+    assert "nothing has changed: MLflow keeps the earlier run" in again.stderr
+    assert [one.info.run_id for one in runs(store)] == [run.info.run_id]
+    other = kedro("run", "--pipeline=ingest_vision", "--params", SMALL.replace("64", "66"))
+    assert other.returncode == 0, other.stderr
+    assert len(runs(store)) == 2
+
 
 def test_a_derived_recipe_is_logged_as_it_was_resolved(kedro: Command, store: MlflowClient, tmp_path: Path) -> None:
     conf = tmp_path / "sources"
@@ -125,7 +132,10 @@ def test_a_mistake_fails_the_run(kedro: Command, store: MlflowClient) -> None:
     assert done.returncode == 3
     assert "DataError" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [run.info.status for run in runs(store)] == ["FAILED"]
+    (run,) = runs(store)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["mlflow.note.content"].startswith("**DataError**: ")
+    assert "no/such/folder" in run.data.tags["mlflow.note.content"]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

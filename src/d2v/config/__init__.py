@@ -55,6 +55,7 @@ from d2v.config.training import (
     ScheduleConfig,
     TrainConfig,
 )
+from d2v.config.updates import updates_of
 
 __all__ = [
     "RESULT_NEUTRAL",
@@ -108,4 +109,5 @@ __all__ = [
     "parse",
     "read_recipe",
     "smallest",
+    "updates_of",
 ]

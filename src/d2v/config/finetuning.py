@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.training import MonitorConfig, RunConfig
+from d2v.config.updates import Updates, updates_of
 
 
 class HeadConfig(Block):
@@ -181,8 +182,8 @@ class FinetuneConfig(RunConfig):
     """Multiplies the learning rate of a block once for each block above it and once more (BEiT); lower keeps early
     blocks closer to pretraining. The head has the full rate. So have the local encoder and extra tokens, but in
     data2vec 1.0's images, where they count as a block below all others."""
-    frozen_updates: NonNegativeInt = 0
-    """Updates at the beginning in which only the head is trained."""
+    frozen_updates: Updates = 0
+    """Updates at the beginning, or their share of the run, in which only the head is trained."""
     frozen_local: bool = False
     """Never train the local encoder: patch or token embedding; of recordings the convolutions, but not their norm and
     projection."""
@@ -200,3 +201,8 @@ class FinetuneConfig(RunConfig):
     """Resamples of the test items for the metrics' intervals."""
     evaluation_batch_size: PositiveInt = 64
     """Items that are measured at a time; changes no result."""
+
+    def in_updates(self) -> Self:
+        """The same run with every share of it as a number of updates."""
+        frozen = updates_of(self.frozen_updates, self.max_updates)
+        return super().in_updates().model_copy(update={"frozen_updates": frozen})

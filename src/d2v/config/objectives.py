@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
+from d2v.config.blocks import Block, Fraction, NonNegative, Positive, PositiveInt
+from d2v.config.updates import Updates
 
 
 class TargetConfig(Block):
@@ -38,8 +39,8 @@ class EmaConfig(Block):
     """tau at the first update. Higher follows the student more slowly and is safer against collapse."""
     decay_end: Fraction
     """tau from `anneal_updates` on; 1 freezes the teacher."""
-    anneal_updates: NonNegativeInt = 0
-    """Updates over which tau goes in a straight line from `decay_start` to `decay_end`."""
+    anneal_updates: Updates = 0
+    """Updates, or their share of the run, over which tau goes in a straight line from `decay_start` to `decay_end`."""
     copied: tuple[str, ...] = ()
     """Name prefixes of the encoder's parameters that the teacher takes over verbatim instead of averaging, such as
     `stem.positions.`"""
@@ -50,7 +51,7 @@ class EmaConfig(Block):
         """tau of the EMA step that follows optimiser update number `update` (from 1).
 
         tau(n) = tau_end - (tau_end - tau_start) * (1 - n / n_anneal) while n < n_anneal, then tau_end
-        (data2vec section 3.2).
+        (data2vec section 3.2). n_anneal is a number of updates: see `TrainConfig.in_updates` for shares.
         """
         if update >= self.anneal_updates:
             return self.decay_end

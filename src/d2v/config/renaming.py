@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel
 
+from d2v.errors import ConfigError
 from d2v.progress import log
 
 _Rename = Callable[[type[BaseModel], Mapping[str, Any]], dict[str, Any]]
@@ -69,7 +70,15 @@ def current_names(
         values: plain values. What is no key of the block is left as it is.
         at: dotted path of the block.
         speaks: whether to say a line for each old name.
+
+    Raises:
+        ConfigError: a key is no text, as `on:` without quotes in YAML.
     """
+    if odd := [key for key in values if not isinstance(key, str)]:
+        raise ConfigError(
+            f"{at or 'the recipe'} has the key {odd[0]!r}, which is no text: YAML takes on, off, yes and no for true "
+            'and false, so write such a key in quotes, as in "on": new_data'
+        )
     path = f"{at}." if at else ""
     return {
         key: _inside(model, key, value, partial(current_names, at=path + key, speaks=speaks))

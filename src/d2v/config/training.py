@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.objectives import ObjectiveConfig
+from d2v.config.updates import PositiveUpdates, Updates, updates_of
+
+BlockT = TypeVar("BlockT", bound=Block)
 
 
 class OptimizerConfig(Block):
@@ -33,8 +36,9 @@ class ScheduleConfig(Block):
     name: Literal["cosine", "linear", "tri_stage"] = "cosine"
     """`cosine` and `linear`: a linear warm-up, then one half cosine or a straight line down to `min_lr`. `tri_stage`:
     warm-up, constant rate and exponential decay, in the shares that `phases` gives."""
-    warmup_updates: NonNegativeInt = 0
-    """Updates over which the rate rises to its peak; longer is safer against collapse. Not read by `tri_stage`."""
+    warmup_updates: Updates = 0
+    """Updates over which the rate rises to its peak; longer is safer against collapse. A number with a point, such as
+    0.05, is a share of the run here and in the other keys of this type. Not read by `tri_stage`."""
     min_lr: NonNegative = 0.0
     """Learning rate that the warm-up starts at and the run ends with. Not read by `tri_stage`."""
     phases: tuple[Fraction, Fraction, Fraction] = (0.03, 0.9, 0.07)
@@ -50,13 +54,19 @@ class ScheduleConfig(Block):
             raise ValueError(f"phases must add up to 1, not {sum(self.phases):g}: set e.g. phases: [0.03, 0.9, 0.07]")
         return self
 
+    def warmup(self, max_updates: int) -> int:
+        """Updates until the learning rate of a run of `max_updates` is at its peak."""
+        if self.name == "tri_stage":
+            return int(max_updates * self.phases[0])
+        return updates_of(self.warmup_updates, max_updates)
+
 
 class CheckpointConfig(Block):
     """How often a run is saved. A killed run loses what came after its last checkpoint; Ctrl-C and SIGTERM save
     first."""
 
-    every_updates: PositiveInt = 500
-    """Updates between two checkpoints; the last update is always saved."""
+    every_updates: PositiveUpdates = 500
+    """Updates between two checkpoints, or their share of the run; the last update is always saved."""
     keep: Annotated[int, Field(ge=2)] = 2
     """How many of the newest checkpoints stay on disk."""
 
@@ -65,8 +75,8 @@ class MonitorConfig(Block):
     """Stops of a run whose representations collapse to a constant: it ends with a CollapseError that shows the
     evidence."""
 
-    grace_updates: NonNegativeInt = 1000
-    """Updates before which nothing stops the run."""
+    grace_updates: Updates = 1000
+    """Updates, or their share of the run, before which nothing stops the run."""
     min_target_std: NonNegative = 0.01
     """Least standard deviation of the targets over positions, mean over channels; 0 switches the check off."""
     min_prediction_std: NonNegative = 0.001
@@ -141,9 +151,9 @@ class RunConfig(Block):
     torch's BLAS."""
     log_every_updates: PositiveInt = 50
     """Updates between two log lines; also the interval of the collapse checks."""
-    probe_every_updates: NonNegativeInt = 0
-    """Updates between two online probes of the encoder in pretraining; the last update is always probed. 0: that
-    alone."""
+    probe_every_updates: Updates = 0
+    """Updates between two online probes of the encoder in pretraining, or their share of the run; the last update is
+    always probed. 0: that alone."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """How often the run is saved."""
     monitor: MonitorConfig = MonitorConfig()
@@ -168,10 +178,42 @@ class RunConfig(Block):
             )
         return self
 
+    def in_updates(self) -> Self:
+        """The same run with every share of it as a number of updates."""
+        most = self.max_updates
+        return self.model_copy(
+            update={
+                "schedule": _counted(self.schedule, most, "warmup_updates"),
+                "checkpoint": _counted(self.checkpoint, most, "every_updates"),
+                "monitor": _counted(self.monitor, most, "grace_updates"),
+                "probe_every_updates": updates_of(self.probe_every_updates, most),
+            }
+        )
+
+    def remarks(self, at: str) -> list[str]:
+        """What the block alone says against the run, a sentence each.
+
+        Args:
+            at: dotted path of the block, such as "vision.train".
+        """
+        warmup = self.schedule.warmup(self.max_updates)
+        if 2 * warmup <= self.max_updates:
+            return []
+        much = "all" if warmup >= self.max_updates else f"{warmup:,}"
+        return [
+            f"{much} of the {self.max_updates:,} updates of {at} are warm-up, so the learning rate is hardly ever what "
+            f"optimizer.lr says: raise max_updates, or set {at}.schedule.warmup_updates=0.1, a share of the run"
+        ]
+
     @property
     def batch_unit(self) -> int:
         """The number that the samples of every update are a multiple of."""
         return self.batch_size or (self.batch_budget.multiple_of if self.batch_budget else 1)
+
+
+def _counted(block: BlockT, max_updates: int, *keys: str) -> BlockT:
+    """A block with updates in place of shares."""
+    return block.model_copy(update={key: updates_of(getattr(block, key), max_updates) for key in keys})
 
 
 class TrainConfig(RunConfig):
@@ -182,6 +224,15 @@ class TrainConfig(RunConfig):
     start: str | None = None
     """Where weights come from: null for random ones, a model folder, or a registered model such as
     `models:/d2v-vision@champion`, whose student, teacher and, if they fit, decoder and heads are trained on."""
+
+    def in_updates(self) -> Self:
+        """The same run with every share of it as a number of updates, those of the teacher's decay included."""
+        counted = super().in_updates()
+        ema = getattr(self.objective, "ema", None)
+        if ema is None:
+            return counted
+        ema = _counted(ema, self.max_updates, "anneal_updates")
+        return counted.model_copy(update={"objective": self.objective.model_copy(update={"ema": ema})})
 
 
 RESULT_NEUTRAL = (

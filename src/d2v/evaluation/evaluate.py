@@ -35,7 +35,7 @@ from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
-from d2v.progress import log
+from d2v.progress import Progress, log
 from d2v.reporting.model_card import write_model_card
 from d2v.reporting.probe_tables import FURTHER, accuracy_table, difference_table, further_table, has_accuracies, verdict
 from d2v.reporting.report import Heading, Part, Plot, write_report
@@ -194,13 +194,15 @@ class _Evaluation:
 
     def _features(self, items: ProbeSet, encoder: Encoder, random: Encoder) -> dict[str, tuple[Tensor, Tensor]]:
         plain = self.modality.baseline_features
-        of_encoders = {
-            suffix: (
-                extract_features(one, items.train_inputs, self.config.batch_size),
-                extract_features(one, items.test_inputs, self.config.batch_size),
-            )
-            for suffix, one in ((PRETRAINED, encoder), (RANDOM, random))
-        }
+        size = self.config.batch_size
+        with Progress("evaluate", 2 * (len(items.train_inputs) + len(items.test_inputs))) as progress:
+            of_encoders = {
+                suffix: (
+                    extract_features(one, items.train_inputs, size, progress.advance),
+                    extract_features(one, items.test_inputs, size, progress.advance),
+                )
+                for suffix, one in ((PRETRAINED, encoder), (RANDOM, random))
+            }
         return of_encoders | {PLAIN: (plain(items.train_inputs), plain(items.test_inputs))}
 
     def _metrics(self, items: ProbeSet, features: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

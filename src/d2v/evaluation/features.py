@@ -30,7 +30,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             child.training = training
 
 
-def extract_features(encoder: Encoder, inputs: Inputs, batch_size: int = 256) -> Tensor:
+def extract_features(
+    encoder: Encoder, inputs: Inputs, batch_size: int = 256, note: Callable[[int], object] | None = None
+) -> Tensor:
     """Mean-pooled features (n, D), float32 on the CPU.
 
     Inputs move to the encoder's device (and dtype, if they are floating point) batch by batch; the encoder's
@@ -39,11 +41,13 @@ def extract_features(encoder: Encoder, inputs: Inputs, batch_size: int = 256) ->
     Args:
         encoder: has `features(inputs, lengths)`.
         inputs: n items as the modality's probe set holds them.
+        batch_size: items at a time.
+        note: told after each batch how many items it had, for progress.
 
     Raises:
         CollapseError: a feature is NaN or infinite.
     """
-    order, batches = _extract(encoder, encoder.features, inputs, batch_size)
+    order, batches = _extract(encoder, encoder.features, inputs, batch_size, note)
     return torch.cat(batches)[order.argsort()]
 
 
@@ -56,7 +60,11 @@ def extract_tokens(encoder: Encoder, inputs: Inputs, batch_size: int = 256) -> T
 
 
 def _extract(
-    encoder: Encoder, of: Callable[[Tensor, Tensor | None], Tensor], inputs: Inputs, batch_size: int
+    encoder: Encoder,
+    of: Callable[[Tensor, Tensor | None], Tensor],
+    inputs: Inputs,
+    batch_size: int,
+    note: Callable[[int], object] | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """The order in which items were taken, alike lengths together so that little padding is computed, and the features
     of each batch. Joined outside inference mode these are ordinary tensors, fit for autograd."""
@@ -69,4 +77,6 @@ def _extract(
             features = of(there.values, there.lengths).float().cpu()
         check_finite(features, "the encoder")
         batches.append(features)
+        if note is not None:
+            note(len(rows))
     return order, batches

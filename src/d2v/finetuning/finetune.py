@@ -62,6 +62,7 @@ def finetuning_job(
     modality: Modality, config: FinetuneConfig, pretraining: TrainConfig, prepared: Path, start: Path | None
 ) -> Job:
     """What fine-tuning trains; arguments as of `finetune`."""
+    config = config.in_updates()
     setting = Setting(modality, config, pretraining, prepared, start)
     return Job(f"{modality.name}.{BLOCK}", config, setting.open_data, setting.build, setting.export)
 

@@ -144,7 +144,7 @@ def _opened(model: Model, files: Iterable[Path], ingest: Mapping[str, object]) -
     modality, found = registry.get(model.modality), _Opened()
     for path in map(Path, files):
         if not path.is_dir() and not path.is_file():
-            raise DataError(f"{path} is not there: give files, or folders of them")
+            raise DataError(f"{path} is not there: give files, or folders of them. It was looked for in {Path.cwd()}")
         try:
             found.append((path, modality.open_files(path, ingest)))
         except DataError as error:

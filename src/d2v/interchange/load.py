@@ -8,7 +8,9 @@ What an item is, its modality says in `Modality.read_item`:
 | recordings | a sound file or its bytes, or an array (samples,) of float from -1 to 1, or int16 |
 | text | a string, a pair (a tuple) of strings, or the bytes of a text file |
 
-Several of them are a list, or an array with one more axis.
+The channels of an image may also be its first axis. Several items are a list, an array with one more axis, or a folder
+or an archive, whose items are read as ingest finds them; `Model.files` names these. Of text a folder is a `Path`, for a
+string is a text.
 
 Shape legend: n items, L layers, T tokens, E extra tokens, D width, C outputs.
 """
@@ -34,6 +36,7 @@ from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
 from d2v.interchange.batches import BatchSize
 from d2v.modalities import registry
+from d2v.modalities.base import Modality, OwnFiles
 from d2v.modalities.long_items import Cuts, Long, TooLong, inputs_of
 from d2v.model_folder import build_fitting, load_encoder, load_state, read_config, shapes_of
 from d2v.models.encoder import Encoded, Encoder
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
 Pool = Literal["mean", "first", "none"]
 BATCH_ITEMS = 32
+SHOWN_CLASSES = 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -98,7 +102,31 @@ class Model:
             self.head.to(device, DTYPES[dtype])
         return self
 
+    def __repr__(self) -> str:
+        """What it takes, how large it is, and what it says."""
+        parameters = sum(one.numel() for one in self.encoder.parameters()) / 1e6
+        takes = self._modality.item_words(self.about)
+        parts = [
+            f"{self.modality}: {takes}",
+            f"{self.num_layers} blocks of width {self.width}, {parameters:.1f} M parameters",
+        ]
+        if self.task is not None:
+            parts.append(f"{type(self.task).__name__.lower()}{self._classes()}")
+        else:
+            parts.append("no head")
+        return f"<d2v.Model {' | '.join(parts)}>"
+
+    def _classes(self) -> str:
+        """The classes of the head, if it has such."""
+        names = list(getattr(self.task, "class_names", ()))
+        more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
+        return f" of {len(names)} classes: {', '.join(map(str, names[:SHOWN_CLASSES]))}{more}" if names else ""
+
     # ----------------------------------------------------------------------------------------- features
+
+    def files(self, folder: str | Path) -> list[str]:
+        """Where the items of a folder or an archive lie, in the order of `encode(folder)`."""
+        return [item.address or item.key for item in self._opened(Path(folder)).source.items(0)]
 
     def encode(
         self,
@@ -112,7 +140,7 @@ class Model:
         """Features of raw items.
 
         Args:
-            items: one item or several, see `d2v.interchange.load`.
+            items: one item or several, or a folder of them, see `d2v.interchange.load`.
             layers: blocks by number, from 0, or from -1 backwards, or `all`. None gives the encoder's final features,
                 after its last norm if it has one.
             pool: `mean` over tokens that are not padding; the `first` token (CLS or `<s>`); `none` keeps tokens.
@@ -299,10 +327,29 @@ class Model:
         out."""
         return inputs_of(self._modality, [self._modality.read_item(item, rate_hz) for item in items], self.about, long)
 
+    def _opened(self, path: Path) -> OwnFiles:
+        if not path.exists():
+            raise DataError(f"{path} is not there (looked in {Path.cwd()}): give a folder of items")
+        return self._modality.open_files(path, {})
+
+    def _items_in(self, path: Path) -> Iterator[Any]:
+        """What ingest would find there.
+
+        Raises:
+            DataError: there is nothing, or an item cannot be read.
+        """
+        opened = self._opened(path)
+        for item in opened.source.items(0):
+            if item.refused:
+                raise DataError(f"{item.address or item.key} cannot be used: {item.refused}")
+            yield opened.read(item)
+
     def _each(self, given: Any) -> tuple[Iterable[Any], bool]:
         """(items, whether there is only one and it did not come in a list)."""
         if isinstance(given, Tensor):
             given = given.numpy(force=True)
+        if self._modality.names_file(given) and (path := Path(given)).exists() and holds_several(self._modality, path):
+            return self._items_in(path), False
         if self._modality.is_item(given):
             return [given], True
         if not isinstance(given, Iterable):
@@ -310,6 +357,11 @@ class Model:
                 f"{type(given).__name__} is not an item of this model's modality: give one, or a list of them"
             )
         return given, False
+
+
+def holds_several(modality: Modality, path: Path) -> bool:
+    """Whether a path leads to several items: a folder, an archive or a table."""
+    return path.is_dir() or modality.holds_items(path)
 
 
 def check_finite(features: np.ndarray, item: str) -> None:
@@ -358,7 +410,8 @@ def load(
         return _from_folder(path, teacher).to(device, dtype)
     if not path.exists():
         raise CheckpointError(
-            f"{path} is not there: give a model folder, a checkpoint, transformers' folder or models:/<name>@<alias>"
+            f"{path} is not there: give a model folder, a checkpoint, transformers' folder or models:/<name>@<alias>. "
+            f"It was looked for in {Path.cwd()}"
         )
     if teacher:
         raise ConfigError(f"{path} is not a model folder: run `d2v import` first, then load its teacher")

@@ -22,6 +22,7 @@ from d2v.data.sources.locations import file_source
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError
 from d2v.modalities.requests import Request, using
+from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 
 if TYPE_CHECKING:  # with these comes torch, for which ingest need not wait
     from torch import Tensor
@@ -371,8 +372,13 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
     def reader(self, config: IngestT) -> Reader:
         """What turns one item's bytes or array into a Record, or raises Rejected with the reason."""
 
-    def ingest(self, config: IngestT, out: Path) -> IngestReport:
+    def ingest(self, config: IngestT, out: Path, source: Source | None = None) -> IngestReport:
         """Read a source into the corpus folder `out`.
+
+        Args:
+            config: the ingest block.
+            out: folder of the corpus.
+            source: items to read instead of those that the block names, such as a sample of them.
 
         Raises:
             DataError: the source is not there, is empty, or holds no usable item; the disk is full.
@@ -381,7 +387,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         fields = cast(type[Block], type(config)).model_fields
         usual = {name for name, value in settings.items() if value == fields[name].default}
         return run_ingest(
-            self.open_source(config),
+            source or self.open_source(config),
             self.reader(config),
             self.facts,
             out,
@@ -401,6 +407,15 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         values that are not the default are part of its identity: one of before a key came is not ingested anew, and
         `prepare` takes the absence of the key for what was done then."""
         return {}
+
+    def suggest(self, survey: Survey, hardware: Hardware) -> Suggestion:
+        """What the recipe of a source should say beside `conf/own_data`: sizes, lengths, the encoder, the task.
+
+        Args:
+            survey: what a first look at the source found.
+            hardware: what will train.
+        """
+        return Suggestion()
 
     def quantities(self) -> Sequence[Quantity]:
         """The numbers of an item that the page of a corpus shows; by default its facts."""
@@ -572,6 +587,14 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
     @abstractmethod
     def from_record(self, record: Record) -> object:
         """What ingest stores of an item, as one of what `to_inputs` takes a list of."""
+
+    def names_file(self, given: object) -> bool:
+        """Whether what a user gave is the path of a file or a folder; by default strings are."""
+        return isinstance(given, str | Path)
+
+    def item_words(self, about: Mapping[str, object]) -> str:
+        """What the encoder with this config.json takes, in a few words, such as "images of 32 px"."""
+        return f"items of {self.name}"
 
     @abstractmethod
     def is_item(self, given: object) -> bool:

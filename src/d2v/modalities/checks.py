@@ -23,6 +23,12 @@ def check_targets(recipe: TrainConfig, depth: int) -> None:
         )
 
 
+def check_no_budget(recipe: TrainConfig, items: str) -> None:
+    """Items that are all alike come in batches of one size."""
+    if recipe.batch_budget is not None:
+        raise ValueError(f"batch_budget is for items of different lengths, and {items} are alike: set batch_size")
+
+
 def check_goes_with(recipe: TrainConfig, key: str, value: str, fitting: Mapping[str, Sequence[str]]) -> None:
     """A choice suits the objective.
 

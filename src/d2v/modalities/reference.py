@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from d2v.config import Block
 from d2v.config.renaming import blocks_of, renames
+from d2v.config.updates import Length
 from d2v.errors import ConfigError, D2vError
 from d2v.modalities import registry
 
@@ -215,6 +216,9 @@ def _kind(annotation: Any, limits: Sequence[Any], sections: dict[type[BaseModel]
         return _kind(inner[0], limits, sections)
     if origin is Literal:
         return " or ".join(f"`{_value(one)}`" for one in inner)
+    for limit in limits:
+        if isinstance(limit, Length):
+            return f"updates from {limit.least} on, or a share of the run as a number with a point"
     if origin in (typing.Union, types.UnionType):
         words = dict.fromkeys(_kind(one, limits, sections) for one in inner if one is not type(None))
         return " or ".join([*words, *(["null"] if type(None) in inner else [])])

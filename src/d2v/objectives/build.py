@@ -48,4 +48,4 @@ def build_objective(modality: Modality, recipe: TrainConfig) -> Objective:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         student = modality.build_encoder(recipe)
-        return OBJECTIVES[name].build(recipe.objective, student, modality, recipe)
+        return OBJECTIVES[name].build(recipe.in_updates().objective, student, modality, recipe)

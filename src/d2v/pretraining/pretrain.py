@@ -67,6 +67,7 @@ def pretraining_job(
     Raises:
         CheckpointError: the encoder to start from is missing, damaged, of another modality or of other sizes.
     """
+    recipe = recipe.in_updates()
     parts = _Pretraining(modality, recipe, prepared, evaluation or EvaluateConfig(), start)
     return Job(
         name=f"{modality.name}.train",

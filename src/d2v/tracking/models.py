@@ -38,7 +38,8 @@ def _named(name: str, key: str, others: str) -> Path:
         return registered_model(name)
     if not Path(name).is_dir():
         raise CheckpointError(
-            f"{key} {name!r} is not a folder: give a model folder, models:/d2v-<modality>@champion{others}"
+            f"{key} {name!r} is not a folder: give a model folder, models:/d2v-<modality>@champion{others}. It was "
+            f"looked for in {Path.cwd()}"
         )
     return Path(name)
 

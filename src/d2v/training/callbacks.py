@@ -25,7 +25,7 @@ from d2v.training.job import Job
 from d2v.training.loop import Callback, Due, Loop
 from d2v.training.monitor import Window, check_collapse, non_finite_error, position_warning, watch
 from d2v.training.performance import TRAINED_S, Stopwatch, progress_line
-from d2v.training.schedule import learning_rate, warmup_updates
+from d2v.training.schedule import learning_rate
 from d2v.training.states import norms, whole_student
 
 
@@ -194,7 +194,7 @@ class PositionWarning(Callback):
 
     def record(self, loop: Loop, due: Due, metrics: dict[str, float]) -> None:
         """Only after the warm-up."""
-        warmup = warmup_updates(loop.recipe.schedule, loop.recipe.max_updates)
+        warmup = loop.recipe.schedule.warmup(loop.recipe.max_updates)
         if self._said or not due.log or loop.state.update <= warmup:
             return
         if line := position_warning(loop.recipe.monitor, metrics):

@@ -26,6 +26,10 @@ from d2v.training.engine import Engine
 from d2v.training.history import History
 from d2v.training.step import train_step
 
+FIRST_LOG = 10
+"""The update after which metrics are logged for the first time where the interval is longer, so that a wrong setting
+shows at once."""
+
 
 @dataclass(frozen=True)
 class Due:
@@ -157,7 +161,7 @@ class Loop:
         done, recipe = self.state.update, self.recipe
         last, probe_every = done == recipe.max_updates, recipe.probe_every_updates
         return Due(
-            log=last or done % recipe.log_every_updates == 0,
+            log=last or done % recipe.log_every_updates == 0 or done == FIRST_LOG < recipe.log_every_updates,
             probe=self.has_probe and (last or (probe_every > 0 and done % probe_every == 0)),
             save=last or done % recipe.checkpoint.every_updates == 0,
         )

@@ -47,9 +47,10 @@ def alone_in(out: Path, is_main: bool) -> Iterator[None]:
 
 
 def shaping(recipe: RunConfig) -> dict[str, Any]:
-    """The parts of a recipe that shape the trained weights, as plain values."""
+    """The parts of a recipe that shape the trained weights, as plain values. Shares of the run become numbers
+    of updates, so a recipe may write either."""
     neutral: dict[str, Any] = dict.fromkeys(RESULT_NEUTRAL, True)
-    values = json.loads(recipe.model_dump_json(exclude=neutral | {"task": {"decoding", "metrics"}}))
+    values = json.loads(recipe.in_updates().model_dump_json(exclude=neutral | {"task": {"decoding", "metrics"}}))
     return {key: value for key, value in values.items() if (key, value) != ("start", None)}
 
 

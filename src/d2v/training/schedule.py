@@ -21,13 +21,8 @@ def learning_rate(config: ScheduleConfig, peak: float, update: int, max_updates:
     return _one_period(config, peak, update, max_updates)
 
 
-def warmup_updates(config: ScheduleConfig, max_updates: int) -> int:
-    """Updates until the learning rate is at its peak."""
-    return int(max_updates * config.phases[0]) if config.name == "tri_stage" else config.warmup_updates
-
-
 def _one_period(config: ScheduleConfig, peak: float, update: int, max_updates: int) -> float:
-    low, warmup = config.min_lr, config.warmup_updates
+    low, warmup = config.min_lr, config.warmup(max_updates)
     if update < warmup:
         return low + (peak - low) * update / warmup
     progress = min((update - warmup) / max(max_updates - warmup, 1), 1.0)
@@ -36,7 +31,7 @@ def _one_period(config: ScheduleConfig, peak: float, update: int, max_updates: i
 
 
 def _tri_stage(config: ScheduleConfig, peak: float, update: int, max_updates: int) -> float:
-    warmup = warmup_updates(config, max_updates)
+    warmup = config.warmup(max_updates)
     hold, decay = (int(max_updates * share) for share in config.phases[1:])
     if update < warmup:
         first = config.init_scale * peak

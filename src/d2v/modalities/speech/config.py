@@ -260,6 +260,19 @@ class SpeechTrainConfig(TrainConfig):
         _check_frames("augment.max_seconds", self.augment.max_seconds, self.encoder, 2)
         return self
 
+    def remarks(self, at: str) -> list[str]:
+        """Also a budget that holds short recordings alone."""
+        budget, longest = self.batch_budget, self.longest_samples
+        found = super().remarks(at)
+        if budget is not None and budget.positions < budget.multiple_of * longest:
+            fits_s = budget.positions / budget.multiple_of / RATE_HZ
+            found.append(
+                f"{at}.batch_budget.positions {budget.positions:,} holds {budget.multiple_of} recordings of "
+                f"{fits_s:.1f} s, and training stops at longer ones: raise it to {budget.multiple_of * longest}, or "
+                f"set {at}.augment.max_seconds={fits_s:.1f}"
+            )
+        return found
+
     @property
     def longest_samples(self) -> int:
         """Samples of the longest crop."""
@@ -327,4 +340,16 @@ class SpeechRecipe(Block):
         crop_seconds = self.finetune.augment.crop_seconds if self.finetune else None
         if crop_seconds is not None:
             _check_frames("finetune.augment.crop_seconds", crop_seconds, encoder, 1)
+        return self
+
+    @model_validator(mode="after")
+    def _budget_holds_recordings(self) -> SpeechRecipe:
+        budget = self.train.batch_budget
+        shortest = min(round(self.prepare.min_seconds * RATE_HZ), self.train.longest_samples)
+        if budget is not None and budget.positions < budget.multiple_of * shortest:
+            raise ValueError(
+                f"train.batch_budget.positions {budget.positions} does not hold {budget.multiple_of} recordings of "
+                f"prepare.min_seconds {self.prepare.min_seconds:g}: raise it to at least "
+                f"{budget.multiple_of * shortest}, or lower train.batch_budget.multiple_of"
+            )
         return self

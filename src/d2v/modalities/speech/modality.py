@@ -34,6 +34,7 @@ from d2v.modalities.base import (
 from d2v.modalities.requests import NO_TABLES, OWN_FILES
 from d2v.modalities.speech import raw_inputs
 from d2v.modalities.speech.config import (
+    RATE_HZ,
     SpeechEncoderConfig,
     SpeechFinetuneConfig,
     SpeechIngestConfig,
@@ -45,6 +46,7 @@ from d2v.modalities.speech.raw_inputs import Recording
 from d2v.modalities.speech.reading import FACTS, read_recording
 from d2v.modalities.speech.resampling import RESAMPLER_OF_OLD
 from d2v.modalities.speech.sources import TEXTS, is_source, open_source
+from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +84,12 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     def settings(self, config: SpeechIngestConfig) -> dict[str, object]:
         """What brings the corpus to 16 kHz."""
         return {"resampler": config.resampler}
+
+    def suggest(self, survey: Survey, hardware: Hardware) -> Suggestion:
+        """See `d2v.modalities.speech.suggestion`."""
+        from d2v.modalities.speech.suggestion import suggest
+
+        return suggest(survey, hardware)
 
     def quantities(self) -> Sequence[Quantity]:
         """Duration, sample rate and channels."""
@@ -184,6 +192,10 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
     def from_record(self, record: Record) -> Recording:
         """A recording at its own sample rate."""
         return raw_inputs.from_record(record)
+
+    def item_words(self, about: Mapping[str, object]) -> str:
+        """See `Modality.item_words`."""
+        return f"recordings at {RATE_HZ:,} Hz"
 
     def is_item(self, given: object) -> bool:
         """A file, or an array of one axis."""

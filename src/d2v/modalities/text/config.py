@@ -20,7 +20,7 @@ from d2v.config import (
     RetrainConfig,
     TrainConfig,
 )
-from d2v.modalities.checks import check_goes_with, check_heads, check_targets
+from d2v.modalities.checks import check_goes_with, check_heads, check_no_budget, check_targets
 
 
 class TextColumnsConfig(ColumnsConfig):
@@ -186,6 +186,7 @@ class TextTrainConfig(TrainConfig):
     @model_validator(mode="after")
     def _parts_fit(self) -> TextTrainConfig:
         check_targets(self, self.encoder.depth)
+        check_no_budget(self, "blocks of text")
         check_goes_with(self, "encoder.layout", self.encoder.layout, LAYOUTS)
         check_goes_with(self, "mask.kind", self.mask.kind, MASKS)
         return self

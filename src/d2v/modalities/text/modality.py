@@ -27,10 +27,13 @@ from d2v.modalities.base import (
     Preview,
     Quantity,
     Vocabulary,
+    encoder_block,
 )
 from d2v.modalities.requests import NO_LABELS
+from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 from d2v.modalities.text import raw_inputs
 from d2v.modalities.text.config import (
+    TextEncoderConfig,
     TextFinetuneConfig,
     TextIngestConfig,
     TextPrepareConfig,
@@ -73,6 +76,12 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
     def reader(self, config: TextIngestConfig) -> Reader:
         """See `d2v.modalities.text.reading`."""
         return partial(read_document, config=config)
+
+    def suggest(self, survey: Survey, hardware: Hardware) -> Suggestion:
+        """See `d2v.modalities.text.suggestion`."""
+        from d2v.modalities.text.suggestion import suggest
+
+        return suggest(survey, hardware)
 
     def quantities(self) -> Sequence[Quantity]:
         """Characters and bytes."""
@@ -186,6 +195,14 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
     def from_record(self, record: Record) -> str | tuple[str, str]:
         """A text or a pair."""
         return raw_inputs.from_record(record)
+
+    def names_file(self, given: object) -> bool:
+        """A string is a text, so only a `Path` is one."""
+        return isinstance(given, Path)
+
+    def item_words(self, about: Mapping[str, object]) -> str:
+        """See `Modality.item_words`."""
+        return f"texts of up to {encoder_block(about, TextEncoderConfig).max_tokens} tokens"
 
     def is_item(self, given: object) -> bool:
         """A string, the bytes of a text file, or a pair (a tuple) of strings."""

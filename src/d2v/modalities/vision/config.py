@@ -21,7 +21,7 @@ from d2v.config import (
     RetrainConfig,
     TrainConfig,
 )
-from d2v.modalities.checks import check_goes_with, check_heads, check_targets
+from d2v.modalities.checks import check_goes_with, check_heads, check_no_budget, check_targets
 
 
 class VisionColumnsConfig(ColumnsConfig):
@@ -244,6 +244,7 @@ class VisionTrainConfig(TrainConfig):
     @model_validator(mode="after")
     def _parts_fit(self) -> VisionTrainConfig:
         check_targets(self, self.encoder.depth)
+        check_no_budget(self, "images")
         check_goes_with(self, "encoder.layout", self.encoder.layout, LAYOUTS)
         check_goes_with(self, "mask.kind", self.mask.kind, MASKS)
         patches = self.encoder.patches

@@ -32,6 +32,7 @@ from d2v.modalities.base import (
     refuse_tokenizer,
 )
 from d2v.modalities.requests import NO_TABLES, OWN_FILES
+from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 from d2v.modalities.vision import raw_inputs
 from d2v.modalities.vision.config import (
     VisionEncoderConfig,
@@ -76,6 +77,12 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     def reader(self, config: VisionIngestConfig) -> Reader:
         """See `d2v.modalities.vision.reading`."""
         return partial(read_image, config=config)
+
+    def suggest(self, survey: Survey, hardware: Hardware) -> Suggestion:
+        """See `d2v.modalities.vision.suggestion`."""
+        from d2v.modalities.vision.suggestion import suggest
+
+        return suggest(survey, hardware)
 
     def quantities(self) -> Sequence[Quantity]:
         """Width and height."""
@@ -181,6 +188,11 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
     def from_record(self, record: Record) -> np.ndarray:
         """An image (height, width, 3) of uint8."""
         return raw_inputs.from_record(record)
+
+    def item_words(self, about: Mapping[str, object]) -> str:
+        """See `Modality.item_words`."""
+        encoder = encoder_block(about, VisionEncoderConfig)
+        return f"images of {encoder.image_px} px in patches of {encoder.patch_px}"
 
     def is_item(self, given: object) -> bool:
         """A file, a PIL image, or an array of at most three axes."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLUMN = "image"
+CHANNELS = (1, 3, 4)
+"""Grey, colours, colours with opacity."""
 BICUBIC = 3
 """Pillow's number of it."""
 RESIZING = (
@@ -44,8 +46,9 @@ def read_item(item: object) -> np.ndarray:
     """An image (height, width, 3) of uint8, as ingest would read it.
 
     Args:
-        item: a file or its bytes, a PIL image, or an array (height, width) or (height, width, 3 or 4) of the types that
-            `pixels.eight_bit` takes, such as uint8, uint16, or float from 0 to 1.
+        item: a file or its bytes, a PIL image, or an array (height, width), (height, width, channels) or (channels,
+            height, width) with 1, 3 or 4 channels, of the types that `pixels.eight_bit` takes, such as uint8, uint16,
+            or float from 0 to 1. Where both orders are possible, channels are the last axis.
 
     Raises:
         DataError: it is not an image, or cannot be used.
@@ -54,6 +57,8 @@ def read_item(item: object) -> np.ndarray:
 
     if isinstance(item, Tensor):
         item = item.numpy(force=True)
+    if isinstance(item, np.ndarray):
+        item = channels_last(item)
     if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[-1] == 3 and item.dtype == np.uint8:
         return item
     name = item if isinstance(item, str | Path) else "an image"
@@ -63,6 +68,22 @@ def read_item(item: object) -> np.ndarray:
         raise DataError(f"{type(item).__name__} is not an image: give a file, a PIL image or an array")
     with using(name):
         return _decoded(item, OWN_FILES)
+
+
+def channels_last(image: np.ndarray) -> np.ndarray:
+    """(height, width, channels) of an array in either order; (height, width) stays as it is.
+
+    Raises:
+        DataError: neither axis can be the channels.
+    """
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in CHANNELS):
+        return image
+    if image.ndim == 3 and image.shape[0] in CHANNELS:
+        return np.moveaxis(image, 0, -1)
+    raise DataError(
+        f"an array of the shape {image.shape} is no image: give (height, width), (height, width, channels) or "
+        f"(channels, height, width) with {', '.join(map(str, CHANNELS[:-1]))} or {CHANNELS[-1]} channels"
+    )
 
 
 def _decoded(item: bytes | np.ndarray | Image.Image, limits: Limits) -> np.ndarray:
