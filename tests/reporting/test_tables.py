@@ -92,6 +92,11 @@ def test_the_verdict_does_not_claim_what_the_interval_leaves_open() -> None:
     assert "worse" not in sentence
 
 
+def test_the_largest_class_is_a_line_of_the_table() -> None:
+    shown = {**metrics((0.1, 0.2), (0.1, 0.2)), "probe/majority": 0.25}
+    assert accuracy_table(shown, "plain features").rows[-1] == ("always the largest class", "25.0", "25.0", "")
+
+
 def test_without_labels_only_ranks_are_shown() -> None:
     ranks = {"probe/rank": 21.5, "probe/rank_random": 7.0}
     assert accuracy_table(ranks, "plain features").rows == (("pretrained", "21.5"), ("random weights", "7.0"))

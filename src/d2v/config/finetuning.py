@@ -53,6 +53,9 @@ class MultilabelTask(Block):
     """Dropout rate before the linear layer."""
     metrics: tuple[str, ...] = ("mean_average_precision",)
     """Metrics to measure; the first decides between models."""
+    thresholds: Literal["half", "validation"] = "half"
+    """Least probability of a class that an item is said to have: one half, or for each class the one with the best F1
+    on the validation items (see `validation`; without them on the training items). It changes no weights."""
 
 
 class RegressionTask(Block):
@@ -194,9 +197,21 @@ class FinetuneConfig(RunConfig):
     """Mixtures of two images."""
     labels: LabelConfig = LabelConfig()
     """How many labels are used."""
+    balance: Literal["weights", "sampling"] | None = None
+    """For classes of unequal size. `weights`: the loss of an item is divided by the size of its class, and scaled so
+    that the mean weight is 1; of several labels an item, each class's positive items weigh as much as its others.
+    `sampling`: in each epoch every class is drawn as often as the largest. null: neither."""
     monitor: MonitorConfig = MonitorConfig(min_target_std=0.0, min_prediction_std=0.0, min_rank=0.0)
     """When a collapsed run is stopped; by default never, as labels prevent collapse."""
     bootstrap_resamples: PositiveInt = 1000
     """Resamples of the test items for the metrics' intervals."""
     evaluation_batch_size: PositiveInt = 64
     """Items that are measured at a time; changes no result."""
+
+    @model_validator(mode="after")
+    def _balance_has_classes(self) -> FinetuneConfig:
+        if self.balance == "sampling" and self.task.name != "classification":
+            raise ValueError("balance sampling is for task.name=classification: set balance=null")
+        if self.balance == "weights" and self.task.name not in ("classification", "multilabel"):
+            raise ValueError("balance is for classes: set balance=null, or task.name to classification or multilabel")
+        return self

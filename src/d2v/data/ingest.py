@@ -65,7 +65,8 @@ class IngestReport:
     """Counts of a source's items: `total` = `kept` + `quarantined` + `duplicates`.
 
     `origins` counts what the files of items were: name, such as "format", -> value -> items. Like `notes`, it also
-    counts train items that a test item of the same content replaced. Corpora of earlier versions have none.
+    counts train items that a test item of the same content replaced. `classes` counts the kept items: split -> class ->
+    items. Corpora of earlier versions have neither.
     """
 
     total: int = 0
@@ -78,6 +79,7 @@ class IngestReport:
     splits: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     fingerprint: str = ""
 
@@ -87,6 +89,18 @@ class IngestReport:
         return (
             f"{self.total:,} items = {self.kept:,} kept + {self.quarantined:,} quarantined + "
             f"{self.duplicates:,} duplicates ({self.across_splits:,} across splits{contradictions}); {splits}"
+        )
+
+    def balance(self) -> str:
+        """How many items the classes of the train split have, in one line; "" without classes."""
+        counts = self.classes.get("train", {})
+        if len(counts) < 2:
+            return ""
+        order = sorted(counts, key=lambda name: (-counts[name], name))
+        first, last, total = order[0], order[-1], sum(counts.values())
+        return (
+            f"{len(counts):,} classes of {total:,} train items, from {counts[last]:,} ({last}) to {counts[first]:,} "
+            f"({first}); always answering {first} would be right for {100 * counts[first] / total:.1f}% of them"
         )
 
 
@@ -208,6 +222,8 @@ def ingest(
     for remark in report.remarks:
         log(f"ingest: {remark}")
     log(f"ingest: {report}")
+    if line := report.balance():
+        log(f"ingest: {line}")
     return report
 
 
@@ -478,6 +494,7 @@ class _Ingest:
                     missing[name] += kept.column(name).null_count
                 for entry in kept.column("split").value_counts().to_pylist():
                     self.report.splits[entry["values"]] = self.report.splits.get(entry["values"], 0) + entry["counts"]
+                self._count_classes(kept)
                 digest.add(kept.select(["key", "split", "label", "sha256", *self.texts]).to_pylist())
         found = labels.names
         self.report.class_names = [one for one in self.source.class_names or sorted(found) if one not in labels.none]
@@ -490,6 +507,12 @@ class _Ingest:
             *self._remarks(rows, missing),
         ]
         return rows
+
+    def _count_classes(self, kept: pa.RecordBatch) -> None:
+        table = pa.Table.from_batches([kept.select(["split", "label"])]).drop_null()
+        for row in table.group_by(["split", "label"]).aggregate([([], "count_all")]).to_pylist():
+            of_split = self.report.classes.setdefault(row["split"], {})
+            of_split[row["label"]] = of_split.get(row["label"], 0) + row["count_all"]
 
     def _counted_labels(self) -> dict[str, dict[str, int]]:
         """Split -> label -> number of kept items; "" counts those without a label."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from d2v.evaluation.features import extract_features
 from d2v.evaluation.figures import Illustrator
 from d2v.evaluation.further import further_metrics
 from d2v.evaluation.metrics_file import METRICS, PLAIN, PRETRAINED, RANDOM, measured_before, spelled, write_measured
-from d2v.evaluation.probe_set import labelled, why_not_probed, with_test_items
+from d2v.evaluation.probe_set import labelled, majority, why_not_probed, with_test_items
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
 from d2v.modalities.probes import ItemClasses, TokenClasses
@@ -39,6 +40,7 @@ from d2v.progress import log
 from d2v.reporting.model_card import write_model_card
 from d2v.reporting.probe_tables import FURTHER, accuracy_table, difference_table, further_table, has_accuracies, verdict
 from d2v.reporting.report import Heading, Part, Plot, write_report
+from d2v.reporting.tables import Table
 from d2v.statistics import accuracy_interval, difference_interval
 from d2v.tracker import Tracker
 from d2v.training import resume
@@ -158,7 +160,7 @@ class _Evaluation:
             draw.pca({"pretrained": encoder, "random": random}),
             draw.neighbours(*features[PRETRAINED]),
         ]
-        self._write_report(metrics, plots, why_not_probed(items))
+        self._write_report(metrics, plots, items)
         self._write_card(metrics)
         write_measured(self.out, metrics, identity)
         return metrics
@@ -208,14 +210,17 @@ class _Evaluation:
         if reason := why_not_probed(items):
             log(f"evaluate: {reason}")
             return ranks
-        return compare_probes(features, items, self.config) | ranks
+        return compare_probes(features, items, self.config) | {"probe/majority": majority(items)} | ranks
 
-    def _write_report(self, metrics: dict[str, float], plots: list[Plot], reason: str | None) -> None:
+    def _write_report(self, metrics: dict[str, float], plots: list[Plot], items: ProbeSet) -> None:
+        reason = why_not_probed(items)
         titles = ("Training", "Masks", "Token features", "Nearest neighbours")
         parts: list[Part] = [verdict(metrics, self.modality.baseline_name)]
         if reason:
             parts.append(f"No accuracies: {reason}.")
         parts += [Heading("Probes"), accuracy_table(metrics, self.modality.baseline_name)]
+        if not reason:
+            parts.append(probe_class_table(items))
         if has_accuracies(metrics):
             parts += [difference_table(metrics, self.modality.baseline_name)]
         if (table := further_table(metrics)) is not None:
@@ -282,6 +287,20 @@ def _right(
 
 
 # -------------------------------------------------------------------------------------------- report
+
+MOST_CLASSES = 40
+
+
+def probe_class_table(items: ProbeSet) -> Table:
+    """Items of each class in the probe set, the largest classes first."""
+    classes = max(len(items.class_names), int(torch.cat([items.train_labels, items.test_labels]).max()) + 1)
+    train_C, test_C = (labels.bincount(minlength=classes) for labels in (items.train_labels, items.test_labels))
+    names = [*items.class_names, *map(str, range(len(items.class_names), classes))]
+    order = train_C.argsort(descending=True, stable=True).tolist()
+    rows = [(names[label], f"{train_C[label]:,}", f"{test_C[label]:,}") for label in order]
+    more = f" (the {MOST_CLASSES} largest of {classes:,} classes)" if classes > MOST_CLASSES else ""
+    return Table(f"Items of the probes{more}", ("class", "train", "test"), tuple(rows[:MOST_CLASSES]))
+
 
 RANK = (
     "Rank is the effective rank of the features of the train items (RankMe): how many directions they really use, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,64 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask, first_names, parse
+from d2v.config import FinetuneConfig, MultilabelTask, TrainConfig, TranscriptionTask, first_names, parse
 from d2v.data.disk import one_at_a_time
 from d2v.data.prepared import log_ingest
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
-from d2v.evaluation.metrics_file import METRICS, measured_before, write_measured
+from d2v.evaluation.metrics_file import METRICS, measured_before, spelled, write_measured
 from d2v.finetuning import metrics
+from d2v.finetuning.classes import (
+    ClassResult,
+    above,
+    best_thresholds,
+    class_results,
+    class_table,
+    majority_share,
+    train_counts,
+    write_class_results,
+)
 from d2v.finetuning.data import chosen_rows, labelled_splits
 from d2v.finetuning.decoding.language import Heard, search_decoder
 from d2v.finetuning.finetune import MODEL
 from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
 from d2v.finetuning.tasks.base import Task
+from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.finetuning.tasks.transcription import Transcription
 from d2v.modalities.base import LabelledSplit, Modality
 from d2v.model_folder import ENCODER
 from d2v.progress import Progress, log
-from d2v.reporting.report import write_report
+from d2v.reporting.report import Heading, Part, write_report
 from d2v.reporting.tables import Table
 from d2v.tracker import Tracker
 from d2v.training import resume
 
 PREDICTIONS = "predictions.parquet"
+BESIDE = {
+    Classification: ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"),
+    Multilabel: ("mean_average_precision", "auroc"),
+}
+"""What is measured of classes beside the metrics that a recipe names."""
+MOST_SCORES = 4_000_000
+"""Items times classes up to which metrics of all scores are measured without being asked for: their bootstrap sorts
+every class."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of some items.
+
+    Attributes:
+        predictions: one an item, as metrics take them.
+        scores: (N, C) of all classes; None where the task has no classes.
+    """
+
+    predictions: Any
+    scores: np.ndarray | None = None
+
+    def for_metric(self, name: str) -> Any:
+        """What a metric takes: scores or predictions."""
+        return self.scores if metrics.metric(name).of_scores and self.scores is not None else self.predictions
 
 
 @one_at_a_time
@@ -52,7 +89,8 @@ def evaluate_finetuned(
         tracker: gets the metrics at the last update, and the files.
 
     Returns:
-        `eval/<metric>`, `eval/<metric>_low` and `_high` (a 95 % bootstrap interval over items), `eval/items`.
+        `eval/<metric>`, `eval/<metric>_low` and `_high` (a 95 % bootstrap interval over items), `eval/items`; where an
+        item has one class, also `eval/majority`, the accuracy of always naming the largest one.
 
     Raises:
         CheckpointError: there is no finished run in `run_folder`.
@@ -104,41 +142,90 @@ def _measure(
     out.mkdir(parents=True, exist_ok=True)
     (out / METRICS).unlink(missing_ok=True)
     tasks, measured = _tasks(model, splits, config, out)
-    predictions = dict(
-        zip(tasks, _predictions(model, split, rows, config.evaluation_batch_size, [*tasks.values()]), strict=True)
-    )
+    found = dict(zip(tasks, _answers(model, split, rows, config.evaluation_batch_size, [*tasks.values()]), strict=True))
     references = model.task.references(split, rows)
-    columns = {f"predicted{suffix}": list(values) for suffix, values in predictions.items()}
-    pd.DataFrame({"row": rows, **columns, "right": list(references)}).to_parquet(out / PREDICTIONS)
+    columns = {f"predicted{suffix}": list(answers.predictions) for suffix, answers in found.items()}
+    scores = {} if found[""].scores is None else {"scores": list(found[""].scores)}
+    pd.DataFrame({"row": rows, **columns, "right": list(references), **scores}).to_parquet(out / PREDICTIONS)
     for suffix, task in tasks.items():
-        for name in task.metrics:
-            interval = metrics.interval(name, predictions[suffix], references, config.bootstrap_resamples)
-            key = f"eval/{name}{suffix}"
-            measured |= {key: interval.value, f"{key}_low": interval.low, f"{key}_high": interval.high}
+        for name in _metrics_of(task, found[suffix]):
+            interval = metrics.interval(name, found[suffix].for_metric(name), references, config.bootstrap_resamples)
+            measured |= spelled(f"eval/{name}{suffix}", interval)
     measured["eval/items"] = len(rows)
-    write_report(
-        out, "A fine-tuned model", [_table(measured, str(model.about["modality"])), *_notes(measured), _INTERVALS]
-    )
+    parts: list[Part] = [*_notes(measured), _INTERVALS]
+    if isinstance(model.task, Classification | Multilabel):
+        results = _class_by_class(model, splits, config, found[""], np.asarray(references), measured)
+        write_class_results(results, out)
+        parts += [Heading("Classes"), *_notes_on_classes(measured), class_table(results)]
+    write_report(out, "A fine-tuned model", [_table(measured, str(model.about["modality"])), *parts])
     return measured
+
+
+def _metrics_of(task: Task, answers: Answers) -> list[str]:
+    """Those of the recipe, first the one that decides, and what is measured beside them."""
+    names = dict.fromkeys((*task.metrics, *next((more for kind, more in BESIDE.items() if isinstance(task, kind)), ())))
+    if answers.scores is not None and answers.scores.size > MOST_SCORES:
+        return [name for name in names if name in task.metrics or not metrics.metric(name).of_scores]
+    return list(names)
+
+
+def _class_by_class(
+    model: FinetunedModel,
+    splits: Mapping[str, LabelledSplit],
+    config: FinetuneConfig,
+    answers: Answers,
+    references: np.ndarray,
+    measured: dict[str, float],
+) -> list[ClassResult]:
+    """The result of every class; adds the largest class's share, or of several labels the F1 at their thresholds."""
+    task, train = model.task, splits["train"]
+    assert isinstance(task, Classification | Multilabel)
+    rows, predictions = chosen_rows(train, task, config), answers.predictions
+    train_items_C = train_counts(task, train, rows, len(task.class_names))
+    if isinstance(task, Multilabel):
+        predictions = above(predictions, _thresholds(model, train, rows, config))
+        interval = metrics.interval("macro_f1", predictions, references, config.bootstrap_resamples)
+        measured |= spelled("eval/macro_f1", interval)
+    else:
+        measured["eval/majority"] = majority_share(train_items_C, references)
+    return class_results(task.class_names, train_items_C, predictions, references, config.bootstrap_resamples)
+
+
+def _thresholds(model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, config: FinetuneConfig) -> np.ndarray:
+    """Least logits (C,) of the classes that an item is said to have."""
+    labels_NC = np.asarray(model.task.references(split, rows))
+    if not isinstance(config.task, MultilabelTask) or config.task.thresholds == "half":
+        return np.zeros(labels_NC.shape[1])
+    return best_thresholds(predict(model, split, rows, config.evaluation_batch_size), labels_NC)
+
+
+def answer(model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int) -> Answers:
+    """What the model says of some rows."""
+    (answers,) = _answers(model, split, rows, batch_size, [model.task])
+    return answers
 
 
 def predict(model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int) -> Any:
     """One prediction a row, as metrics take them."""
-    (predictions,) = _predictions(model, split, rows, batch_size, [model.task])
-    return predictions
+    return answer(model, split, rows, batch_size).predictions
 
 
-def _predictions(
+def _answers(
     model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int, tasks: Sequence[Task]
-) -> list[Any]:
-    """The predictions of each task, all from the same outputs."""
+) -> list[Answers]:
+    """The answers by each task, all from the same outputs."""
     found: list[list[Any]] = [[] for _ in tasks]
+    scores: list[list[Any]] = [[] for _ in tasks]
     with Progress("evaluate", len(rows)) as progress:
         for outputs, lengths in _outputs(model, split, rows, batch_size):
-            for task, predictions in zip(tasks, found, strict=True):
-                predictions.append(task.predict(outputs, lengths))
+            for number, task in enumerate(tasks):
+                found[number].append(task.predict(outputs, lengths))
+                scores[number].append(task.scores(outputs, lengths))
             progress.advance(len(outputs))
-    return [_joined(predictions) for predictions in found]
+    return [
+        Answers(_joined(predictions), None if of_classes[0] is None else _joined(of_classes))
+        for predictions, of_classes in zip(found, scores, strict=True)
+    ]
 
 
 def _outputs(
@@ -211,6 +298,16 @@ def _table(measured: Mapping[str, float], name: str) -> Table:
         for key in known
     )
     return Table(f"{name}: {int(measured['eval/items']):,} test items", ("metric", "value", "95% interval"), rows)
+
+
+def _notes_on_classes(measured: Mapping[str, float]) -> list[str]:
+    """What the table of classes is read against."""
+    if "eval/majority" not in measured:
+        return []
+    return [
+        f"Always naming the largest class of the training items is right for {100 * measured['eval/majority']:.1f}% of "
+        "the test items."
+    ]
 
 
 def _notes(measured: Mapping[str, float]) -> list[str]:

@@ -13,7 +13,7 @@ from d2v.config import FinetuneConfig, TrainConfig
 from d2v.data import digests
 from d2v.data.prepared import log_ingest
 from d2v.errors import CheckpointError
-from d2v.finetuning.data import TaskData, labelled_splits
+from d2v.finetuning.data import TaskData, chosen_rows, labelled_splits
 from d2v.finetuning.model import load_weights, save_finetuned, start_recipe, start_weights
 from d2v.finetuning.objective import FineTuning
 from d2v.finetuning.tasks.base import Task
@@ -103,14 +103,17 @@ class Setting:
     @cached_property
     def task(self) -> Task:
         """The task on this data."""
-        return build_task(self.config.task, self.data.class_names, self.parts["train"])
+        task = build_task(self.config.task, self.data.class_names, self.parts["train"])
+        if self.config.balance == "weights":
+            task.weigh(self.parts["train"], chosen_rows(self.parts["train"], task, self.config))
+        return task
 
     def open_data(self) -> TaskData:
         """What a training takes its batches from; says what ingest left out."""
         log_ingest(self.prepared, BLOCK)
-        return TaskData(
-            self.parts["train"], self.task, self.config, f"{self.data.fingerprint}+{self._weights_digest()}"
-        )
+        rows = chosen_rows(self.parts["train"], self.task, self.config)
+        fingerprint = f"{self.data.fingerprint}+{self._weights_digest()}"
+        return TaskData(self.parts["train"], rows, self.task, self.config, fingerprint)
 
     def _weights_digest(self) -> str:
         if self.start is None:

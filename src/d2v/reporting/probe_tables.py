@@ -28,6 +28,9 @@ def accuracy_table(metrics: Metrics, baseline: str) -> Table:
         for suffix, label in (*FEATURES, ("_baseline", baseline))
         if f"probe/rank{suffix}" in metrics or probes
     ]
+    if probes and "probe/majority" in metrics:
+        share = _percent(metrics["probe/majority"])
+        rows.append(("always the largest class", *(share for _ in probes), ""))
     title = "Probes of frozen features (95% interval)" if probes else "Frozen features"
     return Table(title, ("features", *(column for _, column in probes), "rank"), tuple(rows))
 

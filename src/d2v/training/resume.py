@@ -19,6 +19,8 @@ from d2v.training.checkpoint import newest
 
 RESULT = "result.json"
 _PREVIOUS = "previous"
+_LATER_KEYS = ("start", "balance")
+"""Keys that the first recipes did not have; null means what was done before them."""
 
 
 @contextmanager
@@ -49,8 +51,8 @@ def alone_in(out: Path, is_main: bool) -> Iterator[None]:
 def shaping(recipe: RunConfig) -> dict[str, Any]:
     """The parts of a recipe that shape the trained weights, as plain values."""
     neutral: dict[str, Any] = dict.fromkeys(RESULT_NEUTRAL, True)
-    values = json.loads(recipe.model_dump_json(exclude=neutral | {"task": {"decoding", "metrics"}}))
-    return {key: value for key, value in values.items() if (key, value) != ("start", None)}
+    values = json.loads(recipe.model_dump_json(exclude=neutral | {"task": {"decoding", "metrics", "thresholds"}}))
+    return {key: value for key, value in values.items() if key not in _LATER_KEYS or value is not None}
 
 
 def differences(
