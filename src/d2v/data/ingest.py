@@ -36,6 +36,8 @@ CSV_HEADS = {
 }
 LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups", "bits")
 """Keys of ingest blocks that the first corpora did not have; null means that nothing is said."""
+BELONGS = ("group", "fold")
+"""Columns of the manifest that say what an item belongs together with; corpora of earlier versions have none."""
 GROUPS_SHOWN = 6
 BUNCH_ITEMS, BUNCH_BYTES = 16, 1 << 16
 PartedGroups = Literal["move", "refuse"]
@@ -290,7 +292,7 @@ class _Ingest:
         self.next_item = journal["next_item"]
 
     def _schema(self) -> pa.Schema:
-        text = [(name, pa.string()) for name in ("key", "split", "label", "note", *self.texts)]
+        text = [(name, pa.string()) for name in ("key", "split", "label", "note", *BELONGS, *self.texts)]
         facts = [(name, pa.int64()) for name in self.facts]
         return pa.schema([*text, ("sha256", pa.binary(32)), *facts, ("data", pa.large_binary())])
 
@@ -300,7 +302,8 @@ class _Ingest:
         """The journal of an interrupted pass over the same source; anything after it is taken back."""
         path = self.folder / JOURNAL
         journal = json.loads(path.read_text()) if path.is_file() else {}
-        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES):
+        found = (journal.get("identity"), journal.get("rules"), journal.get("columns"))
+        if found != (self.identity, RULES, self._schema().names):
             shutil.rmtree(self.folder, ignore_errors=True)
             (self.folder / SHARDS).mkdir(parents=True)
             for name, head in CSV_HEADS.items():
@@ -325,6 +328,7 @@ class _Ingest:
         content = {
             "identity": self.identity,
             "rules": RULES,
+            "columns": self._schema().names,
             "groups": self.groups,
             "parts": self.writer.shards,
             "next_item": self.next_item,
@@ -384,6 +388,7 @@ class _Ingest:
         record = outcome.record
         said = {**item.texts, **record.texts}
         row = {"key": item.key, "split": split, "label": item.label, "note": record.note}
+        row |= {"group": item.group, "fold": item.fold}
         row |= {name: said.get(name) for name in self.texts}
         return self.writer.append(row | {"sha256": outcome.digest, "data": record.data} | dict(record.facts))
 
