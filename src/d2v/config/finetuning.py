@@ -166,6 +166,30 @@ class LabelConfig(Block):
     """Another seed chooses other items."""
 
 
+class ValidationConfig(Block):
+    """Choosing the best state of a run on items that are neither trained on nor tested on. The model that is left is
+    the one of the best validation, not of the last update. It reads the source's val split, and where there is none, a
+    held-out part of the training items."""
+
+    metric: str | None = None
+    """What decides: a metric, or `loss`; null: the first of `task.metrics`."""
+    every_updates: PositiveInt | None = None
+    """Updates between two validations; the last update is always validated. null: a twentieth of `max_updates`."""
+    patience: PositiveInt | None = None
+    """Validations in a row without a gain after which training stops; null: it goes on to `max_updates`."""
+    min_gain: NonNegative = 0.0
+    """A validation is better if it is better by more than this, in the metric's unit."""
+    source: Literal["auto", "train"] = "auto"
+    """`auto`: the val split, if there is one with labels. `train`: always a held-out part of the training items."""
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of the training items that is held out where there is no val split; of each class as large a share."""
+    group: str | None = None
+    """Column whose values are held out as a whole: `group` (`ingest.columns.group`), `fold` or `speaker`; null: `group`
+    where the corpus has groups."""
+    seed: NonNegativeInt = 0
+    """Another seed holds out other items."""
+
+
 class FinetuneConfig(RunConfig):
     """Tuning an encoder to a task; modalities add `augment`."""
 
@@ -195,6 +219,11 @@ class FinetuneConfig(RunConfig):
     """What training masks of the local features."""
     mix: MixConfig = MixConfig()
     """Mixtures of two images."""
+    validation: ValidationConfig | None = None
+    """Model selection and early stopping; null: the val split is not read, and the last update's weights are kept."""
+    folds: str | None = None
+    """Column of the corpus with folds: `fold`, `group` or `speaker`. Beside the model of the train split, each fold is
+    tested on a model of all others, and the mean is reported. null: no folds."""
     labels: LabelConfig = LabelConfig()
     """How many labels are used."""
     balance: Literal["weights", "sampling"] | None = None

@@ -196,6 +196,7 @@ RESULT_NEUTRAL = (
     "probe_every_updates",
     "bootstrap_resamples",
     "evaluation_batch_size",
+    "folds",
 )
 """Keys of RunConfig that do not change the trained weights, beyond rounding and the draws of dropout: those follow
 the parts into which ranks and accumulation split a batch."""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from d2v.config import FinetuneConfig, MultilabelTask, TrainConfig, TranscriptionTask, first_names, parse
 from d2v.data.disk import one_at_a_time
 from d2v.data.prepared import log_ingest
-from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.metrics_file import METRICS, measured_before, spelled, write_measured
 from d2v.finetuning import metrics
+from d2v.finetuning.answers import Answers, answers_of, outputs_of, predict
 from d2v.finetuning.classes import (
     ClassResult,
     above,
@@ -31,16 +29,16 @@ from d2v.finetuning.classes import (
     train_counts,
     write_class_results,
 )
-from d2v.finetuning.data import chosen_rows, labelled_splits
+from d2v.finetuning.data import labelled_splits
 from d2v.finetuning.decoding.language import Heard, search_decoder
-from d2v.finetuning.finetune import MODEL
-from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
+from d2v.finetuning.model import HEAD, MODEL, FinetunedModel, load_finetuned
+from d2v.finetuning.splits import Chosen, choose, fold_of
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.finetuning.tasks.transcription import Transcription
 from d2v.modalities.base import LabelledSplit, Modality
 from d2v.model_folder import ENCODER
-from d2v.progress import Progress, log
+from d2v.progress import log
 from d2v.reporting.report import Heading, Part, write_report
 from d2v.reporting.tables import Table
 from d2v.tracker import Tracker
@@ -57,26 +55,16 @@ MOST_SCORES = 4_000_000
 every class."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a model says of some items.
-
-    Attributes:
-        predictions: one an item, as metrics take them.
-        scores: (N, C) of all classes; None where the task has no classes.
-    """
-
-    predictions: Any
-    scores: np.ndarray | None = None
-
-    def for_metric(self, name: str) -> Any:
-        """What a metric takes: scores or predictions."""
-        return self.scores if metrics.metric(name).of_scores and self.scores is not None else self.predictions
-
-
 @one_at_a_time
 def evaluate_finetuned(
-    modality: Modality, config: FinetuneConfig, prepared: Path, run_folder: Path, out: Path, tracker: Tracker
+    modality: Modality,
+    config: FinetuneConfig,
+    prepared: Path,
+    run_folder: Path,
+    out: Path,
+    tracker: Tracker,
+    fold: str | None = None,
+    folds: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Measure a fine-tuned model on the test split, and leave `metrics.json`, `predictions.parquet` and a report.
 
@@ -87,6 +75,8 @@ def evaluate_finetuned(
         run_folder: folder that fine-tuning left, with `model/` and `result.json`.
         out: report folder.
         tracker: gets the metrics at the last update, and the files.
+        fold: of `finetune.folds`, whose items are tested on; None for the test split.
+        folds: means over folds, which the report is to show beside the metrics.
 
     Returns:
         `eval/<metric>`, `eval/<metric>_low` and `_high` (a 95 % bootstrap interval over items), `eval/items`; where an
@@ -107,11 +97,16 @@ def evaluate_finetuned(
     identity: dict[str, Any] = {"weights": _digest(run_folder / MODEL), "data": data.fingerprint}
     identity |= {"metrics": list(model.task.metrics)}
     task = first_names(type(config.task), config.task.model_dump(mode="json"))
-    identity |= {"resamples": config.bootstrap_resamples, "task": task}
+    identity |= {"resamples": config.bootstrap_resamples, "task": task, **({"fold": fold} if fold else {})}
+    identity |= {"folds": dict(folds)} if folds else {}
     measured = measured_before(out, identity, (PREDICTIONS,))
     if measured is None:
         recipe: TrainConfig = parse(modality.train_config, model.about["recipe"], at="recipe")
-        measured = _measure(model, labelled_splits(modality, data, config, recipe, model.about), config, out)
+        splits = labelled_splits(modality, data, config, recipe, model.about)
+        if fold is not None and config.folds is not None:
+            splits = fold_of(splits, config.folds, fold, data)
+        chosen = choose(splits, model.task, config, data)
+        measured = _measure(model, splits, chosen, config, out, folds or {})
         write_measured(out, measured, identity)
     else:
         log(f"evaluate: {out} already belongs to this model and these settings")
@@ -130,7 +125,12 @@ def _digest(folder: Path) -> str:
 
 
 def _measure(
-    model: FinetunedModel, splits: Mapping[str, LabelledSplit], config: FinetuneConfig, out: Path
+    model: FinetunedModel,
+    splits: Mapping[str, LabelledSplit],
+    chosen: Chosen,
+    config: FinetuneConfig,
+    out: Path,
+    folds: Mapping[str, float],
 ) -> dict[str, float]:
     split = splits["test"]
     rows = model.task.usable(split)
@@ -141,8 +141,10 @@ def _measure(
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / METRICS).unlink(missing_ok=True)
-    tasks, measured = _tasks(model, splits, config, out)
-    found = dict(zip(tasks, _answers(model, split, rows, config.evaluation_batch_size, [*tasks.values()]), strict=True))
+    tasks, measured = _tasks(model, splits, chosen, config, out)
+    found = dict(
+        zip(tasks, answers_of(model, split, rows, config.evaluation_batch_size, [*tasks.values()]), strict=True)
+    )
     references = model.task.references(split, rows)
     columns = {f"predicted{suffix}": list(answers.predictions) for suffix, answers in found.items()}
     scores = {} if found[""].scores is None else {"scores": list(found[""].scores)}
@@ -152,9 +154,12 @@ def _measure(
             interval = metrics.interval(name, found[suffix].for_metric(name), references, config.bootstrap_resamples)
             measured |= spelled(f"eval/{name}{suffix}", interval)
     measured["eval/items"] = len(rows)
+    measured |= folds
     parts: list[Part] = [*_notes(measured), _INTERVALS]
+    if folds:
+        parts += [Heading("Folds"), fold_table(folds), FOLDS]
     if isinstance(model.task, Classification | Multilabel):
-        results = _class_by_class(model, splits, config, found[""], np.asarray(references), measured)
+        results = _class_by_class(model, chosen, config, found[""], np.asarray(references), measured)
         write_class_results(results, out)
         parts += [Heading("Classes"), *_notes_on_classes(measured), class_table(results)]
     write_report(out, "A fine-tuned model", [_table(measured, str(model.about["modality"])), *parts])
@@ -171,19 +176,18 @@ def _metrics_of(task: Task, answers: Answers) -> list[str]:
 
 def _class_by_class(
     model: FinetunedModel,
-    splits: Mapping[str, LabelledSplit],
+    chosen: Chosen,
     config: FinetuneConfig,
     answers: Answers,
     references: np.ndarray,
     measured: dict[str, float],
 ) -> list[ClassResult]:
     """The result of every class; adds the largest class's share, or of several labels the F1 at their thresholds."""
-    task, train = model.task, splits["train"]
+    task, predictions = model.task, answers.predictions
     assert isinstance(task, Classification | Multilabel)
-    rows, predictions = chosen_rows(train, task, config), answers.predictions
-    train_items_C = train_counts(task, train, rows, len(task.class_names))
+    train_items_C = train_counts(task, chosen.train, chosen.rows, len(task.class_names))
     if isinstance(task, Multilabel):
-        predictions = above(predictions, _thresholds(model, train, rows, config))
+        predictions = above(predictions, _thresholds(model, chosen, config))
         interval = metrics.interval("macro_f1", predictions, references, config.bootstrap_resamples)
         measured |= spelled("eval/macro_f1", interval)
     else:
@@ -191,74 +195,33 @@ def _class_by_class(
     return class_results(task.class_names, train_items_C, predictions, references, config.bootstrap_resamples)
 
 
-def _thresholds(model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, config: FinetuneConfig) -> np.ndarray:
+def _thresholds(model: FinetunedModel, chosen: Chosen, config: FinetuneConfig) -> np.ndarray:
     """Least logits (C,) of the classes that an item is said to have."""
+    split, rows = chosen.train, chosen.rows
+    if chosen.val is not None and chosen.val_rows is not None:
+        split, rows = chosen.val, chosen.val_rows
     labels_NC = np.asarray(model.task.references(split, rows))
     if not isinstance(config.task, MultilabelTask) or config.task.thresholds == "half":
         return np.zeros(labels_NC.shape[1])
     return best_thresholds(predict(model, split, rows, config.evaluation_batch_size), labels_NC)
 
 
-def answer(model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int) -> Answers:
-    """What the model says of some rows."""
-    (answers,) = _answers(model, split, rows, batch_size, [model.task])
-    return answers
-
-
-def predict(model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int) -> Any:
-    """One prediction a row, as metrics take them."""
-    return answer(model, split, rows, batch_size).predictions
-
-
-def _answers(
-    model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int, tasks: Sequence[Task]
-) -> list[Answers]:
-    """The answers by each task, all from the same outputs."""
-    found: list[list[Any]] = [[] for _ in tasks]
-    scores: list[list[Any]] = [[] for _ in tasks]
-    with Progress("evaluate", len(rows)) as progress:
-        for outputs, lengths in _outputs(model, split, rows, batch_size):
-            for number, task in enumerate(tasks):
-                found[number].append(task.predict(outputs, lengths))
-                scores[number].append(task.scores(outputs, lengths))
-            progress.advance(len(outputs))
-    return [
-        Answers(_joined(predictions), None if of_classes[0] is None else _joined(of_classes))
-        for predictions, of_classes in zip(found, scores, strict=True)
-    ]
-
-
-def _outputs(
-    model: FinetunedModel, split: LabelledSplit, rows: np.ndarray, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """The head's outputs of some rows and their lengths, batch by batch."""
-    model = model.to(own_device())
-    for begin in range(0, len(rows), batch_size):
-        yield model.outputs(split.inputs(rows[begin : begin + batch_size]))
-
-
-def _joined(predictions: list[Any]) -> Any:
-    if isinstance(predictions[0], np.ndarray):
-        return np.concatenate(predictions)
-    return [one for some in predictions for one in some]
-
-
 # ------------------------------------------------------------------------------------- transcription
 
 
 def _tasks(
-    model: FinetunedModel, splits: Mapping[str, LabelledSplit], config: FinetuneConfig, out: Path
+    model: FinetunedModel, splits: Mapping[str, LabelledSplit], chosen: Chosen, config: FinetuneConfig, out: Path
 ) -> tuple[dict[str, Task], dict[str, float]]:
     """The task by the suffix of its metrics, and further metrics. Without a suffix transcripts are those of the best
     path, with `_lm` those of a search with a language model if the recipe asks for one."""
     task = model.task
     if not isinstance(task, Transcription) or not isinstance(config.task, TranscriptionTask):
         return {"": task}, {}
-    test, train = splits["test"], splits["train"]
+    test = splits["test"]
     measured = {"eval/too_short_items": float(task.too_short(test, task.usable(test)))}
     if config.task.decoding.decoder == "greedy":
         return {"": task}, measured
-    transcripts = task.references(train, chosen_rows(train, task, config))
+    transcripts = task.references(chosen.train, chosen.rows)
     dev = _heard(model, task, splits["dev"], config.evaluation_batch_size) if "dev" in splits else None
     decoder, settings = search_decoder(config.task.decoding, task.vocabulary, transcripts, out, dev)
     measured |= {"eval/lm_weight": settings.lm_weight, "eval/word_bonus": settings.word_bonus}
@@ -270,7 +233,7 @@ def _heard(model: FinetunedModel, task: Transcription, split: LabelledSplit, bat
     rows = task.usable(split)
     rows_TC = [
         log_probs_TC[:length]
-        for outputs, lengths in _outputs(model, split, rows, batch_size)
+        for outputs, lengths in outputs_of(model, split, rows, batch_size)
         for log_probs_TC, length in zip(
             outputs.log_softmax(dim=-1).cpu(),
             [None] * len(outputs) if lengths is None else lengths.tolist(),
@@ -284,6 +247,28 @@ def _heard(model: FinetunedModel, task: Transcription, split: LabelledSplit, bat
 
 
 # -------------------------------------------------------------------------------------------- report
+
+
+def fold_table(folds: Mapping[str, float]) -> Table:
+    """A row a metric: mean, standard deviation, and every fold."""
+    metrics_of = [key.removeprefix("folds/").removesuffix("_mean") for key in folds if key.endswith("_mean")]
+    names = [key.rpartition("/")[2] for key in folds if key.startswith(f"folds/{metrics_of[0]}/")]
+    rows = tuple(
+        (
+            name,
+            f"{folds[f'folds/{name}_mean']:.3f}",
+            f"{folds[f'folds/{name}_std']:.3f}",
+            *(f"{folds[f'folds/{name}/{fold}']:.3f}" for fold in names),
+        )
+        for name in metrics_of
+    )
+    return Table(f"{len(names)} folds", ("metric", "mean", "std over folds", *names), rows)
+
+
+FOLDS = (
+    "Each fold was tested on a model that was fine-tuned on the items of all other folds. The encoder was pretrained "
+    "once, without labels, on the train split of the source, whatever the folds."
+)
 
 
 def _table(measured: Mapping[str, float], name: str) -> Table:

@@ -29,7 +29,8 @@ from d2v.model_folder import CONFIG, ENCODER, TEACHER, load_state, own_weights, 
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 
-HEAD = "head.safetensors"
+HEAD, MODEL = "head.safetensors", "model"
+"""The head's file, and the folder of the model below a run's."""
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from d2v.distributed.environment import own_device
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import labelled, why_not_probed
 from d2v.evaluation.probes import knn, linear_probe
+from d2v.finetuning.answers import Answers
+from d2v.finetuning.answers import answer as answers_of
 from d2v.finetuning.data import labelled_splits
-from d2v.finetuning.evaluation import Answers
-from d2v.finetuning.evaluation import answer as answers_of
 from d2v.finetuning.metrics import metric
 from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
 from d2v.finetuning.tasks.classification import Classification, Multilabel

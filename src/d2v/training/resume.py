@@ -19,7 +19,7 @@ from d2v.training.checkpoint import newest
 
 RESULT = "result.json"
 _PREVIOUS = "previous"
-_LATER_KEYS = ("start", "balance")
+_LATER_KEYS = ("start", "balance", "validation")
 """Keys that the first recipes did not have; null means what was done before them."""
 
 
