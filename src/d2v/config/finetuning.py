@@ -236,6 +236,9 @@ class FinetuneConfig(RunConfig):
     """Resamples of the test items for the metrics' intervals."""
     evaluation_batch_size: PositiveInt = 64
     """Items that are measured at a time; changes no result."""
+    register_flagged: bool = False
+    """Register the model even if its report flags it as useless. Promotion refuses it all the same, unless
+    `promote.refuse_flagged` is off."""
 
     @model_validator(mode="after")
     def _balance_has_classes(self) -> FinetuneConfig:

@@ -25,6 +25,7 @@ from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.figures import Illustrator
+from d2v.evaluation.flags import encoder_flags, sentence, tags_of
 from d2v.evaluation.further import further_metrics
 from d2v.evaluation.metrics_file import METRICS, PLAIN, PRETRAINED, RANDOM, measured_before, spelled, write_measured
 from d2v.evaluation.probe_set import labelled, majority, why_not_probed, with_test_items
@@ -38,6 +39,7 @@ from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.progress import log
 from d2v.reporting.model_card import write_model_card
+from d2v.reporting.page_parts import PagePart, Warnings
 from d2v.reporting.probe_tables import FURTHER, accuracy_table, difference_table, further_table, has_accuracies, verdict
 from d2v.reporting.report import Heading, Part, Plot, write_report
 from d2v.reporting.tables import Table
@@ -97,6 +99,10 @@ def evaluate(
     else:
         log(f"evaluate: {out} already belongs to this encoder and these settings")
     _show(metrics, modality.baseline_name)
+    flags = encoder_flags(metrics)
+    for flag in flags:
+        log(f"evaluate: {sentence(flag)}")
+    tracker.set_tags(tags_of(flags))
     tracker.log_metrics(metrics, recipe.max_updates)
     for path in sorted(path for path in out.iterdir() if path.is_file() and not path.name.startswith(".")):
         tracker.log_artifact(path, "report")
@@ -215,7 +221,9 @@ class _Evaluation:
     def _write_report(self, metrics: dict[str, float], plots: list[Plot], items: ProbeSet) -> None:
         reason = why_not_probed(items)
         titles = ("Training", "Masks", "Token features", "Nearest neighbours")
-        parts: list[Part] = [verdict(metrics, self.modality.baseline_name)]
+        parts: list[Part | PagePart] = [verdict(metrics, self.modality.baseline_name)]
+        if flags := encoder_flags(metrics):
+            parts.insert(0, Warnings(tuple(map(sentence, flags))))
         if reason:
             parts.append(f"No accuracies: {reason}.")
         parts += [Heading("Probes"), accuracy_table(metrics, self.modality.baseline_name)]

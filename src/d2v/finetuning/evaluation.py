@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ from d2v.config import FinetuneConfig, MultilabelTask, TrainConfig, Transcriptio
 from d2v.data.disk import one_at_a_time
 from d2v.data.prepared import log_ingest
 from d2v.errors import CheckpointError, DataError
+from d2v.evaluation.flags import FLAGS, Flag, loss_falling, read_flags, sentence, tags_of, write_flags
 from d2v.evaluation.metrics_file import METRICS, measured_before, spelled, write_measured
 from d2v.finetuning import metrics
 from d2v.finetuning.answers import Answers, answers_of, outputs_of, predict
 from d2v.finetuning.classes import (
-    ClassResult,
     above,
     best_thresholds,
     class_results,
@@ -31,18 +33,32 @@ from d2v.finetuning.classes import (
 )
 from d2v.finetuning.data import labelled_splits
 from d2v.finetuning.decoding.language import Heard, search_decoder
+from d2v.finetuning.diagnosis import (
+    badness,
+    calibration_of,
+    confusion,
+    confusion_table,
+    drawn_classes,
+    gallery,
+    prediction_table,
+    worst_errors,
+)
 from d2v.finetuning.model import HEAD, MODEL, FinetunedModel, load_finetuned
 from d2v.finetuning.splits import Chosen, choose, fold_of
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.finetuning.tasks.transcription import Transcription
-from d2v.modalities.base import LabelledSplit, Modality
+from d2v.finetuning.usefulness import below_majority, few_classes, like_random
+from d2v.modalities.base import LabelledSplit, Modality, PreparedData
 from d2v.model_folder import ENCODER
 from d2v.progress import log
-from d2v.reporting.report import Heading, Part, write_report
+from d2v.reporting.figures import draw_confusion, draw_curves, draw_reliability, finetuning_panels
+from d2v.reporting.page_parts import PagePart, Warnings
+from d2v.reporting.report import Heading, Part, Plot, write_report
 from d2v.reporting.tables import Table
 from d2v.tracker import Tracker
 from d2v.training import resume
+from d2v.training.history import History
 
 PREDICTIONS = "predictions.parquet"
 BESIDE = {
@@ -50,6 +66,7 @@ BESIDE = {
     Multilabel: ("mean_average_precision", "auroc"),
 }
 """What is measured of classes beside the metrics that a recipe names."""
+LOSSES = ("val/loss", "train/task_loss")
 MOST_SCORES = 4_000_000
 """Items times classes up to which metrics of all scores are measured without being asked for: their bootstrap sorts
 every class."""
@@ -66,7 +83,8 @@ def evaluate_finetuned(
     fold: str | None = None,
     folds: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Measure a fine-tuned model on the test split, and leave `metrics.json`, `predictions.parquet` and a report.
+    """Measure a fine-tuned model on the test split, and leave `metrics.json`, `predictions.parquet`, `flags.json` and a
+    report.
 
     Args:
         modality: what the data is.
@@ -80,7 +98,8 @@ def evaluate_finetuned(
 
     Returns:
         `eval/<metric>`, `eval/<metric>_low` and `_high` (a 95 % bootstrap interval over items), `eval/items`; where an
-        item has one class, also `eval/majority`, the accuracy of always naming the largest one.
+        item has one class, also `eval/majority`, the accuracy of always naming the largest one. Of classes
+        `eval/calibration_error`, and of all tasks the gain over an answer that never looks at the item.
 
     Raises:
         CheckpointError: there is no finished run in `run_folder`.
@@ -99,18 +118,22 @@ def evaluate_finetuned(
     task = first_names(type(config.task), config.task.model_dump(mode="json"))
     identity |= {"resamples": config.bootstrap_resamples, "task": task, **({"fold": fold} if fold else {})}
     identity |= {"folds": dict(folds)} if folds else {}
-    measured = measured_before(out, identity, (PREDICTIONS,))
+    measured = measured_before(out, identity, (PREDICTIONS, FLAGS))
     if measured is None:
         recipe: TrainConfig = parse(modality.train_config, model.about["recipe"], at="recipe")
         splits = labelled_splits(modality, data, config, recipe, model.about)
         if fold is not None and config.folds is not None:
             splits = fold_of(splits, config.folds, fold, data)
-        chosen = choose(splits, model.task, config, data)
-        measured = _measure(model, splits, chosen, config, out, folds or {})
+        history = run_folder / "history.csv"
+        measured = _Evaluation(model, modality, recipe, data, splits, config, history, out).write(folds or {})
         write_measured(out, measured, identity)
     else:
         log(f"evaluate: {out} already belongs to this model and these settings")
     Console(highlight=False).print(_table(measured, modality.name).to_rich())
+    flags = read_flags(out)
+    for flag in flags:
+        log(f"evaluate: {sentence(flag)}")
+    tracker.set_tags(tags_of(flags))
     tracker.log_metrics(measured, config.max_updates)
     for path in sorted(path for path in out.iterdir() if path.is_file() and not path.name.startswith(".")):
         tracker.log_artifact(path, "finetune")
@@ -124,46 +147,160 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _measure(
-    model: FinetunedModel,
-    splits: Mapping[str, LabelledSplit],
-    chosen: Chosen,
-    config: FinetuneConfig,
-    out: Path,
-    folds: Mapping[str, float],
-) -> dict[str, float]:
-    split = splits["test"]
-    rows = model.task.usable(split)
-    if not len(rows):
-        raise DataError(
-            f"No test item has what the task {config.task.name} needs, so there is nothing to measure on: raise "
-            "ingest.test_fraction, or give a source with a labelled test split"
+@dataclass
+class _Evaluation:
+    """The phases of a new evaluation."""
+
+    model: FinetunedModel
+    modality: Modality
+    recipe: TrainConfig
+    data: PreparedData
+    splits: Mapping[str, LabelledSplit]
+    config: FinetuneConfig
+    history: Path
+    out: Path
+    measured: dict[str, float] = field(default_factory=dict)
+    flags: list[Flag] = field(default_factory=list)
+
+    @property
+    def split(self) -> LabelledSplit:
+        """What is measured on."""
+        return self.splits["test"]
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Rows of it that have what the task needs. Raises DataError if there are none."""
+        rows = self.model.task.usable(self.split)
+        if not len(rows):
+            raise DataError(
+                f"No test item has what the task {self.config.task.name} needs, so there is nothing to measure on: "
+                "raise ingest.test_fraction, or give a source with a labelled test split"
+            )
+        return rows
+
+    @cached_property
+    def references(self) -> Any:
+        """The right answers."""
+        return self.model.task.references(self.split, self.rows)
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """The items that the model was trained on."""
+        return choose(self.splits, self.model.task, self.config, self.data)
+
+    def write(self, folds: Mapping[str, float]) -> dict[str, float]:
+        """Measure, judge, draw, write."""
+        config, rows = self.config, self.rows
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / METRICS).unlink(missing_ok=True)
+        tasks, further = _tasks(self.model, self.splits, self.chosen, config, self.out)
+        answers = answers_of(self.model, self.split, rows, config.evaluation_batch_size, [*tasks.values()])
+        found = dict(zip(tasks, answers, strict=True))
+        self.measured |= further
+        self._measure(tasks, found)
+        self.measured |= {"eval/items": len(rows), **folds}
+        of_classes, said_NC = self._classes(found[""])
+        self._judge(found[""])
+        table = prediction_table(self.model.task, self.split, rows, found, self.references, said_NC, self.data)
+        table.to_parquet(self.out / PREDICTIONS)
+        parts: list[Part | PagePart] = [*self._first_words(), _table(self.measured, self.modality.name)]
+        parts += [*_notes(self.measured), _INTERVALS]
+        if folds:
+            parts += [Heading("Folds"), fold_table(folds), FOLDS]
+        write_report(
+            self.out, "A fine-tuned model", [*parts, *of_classes, *self._curves(), *self._errors(found[""], table)]
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / METRICS).unlink(missing_ok=True)
-    tasks, measured = _tasks(model, splits, chosen, config, out)
-    found = dict(
-        zip(tasks, answers_of(model, split, rows, config.evaluation_batch_size, [*tasks.values()]), strict=True)
-    )
-    references = model.task.references(split, rows)
-    columns = {f"predicted{suffix}": list(answers.predictions) for suffix, answers in found.items()}
-    scores = {} if found[""].scores is None else {"scores": list(found[""].scores)}
-    pd.DataFrame({"row": rows, **columns, "right": list(references), **scores}).to_parquet(out / PREDICTIONS)
-    for suffix, task in tasks.items():
-        for name in _metrics_of(task, found[suffix]):
-            interval = metrics.interval(name, found[suffix].for_metric(name), references, config.bootstrap_resamples)
-            measured |= spelled(f"eval/{name}{suffix}", interval)
-    measured["eval/items"] = len(rows)
-    measured |= folds
-    parts: list[Part] = [*_notes(measured), _INTERVALS]
-    if folds:
-        parts += [Heading("Folds"), fold_table(folds), FOLDS]
-    if isinstance(model.task, Classification | Multilabel):
-        results = _class_by_class(model, chosen, config, found[""], np.asarray(references), measured)
-        write_class_results(results, out)
-        parts += [Heading("Classes"), *_notes_on_classes(measured), class_table(results)]
-    write_report(out, "A fine-tuned model", [_table(measured, str(model.about["modality"])), *parts])
-    return measured
+        write_flags(self.flags, self.out)
+        return self.measured
+
+    def _measure(self, tasks: Mapping[str, Task], found: Mapping[str, Answers]) -> None:
+        """All metrics with their intervals."""
+        for suffix, task in tasks.items():
+            for name in _metrics_of(task, found[suffix]):
+                given, resamples = found[suffix].for_metric(name), self.config.bootstrap_resamples
+                interval = metrics.interval(name, given, self.references, resamples)
+                self.measured |= spelled(f"eval/{name}{suffix}", interval)
+
+    def _classes(self, answers: Answers) -> tuple[list[Part], np.ndarray | None]:
+        """The report's parts about classes, and of several labels an item those that the model says (N, C)."""
+        task, predictions, resamples = self.model.task, answers.predictions, self.config.bootstrap_resamples
+        if not isinstance(task, Classification | Multilabel) or answers.scores is None:
+            return [], None
+        train_items_C = train_counts(task, self.chosen.train, self.chosen.rows, len(task.class_names))
+        if isinstance(task, Multilabel):
+            thresholds_C = _thresholds(self.model, self.chosen, self.config)
+            predictions = above(predictions, thresholds_C)
+            interval = metrics.interval("macro_f1", predictions, self.references, resamples)
+            self.measured |= spelled("eval/macro_f1", interval)
+        else:
+            self.measured["eval/majority"] = majority_share(train_items_C, self.references)
+        results = class_results(task.class_names, train_items_C, predictions, self.references, resamples)
+        write_class_results(results, self.out)
+        if flag := few_classes(results):
+            self.flags.append(flag)
+        parts: list[Part] = [Heading("Classes"), *_notes_on_classes(self.measured), class_table(results)]
+        if isinstance(task, Multilabel):
+            return [*parts, *self._calibration(answers)], predictions
+        return [*parts, *self._confusions(predictions), *self._calibration(answers)], None
+
+    def _confusions(self, predictions: np.ndarray) -> list[Part]:
+        names = self.model.task.class_names  # type: ignore[attr-defined]
+        counts_CC = confusion(predictions, self.references, len(names))
+        shown = drawn_classes(counts_CC)
+        path = draw_confusion(
+            counts_CC[np.ix_(shown, shown)], [names[one] for one in shown], self.out / "confusion.png"
+        )
+        some = "" if len(shown) == len(names) else f" Of {len(names):,} classes, the {len(shown)} with most errors."
+        plot = Plot(path, f"Test items by true class and named class; the shade is the share of the true class.{some}")
+        return [Heading("Confusions"), plot, confusion_table(counts_CC, names)]
+
+    def _calibration(self, answers: Answers) -> list[Part]:
+        assert answers.scores is not None
+        found = calibration_of(self.model.task, answers.scores, np.asarray(self.references))
+        self.measured["eval/calibration_error"] = found.error
+        path = draw_reliability(found.bins, self.out / "reliability.png")
+        words = (
+            f"The expected calibration error is {found.error:.3f}: how far confidence and the share that is right lie "
+            "apart, on average over all answers."
+        )
+        return [Heading("Calibration"), Plot(path, words)]
+
+    def _judge(self, answers: Answers) -> None:
+        """Flags, and the gains that they are taken from."""
+        task, resamples = self.model.task, self.config.bootstrap_resamples
+        flag, gain = below_majority(task, self.chosen, answers, self.references, resamples)
+        self.measured |= spelled(f"eval/{task.metrics[0]}_gain_over_blind", gain)
+        flags = [flag]
+        if isinstance(task, Classification):
+            flag, gain = like_random(
+                self.modality, self.recipe, self.config, self.chosen, self.split, self.rows, answers.predictions
+            )
+            self.measured |= spelled("eval/accuracy_gain_over_random", gain)
+            flags.append(flag)
+        if self.history.is_file():
+            flags.append(loss_falling(pd.DataFrame(History.read(self.history).rows), LOSSES))
+        self.flags += [flag for flag in flags if flag is not None]
+
+    def _first_words(self) -> list[Part | PagePart]:
+        """What the flags say, before any number."""
+        return [Warnings(tuple(sentence(flag) for flag in self.flags))] if self.flags else []
+
+    def _curves(self) -> list[Part]:
+        """Loss of training and validation, learning rate, validated metrics."""
+        if not self.history.is_file():
+            return []
+        history = pd.DataFrame(History.read(self.history).rows)
+        path = draw_curves(history, self.out / "curves.png", finetuning_panels(history))
+        words = "The loss of training is that of augmented items, with dropout and masks where the recipe has them."
+        return [Heading("Training"), Plot(path, words)]
+
+    def _errors(self, answers: Answers, table: pd.DataFrame) -> list[Part | PagePart]:
+        task = self.model.task
+        errors, worst = worst_errors(table, badness(task, answers, self.references), task)
+        if errors is None:
+            return []
+        shown = gallery(self.modality, self.data, self.split, self.rows, table, worst, task)
+        return [Heading("Worst errors"), *([shown] if shown else []), errors]
 
 
 def _metrics_of(task: Task, answers: Answers) -> list[str]:
@@ -172,27 +309,6 @@ def _metrics_of(task: Task, answers: Answers) -> list[str]:
     if answers.scores is not None and answers.scores.size > MOST_SCORES:
         return [name for name in names if name in task.metrics or not metrics.metric(name).of_scores]
     return list(names)
-
-
-def _class_by_class(
-    model: FinetunedModel,
-    chosen: Chosen,
-    config: FinetuneConfig,
-    answers: Answers,
-    references: np.ndarray,
-    measured: dict[str, float],
-) -> list[ClassResult]:
-    """The result of every class; adds the largest class's share, or of several labels the F1 at their thresholds."""
-    task, predictions = model.task, answers.predictions
-    assert isinstance(task, Classification | Multilabel)
-    train_items_C = train_counts(task, chosen.train, chosen.rows, len(task.class_names))
-    if isinstance(task, Multilabel):
-        predictions = above(predictions, _thresholds(model, chosen, config))
-        interval = metrics.interval("macro_f1", predictions, references, config.bootstrap_resamples)
-        measured |= spelled("eval/macro_f1", interval)
-    else:
-        measured["eval/majority"] = majority_share(train_items_C, references)
-    return class_results(task.class_names, train_items_C, predictions, references, config.bootstrap_resamples)
 
 
 def _thresholds(model: FinetunedModel, chosen: Chosen, config: FinetuneConfig) -> np.ndarray:
