@@ -28,7 +28,7 @@ from d2v.evaluation.figures import Illustrator
 from d2v.evaluation.flags import encoder_flags, sentence, tags_of
 from d2v.evaluation.further import further_metrics
 from d2v.evaluation.metrics_file import METRICS, PLAIN, PRETRAINED, RANDOM, measured_before, spelled, write_measured
-from d2v.evaluation.probe_set import labelled, majority, why_not_probed, with_test_items
+from d2v.evaluation.probe_set import labelled, largest_class, why_not_probed, with_test_items
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
 from d2v.modalities.probes import ItemClasses, TokenClasses
@@ -40,7 +40,17 @@ from d2v.objectives.build import build_objective
 from d2v.progress import log
 from d2v.reporting.model_card import write_model_card
 from d2v.reporting.page_parts import PagePart, Warnings
-from d2v.reporting.probe_tables import FURTHER, accuracy_table, difference_table, further_table, has_accuracies, verdict
+from d2v.reporting.probe_tables import (
+    FURTHER,
+    GAIN_OVER_BEST,
+    accuracy_table,
+    best_baseline,
+    curve_table,
+    difference_table,
+    further_table,
+    has_accuracies,
+    verdict,
+)
 from d2v.reporting.report import Heading, Part, Plot, write_report
 from d2v.reporting.tables import Table
 from d2v.statistics import accuracy_interval, difference_interval
@@ -160,13 +170,14 @@ class _Evaluation:
         features = self._features(items, encoder, random)
         metrics = self._metrics(items, features) | self._further(pretrained, objective, is_whole)
         draw = Illustrator(self.modality, self.recipe, self.config, self.data, items, self.out)
+        curves, of_curves = draw.curves(self.run_folder / "history.csv")
         plots = [
-            draw.curves(self.run_folder / "history.csv"),
+            curves,
             draw.masks(objective),
             draw.pca({"pretrained": encoder, "random": random}),
             draw.neighbours(*features[PRETRAINED]),
         ]
-        self._write_report(metrics, plots, items)
+        self._write_report(metrics, plots, items, curve_table(of_curves, self.modality.baseline_name))
         self._write_card(metrics)
         write_measured(self.out, metrics, identity)
         return metrics
@@ -216,9 +227,11 @@ class _Evaluation:
         if reason := why_not_probed(items):
             log(f"evaluate: {reason}")
             return ranks
-        return compare_probes(features, items, self.config) | {"probe/majority": majority(items)} | ranks
+        return compare_probes(features, items, self.config) | ranks
 
-    def _write_report(self, metrics: dict[str, float], plots: list[Plot], items: ProbeSet) -> None:
+    def _write_report(
+        self, metrics: dict[str, float], plots: list[Plot], items: ProbeSet, of_curves: Table | None
+    ) -> None:
         reason = why_not_probed(items)
         titles = ("Training", "Masks", "Token features", "Nearest neighbours")
         parts: list[Part | PagePart] = [verdict(metrics, self.modality.baseline_name)]
@@ -238,6 +251,8 @@ class _Evaluation:
         parts.append(RANK)
         for title, plot in zip(titles, plots, strict=True):
             parts += [Heading(title), plot]
+            if plot is plots[0] and of_curves is not None:
+                parts.append(of_curves)
         write_report(self.out, f"d2v {self.modality.name}: a pretrained encoder and its baselines", parts)
 
     def _write_card(self, metrics: dict[str, float]) -> None:
@@ -262,8 +277,9 @@ def compare_probes(features: Features, items: ProbeSet, config: EvaluateConfig) 
         config: settings of the probes.
 
     Returns:
-        Shares from 0 to 1: `probe/linear<suffix>`, `probe/linear_gain_over_{random,baseline}`, the same of `knn`,
-        and each of these with `_low` and `_high`.
+        Shares from 0 to 1: `probe/linear<suffix>`, `probe/linear_gain_over_{random,baseline}`, the same of `knn`, and
+        `probe/gain_over_best`, the better probe against the best baseline; each of these with `_low` and `_high`. And
+        `probe/majority`, what always naming the largest class scores.
     """
     right = {
         probe + suffix: given
@@ -277,7 +293,12 @@ def compare_probes(features: Features, items: ProbeSet, config: EvaluateConfig) 
         for suffix in (RANDOM, PLAIN):
             gain = difference_interval(right[probe + PRETRAINED], right[probe + suffix], config.bootstrap_resamples)
             metrics |= spelled(f"probe/{probe}_gain_over{suffix}", gain)
-    return metrics
+    right["majority"] = (items.test_labels == largest_class(items)).numpy()
+    metrics["probe/majority"] = float(right["majority"].mean())
+    ours = max(PROBES, key=lambda probe: metrics[f"probe/{probe}"])
+    best = best_baseline(metrics).removeprefix("probe/")
+    gain = difference_interval(right[ours + PRETRAINED], right[best], config.bootstrap_resamples)
+    return metrics | spelled(GAIN_OVER_BEST, gain)
 
 
 def _right(

@@ -91,10 +91,10 @@ def _decide(name: str, inputs: PromotionInputs) -> Decision | None:
         return Decision(name, "nothing", why, challenger.number, champion.number)
     with tempfile.TemporaryDirectory() as scratch:
         files = [versions.fetch(one, Path(scratch)) if one else None for one in (challenger, champion)]
-        measured = _measure(name, files, inputs)
-    ours, theirs = measured
-    ours = replace(ours, flags=_flags(challenger))
-    theirs = replace(theirs, flags=_flags(champion)) if theirs else None
+        ours, theirs = _measure(name, files, inputs)
+    if name == finetuned_name(inputs.held_out.modality.name):  # an encoder's gain over random weights is a guard itself
+        ours = replace(ours, flags=_flags(challenger))
+        theirs = replace(theirs, flags=_flags(champion)) if theirs else None
     verdict = judge(ours, theirs, inputs.held_out.promote)
     numbers = challenger.number, champion.number if champion else None
     decision = Decision(name, verdict.outcome, verdict.why, *numbers, verdict.checks, verdict.gain)
