@@ -13,7 +13,6 @@ import pytest
 
 from d2v.config import ClassificationTask, MultilabelTask, RegressionTask, TranscriptionTask
 from d2v.evaluation.flags import Flag, blocking, encoder_flags, loss_falling, read_flags, tags_of, write_flags
-from d2v.finetuning.answers import Answers
 from d2v.finetuning.classes import class_results
 from d2v.finetuning.ctc_vocabulary import CtcVocabulary
 from d2v.finetuning.diagnosis import (
@@ -25,6 +24,7 @@ from d2v.finetuning.diagnosis import (
     drawn_classes,
     worst_errors,
 )
+from d2v.finetuning.predictions import Answers
 from d2v.finetuning.splits import Chosen
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel

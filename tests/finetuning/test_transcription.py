@@ -20,7 +20,6 @@ from d2v.data.batch import Batch, SampleKeys
 from d2v.distributed.launch import launch
 from d2v.errors import DataError
 from d2v.finetuning import metrics
-from d2v.finetuning.answers import predict
 from d2v.finetuning.ctc_vocabulary import BLANK, UNKNOWN, CtcVocabulary
 from d2v.finetuning.data import chosen_rows, labelled_splits
 from d2v.finetuning.decoding.language import LANGUAGE_MODEL, Heard, search_decoder
@@ -28,6 +27,7 @@ from d2v.finetuning.evaluation import evaluate_finetuned
 from d2v.finetuning.finetune import Setting
 from d2v.finetuning.model import load_finetuned
 from d2v.finetuning.objective import FineTuning
+from d2v.finetuning.predictions import predict
 from d2v.finetuning.tasks.transcription import Transcription
 from d2v.models.ngram import load_arpa
 from d2v.tracker import NullTracker

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from d2v.finetuning.answers import Answers
 from d2v.finetuning.classes import names_of
 from d2v.finetuning.metrics import metric
+from d2v.finetuning.predictions import Answers
 from d2v.finetuning.splits import column_of
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel

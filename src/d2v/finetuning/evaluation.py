@@ -21,7 +21,6 @@ from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.flags import FLAGS, Flag, loss_falling, read_flags, sentence, tags_of, write_flags
 from d2v.evaluation.metrics_file import METRICS, measured_before, spelled, write_measured
 from d2v.finetuning import metrics
-from d2v.finetuning.answers import Answers, answers_of, outputs_of, predict
 from d2v.finetuning.classes import (
     above,
     best_thresholds,
@@ -44,6 +43,7 @@ from d2v.finetuning.diagnosis import (
     worst_errors,
 )
 from d2v.finetuning.model import HEAD, MODEL, FinetunedModel, load_finetuned
+from d2v.finetuning.predictions import Answers, answers_of, outputs_of, predict
 from d2v.finetuning.splits import Chosen, choose, fold_of
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel

@@ -16,10 +16,10 @@ from d2v.data import digests
 from d2v.data.prepared import log_ingest
 from d2v.errors import CheckpointError
 from d2v.finetuning import metrics
-from d2v.finetuning.answers import answer_and_loss
 from d2v.finetuning.data import TaskData, labelled_splits
 from d2v.finetuning.model import MODEL, FinetunedModel, load_weights, save_finetuned, start_recipe, start_weights
 from d2v.finetuning.objective import FineTuning
+from d2v.finetuning.predictions import answer_and_loss
 from d2v.finetuning.splits import Chosen, choose, fold_names, fold_of
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import build_task

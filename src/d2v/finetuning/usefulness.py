@@ -18,8 +18,8 @@ from d2v.evaluation.features import extract_features
 from d2v.evaluation.flags import Flag
 from d2v.evaluation.probes import linear_probe
 from d2v.finetuning import metrics
-from d2v.finetuning.answers import Answers
 from d2v.finetuning.classes import ClassResult
+from d2v.finetuning.predictions import Answers
 from d2v.finetuning.splits import Chosen
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel

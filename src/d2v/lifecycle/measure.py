@@ -22,11 +22,11 @@ from d2v.distributed.environment import own_device
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import labelled, why_not_probed
 from d2v.evaluation.probes import knn, linear_probe
-from d2v.finetuning.answers import Answers
-from d2v.finetuning.answers import answer as answers_of
 from d2v.finetuning.data import labelled_splits
 from d2v.finetuning.metrics import metric
 from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
+from d2v.finetuning.predictions import Answers
+from d2v.finetuning.predictions import answer as answers_of
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.lifecycle.gate import Measured, MetricScore
 from d2v.lifecycle.symlink_views import as_known_by
