@@ -28,7 +28,8 @@ from mlflow.tracking import MlflowClient
 from d2v.data.prepared import PREPARED
 from d2v.errors import Interrupted, known_error
 from d2v.progress import log
-from d2v.tracker import NullTracker, Tracker
+from d2v.tracker import NullTracker, SeveralTrackers, Tracker
+from d2v.tracking.further import open_tracker
 from d2v.tracking.mlflow_tracker import MlflowTracker
 from d2v.tracking.store import SQLITE, follow_project, opening
 from pipelines.datasets import FolderDataset
@@ -42,10 +43,20 @@ DIGEST_CHARACTERS = 36
 PLUGIN_KEYS = ("env", "tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "load_versions", "pipeline_names")
 
 
+_further: dict[str, dict[str, Any]] = {}
+"""Trackers beside MLflow by name, with their settings."""
+
+
 def active_tracker() -> Tracker:
-    """A tracker on the run that the hook opened; one that drops everything where there is none."""
+    """A tracker on the run that the hook opened, with those beside it that globals.yml names; one that drops everything
+    where there is no run."""
     run = mlflow.active_run()
-    return MlflowTracker(run.info.run_id, mlflow.get_tracking_uri()) if run else NullTracker()
+    if run is None:
+        return NullTracker()
+    tracker = MlflowTracker(run.info.run_id, mlflow.get_tracking_uri())
+    name = f"{run.info.run_name}-{run.info.run_id[:8]}"
+    further = [open_tracker(kind, name, settings or {}) for kind, settings in _further.items()]
+    return SeveralTrackers([tracker, *further]) if further else tracker
 
 
 class TrackingHook(MlflowHook):
@@ -56,6 +67,8 @@ class TrackingHook(MlflowHook):
     def after_context_created(self, context: KedroContext) -> None:
         """Choose the store and open the experiment."""
         self._project = Path(context.project_path)
+        _further.clear()
+        _further.update(context.config_loader["globals"].get("trackers") or {})
         own = f"{SQLITE}{self._project / 'mlflow.db'}"
         os.environ.setdefault("MLFLOW_TRACKING_URI", own)
         self._recipes = context.config_loader["parameters"]  # parsed: RecipeHook comes first

@@ -37,25 +37,31 @@ def create_pipeline(modality: str) -> Pipeline:
 def finetune(
     modality: str, config: FinetuneConfig, pretraining: TrainConfig, prepared: Path, run_dir: Path, out: Path
 ) -> Path:
-    """Fine-tune the encoder that `finetune.start` names under `out`: an unfinished run of this recipe is resumed."""
+    """Fine-tune the encoder that `finetune.start` names under `out`, then once a fold if the recipe has folds: an
+    unfinished run of this recipe is resumed."""
     from d2v.finetuning.finetune import finetuning_job
+    from d2v.finetuning.folds import finetune_folds
     from d2v.modalities import registry
     from d2v.tracking.models import find_model
     from d2v.training.train import train
     from pipelines.tracking import active_tracker
 
-    start = find_model(config.start, run_dir / "encoder")
-    train(finetuning_job(registry.get(modality), config, pretraining, prepared, start), out, active_tracker())
+    start, tracker = find_model(config.start, run_dir / "encoder"), active_tracker()
+    train(finetuning_job(registry.get(modality), config, pretraining, prepared, start), out, tracker)
+    finetune_folds(registry.get(modality), config, pretraining, prepared, start, out, tracker)
     return out
 
 
 def evaluate_tuned(modality: str, config: FinetuneConfig, prepared: Path, tuned: Path, out: Path) -> Path:
-    """Predictions, metrics with intervals and a report under `out`."""
+    """Predictions, metrics with intervals and a report under `out`, and the same of each fold."""
     from d2v.finetuning.evaluation import evaluate_finetuned as run_evaluation
+    from d2v.finetuning.folds import evaluate_folds
     from d2v.modalities import registry
     from pipelines.tracking import active_tracker
 
-    run_evaluation(registry.get(modality), config, prepared, tuned, out, active_tracker())
+    tracker = active_tracker()
+    folds = evaluate_folds(registry.get(modality), config, prepared, tuned, out, tracker)
+    run_evaluation(registry.get(modality), config, prepared, tuned, out, tracker, folds=folds)
     return out
 
 

@@ -48,6 +48,15 @@ def test_every_item_is_accounted_for(tmp_path):
     assert report.splits == {"train": report.kept - report.splits["test"], "test": report.splits["test"]}
 
 
+def test_classes_are_counted_and_their_balance_is_said(tmp_path, capfd):
+    items = [Item(f"k{n}", b"%d" % n, label="rare" if n % 10 == 0 else "common", split="train") for n in range(50)]
+    report = run(tmp_path / "c", [*items, Item("none", b"none", split="train"), Item("t", b"t", "rare", "test")])
+    assert report.classes == {"train": {"common": 45, "rare": 5}, "test": {"rare": 1}}
+    assert json.loads((tmp_path / "c" / "corpus.json").read_text())["report"]["classes"] == report.classes
+    line = "2 classes of 50 train items, from 5 (rare) to 45 (common); always answering common would be right for 90.0%"
+    assert line in capfd.readouterr().err
+
+
 def test_a_test_item_wins_over_its_twin_in_train(tmp_path):
     items = [
         Item("a", b"x", split="train"),

@@ -19,6 +19,7 @@ from d2v.evaluation import evaluate as run
 from d2v.modalities import registry
 from d2v.model_folder import save_encoder
 from d2v.objectives.build import build_objective
+from d2v.training.history import History
 from tests.evaluation.fakes import CONFIG, FakeData, Recorder, make_run, modality
 
 FILES = {
@@ -79,6 +80,16 @@ def test_metrics_hold_three_rows_with_intervals(evaluated: Evaluated) -> None:
             assert gain == pytest.approx(metrics[f"probe/{probe}"] - metrics[f"probe/{probe}{suffix}"])
     assert metrics["probe/rank"] > 1.0
     assert metrics["probe/rank_random"] > 1.0
+    others = [metrics[f"probe/{probe}{suffix}"] for probe in ("linear", "knn") for suffix in ("_random", "_baseline")]
+    ours = max(metrics["probe/linear"], metrics["probe/knn"])
+    assert metrics["probe/gain_over_best"] == pytest.approx(ours - max(*others, metrics["probe/majority"]))
+
+
+def test_curves_and_their_table_are_of_the_same_items(evaluated: Evaluated, tmp_path: Path) -> None:
+    report = (tmp_path / "out" / "report.md").read_text()
+    table = report.split("On the items of the curves")[1]
+    last = History.read(tmp_path / "run" / "history.csv").last()
+    assert f"| pretrained | {100 * last['online/linear']:.1f} | {100 * last['online/knn']:.1f} |" in table
 
 
 def test_everything_is_written_and_logged(evaluated: Evaluated, tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def labels(random: np.random.Generator, items: int = 60) -> Pair:
     return np.round(random.standard_normal((items, 4)) + references, 1), references
 
 
+def scored(random: np.random.Generator, items: int = 60) -> Pair:
+    """Scores with ties of four classes, and the one class of each item; the last is never there."""
+    references = random.choice(4, items, p=[0.6, 0.3, 0.1, 0.0])
+    return np.round(random.standard_normal((items, 4)) + 2 * np.eye(4)[references], 1), references
+
+
 def texts(random: np.random.Generator, items: int = 60) -> Pair:
     """Sentences with words left out, exchanged and put in; some are empty on one side."""
     words = np.array(["a", "cat", "sat", "on", "that", "mat"])
@@ -54,6 +60,12 @@ CASES: dict[str, tuple[Callable[[np.random.Generator], Pair], Callable[[Any, Any
     "f1": (lambda r: classes(r, 2), lambda p, r: sk.f1_score(r, p)),
     "accuracy_and_f1": (lambda r: classes(r, 2), lambda p, r: (sk.accuracy_score(r, p) + sk.f1_score(r, p)) / 2),
     "macro_f1": (lambda r: classes(r, 5), lambda p, r: sk.f1_score(r, p, average="macro")),
+    "balanced_accuracy": (lambda r: classes(r, 5), lambda p, r: sk.balanced_accuracy_score(r, p)),
+    "auroc": (scored, lambda p, r: np.mean([sk.roc_auc_score(r == c, p[:, c]) for c in range(4) if (r == c).any()])),
+    "average_precision": (
+        scored,
+        lambda p, r: np.mean([sk.average_precision_score(r == c, p[:, c]) for c in range(4) if (r == c).any()]),
+    ),
     "matthews": (lambda r: classes(r, 3), lambda p, r: sk.matthews_corrcoef(r, p)),
     "pearson": (numbers, lambda p, r: stats.pearsonr(r, p).statistic),
     "spearman": (numbers, lambda p, r: stats.spearmanr(r, p).statistic),
@@ -104,6 +116,11 @@ def test_a_score_of_counts_is_the_metric_of_the_drawn_items(name: str) -> None:
     [
         ("matthews", [1, 1, 1], [0, 1, 1], 0.0),
         ("f1", [0, 0], [0, 0], 0.0),
+        ("balanced_accuracy", [0, 0, 0, 0], [0, 0, 0, 1], 0.5),
+        ("auroc", [[0.3, 0.7], [0.2, 0.8]], [1, 1], 0.5),
+        ("auroc", [[0.5, 0.5], [0.5, 0.5]], [0, 1], 0.5),
+        ("auroc", [[0.9, 0.1], [0.2, 0.8]], [[1, 0], [0, 1]], 1.0),
+        ("macro_f1", [[1, 0, 0], [1, 1, 0]], [[1, 0, 0], [0, 1, 0]], (2 / 3 + 1) / 2),
         ("pearson", [2.5, 2.5, 2.5], [1.0, 2.0, 3.0], 0.0),
         ("spearman", [0.1, 0.1, 0.1], [1.0, 2.0, 3.0], 0.0),
         ("mean_average_precision", [[0.3], [0.2]], [[0], [0]], 0.0),

@@ -113,6 +113,21 @@ def test_an_easy_rule_is_learned(classifier: Tuned) -> None:
     assert classifier.measured["eval/accuracy_low"] <= classifier.measured["eval/accuracy"]
 
 
+def test_classes_are_reported_beside_the_accuracy(classifier: Tuned) -> None:
+    measured, classes = classifier.measured, pd.read_csv(classifier.out / "report" / "per_class.csv")
+    assert {"eval/balanced_accuracy_low", "eval/macro_f1_high", "eval/auroc", "eval/average_precision"} <= set(measured)
+    assert classes["test_items"].sum() == 60
+    assert classes["train_items"].sum() == 240
+    assert measured["eval/balanced_accuracy"] == pytest.approx(classes["recall"].mean())
+    largest = classes.loc[classes["train_items"].idxmax(), "test_items"]
+    assert measured["eval/majority"] == pytest.approx(largest / 60)
+    scores = np.stack(classifier.predictions["scores"].tolist())
+    assert scores.sum(axis=1) == pytest.approx(np.ones(60))
+    assert (scores.argmax(axis=1) == classifier.predictions["predicted"]).all()
+    report = (classifier.out / "report" / "report.md").read_text()
+    assert f"is right for {100 * largest / 60:.1f}% of the test items" in report
+
+
 def test_the_same_training_twice_is_the_same(classes: Path, tmp_path: Path) -> None:
     again, other = (tune(classes, tmp_path / str(seed), SHORT | {"seed": seed}) for seed in (0, 1))
     third = tune(classes, tmp_path / "again", SHORT)

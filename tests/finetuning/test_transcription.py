@@ -23,10 +23,11 @@ from d2v.finetuning import metrics
 from d2v.finetuning.ctc_vocabulary import BLANK, UNKNOWN, CtcVocabulary
 from d2v.finetuning.data import chosen_rows, labelled_splits
 from d2v.finetuning.decoding.language import LANGUAGE_MODEL, Heard, search_decoder
-from d2v.finetuning.evaluation import evaluate_finetuned, predict
+from d2v.finetuning.evaluation import evaluate_finetuned
 from d2v.finetuning.finetune import Setting
 from d2v.finetuning.model import load_finetuned
 from d2v.finetuning.objective import FineTuning
+from d2v.finetuning.predictions import predict
 from d2v.finetuning.tasks.transcription import Transcription
 from d2v.models.ngram import load_arpa
 from d2v.tracker import NullTracker

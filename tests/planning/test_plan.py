@@ -115,9 +115,29 @@ def test_an_environment_is_written_that_kedro_reads(source: str, project: Path, 
     recipe = parse(registry.recipe_type(modality), read_recipe(conf, "mine", modality), at=modality)
     assert recipe.ingest.source == str(path)
     assert recipe.finetune.max_updates > 0
+    assert recipe.finetune.validation.patience
+    assert recipe.finetune.folds == ("fold" if source == "sounds" else None)
+    assert recipe.finetune.balance is None
     written = (conf / "mine" / f"parameters_{modality}.yml").read_text()
     assert all(len(line) < 200 for line in written.splitlines())
     assert "d2v train" in written.splitlines()[0]
+
+
+def test_unequal_classes_are_weighed_and_measured_alike(project: Path, photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(photographs, tmp_path / "pets", ignore=lambda _, names: [one for one in names if one[:1] in "12"])
+    for file in list((tmp_path / "pets" / "dog").iterdir())[4:]:
+        file.unlink()
+    train_source(asked(tmp_path / "pets", project), lambda _: None, None)
+    recipe = parse(registry.recipe_type("vision"), read_recipe(project / "conf", "pets", "vision"), at="vision")
+    assert recipe.finetune.balance == "weights"
+    assert recipe.finetune.task.metrics[0] == "balanced_accuracy"
+
+
+def test_folds_share_the_time_for_fine_tuning(sounds: Path) -> None:
+    found = survey(str(sounds))
+    one, five = (lengths(found, COSTS, 32, None, 3000.0, models) for models in (1, 5))
+    assert sum(five.seconds.values()) == pytest.approx(3000.0, rel=0.02)
+    assert five.tune_updates <= one.tune_updates
 
 
 def test_without_classes_nothing_is_tuned(project: Path, reviews: Path) -> None:
@@ -163,6 +183,20 @@ def test_budgets_that_contradict_are_refused(project: Path, photographs: Path) -
     for more, said in (({"epochs": 1.0, "time": "3m"}, "two budgets"), ({"epochs": 0.0}, "above 0")):
         with pytest.raises(ConfigError, match=said):
             train_source(asked(photographs, project, **more), lambda _: None, None)
+
+
+def test_a_project_that_was_made_is_found_again(
+    project: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said: list[str] = []
+    for name in ("first", "second"):
+        train_source(Asked(str(photographs), name=name, yes=True), said.append, None)
+    conf = tmp_path / "elsewhere" / "d2v_project" / "conf"
+    assert (conf / "first").is_dir()
+    assert (conf / "second").is_dir()
+    assert sum("made one in" in line for line in said) == 1
 
 
 def test_a_project_is_found_from_below_and_made_once(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def test_a_table_beside_recordings_tells_classes_and_folds(sounds: Path) -> None
     assert found.ingest["columns"] == {"label": "category"}, "a likely column is taken, and written down"
     assert dict(found.classes) == {"low": 80, "high": 40}
     assert dict(found.splits) == {"train": 90, "test": 30}, "the last fold"
+    assert dict(found.folds) == {"1": 30, "2": 30, "3": 30, "4": 30}
 
 
 def test_a_csv_is_text_with_labels(reviews: Path) -> None:

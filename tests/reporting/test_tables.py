@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from d2v.errors import ConfigError
-from d2v.reporting.probe_tables import accuracy_table, difference_table, verdict
+from d2v.reporting.probe_tables import accuracy_table, best_baseline, curve_table, difference_table, verdict
 from d2v.reporting.report import Heading, Plot, write_report
 from d2v.reporting.tables import Table
 
@@ -85,11 +85,40 @@ def test_the_verdict_says_which_way(interval: tuple[float, float], words: str) -
     assert f"{words} plain features" in verdict(metrics((0.1, 0.2), interval), "plain features")
 
 
+def test_the_headline_is_against_the_best_baseline_by_any_probe() -> None:
+    """A linear probe ahead of the others' linear probes, while kNN of plain features is better than all."""
+    shown = {**metrics((0.1, 0.2), (0.1, 0.2)), "probe/majority": 0.1, "probe/knn_baseline": 0.7, "probe/linear": 0.6}
+    shown |= {"probe/gain_over_best": -0.1, "probe/gain_over_best_low": -0.15, "probe/gain_over_best_high": -0.05}
+    headline = verdict(shown, "raw pixels").split(". ")[0]
+    assert "By its better probe, the linear probe, the pretrained encoder names 60.0%" in verdict(shown, "raw pixels")
+    assert "10.0 points (5.0 to 15.0) worse than the best baseline, raw pixels by kNN (70.0%)" in verdict(
+        shown, "raw pixels"
+    )
+    assert headline.startswith("By its better probe")
+    assert best_baseline(shown) == "probe/knn_baseline"
+    assert best_baseline(shown | {"probe/majority": 0.9}) == "probe/majority"
+    assert "always naming the largest class (90.0%)" in verdict(shown | {"probe/majority": 0.9}, "raw pixels")
+
+
+def test_the_items_of_the_curves_have_a_table_of_their_own() -> None:
+    ends = {f"online/{probe}{suffix}": 0.5 for probe in ("linear", "knn") for suffix in ("", "_random", "_baseline")}
+    table = curve_table(ends | {"online/knn": 0.625}, "raw pixels")
+    assert table is not None
+    assert table.rows[0] == ("pretrained", "50.0", "62.5")
+    assert [row[0] for row in table.rows] == ["pretrained", "random weights", "raw pixels"]
+    assert curve_table({"online/rank": 3.0}, "raw pixels") is None
+
+
 def test_the_verdict_does_not_claim_what_the_interval_leaves_open() -> None:
     sentence = verdict(metrics((-0.01, 0.03), (-0.01, 0.03)), "plain features")
     assert "not told apart from" in sentence
     assert "better" not in sentence
     assert "worse" not in sentence
+
+
+def test_the_largest_class_is_a_line_of_the_table() -> None:
+    shown = {**metrics((0.1, 0.2), (0.1, 0.2)), "probe/majority": 0.25}
+    assert accuracy_table(shown, "plain features").rows[-1] == ("always the largest class", "25.0", "25.0", "")
 
 
 def test_without_labels_only_ranks_are_shown() -> None:

@@ -184,7 +184,7 @@ class Study:
     def items_at(self, point: Point) -> int:
         """Training items that an amount of labels is."""
         random = Contender("scratch")
-        return self.setting_of(TaskRun(random, point, 0)).open_data().num_train
+        return self.setting_of(TaskRun(random, point, 0)).open_data().rows.size
 
     def finished_runs(self, encoders: Collection[Path]) -> list[TaskRun]:
         """Those that need not be trained again: from random weights, or from one of these encoders."""
@@ -242,7 +242,8 @@ def run_task(study: Study, run: TaskRun) -> Score:
         evaluate_finetuned(study.modality, config, study.prepared, out, out / "report", NullTracker())
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     table = pd.read_parquet(out / "report" / PREDICTIONS)
-    return metric(study.metric).score(_values(table["predicted"]), _values(table["right"]))
+    given = table["scores" if metric(study.metric).of_scores and "scores" in table else "predicted"]
+    return metric(study.metric).score(_values(given), _values(table["right"]))
 
 
 @contextlib.contextmanager

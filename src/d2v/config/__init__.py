@@ -24,6 +24,7 @@ from d2v.config.finetuning import (
     RegressionTask,
     TaskConfig,
     TranscriptionTask,
+    ValidationConfig,
 )
 from d2v.config.ingest import ColumnsConfig
 from d2v.config.objectives import (
@@ -102,6 +103,7 @@ __all__ = [
     "TaskConfig",
     "TrainConfig",
     "TranscriptionTask",
+    "ValidationConfig",
     "Wav2Vec2Config",
     "changed",
     "current_names",

@@ -54,6 +54,9 @@ class MultilabelTask(Block):
     """Dropout rate before the linear layer."""
     metrics: tuple[str, ...] = ("mean_average_precision",)
     """Metrics to measure; the first decides between models."""
+    thresholds: Literal["half", "validation"] = "half"
+    """Least probability of a class that an item is said to have: one half, or for each class the one with the best F1
+    on the validation items (see `validation`; without them on the training items). It changes no weights."""
 
 
 class RegressionTask(Block):
@@ -164,6 +167,30 @@ class LabelConfig(Block):
     """Another seed chooses other items."""
 
 
+class ValidationConfig(Block):
+    """Choosing the best state of a run on items that are neither trained on nor tested on. The model that is left is
+    the one of the best validation, not of the last update. It reads the source's val split, and where there is none, a
+    held-out part of the training items."""
+
+    metric: str | None = None
+    """What decides: a metric, or `loss`; null: the first of `task.metrics`."""
+    every_updates: PositiveInt | None = None
+    """Updates between two validations; the last update is always validated. null: a twentieth of `max_updates`."""
+    patience: PositiveInt | None = None
+    """Validations in a row without a gain after which training stops; null: it goes on to `max_updates`."""
+    min_gain: NonNegative = 0.0
+    """A validation is better if it is better by more than this, in the metric's unit."""
+    source: Literal["auto", "train"] = "auto"
+    """`auto`: the val split, if there is one with labels. `train`: always a held-out part of the training items."""
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of the training items that is held out where there is no val split; of each class as large a share."""
+    group: str | None = None
+    """Column whose values are held out as a whole: `group` (`ingest.columns.group`), `fold` or `speaker`; null: `group`
+    where the corpus has groups."""
+    seed: NonNegativeInt = 0
+    """Another seed holds out other items."""
+
+
 class FinetuneConfig(RunConfig):
     """Tuning an encoder to a task; modalities add `augment`."""
 
@@ -193,14 +220,34 @@ class FinetuneConfig(RunConfig):
     """What training masks of the local features."""
     mix: MixConfig = MixConfig()
     """Mixtures of two images."""
+    validation: ValidationConfig | None = None
+    """Model selection and early stopping; null: the val split is not read, and the last update's weights are kept."""
+    folds: str | None = None
+    """Column of the corpus with folds: `fold`, `group` or `speaker`. Beside the model of the train split, each fold is
+    tested on a model of all others, and the mean is reported. null: no folds."""
     labels: LabelConfig = LabelConfig()
     """How many labels are used."""
+    balance: Literal["weights", "sampling"] | None = None
+    """For classes of unequal size. `weights`: the loss of an item is divided by the size of its class, and scaled so
+    that the mean weight is 1; of several labels an item, each class's positive items weigh as much as its others.
+    `sampling`: in each epoch every class is drawn as often as the largest. null: neither."""
     monitor: MonitorConfig = MonitorConfig(min_target_std=0.0, min_prediction_std=0.0, min_rank=0.0)
     """When a collapsed run is stopped; by default never, as labels prevent collapse."""
     bootstrap_resamples: PositiveInt = 1000
     """Resamples of the test items for the metrics' intervals."""
     evaluation_batch_size: PositiveInt = 64
     """Items that are measured at a time; changes no result."""
+    register_flagged: bool = False
+    """Register the model even if its report flags it as useless. Promotion refuses it all the same, unless
+    `promote.refuse_flagged` is off."""
+
+    @model_validator(mode="after")
+    def _balance_has_classes(self) -> FinetuneConfig:
+        if self.balance == "sampling" and self.task.name != "classification":
+            raise ValueError("balance sampling is for task.name=classification: set balance=null")
+        if self.balance == "weights" and self.task.name not in ("classification", "multilabel"):
+            raise ValueError("balance is for classes: set balance=null, or task.name to classification or multilabel")
+        return self
 
     def in_updates(self) -> Self:
         """The same run with every share of it as a number of updates."""

@@ -32,6 +32,8 @@ class PromoteConfig(Block):
     """Held-out items that a class needs for that guard to look at it."""
     tolerance: NonNegative | None = 0.02
     """Guard: most that each further metric may be worse than the champion's. In the metric's unit."""
+    refuse_flagged: bool = True
+    """Guard: the challenger's own report must not flag it as useless."""
     max_size_factor: Positive | None = 1.5
     """Guard: largest size of the weights' files, as a multiple of the champion's."""
     max_latency_factor: Positive | None = 1.5

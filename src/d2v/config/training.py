@@ -247,6 +247,8 @@ RESULT_NEUTRAL = (
     "probe_every_updates",
     "bootstrap_resamples",
     "evaluation_batch_size",
+    "folds",
+    "register_flagged",
 )
 """Keys of RunConfig that do not change the trained weights, beyond rounding and the draws of dropout: those follow
 the parts into which ranks and accumulation split a batch."""

@@ -41,6 +41,8 @@ CSV_HEADS = {
 }
 LATER_KEYS = ("no_label", "columns", "delimiter", "header", "parted_groups", "bits")
 """Keys of ingest blocks that the first corpora did not have; null means that nothing is said."""
+BELONGS = ("group", "fold")
+"""Columns of the manifest that say what an item belongs together with; corpora of earlier versions have none."""
 GROUPS_SHOWN = 6
 BUNCH_ITEMS, BUNCH_BYTES = 16, 1 << 16
 WORKER_ITEMS, WORKER_BYTES = 64, 1 << 20
@@ -72,7 +74,8 @@ class IngestReport:
     """Counts of a source's items: `total` = `kept` + `quarantined` + `duplicates`.
 
     `origins` counts what the files of items were: name, such as "format", -> value -> items. Like `notes`, it also
-    counts train items that a test item of the same content replaced. Corpora of earlier versions have none.
+    counts train items that a test item of the same content replaced. `classes` counts the kept items: split -> class ->
+    items. Corpora of earlier versions have neither.
     """
 
     total: int = 0
@@ -85,6 +88,7 @@ class IngestReport:
     splits: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     fingerprint: str = ""
 
@@ -94,6 +98,18 @@ class IngestReport:
         return (
             f"{self.total:,} items = {self.kept:,} kept + {self.quarantined:,} quarantined + "
             f"{self.duplicates:,} duplicates ({self.across_splits:,} across splits{contradictions}); {splits}"
+        )
+
+    def balance(self) -> str:
+        """How many items the classes of the train split have, in one line; "" without classes."""
+        counts = self.classes.get("train", {})
+        if len(counts) < 2:
+            return ""
+        order = sorted(counts, key=lambda name: (-counts[name], name))
+        first, last, total = order[0], order[-1], sum(counts.values())
+        return (
+            f"{len(counts):,} classes of {total:,} train items, from {counts[last]:,} ({last}) to {counts[first]:,} "
+            f"({first}); always answering {first} would be right for {100 * counts[first] / total:.1f}% of them"
         )
 
 
@@ -270,6 +286,8 @@ def ingest(
     for remark in report.remarks:
         log(f"ingest: {remark}")
     log(f"ingest: {report}")
+    if line := report.balance():
+        log(f"ingest: {line}")
     return report
 
 
@@ -337,7 +355,7 @@ class _Ingest:
         self.next_item = journal["next_item"]
 
     def _schema(self) -> pa.Schema:
-        text = [(name, pa.string()) for name in ("key", "split", "label", "note", *self.texts)]
+        text = [(name, pa.string()) for name in ("key", "split", "label", "note", *BELONGS, *self.texts)]
         facts = [(name, pa.int64()) for name in self.facts]
         return pa.schema([*text, ("sha256", pa.binary(32)), *facts, ("data", pa.large_binary())])
 
@@ -347,7 +365,8 @@ class _Ingest:
         """The journal of an interrupted pass over the same source; anything after it is taken back."""
         path = self.folder / JOURNAL
         journal = json.loads(path.read_text()) if path.is_file() else {}
-        if (journal.get("identity"), journal.get("rules")) != (self.identity, RULES) or not self._has_heads():
+        found = (journal.get("identity"), journal.get("rules"), journal.get("columns"))
+        if found != (self.identity, RULES, self._schema().names) or not self._has_heads():
             shutil.rmtree(self.folder, ignore_errors=True)
             (self.folder / SHARDS).mkdir(parents=True)
             for name, head in CSV_HEADS.items():
@@ -380,6 +399,7 @@ class _Ingest:
         content = {
             "identity": self.identity,
             "rules": RULES,
+            "columns": self._schema().names,
             "groups": self.groups,
             "parts": self.writer.shards,
             "next_item": self.next_item,
@@ -455,6 +475,7 @@ class _Ingest:
         record = outcome.record
         said = {**item.texts, **record.texts}
         row = {"key": item.key, "split": split, "label": item.label, "note": record.note}
+        row |= {"group": item.group, "fold": item.fold}
         row |= {name: said.get(name) for name in self.texts}
         return self.writer.append(row | {"sha256": outcome.digest, "data": record.data} | dict(record.facts))
 
@@ -565,6 +586,7 @@ class _Ingest:
                     missing[name] += kept.column(name).null_count
                 for entry in kept.column("split").value_counts().to_pylist():
                     self.report.splits[entry["values"]] = self.report.splits.get(entry["values"], 0) + entry["counts"]
+                self._count_classes(kept)
                 digest.add(kept.select(["key", "split", "label", "sha256", *self.texts]).to_pylist())
         found = labels.names
         self.report.class_names = [one for one in self.source.class_names or sorted(found) if one not in labels.none]
@@ -577,6 +599,12 @@ class _Ingest:
             *self._remarks(rows, missing),
         ]
         return rows
+
+    def _count_classes(self, kept: pa.RecordBatch) -> None:
+        table = pa.Table.from_batches([kept.select(["split", "label"])]).drop_null()
+        for row in table.group_by(["split", "label"]).aggregate([([], "count_all")]).to_pylist():
+            of_split = self.report.classes.setdefault(row["split"], {})
+            of_split[row["label"]] = of_split.get(row["label"], 0) + row["count_all"]
 
     def _counted_labels(self) -> dict[str, dict[str, int]]:
         """Split -> label -> number of kept items; "" counts those without a label."""

@@ -1,7 +1,8 @@
 """Shared by every prepare step: reading a corpus, being up to date or not, swapping in, and the probe's rows.
 
-A prepared folder holds `train/` and `test/` shards, what ingest counted in `ingested.json` and, written last,
-`prepared.json`.
+A prepared folder holds `train/`, `val/` and `test/` shards, `items.parquet` with what the corpus says of their rows,
+what ingest counted in `ingested.json` and, written last, `prepared.json`. Folders of earlier versions have no `val/`
+and no `items.parquet`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2v.data import digests, fingerprint
@@ -23,7 +25,10 @@ from d2v.data.store import SHARD_SUFFIX, ShardReader
 from d2v.errors import DataError
 from d2v.progress import log
 
-PREPARED, INGESTED = "prepared.json", "ingested.json"
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREPARED, INGESTED, ITEMS = "prepared.json", "ingested.json", "items.parquet"
 SHARD_BYTES = 64 * 2**20
 INGEST_COUNTS = ("total", "kept", "quarantined", "duplicates", "across_splits", "contradictions")
 INGEST_WORDS = {
@@ -38,6 +43,8 @@ CHECKED_BYTES = 2**30
 """The largest prepared folder whose shards are checked whenever it is opened; `d2v verify` checks every one."""
 UNLABELLED = -1
 """The class id of items without a class."""
+KEPT_OF_ITEMS = ("key", "split", "group", "fold", "speaker")
+"""Columns of the manifest that a prepared folder keeps: what an item is called and belongs together with."""
 
 
 class Corpus:
@@ -136,6 +143,30 @@ class Corpus:
             )
         return {"train": train, "test": test}
 
+    def validation_items(self) -> np.ndarray:
+        """Ascending items of the val split; none where they are what is tested on."""
+        has_test = bool((self.splits == "test").any())
+        return np.flatnonzero(self.splits == "val") if has_test else np.zeros(0, dtype=np.int64)
+
+
+def write_items(folder: Path, corpus: Corpus, parts: Mapping[str, np.ndarray]) -> None:
+    """Leave `items.parquet`: for each row of each part, its item in the corpus and what the corpus says of it.
+
+    Args:
+        folder: that is being prepared.
+        corpus: what the items are of.
+        parts: name of the shards' folder -> items, row by row.
+    """
+    names = [name for name in KEPT_OF_ITEMS if name in pq.read_schema(corpus.folder / MANIFEST).names]
+    manifest = pq.read_table(corpus.folder / MANIFEST, columns=names)
+    tables = [
+        manifest.take(pa.array(items))
+        .append_column("part", pa.array([part] * len(items), pa.string()))
+        .append_column("item", pa.array(items, pa.int64()))
+        for part, items in parts.items()
+    ]
+    pq.write_table(pa.concat_tables(tables), folder / ITEMS)
+
 
 @one_at_a_time
 def bring_up_to_date(
@@ -221,7 +252,8 @@ class PreparedFolder:
 
     Attributes:
         about: the contents of `prepared.json`.
-        train, test: shards of the two splits.
+        folder: the folder.
+        train, val, test: shards of the splits; `val` has no rows where the corpus has none beside a test split.
 
     Raises:
         DataError: the folder is not a prepared one, or shards are missing or damaged.
@@ -233,7 +265,9 @@ class PreparedFolder:
         except (OSError, json.JSONDecodeError) as error:
             raise DataError(f"{folder} is not a prepared folder ({error}): run the prepare step first") from None
         _check(folder)
+        self.folder = folder
         self.train, self.test = ShardReader(folder / "train"), ShardReader(folder / "test")
+        self.val = ShardReader(folder / "val")
         found = (len(self.train), len(self.test))
         if found != (self.about["train_items"], self.about["test_items"]):
             items = " and ".join(f"{count} {split}" for count, split in zip(found, ("train", "test"), strict=True))
@@ -248,6 +282,28 @@ class PreparedFolder:
     def corpus_fingerprint(self) -> str:
         """Hash of the corpus."""
         return str(self.about["corpus_fingerprint"])
+
+    def items(self, part: str) -> pd.DataFrame | None:
+        """What the corpus says of the rows of a part, row by row: `item` in its manifest, `key`, `split`, `group`,
+        `fold`, and `speaker` of recordings. None where that is not known, as in folders of earlier versions.
+
+        Args:
+            part: name of the shards' folder.
+        """
+        import pandas as pd  # imported late: ingest does not wait for it
+
+        if not (self.folder / ITEMS).is_file():
+            return None
+        table = pd.read_parquet(self.folder / ITEMS, filters=[("part", "==", part)])
+        return table.reset_index(drop=True) if len(table) else None
+
+    @property
+    def corpus(self) -> Path | None:
+        """The corpus folder, if it is still where it was."""
+        if not (self.folder / INGESTED).is_file():
+            return None
+        folder = Path(os.path.normpath(self.folder / json.loads((self.folder / INGESTED).read_text())["corpus"]))
+        return folder if (folder / MANIFEST).is_file() else None
 
     @property
     def has_own_test_items(self) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -24,9 +25,10 @@ from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.figures import Illustrator
+from d2v.evaluation.flags import encoder_flags, sentence, tags_of
 from d2v.evaluation.further import further_metrics
 from d2v.evaluation.metrics_file import METRICS, PLAIN, PRETRAINED, RANDOM, measured_before, spelled, write_measured
-from d2v.evaluation.probe_set import labelled, why_not_probed, with_test_items
+from d2v.evaluation.probe_set import labelled, largest_class, why_not_probed, with_test_items
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
 from d2v.modalities.probes import ItemClasses, TokenClasses
@@ -37,8 +39,20 @@ from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.progress import Progress, log
 from d2v.reporting.model_card import write_model_card
-from d2v.reporting.probe_tables import FURTHER, accuracy_table, difference_table, further_table, has_accuracies, verdict
+from d2v.reporting.page_parts import PagePart, Warnings
+from d2v.reporting.probe_tables import (
+    FURTHER,
+    GAIN_OVER_BEST,
+    accuracy_table,
+    best_baseline,
+    curve_table,
+    difference_table,
+    further_table,
+    has_accuracies,
+    verdict,
+)
 from d2v.reporting.report import Heading, Part, Plot, write_report
+from d2v.reporting.tables import Table
 from d2v.statistics import accuracy_interval, difference_interval
 from d2v.tracker import Tracker
 from d2v.training import resume
@@ -95,6 +109,10 @@ def evaluate(
     else:
         log(f"evaluate: {out} already belongs to this encoder and these settings")
     _show(metrics, modality.baseline_name)
+    flags = encoder_flags(metrics)
+    for flag in flags:
+        log(f"evaluate: {sentence(flag)}")
+    tracker.set_tags(tags_of(flags))
     tracker.log_metrics(metrics, recipe.max_updates)
     for path in sorted(path for path in out.iterdir() if path.is_file() and not path.name.startswith(".")):
         tracker.log_artifact(path, "report")
@@ -152,13 +170,14 @@ class _Evaluation:
         features = self._features(items, encoder, random)
         metrics = self._metrics(items, features) | self._further(pretrained, objective, is_whole)
         draw = Illustrator(self.modality, self.recipe, self.config, self.data, items, self.out)
+        curves, of_curves = draw.curves(self.run_folder / "history.csv")
         plots = [
-            draw.curves(self.run_folder / "history.csv"),
+            curves,
             draw.masks(objective),
             draw.pca({"pretrained": encoder, "random": random}),
             draw.neighbours(*features[PRETRAINED]),
         ]
-        self._write_report(metrics, plots, why_not_probed(items))
+        self._write_report(metrics, plots, items, curve_table(of_curves, self.modality.baseline_name))
         self._write_card(metrics)
         write_measured(self.out, metrics, identity)
         return metrics
@@ -212,12 +231,19 @@ class _Evaluation:
             return ranks
         return compare_probes(features, items, self.config) | ranks
 
-    def _write_report(self, metrics: dict[str, float], plots: list[Plot], reason: str | None) -> None:
+    def _write_report(
+        self, metrics: dict[str, float], plots: list[Plot], items: ProbeSet, of_curves: Table | None
+    ) -> None:
+        reason = why_not_probed(items)
         titles = ("Training", "Masks", "Token features", "Nearest neighbours")
-        parts: list[Part] = [verdict(metrics, self.modality.baseline_name)]
+        parts: list[Part | PagePart] = [verdict(metrics, self.modality.baseline_name)]
+        if flags := encoder_flags(metrics):
+            parts.insert(0, Warnings(tuple(map(sentence, flags))))
         if reason:
             parts.append(f"No accuracies: {reason}.")
         parts += [Heading("Probes"), accuracy_table(metrics, self.modality.baseline_name)]
+        if not reason:
+            parts.append(probe_class_table(items))
         if has_accuracies(metrics):
             parts += [difference_table(metrics, self.modality.baseline_name)]
         if (table := further_table(metrics)) is not None:
@@ -227,6 +253,8 @@ class _Evaluation:
         parts.append(RANK)
         for title, plot in zip(titles, plots, strict=True):
             parts += [Heading(title), plot]
+            if plot is plots[0] and of_curves is not None:
+                parts.append(of_curves)
         write_report(self.out, f"d2v {self.modality.name}: a pretrained encoder and its baselines", parts)
 
     def _write_card(self, metrics: dict[str, float]) -> None:
@@ -251,8 +279,9 @@ def compare_probes(features: Features, items: ProbeSet, config: EvaluateConfig) 
         config: settings of the probes.
 
     Returns:
-        Shares from 0 to 1: `probe/linear<suffix>`, `probe/linear_gain_over_{random,baseline}`, the same of `knn`,
-        and each of these with `_low` and `_high`.
+        Shares from 0 to 1: `probe/linear<suffix>`, `probe/linear_gain_over_{random,baseline}`, the same of `knn`, and
+        `probe/gain_over_best`, the better probe against the best baseline; each of these with `_low` and `_high`. And
+        `probe/majority`, what always naming the largest class scores.
     """
     right = {
         probe + suffix: given
@@ -266,7 +295,12 @@ def compare_probes(features: Features, items: ProbeSet, config: EvaluateConfig) 
         for suffix in (RANDOM, PLAIN):
             gain = difference_interval(right[probe + PRETRAINED], right[probe + suffix], config.bootstrap_resamples)
             metrics |= spelled(f"probe/{probe}_gain_over{suffix}", gain)
-    return metrics
+    right["majority"] = (items.test_labels == largest_class(items)).numpy()
+    metrics["probe/majority"] = float(right["majority"].mean())
+    ours = max(PROBES, key=lambda probe: metrics[f"probe/{probe}"])
+    best = best_baseline(metrics).removeprefix("probe/")
+    gain = difference_interval(right[ours + PRETRAINED], right[best], config.bootstrap_resamples)
+    return metrics | spelled(GAIN_OVER_BEST, gain)
 
 
 def _right(
@@ -284,6 +318,20 @@ def _right(
 
 
 # -------------------------------------------------------------------------------------------- report
+
+MOST_CLASSES = 40
+
+
+def probe_class_table(items: ProbeSet) -> Table:
+    """Items of each class in the probe set, the largest classes first."""
+    classes = max(len(items.class_names), int(torch.cat([items.train_labels, items.test_labels]).max()) + 1)
+    train_C, test_C = (labels.bincount(minlength=classes) for labels in (items.train_labels, items.test_labels))
+    names = [*items.class_names, *map(str, range(len(items.class_names), classes))]
+    order = train_C.argsort(descending=True, stable=True).tolist()
+    rows = [(names[label], f"{train_C[label]:,}", f"{test_C[label]:,}") for label in order]
+    more = f" (the {MOST_CLASSES} largest of {classes:,} classes)" if classes > MOST_CLASSES else ""
+    return Table(f"Items of the probes{more}", ("class", "train", "test"), tuple(rows[:MOST_CLASSES]))
+
 
 RANK = (
     "Rank is the effective rank of the features of the train items (RankMe): how many directions they really use, "

@@ -46,13 +46,19 @@ class Illustrator:
     items: ProbeSet
     out: Path
 
-    def curves(self, history: Path) -> Plot:
-        """The run's metrics over updates, with the baselines of the online probe as levels."""
-        table = pd.DataFrame(History.read(history).rows)
+    def curves(self, history: Path) -> tuple[Plot, dict[str, float]]:
+        """The run's metrics over updates, with the baselines of the online probe as levels; and where these curves end
+        and the levels lie."""
+        read = History.read(history)
+        table, ends = pd.DataFrame(read.rows), read.last()
         for name, value in OnlineProbe(self.modality, self.recipe, self.data, self.config).baselines().items():
-            table.loc[table.index[-1], name] = value
+            table.loc[table.index[-1], name] = ends[name] = value
         path = draw_curves(table, self.out / "curves.png")
-        return Plot(path, "The online probe holds out some train items; the table is measured on the test items.")
+        words = (
+            "The online probe holds out some train items, for the test items are touched once, at the end. The table "
+            "below has where its curves end; the tables above are of the test items."
+        )
+        return Plot(path, words), ends
 
     def masks(self, objective: Objective) -> Plot:
         """The visible tokens of some items."""

@@ -30,6 +30,11 @@ def labelled(probe_set: ProbeSet) -> ProbeSet:
     return _select(probe_set, train.nonzero().flatten(), test.nonzero().flatten())
 
 
+def largest_class(probe_set: ProbeSet) -> int:
+    """The class of most train items."""
+    return int(probe_set.train_labels[probe_set.train_labels >= 0].bincount().argmax())
+
+
 def smaller(probe_set: ProbeSet, train_items: int, test_items: int, seed: int = 0) -> ProbeSet:
     """At most so many items of each split, always the same ones, as copies that do not hold the whole in memory."""
     train = some_rows(len(probe_set.train_labels), train_items, seed)

@@ -41,29 +41,31 @@ class TaskData:
 
     Args:
         split: the train split.
+        rows: ascending rows of it to train on.
         task: gives targets.
-        config: how many labels to use, and mixtures.
+        config: balance and mixtures.
         fingerprint: of the data and of the weights that training starts from.
 
     Attributes:
-        rows: (num_train,) ascending rows of the split that are used.
-
-    Raises:
-        DataError: the split has nothing to learn from.
+        rows: the rows.
     """
 
     class_names: tuple[str, ...] = ()
 
-    def __init__(self, split: LabelledSplit, task: Task, config: FinetuneConfig, fingerprint: str) -> None:
+    def __init__(
+        self, split: LabelledSplit, rows: np.ndarray, task: Task, config: FinetuneConfig, fingerprint: str
+    ) -> None:
         self._split, self._task, self._config = split, task, config
-        self.fingerprint = fingerprint
-        self.rows = chosen_rows(split, task, config)
-        task.announce(split, self.rows)
+        self.fingerprint, self.rows = fingerprint, rows
+        self._drawn, self._repeats = rows, np.zeros(len(rows), dtype=np.int64)
+        if config.balance == "sampling":
+            self._drawn, self._repeats = as_often(rows, split.labels[rows])
+        task.announce(split, rows)
 
     @property
     def num_train(self) -> int:
-        """Items that are used."""
-        return len(self.rows)
+        """Items of an epoch; balanced sampling draws some of them several times."""
+        return len(self._drawn)
 
     def train_lengths(self, recipe: Any) -> None:
         """None: items are padded, not cropped, so batches have a number of items."""
@@ -71,11 +73,22 @@ class TaskData:
 
     def batch(self, keys: SampleKeys, recipe: Any) -> Batch:
         """Augmented items with their targets; sample ids are rows of the split."""
-        rows = self.rows[keys.indices]
-        inputs = self._split.augmented(SampleKeys(keys.update, rows, keys.epochs))
-        ids, epochs = torch.from_numpy(rows), torch.from_numpy(keys.epochs)
+        rows = self._drawn[keys.indices]
+        rounds = 1 + int(self._repeats.max(initial=0))  # what is drawn twice in an epoch is augmented in two ways
+        drawn_epochs = keys.epochs * rounds + self._repeats[keys.indices]
+        inputs = self._split.augmented(SampleKeys(keys.update, rows, drawn_epochs))
+        ids, epochs = torch.from_numpy(rows), torch.from_numpy(drawn_epochs)
         batch = Batch(inputs.values, ids, epochs, keys.update, inputs.lengths, self._task.targets(self._split, rows))
         return mixed(batch, self._config.mix, recipe.seed)
+
+
+def as_often(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with those of smaller classes repeated until every class has as many as the largest, and how often each was
+    drawn before."""
+    classes, counts = np.unique(labels, return_counts=True)
+    drawn = [np.resize(rows[labels == label], counts.max()) for label in classes]
+    before = [np.arange(counts.max()) // count for count in counts]
+    return np.concatenate(drawn), np.concatenate(before)
 
 
 def chosen_rows(split: LabelledSplit, task: Task, config: FinetuneConfig) -> np.ndarray:

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from d2v.config import FinetuneConfig, TrainConfig
+from d2v.config import FinetuneConfig, TrainConfig, ValidationConfig
 from d2v.data import digests
 from d2v.data.prepared import log_ingest
 from d2v.errors import CheckpointError
+from d2v.finetuning import metrics
 from d2v.finetuning.data import TaskData, labelled_splits
-from d2v.finetuning.model import load_weights, save_finetuned, start_recipe, start_weights
+from d2v.finetuning.model import MODEL, FinetunedModel, load_weights, save_finetuned, start_recipe, start_weights
 from d2v.finetuning.objective import FineTuning
+from d2v.finetuning.predictions import answer_and_loss
+from d2v.finetuning.splits import Chosen, choose, fold_names, fold_of
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import build_task
 from d2v.modalities.base import Modality
 from d2v.model_folder import read_config
+from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
+from d2v.progress import log
 from d2v.tracker import Tracker
-from d2v.training.job import Job
+from d2v.training.job import Job, Selection
 from d2v.training.train import TrainResult, train
 
-BLOCK = "finetune"
-MODEL = "model"
+BLOCK, LOSS = "finetune", "loss"
+VALIDATIONS = 20
+"""Validations of a run, unless the recipe says how many updates lie between two."""
 
 
 def finetune(
@@ -64,7 +72,7 @@ def finetuning_job(
     """What fine-tuning trains; arguments as of `finetune`."""
     config = config.in_updates()
     setting = Setting(modality, config, pretraining, prepared, start)
-    return Job(f"{modality.name}.{BLOCK}", config, setting.open_data, setting.build, setting.export)
+    return setting.job()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +85,7 @@ class Setting:
         pretraining: the train block.
         prepared: folder that prepare left.
         start: model folder of the encoder; None for random weights.
+        fold: of `finetune.folds` that is held out to be tested on; None for the splits of the source.
     """
 
     modality: Modality
@@ -84,6 +93,16 @@ class Setting:
     pretraining: TrainConfig
     prepared: Path
     start: Path | None
+    fold: str | None = None
+
+    def job(self) -> Job:
+        """The training."""
+        config, selection = self.config, None
+        if config.validation is not None:
+            validation = resolved(config.validation, config)
+            config, selection = config.model_copy(update={"validation": validation}), self.selection(validation)
+        name = f"{self.modality.name}.{BLOCK}"
+        return Job(name, config, self.open_data, self.build, self.export, selection=selection)
 
     @cached_property
     def recipe(self) -> TrainConfig:
@@ -97,21 +116,47 @@ class Setting:
 
     @cached_property
     def parts(self) -> Any:
-        """The labelled parts."""
+        """The labelled parts, of a fold if there is one."""
+        if self.fold is None or self.config.folds is None:
+            return self._source_parts
+        return fold_of(self._source_parts, self.config.folds, self.fold, self.data)
+
+    @cached_property
+    def _source_parts(self) -> Any:
         about = {} if self.start is None else read_config(self.start)
         return labelled_splits(self.modality, self.data, self.config, self.recipe, about)
 
     @cached_property
+    def folds(self) -> list[str]:
+        """Names of the folds; none if the recipe asks for none."""
+        return fold_names(self._source_parts, self.config.folds, self.data) if self.config.folds else []
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """The items to train and to validate on."""
+        return choose(self.parts, self._plain_task, self.config, self.data)
+
+    @cached_property
+    def _plain_task(self) -> Task:
+        return build_task(self.config.task, self.data.class_names, self.parts["train"])
+
+    @cached_property
     def task(self) -> Task:
         """The task on this data."""
-        return build_task(self.config.task, self.data.class_names, self.parts["train"])
+        if self.config.balance == "weights":
+            self._plain_task.weigh(self.chosen.train, self.chosen.rows)
+        return self._plain_task
 
     def open_data(self) -> TaskData:
         """What a training takes its batches from; says what ingest left out."""
         log_ingest(self.prepared, BLOCK)
-        return TaskData(
-            self.parts["train"], self.task, self.config, f"{self.data.fingerprint}+{self._weights_digest()}"
-        )
+        chosen, fingerprint = self.chosen, f"{self.data.fingerprint}+{self._weights_digest()}"
+        if chosen.val is not None or self.fold is not None:
+            fingerprint += f"+{chosen.digest}"
+        if chosen.val_rows is not None:
+            where = "held out of train" if chosen.val is chosen.train else "of the val split"
+            log(f"{BLOCK}: {len(chosen.rows):,} items to train on, {len(chosen.val_rows):,} {where} to validate on")
+        return TaskData(chosen.train, chosen.rows, self.task, self.config, fingerprint)
 
     def _weights_digest(self) -> str:
         if self.start is None:
@@ -135,7 +180,53 @@ class Setting:
             load_weights(encoder, start_weights(self.start, self.config))
         return FineTuning(self.config, encoder, head, self.task, self.modality.max_tokens(self.recipe))
 
+    def selection(self, config: ValidationConfig) -> Selection:
+        """How the best state of the run is found.
+
+        Raises:
+            ConfigError: there is no such metric.
+        """
+        assert config.metric is not None
+        assert config.every_updates is not None
+        higher = config.metric != LOSS and metrics.metric(config.metric).higher_is_better
+        name = f"val/{config.metric}"
+        return Selection(self.validate, name, higher, config.every_updates, config.patience, config.min_gain)
+
+    def validate(
+        self, student: Encoder, weights: Mapping[str, Tensor], heartbeat: Callable[[], None]
+    ) -> dict[str, float]:
+        """Loss and metrics on the validation items: `val/loss`, `val/<metric>`.
+
+        Args:
+            student: the encoder in evaluation mode.
+            weights: of all that is trained beside it, by its name in the objective.
+            heartbeat: called at every batch.
+        """
+        assert self.chosen.val is not None
+        assert self.chosen.val_rows is not None
+        assert self.config.validation is not None
+        with torch.random.fork_rng():
+            head = self.task.make_head(student)
+        head.load_state_dict({name.removeprefix("head."): value for name, value in weights.items()})
+        model = FinetunedModel(student, head.eval(), self.task, {})
+        split, rows = self.chosen.val, self.chosen.val_rows
+        answers, loss = answer_and_loss(model, split, rows, self.config.evaluation_batch_size, heartbeat)
+        references = self.task.references(split, rows)
+        wanted = dict.fromkeys((resolved(self.config.validation, self.config).metric, *self.task.metrics))
+        return {f"val/{LOSS}": loss} | {
+            f"val/{name}": metrics.metric(name).compute(answers.for_metric(name), references)
+            for name in wanted
+            if name is not None and name != LOSS
+        }
+
     def export(self, out: Path, objective: FineTuning, weights_of: WeightsOf) -> None:
         """Leave `out/model`."""
         about = self.modality.describe(self.data)
         save_finetuned(out / MODEL, objective, self.modality.name, self.recipe, about, weights_of)
+
+
+def resolved(validation: ValidationConfig, config: FinetuneConfig) -> ValidationConfig:
+    """The validation block with its metric and interval, where it leaves them to others."""
+    metric = validation.metric or config.task.metrics[0]
+    every = validation.every_updates or max(1, config.max_updates // VALIDATIONS)
+    return validation.model_copy(update={"metric": metric, "every_updates": every})

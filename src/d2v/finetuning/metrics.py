@@ -35,12 +35,14 @@ class Metric:
         compute: (predictions, references) -> its value.
         score: the same, ready for resampling.
         higher_is_better: False for error rates.
+        of_scores: whether its predictions are the scores (N, C) of all classes, and not one answer an item.
     """
 
     name: str
     compute: Callable[[Given, Given], float]
     score: Callable[[Given, Given], Score]
     higher_is_better: bool = True
+    of_scores: bool = False
 
 
 # --------------------------------------------------------------------------------- classes and numbers
@@ -57,9 +59,20 @@ def binary_f1(predictions: Given, references: Given) -> float:
 
 
 def macro_f1(predictions: Given, references: Given) -> float:
-    """Mean of the F1 of all classes that are there or predicted."""
-    pair = _paired(references, predictions)
-    return float(sklearn_metrics.f1_score(*pair, average="macro", zero_division=0.0))
+    """Mean of the F1 of all classes that are there or predicted. Of several labels an item, both sides are labels
+    (N, C) of 0 and 1."""
+    r, p = _paired(references, predictions)
+    if r.ndim == 2:
+        named = r.any(axis=0) | p.any(axis=0)
+        r, p = r[:, named], p[:, named]
+    return float(sklearn_metrics.f1_score(r, p, average="macro", zero_division=0.0)) if r.size else 0.0
+
+
+def balanced_accuracy(predictions: Given, references: Given) -> float:
+    """Mean of the recalls of all classes that are there: the accuracy if each class had as many items."""
+    r, p = _paired(references, predictions)
+    classes = np.unique(r)
+    return float(sklearn_metrics.recall_score(r, p, labels=classes, average="macro", zero_division=0.0))
 
 
 def matthews(predictions: Given, references: Given) -> float:
@@ -77,6 +90,28 @@ def spearman(predictions: Given, references: Given) -> float:
     """Spearman rank correlation; 0 if either side is constant."""
     r, p = _paired(references, predictions)
     return 0.0 if np.ptp(r) == 0 or np.ptp(p) == 0 else float(stats.spearmanr(r, p).statistic)
+
+
+def auroc(predictions: Given, references: Given) -> float:
+    """Area under the ROC curve: the probability that an item of a class scores higher for it than an item of another
+    class; mean over the classes, each against the rest. 0.5 is chance. Classes that all or none of the items have are
+    left out; 0.5 if that leaves none.
+
+    Args:
+        predictions: scores (N, C).
+        references: class ids (N,), or labels (N, C) of 0 and 1.
+    """
+    labels_NC, scores_NC = _scored(references, predictions)
+    there = labels_NC.any(axis=0) & ~labels_NC.all(axis=0)
+    if not there.any():
+        return 0.5
+    return float(sklearn_metrics.roc_auc_score(labels_NC[:, there], scores_NC[:, there], average="macro"))
+
+
+def class_average_precision(predictions: Given, references: Given) -> float:
+    """`mean_average_precision` of items with one class each: references are class ids (N,)."""
+    labels_NC, scores_NC = _scored(references, predictions)
+    return mean_average_precision(scores_NC, labels_NC)
 
 
 def mean_average_precision(predictions: Given, references: Given) -> float:
@@ -166,6 +201,9 @@ def _accuracy_score(predictions: Given, references: Given) -> Score:
 def _by_class(predictions: Given, references: Given) -> tuple[sparse.csr_array, int]:
     """One-hot statistics (N, 3C): right, predicted and true class; and C."""
     r, p = _paired(references, predictions)
+    if r.ndim == 2:
+        true_NC, predicted_NC = sparse.csr_array(r.astype(np.float64)), sparse.csr_array(p.astype(np.float64))
+        return sparse.hstack((true_NC * predicted_NC, predicted_NC, true_NC), format="csr"), r.shape[1]
     classes, ids = np.unique(np.concatenate((r, p)), return_inverse=True)
     one_hot = sparse.csr_array((np.ones(2 * len(r)), (np.arange(2 * len(r)), ids)), (2 * len(r), len(classes)))
     true_NC, predicted_NC = one_hot[: len(r)], one_hot[len(r) :]
@@ -184,7 +222,17 @@ def _macro_f1_score(predictions: Given, references: Given) -> Score:
     def of_sums(sums_RS: np.ndarray) -> np.ndarray:
         right_RC, predicted_RC, true_RC = np.split(sums_RS, [classes, 2 * classes], axis=1)
         named_RC = predicted_RC + true_RC
-        return _ratio(2 * right_RC, named_RC).sum(axis=1) / (named_RC > 0).sum(axis=1)
+        return _ratio(_ratio(2 * right_RC, named_RC).sum(axis=1), (named_RC > 0).sum(axis=1))
+
+    return _of_sums(statistics_NS, of_sums)
+
+
+def _balanced_accuracy_score(predictions: Given, references: Given) -> Score:
+    statistics_NS, classes = _by_class(predictions, references)
+
+    def of_sums(sums_RS: np.ndarray) -> np.ndarray:
+        right_RC, _, true_RC = np.split(sums_RS, [classes, 2 * classes], axis=1)
+        return _ratio(right_RC, true_RC).sum(axis=1) / (true_RC > 0).sum(axis=1)
 
     return _of_sums(statistics_NS, of_sums)
 
@@ -248,18 +296,59 @@ class _Ranks:
 
 def _mean_average_precision_score(predictions: Given, references: Given) -> Score:
     labels_NC, scores_NC = _paired(references, predictions)
-    classes = [_AveragePrecision(*pair) for pair in zip(scores_NC.T, labels_NC.T, strict=True)]
+    return _mean_over_classes([_AveragePrecision(*pair) for pair in zip(scores_NC.T, labels_NC.T, strict=True)], 0.0)
+
+
+def _class_average_precision_score(predictions: Given, references: Given) -> Score:
+    labels_NC, scores_NC = _scored(references, predictions)
+    return _mean_average_precision_score(scores_NC, labels_NC)
+
+
+def _auroc_score(predictions: Given, references: Given) -> Score:
+    labels_NC, scores_NC = _scored(references, predictions)
+    return _mean_over_classes([_RocArea(*pair) for pair in zip(scores_NC.T, labels_NC.T, strict=True)], 0.5)
+
+
+def _mean_over_classes(classes: Sequence[_AveragePrecision | _RocArea], without: float) -> Score:
+    """The mean over the classes that can be measured in a resample, or `without` where none can."""
 
     def of_counts(counts_RN: np.ndarray) -> np.ndarray:
         counts_NR = np.ascontiguousarray(counts_RN.T, np.int32)
         total_R, there_R = np.zeros((2, len(counts_RN)))
         for one in classes:
-            precision_R, is_there_R = one(counts_NR)
-            total_R += precision_R
+            value_R, is_there_R = one(counts_NR)
+            total_R += value_R
             there_R += is_there_R
-        return _ratio(total_R, there_R)
+        return np.where(there_R > 0, _ratio(total_R, there_R), without)
 
-    return Score(len(labels_NC), of_counts)
+    return Score(len(classes[0].order_N), of_counts)
+
+
+class _RocArea:
+    """Area under the ROC curve of one class in resamples: over all pairs of an item of the class and another one, how
+    often the first scores higher; equal scores count half.
+
+    P items of the class, in the order of their scores; among all items in that order, `first_P` is the position of
+    the first one with the same score, `end_P` that behind the last one.
+    """
+
+    def __init__(self, scores_N: np.ndarray, labels_N: np.ndarray) -> None:
+        self.order_N = np.argsort(scores_N, kind="stable")
+        ordered_N, is_positive_N = scores_N[self.order_N], labels_N[self.order_N] > 0
+        (self.position_P,) = np.nonzero(is_positive_N)
+        self.is_negative_N = ~is_positive_N
+        self.first_P = np.searchsorted(ordered_N, ordered_N[self.position_P], side="left")
+        self.end_P = np.searchsorted(ordered_N, ordered_N[self.position_P], side="right")
+
+    def __call__(self, counts_NR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The metric (R,), 0 where it cannot be measured, and whether it can."""
+        held_NR = counts_NR[self.order_N]
+        positive_PR = held_NR[self.position_P]
+        below = np.zeros((len(held_NR) + 1, held_NR.shape[1]))
+        np.cumsum(held_NR * self.is_negative_N[:, None], axis=0, out=below[1:])
+        won_PR = (below[self.first_P] + below[self.end_P]) / 2
+        pairs_R = positive_PR.sum(axis=0) * below[-1]
+        return _ratio((won_PR * positive_PR).sum(axis=0), pairs_R), pairs_R > 0
 
 
 class _AveragePrecision:
@@ -324,11 +413,14 @@ METRICS = {
         _F1,
         _mean_of("accuracy_and_f1", _ACCURACY, _F1),
         Metric("macro_f1", macro_f1, _macro_f1_score),
+        Metric("balanced_accuracy", balanced_accuracy, _balanced_accuracy_score),
+        Metric("auroc", auroc, _auroc_score, of_scores=True),
+        Metric("average_precision", class_average_precision, _class_average_precision_score, of_scores=True),
         Metric("matthews", matthews, _matthews_score),
         _PEARSON,
         _SPEARMAN,
         _mean_of("pearson_and_spearman", _PEARSON, _SPEARMAN),
-        Metric("mean_average_precision", mean_average_precision, _mean_average_precision_score),
+        Metric("mean_average_precision", mean_average_precision, _mean_average_precision_score, of_scores=True),
         Metric("wer", word_error_rate, lambda p, r: _error_rate_score(*_word_errors(p, r)), higher_is_better=False),
         Metric("cer", character_error_rate, lambda p, r: _error_rate_score(*_character_errors(p, r)), False),
     )
@@ -397,6 +489,18 @@ def _paired(references: Given, predictions: Given) -> tuple[np.ndarray, np.ndarr
             "at least one item: score the split that was predicted"
         )
     return r, p
+
+
+def _scored(references: Given, scores: Given) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N, C) of 0 and 1 and scores (N, C), from class ids (N,) or such labels.
+
+    Raises:
+        DataError: their shapes do not fit, or there is nothing.
+    """
+    labels, scores_NC = np.asarray(references), np.asarray(scores)
+    if labels.ndim == 1 and scores_NC.ndim == 2:
+        labels = (labels[:, None] == np.arange(scores_NC.shape[1])).astype(np.int64)
+    return _paired(labels, scores_NC)
 
 
 def _paired_texts(predictions: Given, references: Given) -> None:

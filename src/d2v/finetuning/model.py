@@ -41,7 +41,8 @@ from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.training.matmul import fast_products
 
-HEAD = "head.safetensors"
+HEAD, MODEL = "head.safetensors", "model"
+"""The head's file, and the folder of the model below a run's."""
 
 
 @dataclass(frozen=True)

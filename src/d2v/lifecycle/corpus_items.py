@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from d2v.data.ingest import MANIFEST
+from d2v.data.ingest import BELONGS, MANIFEST
 from d2v.data.prepared import Corpus
 from d2v.errors import CheckpointError
 
 ITEMS = "items.npz"
-_BESIDE = ("key", "note")
+_BESIDE = ("key", "note", *BELONGS)
 """Strings of the manifest that do not change what is learned."""
 
 

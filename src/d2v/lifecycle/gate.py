@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from d2v.config import PromoteConfig
+from d2v.evaluation.flags import NONE
 from d2v.statistics import Interval, Score, score_difference_interval
 
 Outcome = Literal["promoted", "kept", "nothing"]
@@ -40,6 +41,7 @@ class Measured:
         rank: effective rank of its features, of encoders.
         over_random: gain of its first metric over random weights, of encoders.
         leaked: held-out items that it was trained on; None if that is not recorded.
+        flags: what its report flags it for; empty for nothing.
         is_apart: whether the items that it was measured on are a split of their own, and not taken from the train
             split.
     """
@@ -52,6 +54,7 @@ class Measured:
     over_random: Interval | None = None
     leaked: int | None = 0
     is_apart: bool = True
+    flags: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,9 @@ def _of(gain: Interval) -> str:
 
 def _guards(challenger: Measured, champion: Measured | None, config: PromoteConfig) -> Iterator[Check]:
     """Checks that must hold whatever the gain."""
+    if config.refuse_flagged and challenger.flags:
+        theirs = (champion.flags or NONE) if champion else ""
+        yield Check("flags of its report", challenger.flags, theirs, NONE, False)
     floor, gained = config.min_gain_over_random, challenger.over_random
     if floor is not None and gained is not None:
         theirs = _of(champion.over_random) if champion and champion.over_random else ""

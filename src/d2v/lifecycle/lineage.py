@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from d2v.config import FinetuneConfig, parse
 from d2v.data.prepared import Corpus
+from d2v.evaluation.flags import blocking, encoder_flags, read_flags, sentence, tags_of
 from d2v.evaluation.metrics_file import METRICS
 from d2v.lifecycle.corpus_items import Items, items_of, read_items
 from d2v.lifecycle.embeddings import REFERENCE_ITEMS, embed_some, save_reference
@@ -47,6 +49,7 @@ def register_encoder_of(modality: Modality, corpus: Path, prepared: Path, run_fo
             if items := lineage_of(corpus, [recipe.start], Path(scratch)):
                 notes = _notes(Path(scratch), items, corpus, data, card)
                 save_reference(embed_some(encoder, data, recipe, REFERENCE_ITEMS, seed=0), Path(scratch) / LINEAGE)
+        notes = replace(notes, tags={**notes.tags, **tags_of(encoder_flags(_metrics(report)))})
         version = registry.register_encoder(modality.name, run_folder / "encoder", _metrics(report), notes=notes)
     log(f"register: {registry.encoder_name(modality.name)} version {version} is the challenger")
     return version
@@ -60,7 +63,7 @@ def register_finetuned_of(
     finetuned: Path,
     report: Path,
     start: str | None = None,
-) -> str:
+) -> str | None:
     """Register a fine-tuned model as challenger, with its card and its items.
 
     Args:
@@ -73,19 +76,27 @@ def register_finetuned_of(
         start: the registered encoder that it was fine-tuned from, if `finetune.start` does not name it.
 
     Returns:
-        The version.
+        The version; None where its report flags the model as useless and the recipe does not ask for it all the same.
     """
-    data, metrics = modality.open(prepared), _metrics(report)
+    data, metrics, flags = modality.open(prepared), _metrics(report), read_flags(report)
+    if (words := blocking(flags)) and not config.register_flagged:
+        log(
+            f"register: the model is NOT registered: {words}. See {report / 'report.html'}; to register it all the "
+            f"same set {modality.name}.finetune.register_flagged=true"
+        )
+        return None
     opened = Corpus(corpus)
     source = {"source": opened.source, "fingerprint": data.fingerprint, "licence": opened.licence}
     result = resume.finished_result(finetuned) or {}
-    card = write_finetuned_card(report / CARD, modality.name, config, source, metrics, result).read_text()
+    said = [sentence(flag) for flag in flags]
+    card = write_finetuned_card(report / CARD, modality.name, config, source, metrics, result, said).read_text()
     with tempfile.TemporaryDirectory() as scratch:
         notes = registry.Notes(card)
         if was_made_of(corpus, data, finetuned):
             starts = [read_config(finetuned / "model")["recipe"].get("start"), config.start, start]
             if items := lineage_of(corpus, starts, Path(scratch)):
                 notes = _notes(Path(scratch), items, corpus, data, card)
+        notes = replace(notes, tags={**notes.tags, **tags_of(flags)})
         version = registry.register_finetuned(modality.name, finetuned / "model", metrics, notes=notes)
     log(f"register: {registry.finetuned_name(modality.name)} version {version} is the challenger")
     return version

@@ -23,9 +23,10 @@ from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import labelled, why_not_probed
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.finetuning.data import labelled_splits
-from d2v.finetuning.evaluation import predict
 from d2v.finetuning.metrics import metric
 from d2v.finetuning.model import HEAD, FinetunedModel, load_finetuned
+from d2v.finetuning.predictions import Answers
+from d2v.finetuning.predictions import answer as answers_of
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.lifecycle.gate import Measured, MetricScore
 from d2v.lifecycle.symlink_views import as_known_by
@@ -205,10 +206,12 @@ def _finetuned(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | No
     )
     if not len(rows) or type(model.task) is not type(task):
         return answering
-    predictions = in_terms_of(data.class_names, model, predict(model, split, rows, promote.batch_size))
+    said = answers_of(model, split, rows, promote.batch_size)
+    predictions = in_terms_of(data.class_names, model, said.predictions)
+    said = Answers(predictions, None if said.scores is None else in_terms_of(data.class_names, model, said.scores))
     references: Any = task.references(split, rows)
     metrics = {
-        name: MetricScore(metric(name).score(predictions, references), metric(name).higher_is_better)
+        name: MetricScore(metric(name).score(said.for_metric(name), references), metric(name).higher_is_better)
         for name in task.metrics
     }
     of_classes: Mapping[str, float] = {}
@@ -225,13 +228,13 @@ def in_terms_of(class_names: Sequence[str], model: FinetunedModel, predictions: 
     Args:
         class_names: of the data, by class id.
         model: whose predictions they are.
-        predictions: as `FinetunedModel.predict` gives them.
+        predictions: as `FinetunedModel.predict` gives them, or scores (T, C) of all classes.
     """
     if not isinstance(model.task, Classification | Multilabel) or model.task.class_names == tuple(class_names):
         return predictions
     known = {name: number for number, name in enumerate(class_names)}
     own = model.task.class_names
-    if isinstance(model.task, Classification):
+    if predictions.ndim == 1:
         ids = np.array([known.get(name, len(known) + number) for number, name in enumerate(own)])
         return ids[predictions]
     scores_TC = np.full((len(predictions), len(known)), np.min(predictions, initial=0.0))

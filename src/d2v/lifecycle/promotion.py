@@ -9,6 +9,8 @@ from pathlib import Path
 
 from d2v.data.disk import one_at_a_time, write_json
 from d2v.errors import CheckpointError
+from d2v.evaluation.flags import NONE
+from d2v.evaluation.flags import TAG as FLAGS
 from d2v.lifecycle.corpus_items import Items, items_of, leaked, read_items
 from d2v.lifecycle.gate import Decision, Measured, judge
 from d2v.lifecycle.measure import HeldOut, measure_encoders, measure_finetuned
@@ -89,8 +91,11 @@ def _decide(name: str, inputs: PromotionInputs) -> Decision | None:
         return Decision(name, "nothing", why, challenger.number, champion.number)
     with tempfile.TemporaryDirectory() as scratch:
         files = [versions.fetch(one, Path(scratch)) if one else None for one in (challenger, champion)]
-        measured = _measure(name, files, inputs)
-    verdict = judge(*measured, inputs.held_out.promote)
+        ours, theirs = _measure(name, files, inputs)
+    if name == finetuned_name(inputs.held_out.modality.name):  # an encoder's gain over random weights is a guard itself
+        ours = replace(ours, flags=_flags(challenger))
+        theirs = replace(theirs, flags=_flags(champion)) if theirs else None
+    verdict = judge(ours, theirs, inputs.held_out.promote)
     numbers = challenger.number, champion.number if champion else None
     decision = Decision(name, verdict.outcome, verdict.why, *numbers, verdict.checks, verdict.gain)
     _apply(decision, challenger, champion)
@@ -105,6 +110,12 @@ def _measure(name: str, files: Sequence[Fetched | None], inputs: PromotionInputs
     items = items_of(inputs.corpus)
     ours = replace(ours, leaked=_leaked(items, challenger))
     return ours, replace(theirs, leaked=_leaked(items, champion)) if theirs and champion else None
+
+
+def _flags(version: Version | None) -> str:
+    """What the report of a version flags it for; nothing where an earlier version of the code registered it."""
+    found = version.tags.get(FLAGS, NONE) if version else NONE
+    return "" if found == NONE else found
 
 
 def _leaked(items: Items, model: Fetched) -> int | None:

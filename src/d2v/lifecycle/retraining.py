@@ -211,7 +211,9 @@ class _Retraining:
             trained = finetune(self.modality, config, self.plan.train, prepared, start, folder / "run", child)
             evaluate_finetuned(self.modality, config, prepared, folder / "run", report, child)
         uri = encoder.uri if encoder and config.start == "pretrained" else None
-        lineage.register_finetuned_of(self.modality, config, self.folders.corpus, prepared, folder / "run", report, uri)
+        recorded = config.model_copy(update={"register_flagged": True})  # a flagged one is refused by the promotion
+        folders = (self.folders.corpus, prepared, folder / "run", report)
+        lineage.register_finetuned_of(self.modality, recorded, *folders, uri)
         self._note_cost("fine-tuning", trained)
 
     def _note_cost(self, what: str, trained: TrainResult) -> None:

@@ -25,6 +25,7 @@ from d2v.modalities.requests import Request, using
 from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 
 if TYPE_CHECKING:  # with these comes torch, for which ingest need not wait
+    import pandas as pd
     from torch import Tensor
 
     from d2v.modalities.probes import Probe
@@ -51,6 +52,11 @@ class ProbeSet:
 
 class LabelledSplit(Protocol):
     """Whole items of one part of a prepared folder with what is known of them, for fine-tuning."""
+
+    @property
+    def where(self) -> tuple[str, np.ndarray]:
+        """Folder of the shards that hold the items, and (n,) int64 their rows."""
+        ...
 
     @property
     def labels(self) -> np.ndarray:
@@ -123,6 +129,19 @@ class PreparedData(Protocol[RunT_contra]):
 
     def probe_set(self, recipe: RunT_contra) -> ProbeSet:
         """The fixed probe set at the encoder's input size."""
+        ...
+
+    def items(self, part: str) -> pd.DataFrame | None:
+        """What the corpus says of the rows of a part, such as `key`, `group` and `fold`; None where that is not known.
+
+        Args:
+            part: name of the shards' folder.
+        """
+        ...
+
+    @property
+    def corpus(self) -> Path | None:
+        """The corpus folder, if it is still where it was."""
         ...
 
 

@@ -12,6 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from d2v.data.ingest import CORPUS, DUPLICATES, MANIFEST, QUARANTINE, SHARDS, IngestReport, named_error, one_line
+from d2v.data.prepared import Corpus
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError, DataError
 from d2v.modalities import registry
@@ -364,6 +366,28 @@ def _examples(
                 return examples, True
             examples[group].append(_example(modality, row, preview))
     return examples, False
+
+
+def examples_of(modality: Modality, corpus: Path, items: Sequence[int], captions: Sequence[str]) -> list[Example]:
+    """Some items of a corpus for people, in their order; none where the modality has no previews, and only as many as
+    fit on a page.
+
+    Args:
+        modality: what the corpus is.
+        corpus: folder that ingest left.
+        items: positions in its manifest.
+        captions: what stands under each.
+    """
+    opened, shards = Corpus(corpus), ShardReader(corpus / SHARDS)
+    rows = opened.integers("row")[np.array(items, dtype=np.int64)].tolist()
+    said, examples, size = _rows_of(corpus, set(rows), modality), list[Example](), 0
+    for row, caption in zip(rows, captions, strict=True):
+        preview = _preview(modality, shards.view("data", row).tobytes(), said[row])
+        size += 0 if preview is None else math.ceil(len(preview.data) / 3) * 4
+        if preview is None or size > EXAMPLE_BYTES:
+            break
+        examples.append(replace(_example(modality, said[row], preview), caption=caption))
+    return examples
 
 
 def _preview(modality: Modality, data: bytes, said: Mapping[str, object]) -> Preview | None:

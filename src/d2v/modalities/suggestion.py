@@ -10,6 +10,8 @@ import numpy as np
 
 from d2v.data.sources.source import Item
 
+UNEQUAL = 3
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -23,6 +25,7 @@ class Survey:
         is_whole: whether all were listed. Else classes and splits are those of the items that were looked at.
         classes: class -> items.
         splits: split -> items that the source itself puts there.
+        folds: fold -> items.
         texts: text such as "transcript" -> items that have it.
         facts: fact of the reader, such as "width" -> (n,) of the sample's items.
         sample: items with their contents, drawn evenly.
@@ -37,6 +40,7 @@ class Survey:
     is_whole: bool
     classes: Mapping[str, int]
     splits: Mapping[str, int]
+    folds: Mapping[str, int]
     texts: Mapping[str, int]
     facts: Mapping[str, np.ndarray]
     sample: Sequence[Item] = field(repr=False)
@@ -52,6 +56,11 @@ class Survey:
     def majority(self) -> float:
         """Share of the labelled items that the largest class has; 0 without labels."""
         return max(self.classes.values(), default=0) / max(self.labelled, 1)
+
+    @property
+    def is_unequal(self) -> bool:
+        """Whether the largest class has several times as many items as the smallest."""
+        return bool(self.classes) and max(self.classes.values()) > UNEQUAL * min(self.classes.values())
 
     @property
     def can_classify(self) -> bool:

@@ -70,6 +70,7 @@ def survey(source: str, modality: str = "", settings: Mapping[str, Any] | None =
         is_whole=listing.is_whole,
         classes=dict(listing.classes.most_common()),
         splits=dict(listing.splits),
+        folds=dict(sorted(listing.folds.items())),
         texts=dict(listing.texts),
         facts={name: np.array([one.facts[name] for one in records], np.int64) for name in found.facts},
         sample=listing.sample,
@@ -153,6 +154,7 @@ class _Listing:
     is_whole: bool = True
     classes: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
+    folds: Counter[str] = field(default_factory=Counter)
     texts: Counter[str] = field(default_factory=Counter)
     sample: list[Item] = field(default_factory=list)
 
@@ -179,7 +181,7 @@ class _Listing:
         """Single items at equal distances, in place of those at the beginning, which may be of one class."""
         began = time.monotonic()
         self.count = 0
-        for counter in (self.classes, self.splits, self.texts, self.sample):
+        for counter in (self.classes, self.splits, self.folds, self.texts, self.sample):
             counter.clear()
         starts = list(range(0, total, max(1, total // READ_ITEMS)))
         random.Random(0).shuffle(starts)
@@ -196,4 +198,6 @@ class _Listing:
             self.classes[item.label] += 1
         if item.split is not None:
             self.splits[item.split] += 1
+        if item.fold is not None:
+            self.folds[item.fold] += 1
         self.texts.update(item.texts.keys())

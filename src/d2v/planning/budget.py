@@ -59,7 +59,9 @@ class Lengths:
     why: str
 
 
-def lengths(survey: Survey, costs: Costs, tune_batch: int, epochs: float | None, time_s: float | None) -> Lengths:
+def lengths(
+    survey: Survey, costs: Costs, tune_batch: int, epochs: float | None, time_s: float | None, models: int = 1
+) -> Lengths:
     """Updates of both trainings under a budget.
 
     Args:
@@ -68,6 +70,7 @@ def lengths(survey: Survey, costs: Costs, tune_batch: int, epochs: float | None,
         tune_batch: items of an update of fine-tuning; 0: there is none.
         epochs: of pretraining that were asked for.
         time_s: that was asked for, for everything.
+        models: that are fine-tuned, more than one where there are folds.
 
     Raises:
         ConfigError: the time does not suffice for a start.
@@ -78,7 +81,7 @@ def lengths(survey: Survey, costs: Costs, tune_batch: int, epochs: float | None,
         "ingest and prepare": survey.items * (costs.ingest_item_s + costs.prepare_item_s),
         "probes": EVALUATE_S + PROBED_ITEMS * costs.tune_item_s / 3.0,
     }
-    tune_update_s = tune_batch * costs.tune_item_s
+    tune_update_s = models * tune_batch * costs.tune_item_s
     tune_epoch = survey.labelled / tune_batch if tune_batch else 0.0
     most_tuned = MOST_TUNE_EPOCHS * tune_epoch
     if time_s is not None:

@@ -18,6 +18,7 @@ from d2v.planning.budget import Lengths, lengths
 from d2v.planning.measure import Costs, measured
 
 BASE = "own_data"
+PATIENCE, MOST_FOLDS = 6, 10
 MOST_CLASSES = 8
 """Classes that a line names."""
 
@@ -91,11 +92,26 @@ def make_plan(
         whole = merged(base, written, BASE)
         costs = measured(survey.modality, whole, survey.sample, Path(folder))
     tune_batch = blocks.finetune.batch_unit if survey.can_classify and blocks.finetune is not None else 0
-    found = lengths(survey, costs, tune_batch, epochs, time_s)
-    return Plan(survey, hardware, _recipe(written, found), _reasons(suggestion, survey, found), found, costs)
+    models = 1 + len(survey.folds) if _uses_folds(survey) else 1
+    found = lengths(survey, costs, tune_batch, epochs, time_s, models)
+    return Plan(survey, hardware, _recipe(written, survey, found), _reasons(suggestion, survey, found), found, costs)
 
 
-def _recipe(written: Mapping[str, Any], found: Lengths) -> dict[str, Any]:
+def _uses_folds(survey: Survey) -> bool:
+    return 1 < len(survey.folds) <= MOST_FOLDS
+
+
+def _tuning(survey: Survey) -> dict[str, Any]:
+    """How a model of these classes is chosen and measured."""
+    tuning: dict[str, Any] = {"validation": {"patience": PATIENCE}}
+    if survey.is_unequal:
+        tuning |= {"task": {"metrics": ["balanced_accuracy", "accuracy", "macro_f1"]}, "balance": "weights"}
+    if _uses_folds(survey):
+        tuning["folds"] = "fold"
+    return tuning
+
+
+def _recipe(written: Mapping[str, Any], survey: Survey, found: Lengths) -> dict[str, Any]:
     """The environment's recipe: its base, and what differs from it."""
     often = max(1, min(50, found.updates // 20))
     train = {"max_updates": found.updates, "log_every_updates": often, "probe_every_updates": 0.25}
@@ -103,7 +119,7 @@ def _recipe(written: Mapping[str, Any], found: Lengths) -> dict[str, Any]:
     changes: dict[str, Any] = {"train": train}
     if found.tune_updates:
         often = max(1, min(50, found.tune_updates // 10))
-        changes["finetune"] = {"max_updates": found.tune_updates, "log_every_updates": often}
+        changes["finetune"] = {"max_updates": found.tune_updates, "log_every_updates": often, **_tuning(survey)}
     else:
         recipe["without"] = ["finetune", "benchmark"]
     return recipe | merged(written, changes, BASE)
@@ -117,6 +133,13 @@ def _reasons(suggestion: Suggestion, survey: Survey, found: Lengths) -> dict[str
     }
     if not found.tune_updates:
         reasons["without"] = "there are no classes to learn"
+    else:
+        reasons["finetune.validation.patience"] = "validations in a row without a gain, after which it stops"
+        if survey.is_unequal:
+            reasons["finetune.task.metrics"] = "the first decides: of unequal classes the mean of their recalls"
+            reasons["finetune.balance"] = "small classes weigh as much as large ones"
+        if _uses_folds(survey):
+            reasons["finetune.folds"] = f"{len(survey.folds)} more models, each tested on one fold"
     if "columns" in survey.ingest:
         reasons["ingest.columns"] = "the table's column of the class; change it if another one tells it"
     return {**suggestion.reasons, **reasons}
@@ -179,6 +202,8 @@ def _classes(survey: Survey) -> str:
 
 
 def _splits(survey: Survey) -> str:
+    if _uses_folds(survey):
+        return f"{len(survey.folds)} folds, a model is tested on each; the last one is the test split"
     if not survey.splits:
         return "none: a tenth is held out for tests, by a hash of the content"
     return ", ".join(f"{name} {count:,}" for name, count in survey.splits.items())

@@ -69,15 +69,24 @@ PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
 )
 
 
-def draw_curves(history: pd.DataFrame, path: Path) -> Path:
+def finetuning_panels(history: pd.DataFrame) -> tuple[tuple[str, tuple[Curve, ...]], ...]:
+    """Loss of training and validation in one panel, the learning rate, and a panel for each validated metric."""
+    losses = (("train/task_loss", "training", BLUE, "-"), ("val/loss", "validation", ORANGE, "-"))
+    named = [name for name in history.columns if name.startswith("val/") and name != "val/loss"]
+    panels = [("Loss", losses), ("Learning rate", (("train/lr", "learning rate", BLUE, "-"),))]
+    return (*panels, *((f"Validation: {name[4:]}", ((name, name[4:], ORANGE, "-"),)) for name in named))
+
+
+def draw_curves(history: pd.DataFrame, path: Path, wanted: Sequence[tuple[str, tuple[Curve, ...]]] = PANELS) -> Path:
     """Loss, learning rate, EMA decay, standard deviations, accuracies, probes and rank over updates.
 
     Args:
         history: column `update` and one column a metric; a metric may be absent from some rows. Panels without
             a single value are left out. A baseline with one value is a level across its panel.
         path: the PNG to write; returned.
+        wanted: the panels: titles and curves.
     """
-    panels = [(title, [c for c in curves if _has_values(history, c[0])]) for title, curves in PANELS]
+    panels = [(title, [c for c in curves if _has_values(history, c[0])]) for title, curves in wanted]
     panels = [(title, curves) for title, curves in panels if curves]
     columns = min(3, max(len(panels), 1))
     rows = max(math.ceil(len(panels) / columns), 1)
@@ -116,6 +125,52 @@ def _draw_panel(ax: Axes, title: str, curves: Sequence[Curve], history: pd.DataF
         ax.legend(loc="upper left", handlelength=1.6)
     elif len(curves) == 2:
         ax.legend(loc="best", handlelength=1.6)
+
+
+def draw_confusion(counts_CC: np.ndarray, names: Sequence[str], path: Path) -> Path:
+    """Items of each true class (rows) by the class that a model names (columns); the shade is the share of the row.
+
+    Args:
+        counts_CC: items.
+        names: of the classes.
+        path: the PNG to write; returned.
+    """
+    count, shares_CC = len(names), counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True), 1)
+    side = min(WIDTH_IN, 2.2 + 0.34 * count)
+    size = max(3.5, min(8.0, 150 / count))
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
+        ax = figure.subplots()
+        ax.imshow(shares_CC, cmap="Blues", vmin=0.0, vmax=1.0)
+        short = [_name(number, names) for number in range(count)]
+        ax.set_xticks(range(count), short, rotation=90, fontsize=size)
+        ax.set_yticks(range(count), short, fontsize=size)
+        ax.set_xlabel("named by the model")
+        ax.set_ylabel("true class")
+        for row, column in zip(*np.nonzero(counts_CC), strict=True):
+            ink = "white" if shares_CC[row, column] > 0.6 else "#222222"
+            ax.text(column, row, f"{counts_CC[row, column]:,}", ha="center", va="center", color=ink, fontsize=size)
+        return _save(figure, path)
+
+
+def draw_reliability(bins: Sequence[tuple[float, float, int]], path: Path) -> Path:
+    """Reliability diagram: how often answers are right over how sure they are, and how many there are.
+
+    Args:
+        bins: (mean confidence, share that is right, answers) of each bin that has some.
+        path: the PNG to write; returned.
+    """
+    sure, right, counts = zip(*bins, strict=True)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN / 2, WIDTH_IN / 2), dpi=DPI, layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        above.plot([0, 1], [0, 1], ":", color=GREY, label="calibrated")
+        above.plot(sure, right, "-o", color=BLUE, markersize=4, label="the model")
+        above.set(ylim=(0, 1), ylabel="share right")
+        above.legend(loc="upper left")
+        below.bar(sure, counts, width=0.05, color=ORANGE)
+        below.set(xlim=(0, 1), xlabel="confidence", ylabel="answers")
+        return _save(figure, path)
 
 
 def draw_masks(

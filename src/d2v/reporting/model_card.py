@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ def write_finetuned_card(
     prepared: Mapping[str, Any],
     metrics: Mapping[str, float],
     result: Mapping[str, Any],
+    flags: Sequence[str] = (),
 ) -> Path:
     """Write the card of an evaluated fine-tuned model as markdown.
 
@@ -80,8 +81,9 @@ def write_finetuned_card(
         prepared: plain facts about the data, as of an encoder.
         metrics: what `d2v.finetuning.evaluation.evaluate_finetuned` measured.
         result: what fine-tuning wrote into `result.json`.
+        flags: what its report says before all numbers, a sentence each.
     """
-    parts: list[Part] = [Heading("Data"), _data_table(prepared, "Labelled data")]
+    parts: list[Part] = [*flags, Heading("Data"), _data_table(prepared, "Labelled data")]
     parts += [Heading("Quality"), _metrics_table(metrics), Heading("Limits"), FINETUNED_LIMITS]
     parts += [Heading("Cost"), _cost_table(config, result), Heading("Recipe"), _recipe_table(config, "finetune")]
     path.parent.mkdir(parents=True, exist_ok=True)

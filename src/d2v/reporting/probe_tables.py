@@ -9,7 +9,10 @@ from d2v.reporting.tables import Table
 Metrics = Mapping[str, float]
 
 PROBES = (("linear", "linear %"), ("knn", "kNN %"))
+PROBE_NAMES = {"linear": "the linear probe", "knn": "kNN"}
 FEATURES = (("", "pretrained"), ("_random", "random weights"))
+GAIN_OVER_BEST = "probe/gain_over_best"
+"""Metric: the better probe of the pretrained encoder against the best baseline that is shown."""
 
 
 def has_accuracies(metrics: Metrics) -> bool:
@@ -28,6 +31,9 @@ def accuracy_table(metrics: Metrics, baseline: str) -> Table:
         for suffix, label in (*FEATURES, ("_baseline", baseline))
         if f"probe/rank{suffix}" in metrics or probes
     ]
+    if probes and "probe/majority" in metrics:
+        share = _percent(metrics["probe/majority"])
+        rows.append(("always the largest class", *(share for _ in probes), ""))
     title = "Probes of frozen features (95% interval)" if probes else "Frozen features"
     return Table(title, ("features", *(column for _, column in probes), "rank"), tuple(rows))
 
@@ -84,7 +90,9 @@ def further_table(metrics: Metrics) -> Table | None:
 
 
 def verdict(metrics: Metrics, baseline: str) -> str:
-    """One plain sentence: whether the pretrained encoder beats both baselines by the linear probe."""
+    """Plain words: whether the better probe of the pretrained encoder beats the best of all baselines that the table
+    shows, by either probe, and whether its linear probe beats each of them. Metrics of earlier versions know the second
+    alone."""
     if not has_accuracies(metrics):
         after, before = metrics["probe/rank"], metrics["probe/rank_random"]
         return (
@@ -94,11 +102,61 @@ def verdict(metrics: Metrics, baseline: str) -> str:
     random = _compared(metrics, "_random", "the same encoder with random weights")
     plain = _compared(metrics, "_baseline", baseline)
     share = _percent(metrics["probe/linear"])
-    return f"A linear probe of the pretrained encoder names {share}% of the test items right: {random}, and {plain}."
+    linear = f"A linear probe of the pretrained encoder names {share}% of the test items right: {random}, and {plain}."
+    if GAIN_OVER_BEST not in metrics:
+        return linear
+    best = _best(metrics, baseline)
+    probe, _ = PROBES[0] if metrics["probe/linear"] >= metrics["probe/knn"] else PROBES[1]
+    headline = (
+        f"By its better probe, {PROBE_NAMES[probe]}, the pretrained encoder names "
+        f"{_percent(metrics[f'probe/{probe}'])}% of the test items right: {_told(metrics, GAIN_OVER_BEST, best)}."
+    )
+    return f"{headline} {linear}"
+
+
+def best_baseline(metrics: Metrics) -> str:
+    """Name of the metric of the best baseline that the table shows: random weights and plain features by either probe,
+    and always naming the largest class; of equal ones the first."""
+    names = [f"probe/{probe}{suffix}" for suffix in ("_random", "_baseline") for probe, _ in PROBES]
+    return max((name for name in (*names, "probe/majority") if name in metrics), key=lambda name: metrics[name])
+
+
+def _best(metrics: Metrics, baseline: str) -> str:
+    """The best baseline for people."""
+    name = best_baseline(metrics)
+    share = _percent(metrics[name])
+    if name == "probe/majority":
+        return f"the best baseline, always naming the largest class ({share}%)"
+    features = "random weights" if name.endswith("_random") else baseline
+    probe = PROBE_NAMES[name.removeprefix("probe/").partition("_")[0]]
+    return f"the best baseline, {features} by {probe} ({share}%)"
+
+
+def curve_table(metrics: Metrics, baseline: str) -> Table | None:
+    """What the curves end at and the levels that they are drawn with: all three kinds of features on the held-out train
+    items of the online probe. None without labels.
+
+    Args:
+        metrics: `online/{linear,knn}` with the suffixes of the others.
+        baseline: name of the plain features.
+    """
+    if "online/linear" not in metrics:
+        return None
+    rows = [
+        (label, *(_percent(metrics[f"online/{probe}{suffix}"]) for probe, _ in PROBES))
+        for suffix, label in (*FEATURES, ("_baseline", baseline))
+        if f"online/linear{suffix}" in metrics
+    ]
+    title = "On the items of the curves: held-out train items, without intervals"
+    return Table(title, ("features", *(column for _, column in PROBES)), tuple(rows))
 
 
 def _compared(metrics: Metrics, suffix: str, than: str) -> str:
-    name = f"probe/linear_gain_over{suffix}"
+    return _told(metrics, f"probe/linear_gain_over{suffix}", than)
+
+
+def _told(metrics: Metrics, name: str, than: str) -> str:
+    """A gain in words."""
     gain, low, high = (100.0 * metrics[name + end] for end in ("", "_low", "_high"))
     if low > 0.0:
         return f"{gain:.1f} points ({low:.1f} to {high:.1f}) better than {than}"

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from d2v.reporting.page_parts import STYLE as PARTS_STYLE
-from d2v.reporting.page_parts import PagePart
+from d2v.reporting.page_parts import PagePart, Warnings
 from d2v.reporting.tables import Table
 
 STYLE = """
@@ -47,17 +47,18 @@ class Plot:
 Part = Heading | Plot | Table | str
 
 
-def write_report(folder: Path, title: str, parts: Sequence[Part]) -> tuple[Path, Path]:
+def write_report(folder: Path, title: str, parts: Sequence[Part | PagePart]) -> tuple[Path, Path]:
     """Write `report.md` and the self-contained `report.html` into `folder`, and return both paths.
 
     Args:
         folder: where the plots are; made if it is absent.
         title: the first heading.
-        parts: from top to bottom; a plain string is a paragraph.
+        parts: from top to bottom; a plain string is a paragraph. Of parts of pages, markdown has warnings alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     markdown, html = folder / "report.md", folder / "report.html"
-    markdown.write_text(to_markdown(title, parts), encoding="utf-8")
+    plain = [part for part in parts if not isinstance(part, PagePart) or isinstance(part, Warnings)]
+    markdown.write_text(to_markdown(title, plain), encoding="utf-8")
     write_page(html, title, parts)
     return markdown, html
 
@@ -91,12 +92,14 @@ def made_of(path: Path) -> str:
     return rest.partition(b'"')[0].decode("ascii", "replace") if found else ""
 
 
-def to_markdown(title: str, parts: Sequence[Part]) -> str:
+def to_markdown(title: str, parts: Sequence[Part | Warnings]) -> str:
     """The parts under a title as markdown; plots are links."""
     return "\n\n".join([f"# {title}", *map(_part_markdown, parts)]) + "\n"
 
 
-def _part_markdown(part: Part) -> str:
+def _part_markdown(part: Part | Warnings) -> str:
+    if isinstance(part, Warnings):
+        return "\n".join(f"- {sentence}" for sentence in part.sentences)
     if isinstance(part, Heading):
         return f"## {part.text}"
     if isinstance(part, Plot):

@@ -21,12 +21,12 @@ from d2v.progress import log
 from d2v.tracker import Tracker
 from d2v.training import checkpoint
 from d2v.training.engine import Engine
-from d2v.training.job import Job
+from d2v.training.job import Job, Selection
 from d2v.training.loop import Callback, Due, Loop
 from d2v.training.monitor import Window, check_collapse, non_finite_error, position_warning, watch
 from d2v.training.performance import TRAINED_S, Stopwatch, progress_line
 from d2v.training.schedule import learning_rate
-from d2v.training.states import norms, whole_student
+from d2v.training.states import norms, whole_student, whole_weights
 
 
 def standard_callbacks(
@@ -55,6 +55,7 @@ def standard_callbacks(
         Speed(stopwatch),
         Monitor(stopwatch),
         *([OnlineProbing(job, stopwatch)] if job.probe else []),
+        *([Validation(job.selection, stopwatch)] if job.selection else []),
         HistoryLog(tracker),
         PositionWarning(),
         CollapseStop(state.last_healthy),
@@ -174,6 +175,45 @@ class OnlineProbing(Callback):
             return self._probe(student)
 
 
+class Validation(Callback):
+    """Measures the run on items that it does not train on, keeps the best state, and ends a run that gets no better."""
+
+    def __init__(self, selection: Selection, stopwatch: Stopwatch) -> None:
+        self._selection, self._stopwatch = selection, stopwatch
+
+    def measure(self, loop: Loop, due: Due, batch: Batch) -> dict[str, float]:
+        """`val/*`."""
+        if not due.validate:
+            return {}
+        objective, engine = loop.objective, loop.engine
+        loop.begin("probe")
+        with self._stopwatch.paused(), torch.no_grad():
+            beside = whole_weights(objective, engine, lambda name: not name.startswith(("student.", "teacher.")))
+            metrics: dict[str, float] = {}
+            with whole_student(objective, engine) as student:
+                if engine.env.is_main:
+                    metrics = self._selection.measure(student, beside, lambda: loop.begin("probe"))
+            metrics = engine.group.broadcast_object(metrics)
+            self._note(loop, metrics[self._selection.metric])
+        return metrics
+
+    def _note(self, loop: Loop, value: float) -> None:
+        """Keep this state if it is the best; else wait, at most as long as patience lasts."""
+        before, update = loop.state.selection, loop.state.update
+        if not before or self._selection.is_better(value, before["value"]):
+            loop.state.selection = {"value": value, "update": update, "waited": 0, "stopped": 0}
+            loop.state.best = whole_weights(loop.objective, loop.engine, lambda name: not name.startswith("teacher."))
+            return
+        waited, patience = before["waited"] + 1, self._selection.patience
+        stopped = patience is not None and waited >= patience and update < loop.recipe.max_updates
+        loop.state.selection = before | {"waited": waited, "stopped": int(stopped)}
+        if stopped:
+            log(
+                f"train: {self._selection.metric} was best after update {before['update']:.0f} ({before['value']:.4g}) "
+                f"and {waited:.0f} validations since were no better: training stops after update {update}"
+            )
+
+
 class HistoryLog(Callback):
     """Every row goes into `history.csv` and to the tracker."""
 
@@ -227,8 +267,8 @@ class Checkpoints(Callback):
         self._stopwatch, self._saved_update = stopwatch, saved_update
 
     def finish_update(self, loop: Loop, due: Due) -> None:
-        """Save if due."""
-        if due.save:
+        """Save if due, and at the end of a run that ends early."""
+        if due.save or loop.has_stopped():
             self.save(loop)
 
     def save(self, loop: Loop) -> None:

@@ -6,6 +6,7 @@ A checkpoint is a folder `update-00000500`, written under a temporary name, sync
     teacher.safetensors      the teacher, where there is one
     exp_avg.safetensors      AdamW's moments, by the parameter's name
     exp_avg_sq.safetensors
+    best.safetensors         student and heads of the best validation so far, where a run has validations
     generators.pt            random generators (loaded with weights_only)
     history.csv              the metrics logged so far
     state.json               update, recipe, data fingerprint, versions; size and SHA-256 of every file above
@@ -16,6 +17,7 @@ Whatever the ranks and the ZeRO stage, the files are the same, and every rank re
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import json
 import platform
@@ -46,7 +48,7 @@ from d2v.training.matmul import MatmulBackend
 from d2v.training.states import take_moments_over, trained, whole_moments, whole_weights
 
 FORMAT = 2
-_TRAINED, _TEACHER = "trained.safetensors", "teacher.safetensors"
+_TRAINED, _TEACHER, _BEST = "trained.safetensors", "teacher.safetensors", "best.safetensors"
 _STATE, _GENERATORS, _HISTORY = "state.json", "generators.pt", "history.csv"
 
 
@@ -63,6 +65,9 @@ class RunState:
         data_fingerprint: of the prepared store.
         precision: format that the run's products are in, so that a resumed one keeps it.
         matmul_backend: what multiplies float32 matrices, likewise.
+        selection: the best validation so far: its `value` and `update`, how often it `waited` since, and whether the
+            run `stopped` for that; empty before the first.
+        best: weights of that state on rank 0, which `best.safetensors` keeps.
         window: metrics logged in part.
         last_healthy: updates at the last collapse check that passed.
         tracker_run_id: the tracked run, if any.
@@ -76,6 +81,8 @@ class RunState:
     last_healthy: int = 0
     tracker_run_id: str | None = None
     matmul_backend: MatmulBackend = "blas"
+    selection: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,10 @@ def save(folder: Path, state: RunState, objective: Objective, engine: Engine, hi
         CheckpointError: the disk is full or failed; earlier checkpoints are untouched.
     """
     target = folder / f"update-{state.update:08d}"
-    parts = _parts(objective, engine)
+    parts = _parts(objective, engine, state.best)
     if engine.env.is_main:
-        _write(target, state, parts, history, _needed_bytes(objective))
+        best_bytes = sum(value.nbytes for value in state.best.values())
+        _write(target, state, parts, history, _needed_bytes(objective) + best_bytes)
         _prune(folder, keep)
     else:
         collections.deque(parts, maxlen=0)
@@ -107,13 +115,15 @@ def save(folder: Path, state: RunState, objective: Objective, engine: Engine, hi
     return target
 
 
-def _parts(objective: Objective, engine: Engine) -> Iterator[_Part]:
+def _parts(objective: Objective, engine: Engine, best: dict[str, Tensor]) -> Iterator[_Part]:
     """(file, tensors) one after the other; all ranks must take them all."""
     yield _TRAINED, whole_weights(objective, engine, lambda name: not _is_teachers(name))
     if objective.teacher is not None:
         yield _TEACHER, whole_weights(objective, engine, _is_teachers)
     for moment in MOMENTS:
         yield f"{moment}.safetensors", whole_moments(objective, engine, moment)
+    if best:
+        yield _BEST, best
 
 
 def _is_teachers(name: str) -> bool:
@@ -193,7 +203,8 @@ def _write_state(folder: Path, state: RunState) -> None:
     versions = {name: version(name) for name in ("torch", "deepspeed", "numpy")}
     versions |= {"d2v": __version__, "python": platform.python_version()}
     content = {"format": FORMAT, "files": files, "versions": versions}
-    content |= asdict(state)
+    content |= asdict(dataclasses.replace(state, best={}))
+    del content["best"]
     (folder / _STATE).write_text(json.dumps(content | {"checksum": _checksum(content)}, indent=1))
 
 
@@ -268,6 +279,8 @@ def load_rest(checkpoint: Checkpoint, objective: Objective, engine: Engine) -> H
             objective, engine, lambda moment, name: files[moment].get_tensor(name), checkpoint.state.update
         )
     _restore_random_states(torch.load(checkpoint.path / _GENERATORS, weights_only=True))
+    if engine.env.is_main and (checkpoint.path / _BEST).is_file():
+        checkpoint.state.best = load_file(checkpoint.path / _BEST)
     return History.read(checkpoint.path / _HISTORY)
 
 

@@ -39,11 +39,13 @@ class Due:
         log: a row of metrics with all that the updates told.
         probe: the probe's metrics in that row.
         save: a checkpoint.
+        validate: a validation in that row.
     """
 
     log: bool
     probe: bool
     save: bool
+    validate: bool = False
 
 
 class Callback:
@@ -94,6 +96,7 @@ class Loop:
         folder: the run folder, for `checkpoints/` and `history.csv`.
         watchdog: told what this rank does.
         has_probe: whether a callback probes.
+        validate_every: updates between two validations; None for none.
         callbacks: what happens around the updates, in this order.
         progress_line: what stands behind the progress bar after an update; None leaves it.
     """
@@ -109,6 +112,7 @@ class Loop:
     watchdog: Watchdog
     has_probe: bool
     callbacks: Sequence[Callback] = ()
+    validate_every: int | None = None
     progress_line: str | None = field(default=None, init=False)
 
     @property
@@ -116,18 +120,24 @@ class Loop:
         """The run's checkpoint folder."""
         return self.folder / "checkpoints"
 
+    def has_stopped(self) -> bool:
+        """Whether validations ended the run before its last update."""
+        return bool(self.state.selection.get("stopped"))
+
     def begin(self, phase: str) -> None:
         """Tell the watchdog that this rank begins a phase, one of `d2v.distributed.watchdog.PHASES`."""
         self.watchdog.heartbeat(self.state.update, phase)
 
     def run(self) -> None:
-        """Train until `max_updates`.
+        """Train until `max_updates`, or until validations end the run.
 
         Raises:
             CollapseError: representations collapsed or a loss is not finite.
             CheckpointError: a checkpoint cannot be written.
             Interrupted: Ctrl-C or SIGTERM; everything is saved.
         """
+        if self.has_stopped():
+            return
         self.objective.train()
         with (
             Progress("train", self.recipe.max_updates, self.state.update) as progress,
@@ -146,6 +156,8 @@ class Loop:
                 self.state.update += 1
                 self._call_back(on_device[0])
                 progress.advance(1, self.progress_line)
+                if self.has_stopped():
+                    return
                 self._wait()
 
     def _wait(self) -> None:
@@ -160,10 +172,15 @@ class Loop:
     def _due(self) -> Due:
         done, recipe = self.state.update, self.recipe
         last, probe_every = done == recipe.max_updates, recipe.probe_every_updates
+        validate = self.validate_every is not None and (last or done % self.validate_every == 0)
         return Due(
-            log=last or done % recipe.log_every_updates == 0 or done == FIRST_LOG < recipe.log_every_updates,
+            log=last
+            or validate
+            or done % recipe.log_every_updates == 0
+            or done == FIRST_LOG < recipe.log_every_updates,
             probe=self.has_probe and (last or (probe_every > 0 and done % probe_every == 0)),
             save=last or done % recipe.checkpoint.every_updates == 0,
+            validate=validate,
         )
 
     def _call_back(self, batch: Batch) -> None:

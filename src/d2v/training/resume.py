@@ -19,6 +19,8 @@ from d2v.training.checkpoint import newest
 
 RESULT = "result.json"
 _PREVIOUS = "previous"
+_LATER_KEYS = ("start", "balance", "validation")
+"""Keys that the first recipes did not have; null means what was done before them."""
 
 
 @contextmanager
@@ -50,8 +52,9 @@ def shaping(recipe: RunConfig) -> dict[str, Any]:
     """The parts of a recipe that shape the trained weights, as plain values. Shares of the run become numbers
     of updates, so a recipe may write either."""
     neutral: dict[str, Any] = dict.fromkeys(RESULT_NEUTRAL, True)
-    values = json.loads(recipe.in_updates().model_dump_json(exclude=neutral | {"task": {"decoding", "metrics"}}))
-    return {key: value for key, value in values.items() if (key, value) != ("start", None)}
+    outside = neutral | {"task": {"decoding", "metrics", "thresholds"}}
+    values = json.loads(recipe.in_updates().model_dump_json(exclude=outside))
+    return {key: value for key, value in values.items() if key not in _LATER_KEYS or value is not None}
 
 
 def differences(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from d2v.config import RunConfig
 from d2v.data.batch_sampler import BatchSampler, open_batch_sampler
@@ -193,7 +196,7 @@ class _Run:
                 log(line)
             self._prepare_tracking(engine, state, history)
             self._loop(objective, engine, sampler, state, history).run()
-            self._export(objective, engine)
+            self._export(objective, engine, state)
             if engine.env.is_main:
                 self._write_result(state, history, engine, sampler, total_flops(objective, sampler, state.update))
                 log(f"train: finished {state.update} updates, {duration(time.monotonic() - began)} in this session")
@@ -247,13 +250,18 @@ class _Run:
             watchdog=self.watchdog,
             has_probe=self.job.probe is not None,
             callbacks=standard_callbacks(self.job, engine, stopwatch, state, self.tracker, self.interrupts),
+            validate_every=self.job.selection.every_updates if self.job.selection else None,
         )
 
-    def _export(self, objective: Objective, engine: Engine) -> None:
+    def _export(self, objective: Objective, engine: Engine, state: checkpoint.RunState) -> None:
+        """The last state, or the best one of a run with validations."""
         if self.job.export is not None:
             self.watchdog.heartbeat(self.job.recipe.max_updates, "export")
             objective.eval()
-            self.job.export(self.out, objective, lambda module, wanted: whole_weights(module, engine, wanted))
+            if state.selection:
+                self.job.export(self.out, objective, partial(_best_weights, objective, state.best))
+            else:
+                self.job.export(self.out, objective, lambda module, wanted: whole_weights(module, engine, wanted))
 
     def _write_result(
         self, state: checkpoint.RunState, history: History, engine: Engine, sampler: BatchSampler, flops: float
@@ -276,4 +284,16 @@ class _Run:
             "tracker_run_id": state.tracker_run_id,
             "metrics": metrics,
         }
+        if state.selection:
+            content["selection"] = state.selection
         write_json(self.out / resume.RESULT, content)
+
+
+def _best_weights(
+    objective: Objective, best: dict[str, Tensor], module: nn.Module, wanted: Callable[[str], bool]
+) -> dict[str, Tensor]:
+    """Of a part of the objective, the weights of the best state; none on ranks that do not hold it."""
+    name = next(name for name, child in objective.named_modules() if child is module)
+    prefix = f"{name}." if name else ""
+    names = {full.removeprefix(prefix): full for full in best if full.startswith(prefix)}
+    return {own: best[full] for own, full in names.items() if wanted(own)}

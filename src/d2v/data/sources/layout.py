@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from d2v.data.sources.labels import names_no_class
 from d2v.data.sources.source import Item
-from d2v.data.sources.split_names import GENERIC, kind_of, kinds_of, settled
+from d2v.data.sources.split_names import FOLD, GENERIC, kind_of, kinds_of, settled
 from d2v.errors import DataError
 
 Folders = tuple[str, ...]  # the names of the folders above a file, outermost first
@@ -83,12 +83,14 @@ class Annotation:
         split: a name of a split; "" for none of its own, None for what the folders say.
         texts: for `Item.texts`.
         group: for `Item.group`.
+        fold: for `Item.fold`.
     """
 
     label: str | None = None
     split: str | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
+    fold: str | None = None
 
 
 Lookup = Callable[[str], Annotation | None]
@@ -153,13 +155,13 @@ class Layout:
         kind, folders = self._kind_and_classes(parts)
         kind = kind or (self.stems.get(stem_of(parts[-1])) if self.stems else None)
         label = folders[0] if folders and kind != "unlabelled" and not names_no_class(folders[0]) else None
-        texts, group = dict[str, str](), None
+        texts, group, fold = dict[str, str](), None, _fold_of(parts[:-1]) if self.splits else None
         if self.said and (said := self.said("/".join(path))):
             label = label if said.label is None else said.label or None
             kind = kind if said.split is None else _known_kind(said.split, "/".join(path))
-            texts, group = dict(said.texts), said.group
+            texts, group, fold = dict(said.texts), said.group, said.fold or fold
         split = self.settled[kind] if kind else self.unsaid
-        return Item("/".join(parts), data, label, split, refused, texts, group, address=address)
+        return Item("/".join(parts), data, label, split, refused, texts, group, fold, address)
 
     def _kind_and_classes(self, parts: Folders) -> tuple[str | None, Folders]:
         """The kind of split of a path below `top`, and the folders that are left for its class."""
@@ -258,6 +260,11 @@ def _wrappers(trees: set[Folders], splits: Mapping[str, str]) -> frozenset[Folde
             found.add((*above, *first))
             reached.append((*above, *first))
     return frozenset(found)
+
+
+def _fold_of(folders: Folders) -> str | None:
+    """The number of the fold that a folder is."""
+    return next((found[1] for folder in folders if (found := FOLD.fullmatch(folder))), None)
 
 
 def _shown(names: Sequence[str], most: int = 6) -> str:

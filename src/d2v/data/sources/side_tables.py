@@ -112,7 +112,7 @@ class SideTables:
                 return
             read = self._annotation(record, "", None)
             label = before.label if before.label is not None else read.label
-            found = Annotation(label, read.split, {**before.texts, **read.texts}, read.group)
+            found = Annotation(label, read.split, {**before.texts, **read.texts}, read.group, read.fold)
         self.samples[key] = found
 
     def __bool__(self) -> bool:
@@ -183,7 +183,7 @@ class SideTables:
         elif split is None:
             split = kind_of(PurePosixPath(path).stem)
         texts = {name: text for name, names in self.columns.texts.items() if (text := _text(record, names))}
-        return Annotation(self._label(record), split, texts, _text(record, self.columns.groups))
+        return Annotation(self._label(record), split, texts, _text(record, self.columns.groups), fold)
 
     def _label(self, record: Record) -> str | None:
         column = first_column(self.columns.labels, record)

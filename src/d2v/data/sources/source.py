@@ -20,6 +20,7 @@ class Item:
         refused: why the source would not read it (a link, a bomb, a path that climbs out), else None.
         texts: what else the source says about it, such as its transcript or speaker.
         group: what it must share its split with, such as all recordings of a speaker; None for nothing.
+        fold: number of its fold, where the source has folds.
         address: path or URL of its file, with its place in an archive or a table behind; "" where the key says that.
         line: line of the file that it begins in, from 1, where a file holds several.
         rows: how many items it stands for: more than one where the rest of an array or a table is refused at once.
@@ -32,6 +33,7 @@ class Item:
     refused: str | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
+    fold: str | None = None
     address: str = field(default="", compare=False)
     line: int | None = None
     rows: int = 1

@@ -34,6 +34,10 @@ class Task(ABC):
         """Log which of the rows to train on cannot be learned."""
         return
 
+    def weigh(self, split: LabelledSplit, rows: np.ndarray) -> None:
+        """Weigh the classes in the loss against how often the training rows have them; tasks with classes do."""
+        return
+
     @abstractmethod
     def make_head(self, encoder: Encoder) -> nn.Module:
         """(Encoded, token lengths) -> outputs; drawn from torch's generator."""
@@ -59,6 +63,10 @@ class Task(ABC):
     @abstractmethod
     def predict(self, outputs: Tensor, lengths: Tensor | None) -> Sequence[Any] | np.ndarray:
         """One prediction an item, as metrics take them."""
+
+    def scores(self, outputs: Tensor, lengths: Tensor | None) -> np.ndarray | None:
+        """(B, C) scores of all classes, higher for likelier ones; None where the task has no classes."""
+        return None
 
     @abstractmethod
     def references(self, split: LabelledSplit, rows: np.ndarray) -> Sequence[Any] | np.ndarray:

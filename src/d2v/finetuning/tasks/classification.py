@@ -33,9 +33,16 @@ class Classification(Task):
     def __init__(self, config: ClassificationTask, class_names: Sequence[str]) -> None:
         self.config, self.class_names = config, tuple(class_names)
         self.metrics = config.metrics
+        self.weights_C: Tensor | None = None
 
     def usable(self, split: LabelledSplit) -> np.ndarray:
         return np.flatnonzero(split.labels != UNLABELLED)
+
+    def weigh(self, split: LabelledSplit, rows: np.ndarray) -> None:
+        """Weights of items over the number of classes and the items of the class; 1 for a class without items."""
+        counts_C = np.bincount(split.labels[rows], minlength=len(self.class_names))
+        weights_C = len(rows) / np.maximum((counts_C > 0).sum() * counts_C, 1)
+        self.weights_C = torch.from_numpy(np.where(counts_C > 0, weights_C, 1.0)).float()
 
     def make_head(self, encoder: Encoder) -> nn.Module:
         return PooledHead(self.config.head, encoder.width, len(self.class_names), self.config.head.heads)
@@ -46,11 +53,16 @@ class Classification(Task):
         return hot_BC * (1.0 - self.config.label_smoothing) + self.config.label_smoothing / len(self.class_names)
 
     def loss(self, outputs: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor:
-        return F.cross_entropy(outputs, targets, reduction="sum")
+        weights_C = None if self.weights_C is None else self.weights_C.to(outputs.device)
+        return F.cross_entropy(outputs, targets, weights_C, reduction="sum")
 
     def predict(self, outputs: Tensor, lengths: Tensor | None) -> np.ndarray:
         """(B,) class ids."""
         return outputs.argmax(dim=-1).cpu().numpy()
+
+    def scores(self, outputs: Tensor, lengths: Tensor | None) -> np.ndarray:
+        """(B, C) probabilities."""
+        return outputs.softmax(dim=-1).cpu().numpy()
 
     def references(self, split: LabelledSplit, rows: np.ndarray) -> np.ndarray:
         return split.labels[rows]
@@ -72,10 +84,16 @@ class Multilabel(Task):
     def __init__(self, config: MultilabelTask, class_names: Sequence[str]) -> None:
         self.config, self.class_names = config, tuple(class_names)
         self.metrics = config.metrics
+        self.positive_weights_C: Tensor | None = None
         self._ids = {name: number for number, name in enumerate(self.class_names)}
 
     def usable(self, split: LabelledSplit) -> np.ndarray:
         return np.array([row for row, text in enumerate(split.texts) if text], dtype=np.int64)
+
+    def weigh(self, split: LabelledSplit, rows: np.ndarray) -> None:
+        """Items without a class over items with it, as weights of those that have it; 1 for a class without items."""
+        positive_C = self.targets(split, rows).sum(dim=0)
+        self.positive_weights_C = torch.where(positive_C > 0, (len(rows) - positive_C) / positive_C.clamp_min(1), 1.0)
 
     def make_head(self, encoder: Encoder) -> nn.Module:
         return TokenHead(encoder.width, len(self.class_names), self.config.dropout)
@@ -88,7 +106,9 @@ class Multilabel(Task):
         return hot_BC
 
     def loss(self, outputs: Tensor, targets: Tensor, lengths: Tensor | None) -> Tensor:
-        return F.binary_cross_entropy_with_logits(pooled_logits(outputs, lengths), targets, reduction="sum")
+        weights_C = None if self.positive_weights_C is None else self.positive_weights_C.to(outputs.device)
+        logits_BC = pooled_logits(outputs, lengths)
+        return F.binary_cross_entropy_with_logits(logits_BC, targets, reduction="sum", pos_weight=weights_C)
 
     def units(self, targets: Tensor) -> Tensor:
         return targets.count_nonzero().clamp_min(1)
@@ -96,6 +116,10 @@ class Multilabel(Task):
     def predict(self, outputs: Tensor, lengths: Tensor | None) -> np.ndarray:
         """(B, C) logits."""
         return pooled_logits(outputs, lengths).cpu().numpy()
+
+    def scores(self, outputs: Tensor, lengths: Tensor | None) -> np.ndarray:
+        """The same logits."""
+        return self.predict(outputs, lengths)
 
     def references(self, split: LabelledSplit, rows: np.ndarray) -> np.ndarray:
         return self.targets(split, rows).numpy().astype(np.int64)

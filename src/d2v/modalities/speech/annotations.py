@@ -74,10 +74,11 @@ class Said:
         label = next((one.label for one in found if one.label is not None), None)
         split = next((one.split for one in found if one.split is not None), None)
         group = next((one.group for one in found if one.group is not None), None)
+        fold = next((one.fold for one in found if one.fold is not None), None)
         texts = {name: text for one in reversed(found) for name, text in one.texts.items()}
         if label is None and "transcript" in texts:
             label = ""  # what was said is known, so the folder is no class
-        return Annotation(label, split, texts, group)
+        return Annotation(label, split, texts, group, fold)
 
     def remarks(self, paths: Sequence[str]) -> list[str]:
         """Rows of tables that meet no recording, and recordings without a row."""

@@ -22,7 +22,8 @@ DEV_STREAM = 3
 
 
 def labelled(data: SpeechData, config: SpeechFinetuneConfig, encoder: SpeechTrainConfig) -> Mapping[str, LabelledSplit]:
-    """The parts "train" and "test", and "dev" where recordings are kept out of training to choose settings on.
+    """The parts "train" and "test", "val" where the corpus has one beside a test split, and "dev" where recordings are
+    kept out of training to choose the settings of a search on.
 
     A classifier is tested on the probe's test recordings: those of train that prepare held out where the test part has
     no class in common with it.
@@ -31,8 +32,10 @@ def labelled(data: SpeechData, config: SpeechFinetuneConfig, encoder: SpeechTrai
         DataError: every recording is too long.
     """
     test = data.probe_test if config.task.name == "classification" else data.test
-    shards = {"train": data.train, "dev": data.train, "test": test}
+    shards = {"train": data.train, "dev": data.train, "val": data.val, "test": test}
     rows = {"train": _short_enough(data, config), "test": np.arange(len(test))}
+    if len(data.val):
+        rows["val"] = np.arange(len(data.val))
     if config.dev_share:
         rows["train"], rows["dev"] = _parted(data, rows["train"], config)
     return {name: LabelledRecordings(shards[name], rows[name], config, encoder.encoder) for name in rows}
@@ -84,6 +87,11 @@ class LabelledRecordings:
     config: SpeechFinetuneConfig
     encoder: SpeechEncoderConfig
     scores = None
+
+    @property
+    def where(self) -> tuple[str, np.ndarray]:
+        """The part's folder, and the rows that were chosen."""
+        return self.shards.folder.name, self.chosen
 
     @functools.cached_property
     def labels(self) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 A row of a part is one recording: int16 samples (little-endian), their number, mean and standard deviation (on a scale
 where full scale is 1), its class, and its transcript and speaker if they are known. Beside `train/` and `test/` there
-is `probe/` where the test part has no class in common with the train part: train recordings that are held out.
+are `val/` and `items.parquet`, and `probe/` where the test part has no class in common with the train part: train
+recordings that are held out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from d2v.data.parallel import ordered_map
-from d2v.data.prepared import SHARD_BYTES, UNLABELLED, Corpus, bring_up_to_date, probe_rows
+from d2v.data.prepared import SHARD_BYTES, UNLABELLED, Corpus, bring_up_to_date, probe_rows, write_items
 from d2v.data.store import ShardWriter
 from d2v.errors import DataError
 from d2v.modalities.speech.config import RATE_HZ, Resampler, SpeechPrepareConfig
@@ -76,6 +77,8 @@ class _Preparation:
         parts["train"], short = self._without_short(parts["train"])
         probe_test = self._choose_probe_test(parts)
         self._keep_common_classes(parts["train"], parts[probe_test])
+        parts["val"] = self.corpus.validation_items()
+        write_items(self.folder, self.corpus, parts)
         with Progress("prepare", sum(len(items) for items in parts.values())) as progress:
             seconds = {name: self._write_part(name, items, progress) for name, items in parts.items()}
         return {
@@ -87,6 +90,7 @@ class _Preparation:
             "class_names": self.class_names,
             "train_items": len(parts["train"]),
             "test_items": len(parts["test"]),
+            "val_items": len(parts["val"]),
             "held_out_items": len(parts.get("probe", ())),
             "short_items": short,
             "train_seconds": round(seconds["train"], 3),

@@ -20,7 +20,7 @@ from d2v.modalities.text.tokenizer import TextTokenizer
 
 
 def labelled(data: TextData, config: TextFinetuneConfig, encoder: TextTrainConfig) -> Mapping[str, LabelledSplit]:
-    """All labelled items of "train" and "test", and of MNLI those of "mismatched" genres.
+    """All labelled items of "train" and "test", of "val" if there are some, and of MNLI those of "mismatched" genres.
 
     Raises:
         DataError: there are none, or shards are missing.
@@ -74,6 +74,11 @@ class LabelledTexts:
     data: TextData
     shards: ShardReader
     seconds = None
+
+    @property
+    def where(self) -> tuple[str, np.ndarray]:
+        """The part's folder, and all its rows."""
+        return self.shards.folder.name, np.arange(len(self.shards))
 
     @cached_property
     def labels(self) -> np.ndarray:

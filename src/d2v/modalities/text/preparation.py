@@ -1,8 +1,9 @@
 """The prepare step for text: from a corpus to blocks of token ids, a probe set and labelled items.
 
 A prepared folder holds `tokenizer.json`, the shards `train/`, `test/`, `probe_train/`, `probe_test/`,
-`labelled_train/`, `labelled_test/` and, written last, `prepared.json`. A row is `tokens` (a fixed number of ids, uint16
-or int32, little endian, filled up with `<pad>`) and `length`; rows of the probe also have `label` and `text`. Every
+`labelled_train/`, `labelled_val/`, `labelled_test/`, `items.parquet` of the labelled items and, written last,
+`prepared.json`. A row is `tokens` (a fixed number of ids, uint16 or int32, little endian, filled up with `<pad>`) and
+`length`; rows of the probe also have `label` and `text`. Every
 block begins with `<s>`. Labelled items, for fine-tuning, are all that the corpus has, at their own lengths: `tokens`,
 `label`, `score` (float64) and `text`.
 """
@@ -19,7 +20,7 @@ import pyarrow as pa
 
 from d2v.data import fingerprint
 from d2v.data.parallel import ordered_map
-from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows
+from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows, write_items
 from d2v.data.store import ShardWriter
 from d2v.errors import DataError
 from d2v.modalities.text import acceptability
@@ -86,7 +87,12 @@ def _build(corpus: Corpus, folder: Path, config: TextPrepareConfig, tokenizer: T
     about["characters_per_token"] = about["train_characters"] / max(about["train_tokens"], 1)
     names, kind, probe = _find_probe(texts, config)
     about |= {"probe": kind, "class_names": names, **_write_probe(folder, probe, tokenizer, config)}
-    about |= _write_labelled(folder, texts.labelled() if kind == "labels" else probe, tokenizer, config)
+    if kind == "labels":
+        parts = texts.labelled()
+        write_items(folder, corpus, {labelled_folder(part): items for part, items in parts.items()})
+        about |= _write_labelled(folder, {part: texts.known(items) for part, items in parts.items()}, tokenizer, config)
+    else:
+        about |= _write_labelled(folder, probe, tokenizer, config)
     if not about["train_items"] and not about["labelled"]["train"]:
         raise DataError(
             f"The train part of {corpus.source} gives no block of {FEWEST_TOKENS} tokens: ingest more text"

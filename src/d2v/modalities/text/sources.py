@@ -235,6 +235,7 @@ def _item(found: Item, document: Document) -> Item:
         document.refused,
         texts,
         document.group if document.group is not None else found.group,
+        found.fold,
         found.address,
         int(document.place[1:]) if document.place else None,
     )

@@ -95,13 +95,14 @@ class Texts:
         """(items,) float64, NaN without a score."""
         return np.array([math.nan if score is None else float(score) for score in self.corpus.column("score")])
 
-    def labelled(self) -> dict[str, Iterator[LabelledText]]:
-        """All items with a class or a score: of "train", of "test" and of MORE_TESTS that are there."""
+    def labelled(self) -> dict[str, np.ndarray]:
+        """All items with a class or a score: of "train" and "test", and of "val" and MORE_TESTS if they are there."""
         _, labels = self.classes
         known = (labels != UNLABELLED) | np.isfinite(self.scores)
         splits = {name: np.flatnonzero(self.corpus.splits == name) for name in MORE_TESTS}
+        splits["val"] = self.corpus.validation_items()
         parts = self.parts | {name: items for name, items in splits.items() if len(items)}
-        return {part: self.known(items[known[items]]) for part, items in parts.items()}
+        return {part: items[known[items]] for part, items in parts.items()}
 
     def known(self, items: np.ndarray) -> Iterator[LabelledText]:
         """Some items with what is known of them, one by one."""

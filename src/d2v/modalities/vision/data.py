@@ -55,17 +55,27 @@ class VisionData(PreparedFolder):
         images = self.cropped(keys.indices, draw, recipe.augment, recipe.encoder.image_px)
         return Batch(self.normalise(images), ids, epochs, keys.update)
 
-    def cropped(self, rows: np.ndarray, draw: Tensor, augment: VisionAugmentConfig, out_px: int) -> Tensor:
-        """(B, 3, P, P) random crops of train images, their colours jittered, in 0..255; a pure function of `draw`."""
-        images = self._crops(rows, draw, augment, out_px)
+    def cropped(
+        self,
+        rows: np.ndarray,
+        draw: Tensor,
+        augment: VisionAugmentConfig,
+        out_px: int,
+        shards: ShardReader | None = None,
+    ) -> Tensor:
+        """(B, 3, P, P) random crops of train images, or of those of other `shards`, their colours jittered, in 0..255;
+        a pure function of `draw`."""
+        images = self._crops(self.train if shards is None else shards, rows, draw, augment, out_px)
         return jitter_colours(images, fold_in(draw, 1), augment.colour_jitter) if augment.colour_jitter else images
 
-    def _crops(self, rows: np.ndarray, draw: Tensor, augment: VisionAugmentConfig, out_px: int) -> Tensor:
+    def _crops(
+        self, shards: ShardReader, rows: np.ndarray, draw: Tensor, augment: VisionAugmentConfig, out_px: int
+    ) -> Tensor:
         if self.about["storage"] == "pixels":
-            images = self._pixels(self.train, rows)
+            images = self._pixels(shards, rows)
             side = torch.full((len(rows),), images.shape[1])
             return resample(images, draw_crops(draw, side, side, augment.crop_scale, augment.flip), out_px)
-        decoded = [torch.from_numpy(decode(self.train.binary("data", int(row))).copy()) for row in rows]
+        decoded = [torch.from_numpy(decode(shards.binary("data", int(row))).copy()) for row in rows]
         heights, widths = (torch.tensor([image.shape[axis] for image in decoded]) for axis in (0, 1))
         crops = draw_crops(draw, heights, widths, augment.crop_scale, augment.flip)
         return torch.stack([_cut(image, crops, n, out_px) for n, image in enumerate(decoded)])

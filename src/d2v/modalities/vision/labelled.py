@@ -17,14 +17,15 @@ from d2v.modalities.vision.data import VisionData
 
 
 def labelled(data: VisionData, config: VisionFinetuneConfig, encoder: VisionTrainConfig) -> Mapping[str, LabelledSplit]:
-    """Both parts at the encoder's side.
+    """The parts "train" and "test", and "val" where there is one, at the encoder's side.
 
     Raises:
         ConfigError: the stored images are smaller than the encoder's.
     """
     data.check_size(encoder)
     side = encoder.encoder.image_px
-    return {part: LabelledImages(data, getattr(data, part), config, side) for part in ("train", "test")}
+    parts = ("train", "val", "test") if len(data.val) else ("train", "test")
+    return {part: LabelledImages(data, getattr(data, part), config, side) for part in parts}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class LabelledImages:
     side_px: int
     scores = None
     seconds = None
+
+    @property
+    def where(self) -> tuple[str, np.ndarray]:
+        """The part's folder, and all its rows."""
+        return self.shards.folder.name, np.arange(len(self.shards))
 
     @property
     def labels(self) -> np.ndarray:
@@ -66,7 +72,7 @@ class LabelledImages:
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
         draw = fold_in(self.config.seed, STREAM_AUGMENT, epochs, ids)
         augment = self.config.augment
-        images = self.data.cropped(keys.indices, draw, augment, self.side_px)
+        images = self.data.cropped(keys.indices, draw, augment, self.side_px, self.shards)
         if augment.rand_augment.operations:
             fill = (255.0 * self.data.mean).flatten().tolist()
             pixels = images.round().to(torch.uint8)

@@ -1,7 +1,7 @@
 """The prepare step for images: from a corpus to a model-ready store with statistics and a probe set.
 
-A prepared folder holds `train/` and `test/` shards and, written last, `prepared.json`. Rows of `pixels` stores are
-(store_px, store_px, 3) uint8; rows of `jpeg` stores are files whose shorter side is store_px.
+A prepared folder holds `train/`, `val/` and `test/` shards, `items.parquet` and, written last, `prepared.json`. Rows of
+`pixels` stores are (store_px, store_px, 3) uint8; rows of `jpeg` stores are files whose shorter side is store_px.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from d2v.data.parallel import ordered_map
-from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows
+from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows, write_items
 from d2v.data.store import ShardWriter
 from d2v.modalities.vision.config import VisionPrepareConfig
 from d2v.modalities.vision.reading import decode
@@ -99,8 +99,9 @@ class _Preparation:
         self.enlarged = int((shorter < config.store_px).sum())
 
     def run(self) -> dict[str, Any]:
-        """Write both parts and describe them."""
-        parts = self.corpus.items_by_split("images")
+        """Write all parts and describe them."""
+        parts = self.corpus.items_by_split("images") | {"val": self.corpus.validation_items()}
+        write_items(self.folder, self.corpus, parts)
         statistics = _Statistics()
         with Progress("prepare", sum(len(rows) for rows in parts.values())) as progress:
             for name, rows in parts.items():
@@ -113,10 +114,11 @@ class _Preparation:
             "class_names": self.class_names,
             "train_items": len(parts["train"]),
             "test_items": len(parts["test"]),
+            "val_items": len(parts["val"]),
             "enlarged_items": self.enlarged,
             "mean": mean,
             "std": std,
-            "probe": self._probe_rows({name: self.labels[rows] for name, rows in parts.items()}),
+            "probe": self._probe_rows({name: self.labels[parts[name]] for name in ("train", "test")}),
         }
 
     def _write_part(self, name: str, rows: np.ndarray, statistics: _Statistics, progress: Progress) -> None:
