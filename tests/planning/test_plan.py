@@ -165,6 +165,20 @@ def test_budgets_that_contradict_are_refused(project: Path, photographs: Path) -
             train_source(asked(photographs, project, **more), lambda _: None, None)
 
 
+def test_a_project_that_was_made_is_found_again(
+    project: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said: list[str] = []
+    for name in ("first", "second"):
+        train_source(Asked(str(photographs), name=name, yes=True), said.append, None)
+    conf = tmp_path / "elsewhere" / "d2v_project" / "conf"
+    assert (conf / "first").is_dir()
+    assert (conf / "second").is_dir()
+    assert sum("made one in" in line for line in said) == 1
+
+
 def test_a_project_is_found_from_below_and_made_once(tmp_path: Path) -> None:
     assert find_project(ROOT / "tests" / "planning") == ROOT
     assert find_project(tmp_path) is None

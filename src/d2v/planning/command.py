@@ -20,6 +20,8 @@ from d2v.planning.plan import Plan, hardware_here, head, lines, make_plan
 from d2v.planning.project import find_project, make_project
 
 Say = Callable[[str], None]
+MADE = "d2v_project"
+"""Folder of the project that is made where there is none."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,13 @@ def _whole(source: str) -> str:
 def _project(asked: Asked, say: Say) -> Path:
     """The project that the command works in; a new one where there is none."""
     start = (asked.project or Path()).resolve()
-    found = find_project(start)
+    below = start if asked.project else start / MADE
+    found = find_project(start) or find_project(below)
     if found is not None:
         return found
-    made = make_project(start if asked.project else start / "d2v_project")
-    say(f"there is no project of d2v here: made one in {made}")
-    return made
+    make_project(below)
+    say(f"there is no project of d2v here: made one in {below}")
+    return below
 
 
 def _go_on(project: Path, name: str, asked: Asked, say: Say) -> int:
