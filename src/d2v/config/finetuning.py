@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.training import MonitorConfig, RunConfig
-from d2v.config.updates import Updates, updates_of
+from d2v.config.updates import PositiveUpdates, Updates, updates_of
 
 
 class HeadConfig(Block):
@@ -174,8 +174,8 @@ class ValidationConfig(Block):
 
     metric: str | None = None
     """What decides: a metric, or `loss`; null: the first of `task.metrics`."""
-    every_updates: PositiveInt | None = None
-    """Updates between two validations; the last update is always validated. null: a twentieth of `max_updates`."""
+    every_updates: PositiveUpdates = 0.05
+    """Updates between two validations, or a share of the run; the last update is always validated."""
     patience: PositiveInt | None = None
     """Validations in a row without a gain after which training stops; null: it goes on to `max_updates`."""
     min_gain: NonNegative = 0.0
@@ -241,6 +241,14 @@ class FinetuneConfig(RunConfig):
     """Register the model even if its report flags it as useless. Promotion refuses it all the same, unless
     `promote.refuse_flagged` is off."""
 
+    def in_updates(self) -> Self:
+        """The same run with every share of it as a number of updates."""
+        changes: dict[str, Any] = {"frozen_updates": updates_of(self.frozen_updates, self.max_updates)}
+        if self.validation is not None:
+            every = updates_of(self.validation.every_updates, self.max_updates)
+            changes["validation"] = self.validation.model_copy(update={"every_updates": every})
+        return super().in_updates().model_copy(update=changes)
+
     @model_validator(mode="after")
     def _balance_has_classes(self) -> FinetuneConfig:
         if self.balance == "sampling" and self.task.name != "classification":
@@ -248,8 +256,3 @@ class FinetuneConfig(RunConfig):
         if self.balance == "weights" and self.task.name not in ("classification", "multilabel"):
             raise ValueError("balance is for classes: set balance=null, or task.name to classification or multilabel")
         return self
-
-    def in_updates(self) -> Self:
-        """The same run with every share of it as a number of updates."""
-        frozen = updates_of(self.frozen_updates, self.max_updates)
-        return super().in_updates().model_copy(update={"frozen_updates": frozen})

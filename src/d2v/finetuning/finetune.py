@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2v.config import FinetuneConfig, TrainConfig, ValidationConfig
+from d2v.config import FinetuneConfig, TrainConfig, ValidationConfig, updates_of
 from d2v.data import digests
 from d2v.data.prepared import log_ingest
 from d2v.errors import CheckpointError
@@ -34,8 +34,6 @@ from d2v.training.job import Job, Selection
 from d2v.training.train import TrainResult, train
 
 BLOCK, LOSS = "finetune", "loss"
-VALIDATIONS = 20
-"""Validations of a run, unless the recipe says how many updates lie between two."""
 
 
 def finetune(
@@ -70,9 +68,7 @@ def finetuning_job(
     modality: Modality, config: FinetuneConfig, pretraining: TrainConfig, prepared: Path, start: Path | None
 ) -> Job:
     """What fine-tuning trains; arguments as of `finetune`."""
-    config = config.in_updates()
-    setting = Setting(modality, config, pretraining, prepared, start)
-    return setting.job()
+    return Setting(modality, config, pretraining, prepared, start).job()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +93,9 @@ class Setting:
 
     def job(self) -> Job:
         """The training."""
-        config, selection = self.config, None
+        config, selection = self.config.in_updates(), None
         if config.validation is not None:
-            validation = resolved(config.validation, config)
+            validation = config.validation.model_copy(update={"metric": deciding_metric(config)})
             config, selection = config.model_copy(update={"validation": validation}), self.selection(validation)
         name = f"{self.modality.name}.{BLOCK}"
         return Job(name, config, self.open_data, self.build, self.export, selection=selection)
@@ -186,11 +182,9 @@ class Setting:
         Raises:
             ConfigError: there is no such metric.
         """
-        assert config.metric is not None
-        assert config.every_updates is not None
-        higher = config.metric != LOSS and metrics.metric(config.metric).higher_is_better
-        name = f"val/{config.metric}"
-        return Selection(self.validate, name, higher, config.every_updates, config.patience, config.min_gain)
+        metric, every = deciding_metric(self.config), updates_of(config.every_updates, self.config.max_updates)
+        higher = metric != LOSS and metrics.metric(metric).higher_is_better
+        return Selection(self.validate, f"val/{metric}", higher, every, config.patience, config.min_gain)
 
     def validate(
         self, student: Encoder, weights: Mapping[str, Tensor], heartbeat: Callable[[], None]
@@ -204,7 +198,6 @@ class Setting:
         """
         assert self.chosen.val is not None
         assert self.chosen.val_rows is not None
-        assert self.config.validation is not None
         with torch.random.fork_rng():
             head = self.task.make_head(student)
         head.load_state_dict({name.removeprefix("head."): value for name, value in weights.items()})
@@ -212,11 +205,11 @@ class Setting:
         split, rows = self.chosen.val, self.chosen.val_rows
         answers, loss = answer_and_loss(model, split, rows, self.config.evaluation_batch_size, heartbeat)
         references = self.task.references(split, rows)
-        wanted = dict.fromkeys((resolved(self.config.validation, self.config).metric, *self.task.metrics))
+        wanted = dict.fromkeys((deciding_metric(self.config), *self.task.metrics))
         return {f"val/{LOSS}": loss} | {
             f"val/{name}": metrics.metric(name).compute(answers.for_metric(name), references)
             for name in wanted
-            if name is not None and name != LOSS
+            if name != LOSS
         }
 
     def export(self, out: Path, objective: FineTuning, weights_of: WeightsOf) -> None:
@@ -225,8 +218,7 @@ class Setting:
         save_finetuned(out / MODEL, objective, self.modality.name, self.recipe, about, weights_of)
 
 
-def resolved(validation: ValidationConfig, config: FinetuneConfig) -> ValidationConfig:
-    """The validation block with its metric and interval, where it leaves them to others."""
-    metric = validation.metric or config.task.metrics[0]
-    every = validation.every_updates or max(1, config.max_updates // VALIDATIONS)
-    return validation.model_copy(update={"metric": metric, "every_updates": every})
+def deciding_metric(config: FinetuneConfig) -> str:
+    """The metric, or `loss`, that chooses the best state of a run: the one of the block `validation`, or the task's
+    first."""
+    return (config.validation.metric if config.validation else None) or config.task.metrics[0]
