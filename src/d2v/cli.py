@@ -167,6 +167,20 @@ def train(
     raise typer.Exit(train_source(asked, typer.echo, ask))
 
 
+@app.command(epilog="Example: d2v look photos/ --model data/06_models/vision/photos/encoder --out look.html")
+def look(
+    source: Annotated[Path, typer.Argument(help="A file, a folder or an archive of items.")],
+    model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.", dir_okay=False)] = Path("look.html"),
+    items: Annotated[int, typer.Option(help="How many are shown.", min=1, max=16)] = 8,
+) -> None:
+    """Write a page of one's own items with the encoder's attention and a PCA of its token features."""
+    from d2v.interchange.load import load
+    from d2v.interchange.look import look as write_page
+
+    typer.echo(write_page(load(model), source, out, items))
+
+
 @app.command(epilog="Example: d2v serve models:/d2v-vision@champion --port 5001")
 def serve(
     model: Annotated[str, typer.Argument(help="models:/d2v-<modality>@champion, or a model folder.")],

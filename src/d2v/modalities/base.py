@@ -552,6 +552,10 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
     def to_images(self, inputs: Inputs, data: DataT) -> np.ndarray:
         """Images of inputs for people: (n, height, width, 3) uint8."""
 
+    def pictures(self, inputs: Inputs, about: Mapping[str, object]) -> np.ndarray:
+        """The same for an encoder with this config.json, where no prepared data is at hand."""
+        return self.to_images(inputs, cast(DataT, None))
+
     @abstractmethod
     def image_grid(self, tokens: int) -> tuple[int, int]:
         """(rows, columns) of equal cells that T tokens take in such an image, row by row; the last row may have cells

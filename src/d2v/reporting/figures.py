@@ -243,6 +243,28 @@ def draw_pca(
     return _draw_rows(rows, labels, title, path, smooth=grid[0] > 1 and lengths is None)
 
 
+def draw_looks(
+    images: np.ndarray,
+    attention_nT: Tensor,
+    tokens_nTD: Tensor,
+    grid: tuple[int, int],
+    path: Path,
+    lengths: Tensor | None = None,
+) -> Path:
+    """Items, what of them gets attention, and their token features as colours.
+
+    Args:
+        images: (n, H, W, 3) uint8.
+        attention_nT: what each token gets; brightness is relative to the item's most.
+        tokens_nTD: token features.
+        grid, path, lengths: see `draw_pca`.
+    """
+    share_nT = attention_nT / attention_nT.amax(dim=1, keepdim=True).clamp_min(1e-12)
+    lit = shade_hidden(images, 1.0 - share_nT, grid)
+    colours = (1.0 - _in_cells(1.0 - project_to_colours(tokens_nTD, lengths), grid)).numpy()
+    return _draw_rows([images, lit, colours], ["item", "attention", "features"], "What the encoder sees", path)
+
+
 def project_to_colours(tokens_nTD: Tensor, lengths: Tensor | None = None) -> Tensor:
     """(n, T, D) features to (n, T, 3) colours in [0, 1] by one PCA over all items and tokens; padding is white.
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -167,6 +167,14 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
         from d2v.modalities.text.data import to_images
 
         return to_images(inputs, data)
+
+    def pictures(self, inputs: Inputs, about: Mapping[str, object]) -> np.ndarray:
+        """Words are the encoder's tokenizer's."""
+        from d2v.modalities.text.data import to_images
+        from d2v.modalities.text.tokenizer import TextTokenizer
+
+        tokenizer = TextTokenizer.from_json(cast(str, about["tokenizer"]))
+        return to_images(inputs, cast("TextData", SimpleNamespace(tokenizer=tokenizer)))
 
     def image_grid(self, tokens: int) -> tuple[int, int]:
         """Rows of eight cells."""

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -167,6 +167,13 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
 
         pixels = (inputs.values.cpu().float() * data.std + data.mean).clamp(0.0, 1.0) * 255.0
         return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+    def pictures(self, inputs: Inputs, about: Mapping[str, object]) -> np.ndarray:
+        """Mean and standard deviation are the encoder's."""
+        import torch
+
+        scale = {key: torch.tensor(about[key]).view(3, 1, 1) for key in ("mean", "std")}
+        return self.to_images(inputs, cast("VisionData", SimpleNamespace(**scale)))
 
     def image_grid(self, tokens: int) -> tuple[int, int]:
         """Patches of a square image along height and width."""
