@@ -130,7 +130,7 @@ def test_unequal_classes_are_weighed_and_measured_alike(project: Path, photograp
     train_source(asked(tmp_path / "pets", project), lambda _: None, None)
     recipe = parse(registry.recipe_type("vision"), read_recipe(project / "conf", "pets", "vision"), at="vision")
     assert recipe.finetune.balance == "weights"
-    assert recipe.finetune.task.metrics[0] == "balanced_accuracy"
+    assert recipe.finetune.task.metrics[0] == "macro_f1"
 
 
 def test_folds_share_the_time_for_fine_tuning(sounds: Path) -> None:

@@ -105,7 +105,7 @@ def _tuning(survey: Survey) -> dict[str, Any]:
     """How a model of these classes is chosen and measured."""
     tuning: dict[str, Any] = {"validation": {"patience": PATIENCE}}
     if survey.is_unequal:
-        tuning |= {"task": {"metrics": ["balanced_accuracy", "accuracy", "macro_f1"]}, "balance": "weights"}
+        tuning |= {"task": {"metrics": ["macro_f1", "balanced_accuracy", "accuracy"]}, "balance": "weights"}
     if _uses_folds(survey):
         tuning["folds"] = "fold"
     return tuning
@@ -136,7 +136,9 @@ def _reasons(suggestion: Suggestion, survey: Survey, found: Lengths) -> dict[str
     else:
         reasons["finetune.validation.patience"] = "validations in a row without a gain, after which it stops"
         if survey.is_unequal:
-            reasons["finetune.task.metrics"] = "the first decides: of unequal classes the mean of their recalls"
+            reasons["finetune.task.metrics"] = (
+                "the first decides: the mean of the classes' F1, which also counts false alarms"
+            )
             reasons["finetune.balance"] = "small classes weigh as much as large ones"
         if _uses_folds(survey):
             reasons["finetune.folds"] = f"{len(survey.folds)} more models, each tested on one fold"
