@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -23,6 +24,13 @@ from d2v.training.matmul import (
 from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _measured_anew() -> Iterator[None]:
+    products._compared.cache_clear()
+    yield
+    products._compared.cache_clear()
 
 
 def test_the_setting_ends_with_its_block() -> None:

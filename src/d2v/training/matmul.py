@@ -45,14 +45,20 @@ def choose_matmul_backend(wanted: str, precision: str, device: torch.device) -> 
         return "blas", "torch's own library multiplies"
     if wanted == "onednn":
         return "onednn", "oneDNN multiplies, as the recipe says"
-    x, weight = _example()
-    seconds = _fastest_s(x, weight)
-    blas, onednn = _errors(x, weight)
-    ratio = seconds["blas"] / seconds["onednn"]
+    ratio, blas, onednn = _compared(torch.get_num_threads())
     compared = f"{ratio:.1f} times as fast as torch's own library, error {onednn:.0e} against {blas:.0e}"
     if onednn > _SAME_ERROR * blas:
         return "blas", f"oneDNN is less exact: {compared}"
     return ("onednn" if ratio >= _WORTH else "blas"), f"oneDNN is {compared}"
+
+
+@functools.cache
+def _compared(threads: int) -> tuple[float, float, float]:
+    """How many times as fast oneDNN is, and the errors of both. A process finds that out once for each number of
+    threads, so that what it computes twice is the same."""
+    x, weight = _example()
+    seconds = _fastest_s(x, weight)
+    return seconds["blas"] / seconds["onednn"], *_errors(x, weight)
 
 
 def keep_matmul_backend(library: MatmulBackend, device: torch.device) -> tuple[MatmulBackend, str]:
