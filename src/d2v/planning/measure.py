@@ -100,7 +100,9 @@ def measure(modality_name: str, recipe: Mapping[str, Any], items: Sequence[Item]
     samples_s = metrics["perf/samples_per_s"]
     objective = job.build()
     student, tokens = objective.student, objective.longest
-    ratio = 3.0 * student.flops(tokens) / objective.flops_per_sample(tokens)["total"]
+    stem = student.stem
+    forward = stem.local_flops(tokens) + stem.positions_flops(tokens) + student.flops(tokens)
+    ratio = 3.0 * forward / objective.flops_per_sample(tokens)["total"]  # backward takes two forwards
     return Costs(
         update_s=update_s * smaller,
         epochs_per_update=metrics["data/epoch"] / UPDATES * smaller,

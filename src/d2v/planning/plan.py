@@ -105,7 +105,7 @@ def _tuning(survey: Survey) -> dict[str, Any]:
     """How a model of these classes is chosen and measured."""
     tuning: dict[str, Any] = {"validation": {"patience": PATIENCE}}
     if survey.is_unequal:
-        tuning |= {"task": {"metrics": ["macro_f1", "balanced_accuracy", "accuracy"]}, "balance": "weights"}
+        tuning |= {"task": {"metrics": ["macro_f1", "balanced_accuracy", "accuracy"]}, "balance": None}
     if _uses_folds(survey):
         tuning["folds"] = "fold"
     return tuning
@@ -139,7 +139,9 @@ def _reasons(suggestion: Suggestion, survey: Survey, found: Lengths) -> dict[str
             reasons["finetune.task.metrics"] = (
                 "the first decides: the mean of the classes' F1, which also counts false alarms"
             )
-            reasons["finetune.balance"] = "small classes weigh as much as large ones"
+            reasons["finetune.balance"] = (
+                "sampling or weights name more of the small classes, and more of the others wrongly"
+            )
         if _uses_folds(survey):
             reasons["finetune.folds"] = f"{len(survey.folds)} more models, each tested on one fold"
     if "columns" in survey.ingest:
