@@ -90,6 +90,8 @@ def make_plan(
     blocks: Any = parse(registry.recipe_type(survey.modality), merged(base, written, BASE), at=survey.modality)
     with tempfile.TemporaryDirectory() as folder:
         whole = merged(base, written, BASE)
+        if not survey.can_classify:
+            whole = {key: value for key, value in whole.items() if key not in ("finetune", "benchmark")}
         costs = measured(survey.modality, whole, survey.sample, Path(folder))
     tune_batch = blocks.finetune.batch_unit if survey.can_classify and blocks.finetune is not None else 0
     models = 1 + len(survey.folds) if _uses_folds(survey) else 1
