@@ -123,13 +123,12 @@ def test_an_environment_is_written_that_kedro_reads(source: str, project: Path, 
     assert "d2v train" in written.splitlines()[0]
 
 
-def test_unequal_classes_are_weighed_and_measured_alike(project: Path, photographs: Path, tmp_path: Path) -> None:
+def test_unequal_classes_are_measured_alike(project: Path, photographs: Path, tmp_path: Path) -> None:
     shutil.copytree(photographs, tmp_path / "pets", ignore=lambda _, names: [one for one in names if one[:1] in "12"])
     for file in list((tmp_path / "pets" / "dog").iterdir())[4:]:
         file.unlink()
     train_source(asked(tmp_path / "pets", project), lambda _: None, None)
     recipe = parse(registry.recipe_type("vision"), read_recipe(project / "conf", "pets", "vision"), at="vision")
-    assert recipe.finetune.balance == "weights"
     assert recipe.finetune.task.metrics[0] == "macro_f1"
 
 

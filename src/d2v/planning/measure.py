@@ -20,6 +20,7 @@ from d2v.config import changed, parse
 from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError, known_error
 from d2v.modalities import registry
+from d2v.modalities.base import Modality
 
 UPDATES = 8
 REQUEST, RESULT = "request.pickle", "result.json"
@@ -100,16 +101,32 @@ def measure(modality_name: str, recipe: Mapping[str, Any], items: Sequence[Item]
     samples_s = metrics["perf/samples_per_s"]
     objective = job.build()
     student, tokens = objective.student, objective.longest
-    ratio = 3.0 * student.flops(tokens) / objective.flops_per_sample(tokens)["total"]
+    stem = student.stem
+    forward = stem.local_flops(tokens) + stem.positions_flops(tokens) + student.flops(tokens)
+    ratio = 3.0 * forward / objective.flops_per_sample(tokens)["total"]  # backward takes two forwards
+    tune_item_s = ratio / samples_s if blocks.finetune is None else _tuning_item_s(modality, blocks, folder)
     return Costs(
         update_s=update_s * smaller,
         epochs_per_update=metrics["data/epoch"] / UPDATES * smaller,
-        tune_item_s=ratio / samples_s,
+        tune_item_s=tune_item_s,
         ingest_item_s=(ingested - began) / len(items),
         prepare_item_s=(prepared - ingested) / len(items),
         peak_bytes=metrics[PEAK_MEMORY_MB] * 1e6,
         parameters=sum(one.numel() for one in student.parameters()),
     )
+
+
+def _tuning_item_s(modality: Modality, blocks: Any, folder: Path) -> float:
+    """Seconds that fine-tuning takes for an item, from random weights: small batches of whole items cost more than
+    their operations say."""
+    from d2v.finetuning.finetune import finetuning_job
+    from d2v.training.train import train
+
+    short = {"max_updates": UPDATES, "log_every_updates": UPDATES // 2, "start": "scratch"}
+    plain = short | {"validation": None, "folds": None}
+    config = changed(blocks.finetune, plain, at=f"{modality.name}.finetune")
+    job = finetuning_job(modality, config, blocks.train, folder / "prepared", None)
+    return 1.0 / train(replace(job, export=None), folder / "tuned").metrics["perf/samples_per_s"]
 
 
 def main(folder: Path) -> int:

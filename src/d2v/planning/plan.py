@@ -90,6 +90,8 @@ def make_plan(
     blocks: Any = parse(registry.recipe_type(survey.modality), merged(base, written, BASE), at=survey.modality)
     with tempfile.TemporaryDirectory() as folder:
         whole = merged(base, written, BASE)
+        if not survey.can_classify:
+            whole = {key: value for key, value in whole.items() if key not in ("finetune", "benchmark")}
         costs = measured(survey.modality, whole, survey.sample, Path(folder))
     tune_batch = blocks.finetune.batch_unit if survey.can_classify and blocks.finetune is not None else 0
     models = 1 + len(survey.folds) if _uses_folds(survey) else 1
@@ -105,7 +107,7 @@ def _tuning(survey: Survey) -> dict[str, Any]:
     """How a model of these classes is chosen and measured."""
     tuning: dict[str, Any] = {"validation": {"patience": PATIENCE}}
     if survey.is_unequal:
-        tuning |= {"task": {"metrics": ["macro_f1", "balanced_accuracy", "accuracy"]}, "balance": "weights"}
+        tuning |= {"task": {"metrics": ["macro_f1", "balanced_accuracy", "accuracy"]}, "balance": None}
     if _uses_folds(survey):
         tuning["folds"] = "fold"
     return tuning
@@ -139,7 +141,9 @@ def _reasons(suggestion: Suggestion, survey: Survey, found: Lengths) -> dict[str
             reasons["finetune.task.metrics"] = (
                 "the first decides: the mean of the classes' F1, which also counts false alarms"
             )
-            reasons["finetune.balance"] = "small classes weigh as much as large ones"
+            reasons["finetune.balance"] = (
+                "sampling or weights name more of the small classes, and more of the others wrongly"
+            )
         if _uses_folds(survey):
             reasons["finetune.folds"] = f"{len(survey.folds)} more models, each tested on one fold"
     if "columns" in survey.ingest:
