@@ -302,7 +302,8 @@ class PreparedFolder:
         """The corpus folder, if it is still where it was."""
         if not (self.folder / INGESTED).is_file():
             return None
-        folder = Path(os.path.normpath(self.folder / json.loads((self.folder / INGESTED).read_text())["corpus"]))
+        about = read_json(self.folder / INGESTED, DataError, "run the prepare step again", {"corpus": str})
+        folder = Path(os.path.normpath(self.folder / about["corpus"]))
         return folder if (folder / MANIFEST).is_file() else None
 
     @property
