@@ -32,11 +32,9 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
-    from tests.chaos.preload import preload
     from tests.chaos.steps import STEPS
     from tests.chaos.trials import Bench, Outcome, plan, plan_of_ranks
 
-    preload()
     steps, began_s = options.steps or list(STEPS), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="d2v-chaos-") as scratch:
 
