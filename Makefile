@@ -6,7 +6,7 @@ PRECISIONS ?= fp32,bf16
 NEW ?= .bench/step.json
 SEEDS ?= 3
 
-.PHONY: help setup fmt check test test-slow retrain pull push bench bench-input bench-encode bench-growth bench-compare bench-scale readme-figures config-docs lock findings
+.PHONY: help setup fmt check test test-slow chaos retrain pull push bench bench-input bench-encode bench-growth bench-compare bench-scale readme-figures config-docs lock findings
 
 help:       ## list these targets
 	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 16
@@ -25,6 +25,9 @@ test:       ## the tests without the slow ones
 
 test-slow:  ## the slow tests, the main job among them
 	@$(RUN) pytest -m slow
+
+chaos:      ## kill, starve, damage and double every step of every modality, 200 trials, into docs/chaos.md (half an hour)
+	@$(RUN) python -m tests.chaos --write docs/chaos.md
 
 retrain:    ## what a schedule calls: train on new data, promote what is better (MODALITIES="vision text" CONF=own_data)
 	@exec 9> .retrain.lock; \

@@ -7,10 +7,27 @@ import os
 import signal
 from collections.abc import Iterator
 
-_TRACKING = ("mlflow", "sqlalchemy")
+_TRACKING = ("mlflow", "sqlalchemy", "sqlite3")
 _STORAGE = ("botocore", "aiohttp", "aiobotocore", "s3fs", "gcsfs", "adlfs")
 """Libraries whose errors are explained; none of them is imported for it."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MAY_NOT = "see that this user may read and write there"
+_OF_FILES = {
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: "its file system is read-only: make it writable, or set D2V_DATA to a folder that is",
+    errno.ENOENT: "put it back, or run the step that makes it again",
+    errno.EEXIST: "move the file that is in a folder's place away",
+    errno.EISDIR: "move the folder that is in its place away",
+    errno.ENOTDIR: "move the file that is in a folder's place away",
+    errno.EFBIG: "raise the limit on the size of files there (ulimit -f, or that of the file system)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs: the system has too many open files",
+    errno.EIO: "see whether the disk is failing, and check what is there with d2v verify",
+    errno.ESTALE: "see whether the network's file system is there",
+}
+"""Errors of the system about files, and what to do."""
+_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
 
 
 class D2vError(Exception):
@@ -74,6 +91,16 @@ def known_error(error: BaseException) -> D2vError | None:
         )
         full.exit_code = 3
         return full
+    if any(isinstance(link, MemoryError) or _is_out_of_memory(link) for link in links):
+        short = D2vError(
+            "there is not enough memory for this. What was finished before is kept: close other programs, or lower the "
+            "sizes of the step (train.batch_size, evaluate.batch_size, ingest.max_item_bytes), then the same command "
+            "goes on"
+        )
+        short.exit_code = 3
+        return short
+    if lost := next((link for link in links if "DataLoader worker (pid" in str(link)), None):
+        return loader_ended(lost)
     for link in links:
         library, said = type(link).__module__.split(".")[0], next(iter(str(link).splitlines()), type(link).__name__)
         if library in _TRACKING:
@@ -88,13 +115,33 @@ def known_error(error: BaseException) -> D2vError | None:
                 "before is kept: see whether the network is there and the environment holds credentials (a public "
                 "bucket wants ingest.options.anon=true), then the same command goes on"
             )
+    for link in links:
+        if isinstance(link, OSError) and link.errno in _OF_FILES:
+            where = f"{os.fspath(link.filename)!s} cannot be used" if link.filename else "a file cannot be used"
+            return DataError(
+                f"{where} ({link.strerror}). What was finished before is kept: {_OF_FILES[link.errno]}, then the same "
+                "command goes on"
+            )
     return None
+
+
+def loader_ended(error: BaseException) -> DataError:
+    """What PyTorch says of a process that loads data and was ended, wherever it says so."""
+    return DataError(
+        f"A process that loads data was ended ({str(error).splitlines()[0]}). If the system ran out of memory, it "
+        "kills the largest process: lower train.data_workers (0 loads in the training itself). The same command goes "
+        "on from the last checkpoint."
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or any(said in str(error) for said in _MEMORY)
 
 
 def _is_disk_full(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from d2v.config import TrainConfig, current_names, parse
 from d2v.data import digests
+from d2v.data.disk import read_json
 from d2v.errors import CheckpointError
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
@@ -211,11 +212,9 @@ def check_fits(modality: Modality, recipe: TrainConfig, shapes: Shapes, origin: 
 def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a model folder's config.json, with the keys of its recipe under the names of today."""
     digests.check(folder, [CONFIG], CheckpointError, CHANGED)
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{folder} is not a model folder ({error}): give one that holds {CONFIG}") from error
-    if config.get("modality") not in registry.MODALITIES or "recipe" not in config:
+    needs = {"modality": str, "recipe": dict}
+    config = read_json(folder / CONFIG, CheckpointError, f"give a model folder, which holds {CONFIG}", needs)
+    if config["modality"] not in registry.MODALITIES:
         return config
     blocks = {"train": config["recipe"], "finetune": config.get("finetune")}
     blocks = current_names(registry.recipe_type(config["modality"]), blocks)

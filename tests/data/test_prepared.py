@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from d2v.data.prepared import (
     balanced_subset,
     bring_up_to_date,
     log_ingest,
+    manifest_columns,
     probe_rows,
 )
 from d2v.data.sources.source import Item, Source
@@ -130,3 +133,26 @@ def test_nothing_is_said_of_a_corpus_without_remarks_or_of_earlier_versions(tmp_
     (tmp_path / "out" / "ingested.json").unlink()
     log_ingest(tmp_path / "out", "finetune")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot be read"),
+        (b"\x80\x81", "cannot be read"),
+        (b"[]", "no JSON object"),
+        (b"{}", "lacks source, report"),
+        (b'{"source": "s", "report": null}', "lacks report"),
+        (b'{"source": "s", "report": {}}', "its report lacks fingerprint"),
+    ],
+)
+def test_a_damaged_corpus_json_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "corpus.json").write_bytes(content)
+    with pytest.raises(DataError, match=rf"corpus\.json .*{words}.*run the ingest step"):
+        Corpus(tmp_path)
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"manifest\.parquet cannot be read .*run the ingest step again"):
+        manifest_columns(tmp_path)

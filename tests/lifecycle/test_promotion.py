@@ -20,13 +20,14 @@ from d2v.config import parse
 from d2v.errors import CheckpointError
 from d2v.finetuning.model import FinetunedModel
 from d2v.finetuning.tasks.classification import Classification, Multilabel
-from d2v.lifecycle.gate import Verdict
+from d2v.lifecycle.gate import Check, Decision, Verdict
 from d2v.lifecycle.lineage import register_encoder_of
 from d2v.lifecycle.measure import in_terms_of
-from d2v.lifecycle.promotion import PromotionInputs, decide_encoder, promote
+from d2v.lifecycle.promotion import PromotionInputs, Unfinished, decide_encoder, promote
 from d2v.lifecycle.retraining import Plan
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionRecipe
+from d2v.statistics import Interval
 from d2v.tracker import NullTracker
 from d2v.tracking import versions
 from tests.lifecycle.retrainings import CLASSES, RECIPE, add_pictures, picture, retrain_once
@@ -105,7 +106,7 @@ class Registry:
         self.aliases = {"champion": 1, "challenger": 2}
         self.tags: dict[int, dict[str, str]] = {1: {"encoder_sha256": "a"}, 2: {"encoder_sha256": "b"}}
         self.fails_at: str | None = None
-        for name in ("find", "set_alias", "set_tag"):
+        for name in ("find", "set_alias", "set_tag", "version_number"):
             monkeypatch.setattr(versions, name, getattr(self, name))
         monkeypatch.setattr(versions, "fetch", lambda version, into: version)
         judged = Verdict("promoted", "promoted: better", ())
@@ -115,6 +116,9 @@ class Registry:
     def find(self, name: str, alias: str) -> versions.Version | None:
         number = self.aliases.get(alias)
         return versions.Version(name, number, dict(self.tags[number])) if number else None
+
+    def version_number(self, name: str, number: int) -> versions.Version:
+        return versions.Version(name, number, dict(self.tags[number]))
 
     def measure(self, *arguments: Any) -> tuple[Any, Any]:
         return None, None
@@ -196,3 +200,30 @@ def test_an_encoder_of_other_data_is_registered_without_a_lineage(
     )
     register_encoder_of(modality, tmp_path, tmp_path, tmp_path, tmp_path)
     assert noted[0].lineage is None
+
+
+@pytest.mark.parametrize("fails_at", ["previous", "champion", "tag"])
+def test_an_interrupted_promotion_ends_in_what_it_had_decided(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails_at: str
+) -> None:
+    found = Registry(monkeypatch)
+    found.fails_at = fails_at
+    with pytest.raises(ConnectionError):
+        decide_encoder(CONTEST, Unfinished(tmp_path / "unfinished.json"))
+    found.fails_at = None
+    measured: list[str] = []
+    monkeypatch.setattr("d2v.lifecycle.promotion._measure", lambda name, *_: measured.append(name))
+    decision = decide_encoder(CONTEST, Unfinished(tmp_path / "unfinished.json"))
+    assert (decision.outcome, decision.why, measured) == ("promoted", "promoted: better", [])
+    assert found.aliases == {"champion": 2, "challenger": 2, "previous": 1}
+    assert found.tags[2]["promotion"] == "promoted: better"
+
+
+def test_a_decision_about_another_challenger_is_not_taken_up(tmp_path: Path) -> None:
+    kept = Unfinished(tmp_path / "unfinished.json")
+    kept.keep(Decision("d2v-vision", "kept", "why", 2, 1, (Check("a", "1", "2", "3", True),), Interval(1.0, 0.0, 2.0)))
+    again = Unfinished(tmp_path / "unfinished.json")
+    assert again.about(versions.Version("d2v-vision", 2)) == kept.about(versions.Version("d2v-vision", 2))
+    assert again.about(versions.Version("d2v-vision", 3)) is None
+    again.end()
+    assert Unfinished(tmp_path / "unfinished.json").about(versions.Version("d2v-vision", 2)) is None

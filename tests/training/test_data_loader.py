@@ -1,8 +1,14 @@
+import os
+import signal
+
 import pytest
 import torch
 
+from d2v.config import RunConfig
+from d2v.data.batch import Batch, SampleKeys
 from d2v.data.batch_sampler import EqualBatchSampler
 from d2v.distributed.environment import DistEnv
+from d2v.errors import DataError
 from d2v.training.data_loader import BatchLoader, _ahead
 from tests.training.fakes import FakeData, make_recipe
 
@@ -25,6 +31,21 @@ def test_a_resumed_feed_goes_on() -> None:
 def test_two_ranks_together_see_the_batch() -> None:
     halves = zip(ids(1, 0, ranks=2, rank=0), ids(1, 0, ranks=2, rank=1), strict=True)
     assert [first + second for first, second in halves] == ids(1, 0)
+
+
+class Dying(FakeData):
+    """Data that end their process, as a system without memory does."""
+
+    def batch(self, keys: SampleKeys, recipe: RunConfig) -> Batch:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("unreachable")
+
+
+def test_a_killed_process_that_loads_data_is_named() -> None:
+    recipe = make_recipe(data_workers=1, max_updates=5)
+    updates = BatchLoader(Dying(), EqualBatchSampler(40, 8, 5), recipe, DistEnv(device_type="cpu")).updates()
+    with pytest.raises(DataError, match=r"process that loads data was ended .*lower train\.data_workers"):
+        next(updates)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])

@@ -67,7 +67,7 @@ def read(folder: Path) -> dict[str, str]:
     """File -> digest; empty where a folder was never sealed, or its list is damaged."""
     try:
         sealed = json.loads((folder / DIGESTS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(name): str(digest) for name, digest in sealed.items()} if isinstance(sealed, dict) else {}
 

@@ -41,6 +41,32 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     sync(path.parent)
 
 
+def read_json(
+    path: Path, error: type[D2vError], remedy: str, needs: Mapping[str, type] | None = None
+) -> dict[str, Any]:
+    """The object in a JSON file that a step wrote.
+
+    Args:
+        path: of the file.
+        error: what to raise if it is not there, damaged, or not what was written.
+        remedy: the end of the message.
+        needs: keys that it must have, and the types of their values.
+
+    Raises:
+        D2vError: `error`, with the file's name.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as cause:
+        raise error(f"{path} cannot be read ({type(cause).__name__}: {cause}): {remedy}") from cause
+    if not isinstance(content, dict):
+        raise error(f"{path} is not what was written (it holds no JSON object): {remedy}")
+    wrong = [key for key, kind in (needs or {}).items() if not isinstance(content.get(key), kind)]
+    if wrong:
+        raise error(f"{path} is not what was written (it lacks {', '.join(wrong)}): {remedy}")
+    return content
+
+
 def swap_in(new: Path, target: Path) -> None:
     """Put folder `new` at `target`; the folder that stood there is removed after that."""
     old = target.with_name(f".{target.name}.old")

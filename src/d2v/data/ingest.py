@@ -305,7 +305,9 @@ def _unchanged(out: Path, identity: str) -> IngestReport | None:
     """The report of a finished corpus of this identity whose shards are all there."""
     try:
         content = json.loads((out / CORPUS).read_text())
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("shard_bytes", {}), dict):
         return None
     shards = content.get("shard_bytes", {})
     whole = all(
@@ -319,7 +321,7 @@ def _older_rules(out: Path) -> str:
     """What to say of a corpus that earlier rules made; "" for others."""
     try:
         rules = json.loads((out / CORPUS).read_text()).get("rules", 1)
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError, AttributeError):
         return ""
     advice = f"; it was read by earlier rules of names, to read it anew remove {out}"
     return advice if rules < RULES else ""
@@ -364,7 +366,10 @@ class _Ingest:
     def _restore(self) -> dict[str, Any]:
         """The journal of an interrupted pass over the same source; anything after it is taken back."""
         path = self.folder / JOURNAL
-        journal = json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            journal = json.loads(path.read_text()) if path.is_file() else {}
+        except (ValueError, RecursionError):
+            journal = {}  # damaged, so all is read again
         found = (journal.get("identity"), journal.get("rules"), journal.get("columns"))
         if found != (self.identity, RULES, self._schema().names) or not self._has_heads():
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -7,10 +7,10 @@ and no `items.parquet`.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2v.data import digests, fingerprint
-from d2v.data.disk import full_disk_named, one_at_a_time, swap_in, write_json
+from d2v.data.disk import full_disk_named, one_at_a_time, read_json, swap_in, write_json
 from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
 from d2v.data.store import SHARD_SUFFIX, ShardReader
 from d2v.errors import DataError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PREPARED, INGESTED, ITEMS = "prepared.json", "ingested.json", "items.parquet"
 SHARD_BYTES = 64 * 2**20
+PREPARED_KEYS = {"train_items": int, "test_items": int, "fingerprint": str}
+"""What every modality's prepared.json holds."""
 INGEST_COUNTS = ("total", "kept", "quarantined", "duplicates", "across_splits", "contradictions")
 INGEST_WORDS = {
     "quarantined": "quarantined",
@@ -58,7 +60,7 @@ class Corpus:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.about = _read_json(folder / CORPUS, "run the ingest step first")
+        self.about = read_corpus(folder)
         digests.check(folder, [CORPUS, MANIFEST], DataError, f"Remove {folder} and run the ingest step again")
         self.folder, self.shards = folder, ShardReader(folder / SHARDS)
         self.splits = np.array(self.column("split"), dtype=object)
@@ -100,13 +102,14 @@ class Corpus:
         Raises:
             DataError: the corpus has no such column.
         """
-        columns = pq.read_schema(self.folder / MANIFEST).names
+        columns = manifest_columns(self.folder)
         if name not in columns:
             raise DataError(
                 f"The corpus {self.folder} has no column {name}, only {', '.join(columns)}: name one of them, or run "
                 "the ingest step again"
             )
-        return pq.read_table(self.folder / MANIFEST, columns=[name]).column(name).to_pylist()
+        with _whole_manifest(self.folder):
+            return pq.read_table(self.folder / MANIFEST, columns=[name]).column(name).to_pylist()
 
     def integers(self, name: str) -> np.ndarray:
         """An integer column of the manifest as an int64 array."""
@@ -195,7 +198,7 @@ def bring_up_to_date(
     settings = {"settings": opened.settings} if opened.settings else {}
     identity = fingerprint.of_values({"corpus": opened.fingerprint, "parameters": dict(parameters), **settings})
     if (out / PREPARED).is_file():
-        done = _read_json(out / PREPARED, "remove it")
+        done = read_json(out / PREPARED, DataError, "remove it, and run the prepare step again", {"fingerprint": str})
         if done["fingerprint"] == identity:
             log(f"prepare: {out} is up to date ({summary(done)})")
             return done
@@ -228,7 +231,7 @@ def log_ingest(prepared: Path, step: str) -> None:
     """
     if not (prepared / INGESTED).is_file():
         return
-    counts = _read_json(prepared / INGESTED, "run the prepare step again")
+    counts = read_json(prepared / INGESTED, DataError, "run the prepare step again", {"corpus": str})
     words = [f"{counts[name]:,} {said}" for name, said in INGEST_WORDS.items() if counts.get(name)]
     if words:
         corpus = Path(os.path.normpath(prepared / counts["corpus"]))
@@ -260,10 +263,7 @@ class PreparedFolder:
     """
 
     def __init__(self, folder: Path, noun: str) -> None:
-        try:
-            self.about: dict[str, Any] = json.loads((folder / PREPARED).read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise DataError(f"{folder} is not a prepared folder ({error}): run the prepare step first") from None
+        self.about = read_json(folder / PREPARED, DataError, "run the prepare step first", PREPARED_KEYS)
         _check(folder)
         self.folder = folder
         self.train, self.test = ShardReader(folder / "train"), ShardReader(folder / "test")
@@ -302,7 +302,8 @@ class PreparedFolder:
         """The corpus folder, if it is still where it was."""
         if not (self.folder / INGESTED).is_file():
             return None
-        folder = Path(os.path.normpath(self.folder / json.loads((self.folder / INGESTED).read_text())["corpus"]))
+        about = read_json(self.folder / INGESTED, DataError, "run the prepare step again", {"corpus": str})
+        folder = Path(os.path.normpath(self.folder / about["corpus"]))
         return folder if (folder / MANIFEST).is_file() else None
 
     @property
@@ -342,8 +343,32 @@ def probe_rows(labels: Mapping[str, np.ndarray], counts: Mapping[str, int], seed
     return {split: balanced_subset(labels[split], counts[split], random).tolist() for split in ("train", "test")}
 
 
-def _read_json(path: Path, fix: str) -> dict[str, Any]:
+def manifest_columns(corpus: Path) -> list[str]:
+    """Names of the columns of a corpus's manifest. Raises DataError if it is damaged."""
+    with _whole_manifest(corpus):
+        return list(pq.read_schema(corpus / MANIFEST).names)
+
+
+@contextmanager
+def _whole_manifest(corpus: Path) -> Iterator[None]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}): {fix}") from None
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{corpus / MANIFEST} cannot be read ({error}): remove {corpus} and run the ingest step again"
+        ) from error
+
+
+def read_corpus(folder: Path) -> dict[str, Any]:
+    """The contents of a corpus's corpus.json.
+
+    Raises:
+        DataError: there is no finished corpus, or the file is not what ingest wrote.
+    """
+    about = read_json(folder / CORPUS, DataError, "run the ingest step first", {"source": str, "report": dict})
+    if not isinstance(about["report"].get("fingerprint"), str):
+        raise DataError(
+            f"{folder / CORPUS} is not what was written (its report lacks fingerprint): remove {folder} and run the "
+            "ingest step again"
+        )
+    return about

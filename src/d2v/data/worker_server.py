@@ -7,7 +7,6 @@ its parent does, and so do they.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import resource
@@ -19,10 +18,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from d2v.processes import die_with_parent
+
 Work = Callable[[Connection], None]
 
 NUMBER = struct.Struct("i")
-PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 ALIVE_S = 0.5
 """How often the server looks whether its parent is there, where the end of their connection is not seen: another child
 of the parent can hold it open."""
@@ -79,7 +79,7 @@ def _live(work: bytes, connection: Connection, server: int, not_mine: list[int])
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for handle in not_mine:
             os.close(handle)
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        die_with_parent()
         if os.getppid() == server:
             do: Work = pickle.loads(work)
             do(connection)

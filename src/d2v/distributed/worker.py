@@ -7,11 +7,9 @@ store, makes it, and tells how it ended.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import pickle
 import re
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -19,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from d2v.distributed.environment import STORE, DistEnv, read_dist_env
 from d2v.errors import D2vError, Interrupted, LaunchError
+from d2v.processes import die_with_parent
 
 if TYPE_CHECKING:
     from d2v.distributed.mailbox import Outcome
 
-_PR_SET_PDEATHSIG = 1
 _CUT_OFF = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket timeout", re.IGNORECASE)
 """What torch's own errors say when the other end is gone."""
 
@@ -34,7 +32,7 @@ def main() -> int:
     parser.add_argument("--store", required=True)
     parser.add_argument("--logs", type=Path, required=True)
     options = parser.parse_args()
-    _die_with_parent()
+    die_with_parent()
     os.environ[STORE] = options.store
     if "LOCAL_SIZE" in os.environ:  # DeepSpeed's name for it
         os.environ.setdefault("LOCAL_WORLD_SIZE", os.environ["LOCAL_SIZE"])
@@ -48,12 +46,6 @@ def main() -> int:
 def log_of(logs: Path, rank: int) -> Path:
     """Where a rank other than 0 writes what it has to say."""
     return logs / f"rank-{rank:04d}.log"
-
-
-def _die_with_parent() -> None:
-    """Let Linux end this process when the one that started it ends, however that ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _write_to(log: Path) -> None:

@@ -5,7 +5,6 @@ Shapes: N train items, T test items, D feature width.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.data import digests
-from d2v.data.disk import one_at_a_time
+from d2v.data.disk import one_at_a_time, read_json
 from d2v.data.prepared import log_ingest
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
@@ -259,7 +258,7 @@ class _Evaluation:
 
     def _write_card(self, metrics: dict[str, float]) -> None:
         file = self.prepared / PREPARED
-        about: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        about: dict[str, Any] = read_json(file, DataError, "run the prepare step again") if file.is_file() else {}
         about |= {"fingerprint": self.data.fingerprint, "train_items": self.data.num_train}
         about |= {"classes": len(self.data.class_names)}
         name, baseline = self.modality.name, self.modality.baseline_name

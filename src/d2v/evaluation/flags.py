@@ -5,7 +5,6 @@ A flag that `blocks` says that the model does not do what it was trained for; ot
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from d2v.data.disk import write_json
+from d2v.data.disk import read_json, write_json
+from d2v.errors import DataError
 
 FLAGS = "flags.json"
 TAG, NONE = "flags", "none"
@@ -47,7 +47,12 @@ def read_flags(report: Path) -> list[Flag]:
     """What `write_flags` left; none of a report of an earlier version."""
     if not (report / FLAGS).is_file():
         return []
-    return [Flag(**values) for values in json.loads((report / FLAGS).read_text())["flags"]]
+    remedy = "remove it, and run the step that wrote the report again"
+    content = read_json(report / FLAGS, DataError, remedy, {"flags": list})
+    try:
+        return [Flag(**values) for values in content["flags"]]
+    except TypeError as error:
+        raise DataError(f"{report / FLAGS} is not what was written ({error}): {remedy}") from error
 
 
 def sentence(flag: Flag) -> str:

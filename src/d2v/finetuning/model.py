@@ -28,6 +28,7 @@ from d2v.modalities.base import Modality
 from d2v.model_folder import (
     CONFIG,
     ENCODER,
+    RESTORE,
     TEACHER,
     build_fitting,
     load_state,
@@ -180,6 +181,14 @@ class _TaskBlock(Block):
     task: TaskConfig
 
 
+def _task_of(about: Mapping[str, Any], folder: Path) -> tuple[TaskConfig, Mapping[str, Any]]:
+    """The task's block, and what it says of itself."""
+    block, described = about["finetune"], about.get("task")
+    if not isinstance(block, dict) or not isinstance(block.get("task"), dict) or not isinstance(described, dict):
+        raise CheckpointError(f"{folder / CONFIG} is not what was written (it lacks finetune.task or task): {RESTORE}")
+    return parse(_TaskBlock, {"task": block["task"]}, at="finetune").task, described
+
+
 def load_finetuned(folder: Path) -> FinetunedModel:
     """Read what `save_tuned` wrote, in evaluation mode on the CPU.
 
@@ -189,12 +198,12 @@ def load_finetuned(folder: Path) -> FinetunedModel:
     about = read_config(folder)
     if "finetune" not in about:
         raise CheckpointError(f"{folder} holds an encoder without a head: give the folder of a fine-tuned model")
+    config, described = _task_of(about, folder)
     modality = registry.get(about["modality"])
     recipe = parse(modality.train_config, about["recipe"], at="recipe")
     weights, head_weights = read_weights(folder / ENCODER), read_weights(folder / HEAD)
     encoder = build_fitting(modality, recipe, shapes_of(weights), str(folder / ENCODER))
-    config = parse(_TaskBlock, {"task": about["finetune"]["task"]}, at="finetune").task
-    task = restore_task(config, about["task"])
+    task = restore_task(config, described)
     with torch.device("meta"):
         refuse_misfits(task.make_head(encoder), shapes_of(head_weights), str(folder / HEAD))
     head = task.make_head(encoder)

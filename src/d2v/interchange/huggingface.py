@@ -134,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} {reason}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}): give a folder as transformers saves it") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no settings: give a folder as transformers saves it")

@@ -54,10 +54,19 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def device_of(name: str | torch.device) -> str | torch.device:
-    """The device that a name means; `auto` takes a GPU if there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device that a name means; `auto` takes a GPU if there is one.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except Exception as error:  # what torch raises depends on how it was built
+        said = str(error).splitlines()[0]
+        raise ConfigError(f"there is no device {str(name)!r} here ({said}): give auto, cpu or another one") from error
+    return name
 
 
 class Model:
@@ -423,8 +432,8 @@ def load(
 
 def _is_ours(folder: Path) -> bool:
     try:
-        return "modality" in json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError, TypeError):
+        return "modality" in json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
         inside = [name for name in ("model", "encoder") if (folder / name / "config.json").is_file()]
         if inside:
             raise CheckpointError(f"{folder} holds a whole run: give {folder / inside[0]}") from None

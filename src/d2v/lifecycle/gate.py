@@ -93,6 +93,12 @@ class Decision:
         """Plain values for JSON."""
         return asdict(self)
 
+    @staticmethod
+    def of_values(values: Mapping[str, Any]) -> Decision:
+        """What `as_values` gave."""
+        gain = Interval(**values["gain"]) if values["gain"] else None
+        return Decision(**{**values, "checks": tuple(Check(**one) for one in values["checks"]), "gain": gain})
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from d2v.config import FinetuneConfig, parse
+from d2v.data.disk import read_json
 from d2v.data.prepared import Corpus
+from d2v.errors import DataError
 from d2v.evaluation.flags import blocking, encoder_flags, read_flags, sentence, tags_of
 from d2v.evaluation.metrics_file import METRICS
 from d2v.lifecycle.corpus_items import Items, items_of, read_items
@@ -144,5 +145,5 @@ def _notes(scratch: Path, items: Items, corpus: Path, data: Any, card: str) -> r
 
 
 def _metrics(report: Path) -> Mapping[str, float]:
-    metrics = json.loads((report / METRICS).read_text())
+    metrics = read_json(report / METRICS, DataError, "run the evaluate step again")
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

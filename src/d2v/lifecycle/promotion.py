@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from d2v.tracking import versions
 from d2v.tracking.registry import encoder_name, finetuned_name
 from d2v.tracking.versions import CHALLENGER, CHAMPION, PREVIOUS, Fetched, Version
 
-DECISION = "decision.json"
+DECISION, UNFINISHED = "decision.json", ".unfinished.json"
 TAG = "promotion"
 """Tag of a version with the decision about it."""
 
@@ -53,18 +54,52 @@ def promote(inputs: PromotionInputs, out: Path, tracker: Tracker) -> list[Decisi
     Raises:
         CheckpointError: nothing was registered.
     """
-    decisions = [decide_encoder(inputs)]
+    unfinished = Unfinished(out / UNFINISHED)
+    decisions = [decide_encoder(inputs, unfinished)]
     write_decisions(decisions, out, tracker)
-    if finetuned := decide_finetuned(inputs):
+    if finetuned := decide_finetuned(inputs, unfinished):
         decisions.append(finetuned)
         write_decisions(decisions, out, tracker)
+    unfinished.end()
     return decisions
 
 
-def decide_encoder(inputs: PromotionInputs) -> Decision:
+class Unfinished:
+    """Decisions of a promotion that has not ended, kept before aliases move: one that was killed ends in what it had
+    decided, and with its report.
+
+    Args:
+        path: of the file that holds them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            values = json.loads(path.read_text())
+            self._decisions = {name: Decision.of_values(one) for name, one in values.items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none, or a damaged one
+            self._decisions = {}
+
+    def about(self, challenger: Version) -> Decision | None:
+        """What was decided about a version."""
+        found = self._decisions.get(challenger.name)
+        return found if found and found.challenger == challenger.number else None
+
+    def keep(self, decision: Decision) -> None:
+        """Write a decision down."""
+        self._decisions[decision.model] = decision
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._path, {name: one.as_values() for name, one in self._decisions.items()})
+
+    def end(self) -> None:
+        """Forget all of them."""
+        self._path.unlink(missing_ok=True)
+
+
+def decide_encoder(inputs: PromotionInputs, unfinished: Unfinished | None = None) -> Decision:
     """The modality's encoder. Raises CheckpointError if there is no challenger."""
     modality = inputs.held_out.modality.name
-    decision = _decide(encoder_name(modality), inputs)
+    decision = _decide(encoder_name(modality), inputs, unfinished)
     if decision is None:
         raise CheckpointError(
             f"no {encoder_name(modality)} has the alias {CHALLENGER}: train and register one with kedro run "
@@ -73,17 +108,21 @@ def decide_encoder(inputs: PromotionInputs) -> Decision:
     return decision
 
 
-def decide_finetuned(inputs: PromotionInputs) -> Decision | None:
+def decide_finetuned(inputs: PromotionInputs, unfinished: Unfinished | None = None) -> Decision | None:
     """The fine-tuned model; None if the recipe has no finetune block or there is no challenger."""
     if inputs.held_out.finetune is None:
         return None
-    return _decide(finetuned_name(inputs.held_out.modality.name), inputs)
+    return _decide(finetuned_name(inputs.held_out.modality.name), inputs, unfinished)
 
 
-def _decide(name: str, inputs: PromotionInputs) -> Decision | None:
+def _decide(name: str, inputs: PromotionInputs, unfinished: Unfinished | None) -> Decision | None:
     challenger, champion = versions.find(name, CHALLENGER), versions.find(name, CHAMPION)
     if challenger is None:
         return None
+    if unfinished and (decided := unfinished.about(challenger)):
+        before = versions.version_number(name, decided.champion) if decided.champion else None
+        _apply(decided, challenger, before)
+        return decided
     if champion and champion.digest == challenger.digest:
         if TAG not in challenger.tags:  # a promotion that was interrupted before its last line
             versions.set_tag(challenger, TAG, "promoted: see the report of that run")
@@ -98,6 +137,8 @@ def _decide(name: str, inputs: PromotionInputs) -> Decision | None:
     verdict = judge(ours, theirs, inputs.held_out.promote)
     numbers = challenger.number, champion.number if champion else None
     decision = Decision(name, verdict.outcome, verdict.why, *numbers, verdict.checks, verdict.gain)
+    if unfinished:
+        unfinished.keep(decision)
     _apply(decision, challenger, champion)
     return decision
 
@@ -131,7 +172,7 @@ def _apply(decision: Decision, challenger: Version, champion: Version | None) ->
     """
     if decision.outcome == "promoted":
         now = versions.find(challenger.name, CHAMPION)
-        if (now and now.number) != decision.champion:
+        if (now and now.number) not in (decision.champion, decision.challenger):  # the latter: it was interrupted here
             raise CheckpointError(
                 f"{challenger.name} got another champion while {challenger} was measured against {champion or 'none'}: "
                 f"nothing was changed, promote again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import pyarrow.parquet as pq
 
 from d2v.data import fingerprint
 from d2v.data.digests import DIGESTS
-from d2v.data.disk import write_json
+from d2v.data.disk import read_json, write_json
 from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
-from d2v.data.prepared import PREPARED
+from d2v.data.prepared import PREPARED, PREPARED_KEYS, read_corpus
+from d2v.errors import DataError
 from d2v.modalities.base import Modality
 
 _OF_THE_DATA = ("class_names", "source", "data_fingerprint")
@@ -33,7 +33,7 @@ def some_items(corpus: Path, chosen: np.ndarray, out: Path) -> Path:
     out.mkdir(parents=True)
     (out / SHARDS).symlink_to((corpus / SHARDS).resolve(), target_is_directory=True)
     pq.write_table(pq.read_table(corpus / MANIFEST).filter(pa.array(chosen)), out / MANIFEST)
-    content = json.loads((corpus / CORPUS).read_text())
+    content = read_corpus(corpus)
     content["report"]["fingerprint"] = fingerprint.of_values(
         [content["report"]["fingerprint"], np.flatnonzero(chosen).tolist()]
     )
@@ -51,7 +51,7 @@ def as_known_by(about: Mapping[str, Any], modality: Modality, prepared: Path, ou
         prepared: folder that prepare left.
         out: folder to make; returned.
     """
-    content = json.loads((prepared / PREPARED).read_text())
+    content = read_json(prepared / PREPARED, DataError, "run the prepare step again", PREPARED_KEYS)
     travels = [name for name in modality.describe(modality.open(prepared)) if name not in _OF_THE_DATA]
     out.mkdir(parents=True)
     for path in prepared.iterdir():

@@ -8,7 +8,6 @@ too; what those did not record is left out, and the page says so.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from d2v.data.disk import read_json
 from d2v.data.ingest import CORPUS, DUPLICATES, MANIFEST, QUARANTINE, SHARDS, IngestReport, named_error, one_line
-from d2v.data.prepared import Corpus
+from d2v.data.prepared import Corpus, manifest_columns
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError, DataError
 from d2v.modalities import registry
@@ -91,7 +91,7 @@ def modality_of(corpus: Path) -> Modality:
         ConfigError: no modality has these facts, or several do.
     """
     _read_about(corpus)
-    columns = {*pq.read_schema(corpus / MANIFEST).names}
+    columns = {*manifest_columns(corpus)}
     fitting = [modality for modality in registry.MODALITIES.values() if {*modality.facts} <= columns]
     if len(fitting) != 1:
         found = ", ".join(modality.name for modality in fitting) or "none"
@@ -101,13 +101,12 @@ def modality_of(corpus: Path) -> Modality:
 
 def _read_about(corpus: Path) -> dict[str, Any]:
     try:
-        about: dict[str, Any] = json.loads((corpus / CORPUS).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        return read_json(corpus / CORPUS, DataError, "run the ingest step again", {"report": dict})
+    except DataError as error:
         raise DataError(
-            f"{corpus} is no finished corpus ({named_error(error)}): give a folder that ingest left, such as "
+            f"{corpus} is no finished corpus ({error}), or give a folder that ingest left, such as "
             "data/02_intermediate/<modality>/<corpus>"
         ) from None
-    return about
 
 
 def _parts(modality: Modality, corpus: Path, about: Mapping[str, Any]) -> Iterator[Part | PagePart]:

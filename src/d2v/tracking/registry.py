@@ -135,7 +135,10 @@ def _have(
         if version is None:
             version = str(mlflow.register_model(log_model(folder, notes), name, tags=dict(digest)).version)
     about = client.get_model_version(name, version)
-    facts = {"run_id": about.run_id, "git_commit": about.tags.get("git_commit") or _git_commit(client, about.run_id)}
+    facts = {
+        "run_id": about.run_id or "none",
+        "git_commit": about.tags.get("git_commit") or _git_commit(client, about.run_id),
+    }
     config = read_config(folder)
     blocks = {"train": config["recipe"], "finetune": config.get("finetune")}
     first = first_names(registry.recipe_type(config["modality"]), blocks)
@@ -158,8 +161,11 @@ def _version_with(name: str, digest: Mapping[str, str]) -> str | None:
     return next((version for version in versions if has_files(name, version)), None)
 
 
-def _git_commit(client: MlflowClient, run_id: str) -> str:
-    """The commit that the run named, or `unknown`: runs may be deleted, versions outlive them."""
+def _git_commit(client: MlflowClient, run_id: str | None) -> str:
+    """The commit that the run named, or `unknown`: runs may be deleted, versions outlive them, and a version that was
+    registered outside of a run has none."""
+    if run_id is None:
+        return "unknown"
     try:
         return client.get_run(run_id).data.tags.get("git_commit", "unknown")
     except MlflowException:

@@ -108,7 +108,7 @@ def save(folder: Path, state: RunState, objective: Objective, engine: Engine, hi
     if engine.env.is_main:
         best_bytes = sum(value.nbytes for value in state.best.values())
         _write(target, state, parts, history, _needed_bytes(objective) + best_bytes)
-        _prune(folder, keep)
+        prune(folder, keep)
     else:
         collections.deque(parts, maxlen=0)
     engine.group.barrier()
@@ -221,10 +221,13 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def _prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` whole checkpoints. Damaged ones do not count as kept."""
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` whole checkpoints, and what a kill left of others. Damaged ones do not count as
+    kept."""
     whole = [path for path in _paths(folder) if _looks_whole(path)]
     for path in whole[keep:]:
+        path.rename(path.with_name(f".{path.name}.old"))  # half of a checkpoint would be a damaged one
+    for path in folder.glob(".update-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 

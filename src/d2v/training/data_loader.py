@@ -16,6 +16,8 @@ from d2v.config import RunConfig
 from d2v.data.batch import Batch, SampleKeys
 from d2v.data.batch_sampler import BatchSampler
 from d2v.distributed.environment import DistEnv
+from d2v.errors import loader_ended
+from d2v.processes import die_with_parent
 from d2v.training.job import TrainingData
 
 _AHEAD = 2  # micro-batches made ahead by the thread, and by each worker process
@@ -35,9 +37,10 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _leave_interrupts_to_parent(_: int) -> None:
+def _end_with_parent_alone(_: int) -> None:
     """Ctrl-C reaches the whole process group, and a stopping service or job all its processes; the parent still needs
-    its batches to finish the update."""
+    its batches to finish the update. PyTorch's own look after the parent takes five seconds."""
+    die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -85,19 +88,23 @@ class BatchLoader:
         return _ahead(batches) if self.env.device.type == "cuda" else batches
 
     def _from_processes(self, loading: _Loading) -> Iterator[Batch]:
-        return iter(
-            DataLoader(
-                loading,
-                batch_size=None,
-                sampler=self._keys(),
-                num_workers=self.recipe.data_workers,
-                multiprocessing_context="spawn",  # a fork of a process with threads can hang on a lock one of them held
-                collate_fn=_as_is,
-                prefetch_factor=_AHEAD,
-                worker_init_fn=_leave_interrupts_to_parent,
-                generator=torch.Generator(),  # else the loader draws from the global one
-            )
+        loader = DataLoader(
+            loading,
+            batch_size=None,
+            sampler=self._keys(),
+            num_workers=self.recipe.data_workers,
+            multiprocessing_context="spawn",  # a fork of a process with threads can hang on a lock one of them held
+            collate_fn=_as_is,
+            prefetch_factor=_AHEAD,
+            worker_init_fn=_end_with_parent_alone,
+            generator=torch.Generator(),  # else the loader draws from the global one
         )
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise loader_ended(error) from error
 
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from d2v.config import RESULT_NEUTRAL, RunConfig, current_names, parse
+from d2v.data.disk import read_json
 from d2v.distributed.environment import LOGS
 from d2v.errors import CheckpointError, ConfigError
 from d2v.progress import log
@@ -116,14 +117,11 @@ def finished_result(out: Path) -> dict[str, Any] | None:
     path = out / RESULT
     if not path.is_file():
         return None
-    try:
-        result: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}), so it is not known which run {out} holds. Set train.resume=restart: "
-            "the folder's contents move aside and training starts anew."
-        ) from error
-    return result
+    remedy = (
+        f"so it is not known which run {out} holds. Set train.resume=restart: the folder's contents move aside and "
+        "training starts anew."
+    )
+    return read_json(path, CheckpointError, remedy, {"recipe": dict, "data_fingerprint": str})
 
 
 def move_aside(out: Path, why: str) -> None:

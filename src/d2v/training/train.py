@@ -268,6 +268,7 @@ class _Run:
     ) -> None:
         """`result.json` is written last and at once: its presence means that the run is finished. Its cost is that of
         all sessions: `seconds` of updates, and the most memory that rank 0 held in one of them."""
+        checkpoint.prune(self.out / "checkpoints", self.job.recipe.checkpoint.keep)  # which a kill may have put off
         metrics = history.last()
         content = {
             "modality": self.job.modality,

@@ -1,0 +1,1 @@
+"""Trials of the pipelines' steps that are killed, starved of disk, damaged or run twice at once: `make chaos`."""
