@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from d2v.data.batch import Inputs
+from d2v.evaluation.batches import BatchSize
 from d2v.evaluation.probes import check_finite
 from d2v.models.encoder import Encoder
 from d2v.training.matmul import inference
@@ -69,9 +70,9 @@ def _extract(
     """The order in which items were taken, alike lengths together so that little padding is computed, and the features
     of each batch. Joined outside inference mode these are ordinary tensors, fit for autograd."""
     like = next(encoder.parameters())
-    order = torch.arange(len(inputs)) if inputs.lengths is None else inputs.lengths.argsort(stable=True)
+    parts = BatchSize.on(like.device, batch_size).by_length(_tokens(encoder, inputs))
     batches = []
-    for rows in order.split(batch_size):
+    for rows in map(torch.tensor, parts):
         with evaluating(encoder), inference(like):
             there = inputs.select(rows).to(like)
             features = of(there.values, there.lengths).float().cpu()
@@ -79,4 +80,10 @@ def _extract(
         batches.append(features)
         if note is not None:
             note(len(rows))
-    return order, batches
+    return torch.tensor([row for rows in parts for row in rows], dtype=torch.int64), batches
+
+
+def _tokens(encoder: Encoder, inputs: Inputs) -> list[int]:
+    """How many each item becomes."""
+    lengths = encoder.token_lengths(inputs.lengths)
+    return [encoder.stem.num_tokens(inputs.values[:1])] * len(inputs) if lengths is None else lengths.tolist()

@@ -30,11 +30,11 @@ from d2v.config import Block, TaskConfig, parse
 from d2v.data.batch import Inputs
 from d2v.data.parallel import ordered_map
 from d2v.errors import CheckpointError, ConfigError, DataError
+from d2v.evaluation.batches import BatchSize
 from d2v.finetuning.heads import mean_over_tokens
 from d2v.finetuning.model import decode, load_finetuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
-from d2v.interchange.batches import BatchSize
 from d2v.modalities import registry
 from d2v.modalities.base import Modality, OwnFiles
 from d2v.modalities.long_items import Cuts, Long, TooLong, inputs_of

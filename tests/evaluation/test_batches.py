@@ -6,7 +6,7 @@ import random
 
 import torch
 
-from d2v.interchange.batches import CPU_TOKENS, WINDOW_BATCHES, BatchSize
+from d2v.evaluation.batches import CPU_TOKENS, WINDOW_BATCHES, BatchSize
 
 
 def test_batches_hold_every_item_once_and_never_more_tokens_than_they_may() -> None:
