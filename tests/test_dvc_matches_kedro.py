@@ -49,6 +49,7 @@ UNWATCHED_CODE = {
     "src/d2v/modalities/suggestion.py": (EVERY, "what `d2v train` writes into a new recipe; a stage has one"),
     "src/d2v/models": (("ingest", "prepare"), "these steps are methods of a class that also builds encoders"),
     "src/d2v/moved.py": (EVERY, "old names for other programs"),
+    "src/d2v/processes.py": (EVERY, "how processes end"),
     "src/d2v/progress.py": (EVERY, "lines on the terminal"),
     "src/d2v/tracker.py": (EVERY, "MLflow gets copies"),
     "src/d2v/tracking": (EVERY, "MLflow gets copies; registered models are versioned there, not by DVC"),
