@@ -1,5 +1,5 @@
-"""The command `d2v`: training on own data, import, export, encoding of files, serving, pages of corpora, rollback,
-checks of this machine."""
+"""The command `d2v`: training on own data, import, export, encoding of files, serving, pages of
+corpora, rollback, checks of this machine."""
 
 from __future__ import annotations
 
@@ -114,6 +114,9 @@ def encode(
             "others.",
         ),
     ] = None,
+    space: Annotated[
+        str, typer.Option(help="plain features, or vectors of the space that was learned for comparing items: search.")
+    ] = "plain",
     batch_size: Annotated[int, typer.Option(help="Items at a time.", min=1)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
@@ -123,18 +126,34 @@ def encode(
     with collector_at_rest():
         from d2v.config.changes import values_of
         from d2v.interchange.encode_files import check_pool, encode_files
-        from d2v.interchange.load import load
+        from d2v.interchange.load import check_space, load
         from d2v.modalities.long_items import check_long
 
-    way, settings = check_long(long), values_of(ingest or [])
+    way, settings, chosen = check_long(long), values_of(ingest or []), check_space(space)
     loaded = load(model, device=device, dtype=dtype)
     loaded.batch_size = batch_size
-    written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict, way, settings)
-    typer.echo(f"{out}: {written.rows:,} rows of {loaded.width} numbers, {written.problems:,} with a problem")
+    written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict, way, settings, chosen)
+    typer.echo(
+        f"{out}: {written.rows:,} rows of {loaded.width_in(chosen)} numbers, {written.problems:,} with a problem"
+    )
     if written.first:
         typer.echo(f"the first of them is {written.first}")
         if ".ingest." in written.first:
             typer.echo("keys of the ingest block are given here as --ingest KEY=VALUE")
+
+
+@app.command(epilog="Example: d2v space data/06_models/vision/glyphs/encoder photos/")
+def space(
+    model: Annotated[Path, typer.Argument(help="A model folder; the space is written into it.", file_okay=False)],
+    files: Annotated[list[Path], typer.Argument(help="Items like those that will be compared, some thousands.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Learn a space to compare items in, without labels, for an encoder that has none: one from elsewhere, or from an
+    earlier version. Pretraining does it by itself."""
+    from d2v.interchange.learn_space import learn_space
+
+    learned = learn_space(model, files, str(device))
+    typer.echo(f'{model}: a space of {learned.width} axes; take it by --space search, or encode(..., space="search")')
 
 
 @app.command(epilog="Example: d2v train photos/ --time 30m")
