@@ -1,5 +1,5 @@
-"""The command `d2v`: training on own data, import, export, encoding of files, serving, pages of corpora, rollback,
-checks of this machine."""
+"""The command `d2v`: training on own data, import, export, encoding of files, search in them, serving, pages of
+corpora, rollback, checks of this machine."""
 
 from __future__ import annotations
 
@@ -114,6 +114,9 @@ def encode(
             "others.",
         ),
     ] = None,
+    space: Annotated[
+        str, typer.Option(help="plain features, or vectors of the space that was learned for comparing items: search.")
+    ] = "plain",
     batch_size: Annotated[int, typer.Option(help="Items at a time.", min=1)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
@@ -123,18 +126,103 @@ def encode(
     with collector_at_rest():
         from d2v.config.changes import values_of
         from d2v.interchange.encode_files import check_pool, encode_files
-        from d2v.interchange.load import load
+        from d2v.interchange.load import check_space, load
         from d2v.modalities.long_items import check_long
 
-    way, settings = check_long(long), values_of(ingest or [])
+    way, settings, chosen = check_long(long), values_of(ingest or []), check_space(space)
     loaded = load(model, device=device, dtype=dtype)
     loaded.batch_size = batch_size
-    written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict, way, settings)
-    typer.echo(f"{out}: {written.rows:,} rows of {loaded.width} numbers, {written.problems:,} with a problem")
+    written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict, way, settings, chosen)
+    typer.echo(
+        f"{out}: {written.rows:,} rows of {loaded.width_in(chosen)} numbers, {written.problems:,} with a problem"
+    )
     if written.first:
         typer.echo(f"the first of them is {written.first}")
         if ".ingest." in written.first:
             typer.echo("keys of the ingest block are given here as --ingest KEY=VALUE")
+
+
+@app.command(epilog="Example: d2v space data/06_models/vision/glyphs/encoder photos/")
+def space(
+    model: Annotated[Path, typer.Argument(help="A model folder; the space is written into it.", file_okay=False)],
+    files: Annotated[list[Path], typer.Argument(help="Items like those that will be compared, some thousands.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Learn a space to compare items in, without labels, for an encoder that has none: one from elsewhere, or from an
+    earlier version. Pretraining does it by itself."""
+    from d2v.interchange.learn_space import learn_space
+
+    learned = learn_space(model, files, str(device))
+    typer.echo(f'{model}: a space of {learned.width} axes; take it by --space search, or encode(..., space="search")')
+
+
+@app.command(epilog="Example: d2v index photos/ --model data/06_models/vision/glyphs/encoder --out photos.index")
+def index(
+    files: Annotated[list[Path], typer.Argument(help="Folders, archives, tables or files, as for d2v encode.")],
+    model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
+    out: Annotated[Path, typer.Option(help="The folder of the index, new or there.", file_okay=False)],
+    ingest: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A key of the ingest block, as for d2v encode; again for others."),
+    ] = None,
+    previews: Annotated[bool, typer.Option(help="Keep thumbnails, clips and beginnings of texts for pages.")] = True,
+    duplicates: Annotated[
+        float | None, typer.Option(help="Also list pairs of items whose cosine is at least this.", min=0.0, max=1.0)
+    ] = None,
+    outliers: Annotated[int, typer.Option(help="Also list so many of the least typical items.", min=0)] = 0,
+    html: Annotated[Path | None, typer.Option(help="A page of these lists to write.", dir_okay=False)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Make an index of items to search in, or bring it up to date: new and changed items are encoded, those that are
+    gone are removed. A build that was killed goes on with the same command."""
+    from d2v.config.changes import values_of
+    from d2v.interchange.load import load
+    from d2v.search.console import show_lists
+    from d2v.search.index import Index
+
+    found, built = Index.build(load(model, device=device), files, out, values_of(ingest or []), previews)
+    did = f"{built.added:,} added, {built.changed:,} changed, {built.removed:,} removed"
+    typer.echo(f"{out}: {built.items:,} items ({did}), {built.problems:,} with a problem; recall {built.recall:.3f}")
+    if built.first:
+        typer.echo(f"the first of them is {built.first}")
+    show_lists(found, duplicates, outliers, html)
+
+
+@app.command(epilog="Example: d2v search photos.index cat.jpg --and 0.5:garden.jpg --model MODEL")
+def search(
+    index: Annotated[Path, typer.Argument(help="The folder of an index.", file_okay=False)],
+    question: Annotated[str, typer.Argument(help="A file, or a text where the encoder takes texts.")],
+    model: Annotated[str, typer.Option(help="The encoder that the index was made with.")],
+    further: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--and", metavar="WEIGHT:QUESTION", help="Another question with its weight, beside the first's 1."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("-k", "--count", help="Items to find.", min=1)] = 10,
+    path: Annotated[str, typer.Option(help="Only files that fit, such as '*/holiday/*'.")] = "",
+    label: Annotated[str, typer.Option(help="Only items of this class.")] = "",
+    exact: Annotated[bool, typer.Option(help="Look at all vectors, however many there are.")] = False,
+    html: Annotated[Path | None, typer.Option(help="A page of what is found to write.", dir_okay=False)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Find the items of an index that are nearest to a file, a text, or several of them with weights."""
+    from d2v.interchange.load import load
+    from d2v.search.console import search_and_show
+    from d2v.search.index import Index
+
+    found = Index(index)
+    asked = [(1.0, question), *map(_weighted, further or [])]
+    search_and_show(found, load(model, device=device), asked, count, path, label, exact, html)
+
+
+def _weighted(given: str) -> tuple[float, str]:
+    """WEIGHT:QUESTION."""
+    weight, _, question = given.partition(":")
+    try:
+        return float(weight), question
+    except ValueError:
+        raise ConfigError(f"--and {given}: give a weight, a colon and a question, such as 0.5:garden.jpg") from None
 
 
 @app.command(epilog="Example: d2v train photos/ --time 30m")

@@ -48,7 +48,7 @@ def save_encoder(
     recipe: TrainConfig,
     extra: Mapping[str, Any] | None = None,
     weights_of: WeightsOf = own_weights,
-) -> None:
+) -> bool:
     """Write the student's encoder, and the teacher's if there is one, with what is needed to rebuild and feed them.
     One of the two is in memory at a time.
 
@@ -59,6 +59,9 @@ def save_encoder(
         recipe: the train block they were built from.
         extra: further plain values for `config.json`, such as normalisation and class names.
         weights_of: gathers weights that are spread over processes; all of them call this function then.
+
+    Returns:
+        Whether this process is the one that wrote it.
     """
     writes = _write(weights_of(objective.student, lambda name: True), folder / ENCODER)
     if writes:
@@ -69,6 +72,7 @@ def save_encoder(
         config = {"format": 1, "modality": modality, "recipe": recipe.model_dump(mode="json"), **(extra or {})}
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         digests.seal(folder)
+    return writes
 
 
 def teacher_weights(objective: Objective, weights_of: WeightsOf = own_weights) -> dict[str, Tensor]:

@@ -90,11 +90,11 @@ def test_the_headline_is_against_the_best_baseline_by_any_probe() -> None:
     shown = {**metrics((0.1, 0.2), (0.1, 0.2)), "probe/majority": 0.1, "probe/knn_baseline": 0.7, "probe/linear": 0.6}
     shown |= {"probe/gain_over_best": -0.1, "probe/gain_over_best_low": -0.15, "probe/gain_over_best_high": -0.05}
     headline = verdict(shown, "raw pixels").split(". ")[0]
-    assert "By its better probe, the linear probe, the pretrained encoder names 60.0%" in verdict(shown, "raw pixels")
+    assert "By its best probe, the linear probe, the pretrained encoder names 60.0%" in verdict(shown, "raw pixels")
     assert "10.0 points (5.0 to 15.0) worse than the best baseline, raw pixels by kNN (70.0%)" in verdict(
         shown, "raw pixels"
     )
-    assert headline.startswith("By its better probe")
+    assert headline.startswith("By its best probe")
     assert best_baseline(shown) == "probe/knn_baseline"
     assert best_baseline(shown | {"probe/majority": 0.9}) == "probe/majority"
     assert "always naming the largest class (90.0%)" in verdict(shown | {"probe/majority": 0.9}, "raw pixels")

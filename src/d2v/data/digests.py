@@ -32,6 +32,13 @@ def seal(folder: Path) -> None:
     write_json(folder / DIGESTS, of_files(folder))
 
 
+def add(folder: Path, name: str) -> None:
+    """Take a file that was written later into the list of a sealed folder; its other files keep their digests. A folder
+    that is not sealed stays so."""
+    if sealed := read(folder):
+        write_json(folder / DIGESTS, dict(sorted((sealed | {name: of_file(folder / name)}).items())))
+
+
 def of_files(folder: Path) -> dict[str, str]:
     """Name below the folder -> digest, of all files but hidden ones and the list itself."""
     return {name: of_file(folder / name) for name in sorted(_files(folder))}

@@ -22,13 +22,13 @@ from d2v.data.disk import one_at_a_time, read_json
 from d2v.data.prepared import log_ingest
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
-from d2v.evaluation.features import extract_features
 from d2v.evaluation.figures import Illustrator
 from d2v.evaluation.flags import encoder_flags, sentence, tags_of
 from d2v.evaluation.further import further_metrics
 from d2v.evaluation.metrics_file import METRICS, PLAIN, PRETRAINED, RANDOM, measured_before, spelled, write_measured
 from d2v.evaluation.probe_set import labelled, largest_class, why_not_probed, with_test_items
 from d2v.evaluation.probes import knn, linear_probe
+from d2v.evaluation.search_space import VERSION, SearchSpace, extract_pooled
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
 from d2v.modalities.probes import ItemClasses, TokenClasses
 from d2v.model_folder import DECODER, ENCODER, load_encoder, load_objective, load_state
@@ -59,7 +59,7 @@ from d2v.training import resume
 PREPARED = "prepared.json"
 WRITTEN = ("report.md", "report.html", "model_card.md", "curves.png", "masks.png", "pca.png", "neighbours.png")
 
-PROBES = ("linear", "knn")
+PROBES = ("linear", "knn", "knn_search")
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
 """Suffix to ((N, D) train features, (T, D) test features)."""
@@ -141,7 +141,7 @@ def _identity(weights: Path, data: PreparedData, config: EvaluateConfig) -> dict
     except OSError as error:
         raise CheckpointError(f"{weights} cannot be read ({error}): train again or restore the file") from error
     settings = config.model_dump(mode="json")
-    return {"encoder_sha256": digest, "data_fingerprint": data.fingerprint, "evaluate": settings}
+    return {"encoder_sha256": digest, "data_fingerprint": data.fingerprint, "evaluate": settings, "space": VERSION}
 
 
 @dataclass(frozen=True)
@@ -166,15 +166,15 @@ class _Evaluation:
         pretrained, is_whole = self._pretrained()
         encoder, random = pretrained.to(device).student, objective.to(device).student
         log(f"evaluate: {len(items.train_labels)} train and {len(items.test_labels)} test items")
-        features = self._features(items, encoder, random)
-        metrics = self._metrics(items, features) | self._further(pretrained, objective, is_whole)
+        features, in_space = self._features(items, encoder, random)
+        metrics = self._metrics(items, features, in_space) | self._further(pretrained, objective, is_whole)
         draw = Illustrator(self.modality, self.recipe, self.config, self.data, items, self.out)
         curves, of_curves = draw.curves(self.run_folder / "history.csv")
         plots = [
             curves,
             draw.masks(objective),
             draw.pca({"pretrained": encoder, "random": random}),
-            draw.neighbours(*features[PRETRAINED]),
+            draw.neighbours(*in_space[PRETRAINED]),
         ]
         self._write_report(metrics, plots, items, curve_table(of_curves, self.modality.baseline_name))
         self._write_card(metrics)
@@ -210,25 +210,29 @@ class _Evaluation:
             log(f"evaluate: {DECODER} or teacher is not there, so what asks the pretraining objective is left out")
         return further_metrics(probes, {PRETRAINED: pretrained, RANDOM: random}, self.modality, self.config)
 
-    def _features(self, items: ProbeSet, encoder: Encoder, random: Encoder) -> dict[str, tuple[Tensor, Tensor]]:
-        plain = self.modality.baseline_features
+    def _features(self, items: ProbeSet, encoder: Encoder, random: Encoder) -> tuple[Features, Features]:
+        """Plain features, and the same in spaces to search in, each learned from the train items in the same way."""
+        plain, grid = self.modality.baseline_features, self.modality.grid(self.recipe)
         size = self.config.batch_size
         with Progress("evaluate", 2 * (len(items.train_inputs) + len(items.test_inputs))) as progress:
             of_encoders = {
                 suffix: (
-                    extract_features(one, items.train_inputs, size, progress.advance),
-                    extract_features(one, items.test_inputs, size, progress.advance),
+                    extract_pooled(one, items.train_inputs, grid, size, progress.advance),
+                    extract_pooled(one, items.test_inputs, grid, size, progress.advance),
                 )
                 for suffix, one in ((PRETRAINED, encoder), (RANDOM, random))
             }
-        return of_encoders | {PLAIN: (plain(items.train_inputs), plain(items.test_inputs))}
+        baseline = plain(items.train_inputs), plain(items.test_inputs)
+        features = {suffix: (train[0], test[0]) for suffix, (train, test) in of_encoders.items()} | {PLAIN: baseline}
+        pooled = {suffix: (train[1], test[1]) for suffix, (train, test) in of_encoders.items()} | {PLAIN: baseline}
+        return features, {suffix: _in_space(*both) for suffix, both in pooled.items()}
 
-    def _metrics(self, items: ProbeSet, features: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    def _metrics(self, items: ProbeSet, features: Features, in_space: Features) -> dict[str, float]:
         ranks = {f"probe/rank{suffix}": effective_rank(features[suffix][0]) for suffix in (PRETRAINED, RANDOM)}
         if reason := why_not_probed(items):
             log(f"evaluate: {reason}")
             return ranks
-        return compare_probes(features, items, self.config) | ranks
+        return compare_probes(features, in_space, items, self.config) | ranks
 
     def _write_report(
         self, metrics: dict[str, float], plots: list[Plot], items: ProbeSet, of_curves: Table | None
@@ -269,23 +273,33 @@ class _Evaluation:
 # -------------------------------------------------------------------------------------------- probes
 
 
-def compare_probes(features: Features, items: ProbeSet, config: EvaluateConfig) -> dict[str, float]:
+def _in_space(train_NP: Tensor, test_TP: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in a space learned from the train items; as they are where these do not differ."""
+    try:
+        space = SearchSpace.learned(train_NP)
+    except DataError:
+        return train_NP, test_TP
+    return space(train_NP), space(test_TP)
+
+
+def compare_probes(features: Features, in_space: Features, items: ProbeSet, config: EvaluateConfig) -> dict[str, float]:
     """Probe accuracies and the pretrained encoder's gains, each with the ends of its 95% interval.
 
     Args:
         features: of PRETRAINED, RANDOM and PLAIN.
+        in_space: the same in spaces to search in.
         items: their labels; every item has one.
         config: settings of the probes.
 
     Returns:
-        Shares from 0 to 1: `probe/linear<suffix>`, `probe/linear_gain_over_{random,baseline}`, the same of `knn`, and
-        `probe/gain_over_best`, the better probe against the best baseline; each of these with `_low` and `_high`. And
-        `probe/majority`, what always naming the largest class scores.
+        Shares from 0 to 1: `probe/linear<suffix>`, `probe/linear_gain_over_{random,baseline}`, the same of `knn` and of
+        `knn_search` (kNN in the space), and `probe/gain_over_best`, the best probe against the best baseline; each of
+        these with `_low` and `_high`. And `probe/majority`, what always naming the largest class scores.
     """
     right = {
         probe + suffix: given
         for suffix, (train_ND, test_TD) in features.items()
-        for probe, given in _right(suffix, train_ND, test_TD, items, config).items()
+        for probe, given in _right(suffix, train_ND, test_TD, in_space[suffix], items, config).items()
     }
     metrics: dict[str, float] = {}
     for name, given in right.items():
@@ -303,16 +317,25 @@ def compare_probes(features: Features, items: ProbeSet, config: EvaluateConfig) 
 
 
 def _right(
-    suffix: str, train_ND: Tensor, test_TD: Tensor, items: ProbeSet, config: EvaluateConfig
+    suffix: str,
+    train_ND: Tensor,
+    test_TD: Tensor,
+    in_space: tuple[Tensor, Tensor],
+    items: ProbeSet,
+    config: EvaluateConfig,
 ) -> dict[str, np.ndarray]:
     """For each probe, (T,) bool: whether it names the test item's class."""
     fit = linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2)
     if not fit.converged:
         log(f"evaluate: the linear probe{suffix} stopped before its optimum; its accuracy may be a little low")
-    near = knn(train_ND, items.train_labels, test_TD, config.knn_k, config.knn_temperature)
+    near, near_in_space = (
+        knn(train, items.train_labels, test, config.knn_k, config.knn_temperature)
+        for train, test in ((train_ND, test_TD), in_space)
+    )
     return {
         "linear": (fit.predictions_T == items.test_labels).numpy(),
         "knn": (near == items.test_labels).numpy(),
+        "knn_search": (near_in_space == items.test_labels).numpy(),
     }
 
 

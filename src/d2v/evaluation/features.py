@@ -48,7 +48,18 @@ def extract_features(
     Raises:
         CollapseError: a feature is NaN or infinite.
     """
-    order, batches = _extract(encoder, encoder.features, inputs, batch_size, note)
+    return extract(encoder, encoder.features, inputs, batch_size, note)
+
+
+def extract(
+    encoder: Encoder,
+    of: Callable[[Tensor, Tensor | None], Tensor],
+    inputs: Inputs,
+    batch_size: int = 256,
+    note: Callable[[int], object] | None = None,
+) -> Tensor:
+    """(n, ...) what `of` makes of (values, lengths) of batches, a row an item; else as `extract_features`."""
+    order, batches = _extract(encoder, of, inputs, batch_size, note)
     return torch.cat(batches)[order.argsort()]
 
 

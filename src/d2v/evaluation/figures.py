@@ -98,7 +98,7 @@ class Illustrator:
             near_labels.numpy() if labelled else None,
             self.items.class_names,
         )
-        return Plot(path, "Each test item with its nearest train items by the pretrained encoder's features.")
+        return Plot(path, "Each test item with its nearest train items in the pretrained encoder's space to search in.")
 
     def _images(self, *several: Inputs) -> np.ndarray:
         """Images of several inputs, all of one size: white where one is smaller."""

@@ -17,7 +17,7 @@ from d2v.data.disk import full_disk_named, sync
 from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
-from d2v.interchange.load import Model, Pool, check_finite
+from d2v.interchange.load import Model, Pool, Space, check_finite
 from d2v.modalities import registry
 from d2v.modalities.base import OwnFiles
 from d2v.modalities.long_items import Cuts, Long, check_long
@@ -52,6 +52,7 @@ class _Asked:
     pool: Pool
     predict: bool
     long: Long
+    space: Space = "plain"
 
     def tokens_of(self, item: _Item) -> int:
         """For batches of like lengths."""
@@ -77,6 +78,7 @@ def encode_files(
     predict: bool = False,
     long: Long = "cut",
     ingest: Mapping[str, object] | None = None,
+    space: Space = "plain",
 ) -> Written:
     """Write the features of files, read as ingest reads them.
 
@@ -95,14 +97,17 @@ def encode_files(
         long: see `Model.encode`; with `error`, an item that is too long is one with a problem.
         ingest: keys of the modality's ingest block and their values, such as `{"columns": {"text": "body"}}`; texts
             are `document: line` unless it says otherwise.
+        space: see `Model.encode`.
 
     Raises:
         DataError: no files, or a file that is not there.
-        ConfigError: predictions of a model without a head, or keys that the ingest block does not have.
+        ConfigError: predictions of a model without a head, a model without a space to search in, or keys that the
+            ingest block does not have.
     """
     if predict and model.task is None:
         raise ConfigError("the model is an encoder without a head: leave --predict out, or give a fine-tuned model")
-    asked = _Asked(model, layers, pool, predict, check_long(long))
+    model.width_in(space, layers, pool)
+    asked = _Asked(model, layers, pool, predict, check_long(long), space)
     found = _opened(model, files, ingest or {})
     schema = _schema(asked)
     temporary = out.with_name(f".{out.name}.tmp")
@@ -127,6 +132,15 @@ def encode_files(
         if line:
             log(f"encode: {line}")
     return Written(rows, problems, first, cuts.cut, cuts.tokens)
+
+
+def readable_items(model: Model, files: Iterable[Path]) -> Iterator[Any]:
+    """The items of files that can be read, as `Model.to_inputs` takes them, in order.
+
+    Raises:
+        DataError: no files, or a file that is not there.
+    """
+    return (item.raw for item in _items(_opened(model, files, {})) if not item.problem)
 
 
 def check_pool(pool: str) -> Pool:
@@ -205,8 +219,13 @@ def _schema(asked: _Asked) -> pa.Schema:
     fields += [pa.field(name, vector) for name in _columns(asked.layers)]
     fields += [pa.field("prediction", pa.string())] if asked.predict else []
     fields.append(pa.field("problem", pa.string()))
-    about = {"modality": model.modality, "width": model.width, "pool": asked.pool, "source": model.about.get("source")}
-    return pa.schema(fields, metadata={"d2v": json.dumps(about | {"long": asked.long})})
+    about = {
+        "modality": model.modality,
+        "width": model.width_in(asked.space, asked.layers, asked.pool),
+        "pool": asked.pool,
+        "source": model.about.get("source"),
+    }
+    return pa.schema(fields, metadata={"d2v": json.dumps(about | {"long": asked.long, "space": asked.space})})
 
 
 def _columns(layers: Sequence[int] | None) -> list[str]:
@@ -232,7 +251,7 @@ def _rows(asked: _Asked, raw: list[Any], cuts: Cuts) -> list[dict[str, Any]]:
     model, columns = asked.model, _columns(asked.layers)
     try:
         inputs = model.to_inputs(raw, long=asked.long)
-        found = model.features(inputs, asked.layers, asked.pool)
+        found = model.features(inputs, asked.layers, asked.pool, asked.space)
         for features in found:
             check_finite(features, "the item")
         said = model.predictions(inputs) if asked.predict else []

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from d2v.data.batch import Inputs
 from d2v.data.parallel import ordered_map
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.batches import BatchSize
+from d2v.evaluation.search_space import SearchSpace
+from d2v.evaluation.search_space import pool as pooled_in_parts
 from d2v.finetuning.heads import mean_over_tokens
 from d2v.finetuning.model import decode, load_finetuned
 from d2v.finetuning.tasks.base import Task
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from d2v.interchange.importing import ImportedModel
 
 Pool = Literal["mean", "first", "none"]
+Space = Literal["plain", "search"]
 BATCH_ITEMS = 32
 SHOWN_CLASSES = 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -77,6 +80,7 @@ class Model:
         about: contents of its config.json.
         head: (Encoded, token lengths) -> outputs.
         task: outputs to predictions.
+        search_space: what `space="search"` takes; None where there is none.
 
     Attributes:
         width: D.
@@ -85,8 +89,14 @@ class Model:
     """
 
     def __init__(
-        self, encoder: Encoder, about: Mapping[str, Any], head: nn.Module | None = None, task: Task | None = None
+        self,
+        encoder: Encoder,
+        about: Mapping[str, Any],
+        head: nn.Module | None = None,
+        task: Task | None = None,
+        search_space: SearchSpace | None = None,
     ) -> None:
+        self.search_space = search_space
         self.encoder, self.head, self.task = encoder.eval(), head, task
         self.about = dict(about)
         self.modality: str = self.about["modality"]
@@ -145,6 +155,7 @@ class Model:
         pool: Pool = "mean",
         rate_hz: float | None = None,
         long: Long = "cut",
+        space: Space = "plain",
     ) -> Any:
         """Features of raw items.
 
@@ -158,14 +169,17 @@ class Model:
                 beginning, and a line on stderr says how much is cut off; `windows` takes all of it, in windows of
                 `max_tokens` without overlap, whose features are averaged with their numbers of tokens as weights
                 (without pooling, their tokens follow one another); `error` raises.
+            space: `plain` features, or vectors of the space that was learned for comparing items (docs/search.md):
+                their length is one and their products are cosines. Neither layers nor another pooling go with it.
 
         Returns:
             float32. Of several items (n, D), with layers (n, L, D); without pooling a list of n arrays (T, D) or
-            (L, T, D), without padding. Of one item that stands alone, one of them.
+            (L, T, D), without padding. Of one item that stands alone, one of them. In the space to search in (n, R).
 
         Raises:
             DataError: an item that cannot be read, or that is too long for `long="error"`.
-            ConfigError: a block or a pooling that the encoder does not have, or another word for `long`.
+            ConfigError: a block or a pooling that the encoder does not have, another word for `long`, or the encoder
+                has no space to search in.
 
         Example:
             >>> model = load("data/06_models/vision/glyphs/encoder")  # doctest: +SKIP
@@ -173,22 +187,61 @@ class Model:
             (2, 128)
         """
         given, alone = self._each(items)
-        found = self._for_each(given, rate_hz, long, lambda batch: self.features(batch, layers, pool))
+        width = self.width_in(space, layers, pool)
+        found = self._for_each(given, rate_hz, long, lambda batch: self.features(batch, layers, pool, space))
         for number, row in enumerate(found):
             check_finite(row, "the item" if alone else f"item {number}")
         if alone:
             return found[0]
         if pool == "none":
             return found
-        sizes = (self.width,) if layers is None else (len(self._blocks(layers)), self.width)
+        sizes = (width,) if layers is None else (len(self._blocks(layers)), self.width)
         return np.stack(found) if found else np.zeros((0, *sizes), np.float32)
 
     def features(
-        self, inputs: Inputs, layers: Sequence[int] | Literal["all"] | None = None, pool: Pool = "mean"
+        self,
+        inputs: Inputs,
+        layers: Sequence[int] | Literal["all"] | None = None,
+        pool: Pool = "mean",
+        space: Space = "plain",
     ) -> list[np.ndarray]:
         """One array an item of a batch that `to_inputs` made, as `encode` gives them."""
+        self.width_in(space, layers, pool)
         with inference(next(self.encoder.parameters())):
-            return self._features(inputs, layers, pool)
+            if space == "plain" or self.search_space is None:
+                return self._features(inputs, layers, pool)
+            return list(self.search_space(torch.from_numpy(self._pooled(inputs, self.search_space))).numpy())
+
+    def width_in(self, space: Space, layers: Sequence[int] | Literal["all"] | None = None, pool: Pool = "mean") -> int:
+        """Numbers of a vector in a space.
+
+        Raises:
+            ConfigError: there is no such space, the encoder has none to search in, or layers or a pooling are asked of
+                that.
+        """
+        if space == "plain":
+            return self.width
+        check_space(space)
+        if self.search_space is None:
+            raise ConfigError(
+                "the model has no space to search in, as encoders of earlier versions and from elsewhere have none: "
+                "make it from items like yours with d2v space MODEL_FOLDER FOLDER_OF_ITEMS, or take space=plain"
+            )
+        if layers is not None or pool != "mean":
+            raise ConfigError("the space to search in is of the final features alone: leave layers and pool out")
+        return self.search_space.width
+
+    def tokens(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        """((n, T, D) final features of tokens in float32, (n,) tokens that are not padding or None)."""
+        with inference(next(self.encoder.parameters())):
+            encoded, lengths = self._encoded(inputs)
+        return encoded.tokens.float(), lengths
+
+    def _pooled(self, inputs: Inputs, space: SearchSpace) -> np.ndarray:
+        """(n, P) what the space is a map of."""
+        if inputs.owners is not None:  # of windows, which only sequences have, as they are averaged in plain features
+            return np.stack(self._features(inputs, None, "mean"))
+        return pooled_in_parts(*self.tokens(inputs), space.grid).cpu().numpy()
 
     def _features(self, inputs: Inputs, layers: Sequence[int] | Literal["all"] | None, pool: Pool) -> list[np.ndarray]:
         if inputs.owners is not None:
@@ -373,6 +426,13 @@ def holds_several(modality: Modality, path: Path) -> bool:
     return path.is_dir() or modality.holds_items(path)
 
 
+def check_space(space: str) -> Space:
+    """Raises ConfigError for what is no space."""
+    if space not in ("plain", "search"):
+        raise ConfigError(f"there is no space {space!r}: give plain or search")
+    return cast(Space, space)
+
+
 def check_finite(features: np.ndarray, item: str) -> None:
     """Raises DataError for features that have no place: NaN and infinity spoil every search and mean they come into."""
     if not np.isfinite(features).all():
@@ -444,7 +504,7 @@ def _from_folder(folder: Path, teacher: bool) -> Model:
     if "finetune" in read_config(folder) and not teacher:
         finetuned = load_finetuned(folder)
         return Model(finetuned.encoder, finetuned.about, finetuned.head, finetuned.task)
-    return Model(*load_encoder(folder, teacher))
+    return Model(*load_encoder(folder, teacher), search_space=None if teacher else SearchSpace.read(folder))
 
 
 class _TaskBlock(Block):

@@ -10,14 +10,18 @@ from safetensors.torch import save_file
 
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.data import digests
+from d2v.distributed.environment import own_device
+from d2v.errors import CollapseError, DataError
 from d2v.evaluation.online import OnlineProbe
+from d2v.evaluation.search_space import SEARCH, learn
 from d2v.modalities.base import Modality, PreparedData
-from d2v.model_folder import DECODER, is_rest, save_encoder
+from d2v.model_folder import DECODER, is_rest, load_encoder, save_encoder
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 from d2v.pretraining.start import build_from, digest_of
+from d2v.progress import log
 from d2v.tracker import Tracker
 from d2v.training.job import Job
 from d2v.training.train import TrainResult, train
@@ -112,8 +116,21 @@ class _Pretraining:
 
     def export(self, out: Path, objective: Objective, weights_of: WeightsOf) -> None:
         folder, about = out / "encoder", self.modality.describe(self._data)
-        save_encoder(folder, objective, self.modality.name, self.recipe, about, weights_of)
+        is_written = save_encoder(folder, objective, self.modality.name, self.recipe, about, weights_of)
         rest = weights_of(objective, is_rest)
         if rest:
             save_file(rest, folder / DECODER)
             digests.seal(folder)
+        if is_written:
+            self._learn_search_space(folder)
+
+    def _learn_search_space(self, folder: Path) -> None:
+        """From the train items of the probe set, without their labels. A space that cannot be learned is no reason to
+        lose the encoder."""
+        (folder / SEARCH).unlink(missing_ok=True)
+        items = self._data.probe_set(self.recipe).train_inputs
+        try:
+            encoder = load_encoder(folder)[0].to(own_device())
+            learn(encoder, items, self.modality.grid(self.recipe), self.evaluation.batch_size).save(folder)
+        except (CollapseError, DataError) as error:
+            log(f"train: {folder} has no space to search in: {error}")

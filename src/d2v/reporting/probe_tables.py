@@ -8,11 +8,12 @@ from d2v.reporting.tables import Table
 
 Metrics = Mapping[str, float]
 
-PROBES = (("linear", "linear %"), ("knn", "kNN %"))
-PROBE_NAMES = {"linear": "the linear probe", "knn": "kNN"}
+PROBES = (("linear", "linear %"), ("knn", "kNN %"), ("knn_search", "kNN, search space %"))
+ONLINE_PROBES = PROBES[:2]
+PROBE_NAMES = {"linear": "the linear probe", "knn": "kNN", "knn_search": "kNN in the search space"}
 FEATURES = (("", "pretrained"), ("_random", "random weights"))
 GAIN_OVER_BEST = "probe/gain_over_best"
-"""Metric: the better probe of the pretrained encoder against the best baseline that is shown."""
+"""Metric: the best probe of the pretrained encoder against the best baseline that is shown."""
 
 
 def has_accuracies(metrics: Metrics) -> bool:
@@ -20,12 +21,17 @@ def has_accuracies(metrics: Metrics) -> bool:
     return "probe/linear" in metrics
 
 
+def _measured(metrics: Metrics) -> list[tuple[str, str]]:
+    """The probes of these metrics: those of earlier versions lack the search space."""
+    return [(probe, column) for probe, column in PROBES if f"probe/{probe}" in metrics]
+
+
 def accuracy_table(metrics: Metrics, baseline: str) -> Table:
     """One row a kind of features: percent of test items named right with 95% intervals, and effective rank (RankMe).
 
     `baseline` names the plain features, such as "raw pixels".
     """
-    probes = PROBES if has_accuracies(metrics) else ()
+    probes = _measured(metrics)
     rows = [
         (label, *(_accuracy(metrics, f"probe/{probe}{suffix}") for probe, _ in probes), _rank(metrics, suffix))
         for suffix, label in (*FEATURES, ("_baseline", baseline))
@@ -41,8 +47,9 @@ def accuracy_table(metrics: Metrics, baseline: str) -> Table:
 def difference_table(metrics: Metrics, baseline: str) -> Table:
     """One row a baseline: percentage points that the pretrained encoder is ahead, paired over the test items."""
     others = (("_random", "random weights"), ("_baseline", baseline))
-    rows = [(f"over {label}", *(_gain(metrics, probe, suffix) for probe, _ in PROBES)) for suffix, label in others]
-    columns = tuple(column.replace("%", "points") for _, column in PROBES)
+    probes = _measured(metrics)
+    rows = [(f"over {label}", *(_gain(metrics, probe, suffix) for probe, _ in probes)) for suffix, label in others]
+    columns = tuple(column.replace("%", "points") for _, column in probes)
     return Table("Pretrained ahead by (95% interval, same test items)", ("", *columns), tuple(rows))
 
 
@@ -71,7 +78,9 @@ FURTHER_ROWS = {
 def further_table(metrics: Metrics) -> Table | None:
     """One row a probe that needs no labels, percent with 95% intervals; None if none was measured."""
     named = [name.removeprefix("probe/").removesuffix("_random") for name in metrics if name.endswith("_random")]
-    names = sorted({*named} - {"linear", "knn", "rank"}, key=lambda name: [*FURTHER_ROWS, name].index(name))
+    names = sorted(
+        {*named} - {"linear", "knn", "knn_search", "rank"}, key=lambda name: [*FURTHER_ROWS, name].index(name)
+    )
     rows = []
     for name in (name for name in names if f"probe/{name}_low" in metrics):
         cells = [_accuracy(metrics, f"probe/{name}{suffix}") for suffix in ("", "_random")]
@@ -90,8 +99,8 @@ def further_table(metrics: Metrics) -> Table | None:
 
 
 def verdict(metrics: Metrics, baseline: str) -> str:
-    """Plain words: whether the better probe of the pretrained encoder beats the best of all baselines that the table
-    shows, by either probe, and whether its linear probe beats each of them. Metrics of earlier versions know the second
+    """Plain words: whether the best probe of the pretrained encoder beats the best of all baselines that the table
+    shows, by any probe, and whether its linear probe beats each of them. Metrics of earlier versions know the second
     alone."""
     if not has_accuracies(metrics):
         after, before = metrics["probe/rank"], metrics["probe/rank_random"]
@@ -106,16 +115,16 @@ def verdict(metrics: Metrics, baseline: str) -> str:
     if GAIN_OVER_BEST not in metrics:
         return linear
     best = _best(metrics, baseline)
-    probe, _ = PROBES[0] if metrics["probe/linear"] >= metrics["probe/knn"] else PROBES[1]
+    probe = max((probe for probe, _ in _measured(metrics)), key=lambda probe: metrics[f"probe/{probe}"])
     headline = (
-        f"By its better probe, {PROBE_NAMES[probe]}, the pretrained encoder names "
+        f"By its best probe, {PROBE_NAMES[probe]}, the pretrained encoder names "
         f"{_percent(metrics[f'probe/{probe}'])}% of the test items right: {_told(metrics, GAIN_OVER_BEST, best)}."
     )
     return f"{headline} {linear}"
 
 
 def best_baseline(metrics: Metrics) -> str:
-    """Name of the metric of the best baseline that the table shows: random weights and plain features by either probe,
+    """Name of the metric of the best baseline that the table shows: random weights and plain features by any probe,
     and always naming the largest class; of equal ones the first."""
     names = [f"probe/{probe}{suffix}" for suffix in ("_random", "_baseline") for probe, _ in PROBES]
     return max((name for name in (*names, "probe/majority") if name in metrics), key=lambda name: metrics[name])
@@ -128,7 +137,7 @@ def _best(metrics: Metrics, baseline: str) -> str:
     if name == "probe/majority":
         return f"the best baseline, always naming the largest class ({share}%)"
     features = "random weights" if name.endswith("_random") else baseline
-    probe = PROBE_NAMES[name.removeprefix("probe/").partition("_")[0]]
+    probe = PROBE_NAMES[name.removeprefix("probe/").removesuffix("_random").removesuffix("_baseline")]
     return f"the best baseline, {features} by {probe} ({share}%)"
 
 
@@ -143,12 +152,12 @@ def curve_table(metrics: Metrics, baseline: str) -> Table | None:
     if "online/linear" not in metrics:
         return None
     rows = [
-        (label, *(_percent(metrics[f"online/{probe}{suffix}"]) for probe, _ in PROBES))
+        (label, *(_percent(metrics[f"online/{probe}{suffix}"]) for probe, _ in ONLINE_PROBES))
         for suffix, label in (*FEATURES, ("_baseline", baseline))
         if f"online/linear{suffix}" in metrics
     ]
     title = "On the items of the curves: held-out train items, without intervals"
-    return Table(title, ("features", *(column for _, column in PROBES)), tuple(rows))
+    return Table(title, ("features", *(column for _, column in ONLINE_PROBES)), tuple(rows))
 
 
 def _compared(metrics: Metrics, suffix: str, than: str) -> str:

@@ -1,0 +1,121 @@
+"""Questions to an index: an item, a text, a vector, or several of them with weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d2v.errors import ConfigError, DataError
+from d2v.interchange.load import Model, Space
+from d2v.search.index import Hit, Index
+
+Question = Any
+"""An item as `Model.encode` takes it (a file, an image, a text ...), or a vector of the index's width."""
+
+
+def search(
+    index: Index,
+    model: Model,
+    questions: Question | Sequence[tuple[float, Question]],
+    count: int = 10,
+    *,
+    path: str = "",
+    label: str = "",
+    exact: bool = False,
+) -> list[Hit]:
+    """The items of an index that are nearest to a question.
+
+    Args:
+        index: where to look.
+        model: the encoder that the index was made with.
+        questions: one of them, or a list of pairs (weight, question): their vectors are added with these weights. A
+            negative weight leads away from a question.
+        count: of items at most.
+        path: only items whose file fits this pattern, with `*` for anything, such as `*/holiday/*`.
+        label: only items of this class.
+        exact: look at all vectors, whatever their number.
+
+    Returns:
+        The nearest first.
+
+    Raises:
+        CheckpointError: the index is another encoder's.
+        DataError: a question that cannot be read, or questions that cancel each other.
+        ConfigError: a vector of another width, or fewer items than one.
+
+    Example:
+        >>> search(Index(Path("photos.index")), model, [(1.0, "cat.jpg"), (0.5, "garden.jpg")])  # doctest: +SKIP
+    """
+    if count < 1:
+        raise ConfigError(f"{count} items cannot be found: ask for one or more")
+    index.check(model)
+    vector = vector_of(index, model, questions)
+    return index.nearest(vector, count, _condition(path, label), exact)
+
+
+def vector_of(index: Index, model: Model, questions: Question | Sequence[tuple[float, Question]]) -> np.ndarray:
+    """(R,) float32 of length one: the weighted sum of the vectors of questions."""
+    weighted = questions if _are_weighted(questions) else [(1.0, questions)]
+    total = np.zeros(int(index.about["width"]), np.float32)
+    for weight, question in weighted:
+        total += np.float32(weight) * _unit(_encoded(index, model, question))
+    length = float(np.linalg.norm(total))
+    if length < 1e-6:
+        raise DataError("The questions cancel each other, so nothing is nearest to them: change their weights")
+    return total / np.float32(length)
+
+
+def _are_weighted(questions: object) -> bool:
+    return (
+        isinstance(questions, list)
+        and bool(questions)
+        and all(isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], int | float) for one in questions)
+    )
+
+
+def _encoded(index: Index, model: Model, question: Question) -> np.ndarray:
+    width = int(index.about["width"])
+    if isinstance(question, np.ndarray) and question.shape == (width,) and question.dtype.kind == "f":
+        return question
+    space: Space = index.about["space"]
+    found = np.asarray(model.encode(question, space=space, long="windows"))
+    if found.shape == (1, width):  # a text file of one text
+        return found[0]
+    if found.shape != (width,):
+        raise ConfigError(f"a question is one item, and this one holds {len(found)}: give one, or weighted pairs")
+    return found
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _condition(path: str, label: str) -> str | None:
+    parts = []
+    if path:
+        pattern = re.sub(r"([\\%_])", r"\\\1", path).replace("*", "%").replace("'", "''")
+        parts.append(f"file LIKE '{pattern}' ESCAPE '\\'")
+    if label:
+        parts.append("label = '" + label.replace("'", "''") + "'")
+    return " AND ".join(parts) or None
+
+
+def question_of(model: Model, given: str) -> Question:
+    """What a user wrote on the command line: a file if it is there, else a text where the model takes texts.
+
+    Raises:
+        DataError: it is neither.
+    """
+    path = Path(given)
+    if path.is_file():
+        return path.read_text("utf-8") if model.modality == "text" else path
+    if model.modality == "text":
+        return given
+    raise DataError(
+        f"{given} is not there, and an encoder of {model.modality} finds nothing by words: give a file "
+        f"(it was looked for in {Path.cwd()})"
+    )

@@ -1,0 +1,262 @@
+"""`d2v index` and `d2v search`: what is found, what a second build does, what a killed one leaves, two reports."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import d2v
+from d2v.cli import app
+from d2v.errors import CheckpointError, ConfigError, DataError
+from d2v.evaluation.search_space import SearchSpace
+from d2v.search import index as index_module
+from d2v.search.console import show_lists
+from d2v.search.index import Index, fingerprint, measure_recall
+from d2v.search.query import search, vector_of
+from d2v.search.reports import near_duplicates, outliers
+from tests.interchange.test_load import model_of
+
+pytest.importorskip("lancedb")
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 230)}
+
+
+def picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(-20, 20, (24, 24, 3))
+    return Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
+
+
+def write_pictures(folder: Path, of_each: int = 6) -> Path:
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(of_each):
+            picture(colour, number).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> d2v.Model:
+    return model_of(tmp_path_factory.mktemp("model"), "vision")
+
+
+@pytest.fixture(scope="module")
+def made(model: d2v.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `pictures` and `index`, made once."""
+    folder = tmp_path_factory.mktemp("made")
+    Index.build(model, [write_pictures(folder / "pictures")], folder / "index")
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change; its pictures have the same paths."""
+    shutil.copytree(made / "index", tmp_path / "index")
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------------------------ search
+
+
+def test_an_item_finds_itself_and_then_its_like(made: Path, model: d2v.Model) -> None:
+    hits = search(Index(made / "index"), model, made / "pictures" / "red" / "3.png", 6)
+    assert hits[0].file.endswith("red/3.png")
+    assert hits[0].similarity == pytest.approx(1.0, abs=1e-4)
+    assert {hit.label for hit in hits} == {"red"}
+    assert [hit.similarity for hit in hits] == sorted((hit.similarity for hit in hits), reverse=True)
+
+
+def test_a_picture_in_memory_a_vector_and_a_mix_ask_too(made: Path, model: d2v.Model) -> None:
+    index, red, blue = Index(made / "index"), picture(COLOURS["red"], 90), picture(COLOURS["blue"], 91)
+    assert {hit.label for hit in search(index, model, red, 6)} == {"red"}
+    assert {hit.label for hit in search(index, model, model.encode(blue), 6)} == {"blue"}
+    assert {hit.label for hit in search(index, model, [(1.0, red), (0.05, blue)], 6)} == {"red"}
+    halves = vector_of(index, model, [(2.0, red), (2.0, blue)])
+    np.testing.assert_allclose(halves, vector_of(index, model, [(1.0, blue), (1.0, red)]), atol=1e-6)
+    with pytest.raises(DataError, match="cancel"):
+        search(index, model, [(1.0, red), (-1.0, red)])
+
+
+def test_filters_keep_to_paths_and_classes(made: Path, model: d2v.Model) -> None:
+    index, red = Index(made / "index"), made / "pictures" / "red" / "3.png"
+    assert {hit.label for hit in search(index, model, red, 20, label="green")} == {"green"}
+    found = search(index, model, red, 20, path="*/blue/*")
+    assert len(found) == 6
+    assert all("/blue/" in hit.file for hit in found)
+    assert search(index, model, red, path="*/blue/*", label="red") == []
+    assert search(index, model, red, path="*/b_ue/*") == [], "only * stands for anything"
+    assert search(index, model, red, label="' OR 1=1") == []
+
+
+def test_another_encoder_is_refused_by_search_and_by_build(made: Path, tmp_path: Path) -> None:
+    other = model_of(tmp_path, "vision")
+    with torch.no_grad():
+        next(other.encoder.parameters()).add_(0.01)
+    with pytest.raises(CheckpointError, match="another encoder"):
+        search(Index(made / "index"), other, made / "pictures" / "red" / "3.png")
+    with pytest.raises(CheckpointError, match="another encoder"):
+        Index.build(other, [made / "pictures"], made / "index")
+
+
+def test_a_new_space_makes_another_encoder(tmp_path: Path) -> None:
+    plain = model_of(tmp_path, "text")
+    SearchSpace.learned(torch.randn(50, plain.width)).save(tmp_path / "text")
+    assert fingerprint(d2v.load(tmp_path / "text", device="cpu")) != fingerprint(plain)
+
+
+def test_what_is_no_index_and_no_question_is_said(made: Path, model: d2v.Model, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="d2v index"):
+        Index(tmp_path)
+    with pytest.raises(DataError, match="not there"):
+        Index.build(model, [tmp_path / "nothing"], tmp_path / "index")
+    with pytest.raises(ConfigError, match="one or more"):
+        search(Index(made / "index"), model, "x.png", 0)
+    with pytest.raises(ConfigError, match="one item"):
+        search(Index(made / "index"), model, made / "pictures")
+
+
+# ------------------------------------------------------------------------------------------------ builds
+
+
+def test_a_second_build_encodes_what_is_new_or_changed_and_removes_what_is_gone(
+    model: d2v.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 3)
+    index, built = Index.build(model, [pictures], tmp_path / "index")
+    assert (built.items, built.added, built.problems) == (9, 9, 0)
+    picture((250, 250, 0), 5).save(pictures / "red" / "new.png")
+    picture(COLOURS["blue"], 77).save(pictures / "green" / "0.png")
+    (pictures / "blue" / "2.png").unlink()
+    (pictures / "blue" / "broken.png").write_bytes(b"no picture")
+    encoded: list[int] = []
+    plain = model.features
+    monkeypatch.setattr(
+        model, "features", lambda inputs, *more, **named: encoded.append(len(inputs)) or plain(inputs, *more, **named)
+    )
+    index, built = Index.build(model, [pictures], tmp_path / "index")
+    assert (built.items, built.added, built.changed, built.removed, built.problems) == (9, 1, 1, 1, 1)
+    assert sum(encoded) == 2
+    assert "broken.png" in built.first
+    assert search(index, model, pictures / "green" / "0.png", 1)[0].similarity == pytest.approx(1.0, abs=1e-4)
+
+
+def test_paths_that_are_not_given_again_keep_their_items(folder: Path, model: d2v.Model) -> None:
+    index, built = Index.build(model, [write_pictures(folder / "others", 1)], folder / "index")
+    assert (len(index), built.added, built.removed) == (21, 3, 0)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import d2v
+from d2v.search import index
+index.WRITTEN_AT_A_TIME = 4
+write, writes = index._Building._write, []
+def _write(self, some, known):
+    write(self, some, known)
+    writes.append(1)
+    if len(writes) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+index._Building._write = _write
+index.Index.build(d2v.load(sys.argv[1], device="cpu"), [Path(sys.argv[2])], Path(sys.argv[3]))
+"""
+
+
+def test_a_killed_build_goes_on(tmp_path: Path) -> None:
+    model = model_of(tmp_path, "vision")
+    pictures = write_pictures(tmp_path / "pictures", 4)
+    arguments = [sys.executable, "-c", KILLED, str(tmp_path / "vision"), str(pictures), str(tmp_path / "index")]
+    killed = subprocess.run(arguments, capture_output=True, check=False, env=os.environ)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(Index(tmp_path / "index")) == 8
+    index, built = Index.build(model, [pictures], tmp_path / "index")
+    assert (built.items, built.added) == (12, 4)
+    rows, ids = index.vectors()
+    assert len(set(ids)) == len(rows) == 12
+
+
+def test_many_items_are_found_by_an_index_whose_recall_is_measured(
+    folder: Path, model: d2v.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "EXACT_ITEMS", 300)
+    index = Index(folder / "index")
+    table, width = index._table, int(index.about["width"])
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((20, width))[rng.integers(0, 20, 600)] + 0.3 * rng.standard_normal((600, width))
+    rows = [
+        {"id": f"x{n}", "root": "x", "file": f"x{n}", "is_small": False, "vector": v.astype(np.float32)}
+        for n, v in enumerate(vectors)
+    ]
+    table.add(index_module.pa.Table.from_pylist(rows, schema=index_module._schema(width)))
+    index, built = Index.build(model, [write_pictures(folder / "more", 1)], folder / "index")
+    assert index._table.list_indices()
+    assert built.recall == index.about["recall"] == pytest.approx(measure_recall(index))
+    assert built.recall > 0.8
+    assert index.nearest(vectors[7], 1)[0].file == "x7"
+
+
+@pytest.mark.parametrize("modality", ["speech", "text"])
+def test_recordings_and_lines_of_texts_are_found(modality: str, tmp_path: Path) -> None:
+    model_of(tmp_path, modality)
+    (tmp_path / "files").mkdir()
+    if modality == "text":
+        (tmp_path / "files" / "a.txt").write_text("to be or not\nthat is the question\nto be\n")
+        question, found = "that is the question", "a.txt:2"
+    else:
+        for number in range(3):
+            wave = np.sin(np.arange(6000) * 0.02 * (number + 1)) * 0.3
+            soundfile.write(tmp_path / "files" / f"{number}.wav", wave, 16_000)
+        question, found = str(tmp_path / "files" / "1.wav"), "1.wav"
+    arguments = ["--model", str(tmp_path / modality), "--device", "cpu"]
+    run = CliRunner()
+    built = run.invoke(app, ["index", str(tmp_path / "files"), "--out", str(tmp_path / "index"), *arguments])
+    assert built.exit_code == 0, built.output
+    assert "3 items (3 added" in built.output
+    page = tmp_path / "found.html"
+    asked = run.invoke(app, ["search", str(tmp_path / "index"), question, *arguments, "-k", "2", "--html", str(page)])
+    assert asked.exit_code == 0, asked.output
+    first = next(line for line in asked.output.splitlines() if "1.000" in line)
+    assert found in first
+    html = page.read_text()
+    assert html.count("<figure") == 2
+    assert ("<blockquote>that is the question" if modality == "text" else '<audio controls preload="none"') in html
+    assert not re.findall(r'(?:src|href)="(?!data:)', html)
+
+
+# ------------------------------------------------------------------------------------------------ reports
+
+
+def test_near_duplicates_are_the_pairs_above_a_threshold_the_most_alike_first(model: d2v.Model, tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 2)
+    shutil.copy(pictures / "red" / "0.png", pictures / "red" / "again.png")
+    index, _ = Index.build(model, [pictures], tmp_path / "index")
+    pairs = near_duplicates(index, 0.9)
+    assert {Path(pairs[0].first.file).name, Path(pairs[0].second.file).name} == {"0.png", "again.png"}
+    assert pairs[0].similarity == pytest.approx(1.0, abs=1e-4)
+    rows, _ = index.vectors()
+    expected = int((np.triu(rows @ rows.T, 1) >= 0.9).sum())
+    assert len(pairs) == expected
+    assert len(near_duplicates(index, 0.9, most=1)) == 1
+
+
+def test_outliers_are_the_items_without_like(model: d2v.Model, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(15):
+        picture(COLOURS["red"], number).save(pictures / f"{number}.png")
+    picture(COLOURS["blue"], 0).save(pictures / "odd.png")
+    index, _ = Index.build(model, [pictures], tmp_path / "index")
+    assert Path(outliers(index, 3)[0].file).name == "odd.png"
+    page = tmp_path / "look.html"
+    show_lists(index, 0.99, 2, page)
+    assert "the least typical items" in page.read_text()
