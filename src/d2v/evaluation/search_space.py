@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 from torch.nn import functional
 
@@ -79,6 +78,8 @@ class SearchSpace:
         Raises:
             DataError: fewer than two items, or items that are all alike.
         """
+        from sklearn.covariance import ledoit_wolf_shrinkage  # imported late: a second that encoding does not need
+
         items, width = pooled_nP.shape
         mean_P = pooled_nP.float().mean(dim=0)
         centred_nP = (pooled_nP - mean_P).double()
