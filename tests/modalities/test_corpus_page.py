@@ -308,6 +308,9 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="give a folder that ingest left"):
         write_corpus_page(VISION, tmp_path, tmp_path / "page.html")
     (tmp_path / CORPUS).write_text("{}")
+    with pytest.raises(DataError, match=r"lacks report.*give a folder that ingest left"):
+        write_corpus_page(VISION, tmp_path, tmp_path / "page.html")
+    (tmp_path / CORPUS).write_text('{"report": {}}')
     pq.write_table(pa.table({"split": ["train"]}), tmp_path / MANIFEST)
     with pytest.raises(ConfigError, match="Say it with --modality"):
         modality_of(tmp_path)

@@ -153,8 +153,21 @@ def test_damaged_checkpoints_are_not_counted_as_kept(tmp_path: Path) -> None:
     stop_at(tmp_path, 6)
     folder = tmp_path / "checkpoints"
     (folder / "update-00000099").mkdir()
-    checkpoint._prune(folder, keep=1)
+    (folder / ".update-00000003.old").mkdir()
+    checkpoint.prune(folder, keep=1)
     assert (folder / "update-00000005/state.json").is_file()
+    assert not (folder / ".update-00000003.old").exists(), "what a kill left of a checkpoint that was being removed"
+
+
+def test_a_run_that_ends_removes_what_a_kill_put_off(tmp_path: Path) -> None:
+    """It came behind the last checkpoint, so that there is none to save and no update to make."""
+    train_fake(tmp_path, RECIPE)
+    (tmp_path / resume.RESULT).unlink()
+    folder = tmp_path / "checkpoints"
+    before = sorted(path.name for path in folder.iterdir())
+    shutil.copytree(folder / before[-1], folder / "update-00000001")
+    train_fake(tmp_path, RECIPE)
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_a_stored_recipe_means_the_defaults_of_keys_that_it_lacks() -> None:
