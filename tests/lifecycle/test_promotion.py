@@ -190,7 +190,7 @@ def test_an_encoder_of_other_data_is_registered_without_a_lineage(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It may be measured on any data, but what it was trained on is then not what lies there."""
-    (tmp_path / "result.json").write_text('{"data_fingerprint": "of-then+start"}')
+    (tmp_path / "result.json").write_text('{"recipe": {}, "data_fingerprint": "of-then+start"}')
     (tmp_path / "model_card.md").write_text("card")
     (tmp_path / "metrics.json").write_text("{}")
     modality = cast(Any, SimpleNamespace(name="vision", open=lambda folder: SimpleNamespace(fingerprint="of-now")))

@@ -77,7 +77,7 @@ def test_a_run_has_the_trackers_of_globals_beside_mlflow(tmp_path: Path, monkeyp
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     try:
-        with mlflow.start_run(run_name="whole_vision") as run:
+        with mlflow.start_run(experiment_id="0", run_name="whole_vision") as run:
             monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
             tracker = active_tracker()
             mine, beside = tracker._trackers  # type: ignore[attr-defined]
@@ -85,7 +85,7 @@ def test_a_run_has_the_trackers_of_globals_beside_mlflow(tmp_path: Path, monkeyp
             assert tracker.run_id == run.info.run_id
             assert (beside.run, beside.folder) == (f"whole_vision-{run.info.run_id[:8]}", "here")
         monkeypatch.setattr(tracking, "_further", {})
-        with mlflow.start_run():
+        with mlflow.start_run(experiment_id="0"):
             assert isinstance(active_tracker(), MlflowTracker)
     finally:
         mlflow.set_tracking_uri(before)

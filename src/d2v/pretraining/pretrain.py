@@ -15,7 +15,7 @@ from d2v.errors import CollapseError, DataError
 from d2v.evaluation.online import OnlineProbe
 from d2v.evaluation.search_space import SEARCH, learn
 from d2v.modalities.base import Modality, PreparedData
-from d2v.model_folder import DECODER, is_rest, load_encoder, save_encoder
+from d2v.model_folder import DECODER, ENCODER, is_rest, load_state, read_weights, save_encoder
 from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
@@ -130,7 +130,9 @@ class _Pretraining:
         (folder / SEARCH).unlink(missing_ok=True)
         items = self._data.probe_set(self.recipe).train_inputs
         try:
-            encoder = load_encoder(folder)[0].to(own_device())
+            encoder = self.modality.build_encoder(self.recipe)
+            load_state(encoder, read_weights(folder / ENCODER), str(folder))
+            encoder.eval().to(own_device())
             learn(encoder, items, self.modality.grid(self.recipe), self.evaluation.batch_size).save(folder)
         except (CollapseError, DataError) as error:
             log(f"train: {folder} has no space to search in: {error}")

@@ -40,8 +40,8 @@ PREVIEW_BYTES = 200_000
 """A preview that is larger is left out."""
 FORMAT = 1
 INSTALL = "pip install 'd2v[search]'"
-COLUMNS = ("id", "root", "file", "line", "label", "sha256", "text", "media_type", "preview", "is_small")
-SHOWN = ("id", "file", "line", "label", "text", "media_type", "preview", "is_small")
+COLUMNS = ("id", "root", "file", "line", "label", "sha256", "snippet", "media_type", "preview", "is_small")
+SHOWN = ("id", "file", "line", "label", "snippet", "media_type", "preview", "is_small")
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class Index:
 
 def hit_of(row: Mapping[str, Any], similarity: float) -> Hit:
     """A row of the table."""
-    text, media_type, data = row["text"] or "", row["media_type"] or "", row["preview"] or b""
+    text, media_type, data = row["snippet"] or "", row["media_type"] or "", row["preview"] or b""
     preview = Preview(text, media_type, data, bool(row["is_small"])) if text or data else None
     return Hit(similarity, row["file"], row["line"], row["label"], preview)
 
@@ -296,7 +296,7 @@ class _Building:
 
     def _shown(self, item: Item) -> dict[str, Any]:
         """The columns of an item's preview. An item that cannot be shown can still be found."""
-        nothing: dict[str, Any] = {"text": None, "media_type": None, "preview": None, "is_small": False}
+        nothing: dict[str, Any] = {"snippet": None, "media_type": None, "preview": None, "is_small": False}
         if not self.previews or not isinstance(item.data, bytes):
             return nothing
         try:
@@ -305,7 +305,7 @@ class _Building:
             return nothing
         if preview is None or len(preview.data) > PREVIEW_BYTES:
             return nothing
-        shown = {"text": _text(preview.text), "media_type": preview.media_type}
+        shown = {"snippet": _text(preview.text), "media_type": preview.media_type}
         return shown | {"preview": preview.data, "is_small": preview.is_small}
 
     def _write(self, some: Sequence[tuple[dict[str, Any], object]], known: Mapping[str, str]) -> None:

@@ -25,14 +25,14 @@ def hits_table(title: str, hits: Sequence[Hit]) -> Table:
     """A row an item, the nearest first."""
     has_labels = any(hit.label is not None for hit in hits)
     has_texts = any(hit.preview and hit.preview.text for hit in hits)
-    columns = ("item", "cosine", *(["class"] if has_labels else []), *(["text"] if has_texts else []))
+    columns = ("item", "cosine", *(["class"] if has_labels else []), *(["snippet"] if has_texts else []))
     rows = []
     for hit in hits:
         cells = [named(hit), f"{hit.similarity:.3f}"]
         cells += [one_line(hit.label or "")] if has_labels else []
         cells += [one_line(hit.preview.text if hit.preview else "")[:TEXT_CHARACTERS]] if has_texts else []
         rows.append(tuple(cells))
-    return Table(title, columns, tuple(rows), texts=("class", "text"))
+    return Table(title, columns, tuple(rows), texts=("class", "snippet"))
 
 
 def pairs_table(title: str, pairs: Sequence[Pair]) -> Table:

@@ -11,6 +11,7 @@ import numpy as np
 
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.load import Model, Space
+from d2v.modalities import registry
 from d2v.search.index import Hit, Index
 
 Question = Any
@@ -110,10 +111,10 @@ def question_of(model: Model, given: str) -> Question:
     Raises:
         DataError: it is neither.
     """
-    path = Path(given)
+    path, takes_words = Path(given), not registry.get(model.modality).names_file(given)
     if path.is_file():
-        return path.read_text("utf-8") if model.modality == "text" else path
-    if model.modality == "text":
+        return path.read_text("utf-8") if takes_words else path
+    if takes_words:
         return given
     raise DataError(
         f"{given} is not there, and an encoder of {model.modality} finds nothing by words: give a file "

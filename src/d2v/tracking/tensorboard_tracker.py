@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from d2v.errors import ConfigError
 from d2v.tracking.mlflow_tracker import flatten
 
@@ -58,8 +55,9 @@ class TensorBoardTracker:
         """Show a figure or a text; other files stay where they are."""
         name = f"{folder}/{path.stem}" if folder else path.stem
         if path.suffix in FIGURES:
-            with Image.open(path) as image:
-                self._writer.add_image(name, np.asarray(image.convert("RGB")), self._update, dataformats="HWC")
+            from matplotlib.image import imread  # imported late: few runs have figures to show here
+
+            self._writer.add_image(name, imread(path)[..., :3], self._update, dataformats="HWC")
         elif path.suffix in TEXTS:
             self._writer.add_text(name, path.read_text(encoding="utf-8"), self._update)
         self._writer.flush()

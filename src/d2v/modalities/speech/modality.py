@@ -207,7 +207,7 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
 
     def tokens_of(self, item: object, about: Mapping[str, object]) -> int:
         """One for 20 ms."""
-        return int(len(item.wave) / item.rate_hz * 50) if isinstance(item, Recording) else 1
+        return int(item.wave.size / item.rate_hz * 50) if isinstance(item, Recording) else 1
 
     def to_inputs(self, items: Sequence[object] | np.ndarray, about: Mapping[str, object]) -> Inputs:
         """(n, samples) float32, normalised as config.json says, padded with zeros, with their lengths."""
