@@ -27,18 +27,27 @@ SIZES: dict[str, dict[str, int]] = {
 def write_files(modality: str, folder: Path) -> Path:
     """A folder of JPEGs, of WAV files of many lengths, or of one text file with a text a line; always the same."""
     folder.mkdir(parents=True, exist_ok=True)
-    draw = np.random.default_rng(SEED)
-    if modality == "vision":
-        for number in range(IMAGES):
-            coarse = Image.fromarray(draw.integers(0, 256, (15, 20, 3), np.uint8))
-            coarse.resize(IMAGE_PX, Image.Resampling.BICUBIC).save(folder / f"{number:03}.jpg", quality=90)
-    elif modality == "speech":
-        for number in range(RECORDINGS):
-            samples = draw.normal(0, 0.1, int(RATE_HZ * draw.uniform(*SECONDS)))
-            soundfile.write(folder / f"{number:03}.wav", samples, RATE_HZ)
-    else:
-        (folder / "texts.txt").write_text("\n".join(_texts(draw)) + "\n", encoding="utf-8")
+    _FILES[modality](folder, np.random.default_rng(SEED))
     return folder
+
+
+def _images(folder: Path, draw: np.random.Generator) -> None:
+    for number in range(IMAGES):
+        coarse = Image.fromarray(draw.integers(0, 256, (15, 20, 3), np.uint8))
+        coarse.resize(IMAGE_PX, Image.Resampling.BICUBIC).save(folder / f"{number:03}.jpg", quality=90)
+
+
+def _recordings(folder: Path, draw: np.random.Generator) -> None:
+    for number in range(RECORDINGS):
+        samples = draw.normal(0, 0.1, int(RATE_HZ * draw.uniform(*SECONDS)))
+        soundfile.write(folder / f"{number:03}.wav", samples, RATE_HZ)
+
+
+def _text_file(folder: Path, draw: np.random.Generator) -> None:
+    (folder / "texts.txt").write_text("\n".join(_texts(draw)) + "\n", encoding="utf-8")
+
+
+_FILES = {"vision": _images, "speech": _recordings, "text": _text_file}
 
 
 def _texts(draw: np.random.Generator) -> list[str]:
@@ -52,23 +61,35 @@ def _texts(draw: np.random.Generator) -> list[str]:
     return found
 
 
-def write_model(modality: str, size: str, folder: Path, texts: Path) -> Path:
+def write_model(modality: str, size: str, folder: Path, files: Path) -> Path:
     """A data2vec model of transformers with random weights and what prepares its inputs."""
+    torch.manual_seed(SEED)
+    _MODELS[modality](SIZES[size], folder, files).eval().save_pretrained(folder)
+    return folder
+
+
+def _image_model(about: Any, folder: Path, files: Path) -> Any:
     import transformers as t
 
-    torch.manual_seed(SEED)
-    about: Any = SIZES[size]
-    if modality == "vision":
-        model: Any = t.Data2VecVisionModel(t.Data2VecVisionConfig(**about, use_relative_position_bias=True))
-        t.BeitImageProcessor(do_center_crop=False, size={"height": 224, "width": 224}).save_pretrained(folder)
-    elif modality == "speech":
-        model = t.Data2VecAudioModel(t.Data2VecAudioConfig(**about))
-        t.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
-    else:
-        model = t.Data2VecTextModel(t.Data2VecTextConfig(**about, vocab_size=VOCABULARY, max_position_embeddings=514))
-        _tokenizer(texts, folder)
-    model.eval().save_pretrained(folder)
-    return folder
+    t.BeitImageProcessor(do_center_crop=False, size={"height": 224, "width": 224}).save_pretrained(folder)
+    return t.Data2VecVisionModel(t.Data2VecVisionConfig(**about, use_relative_position_bias=True))
+
+
+def _audio_model(about: Any, folder: Path, files: Path) -> Any:
+    import transformers as t
+
+    t.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return t.Data2VecAudioModel(t.Data2VecAudioConfig(**about))
+
+
+def _text_model(about: Any, folder: Path, files: Path) -> Any:
+    import transformers as t
+
+    _tokenizer(files, folder)
+    return t.Data2VecTextModel(t.Data2VecTextConfig(**about, vocab_size=VOCABULARY, max_position_embeddings=514))
+
+
+_MODELS = {"vision": _image_model, "speech": _audio_model, "text": _text_model}
 
 
 def _tokenizer(texts: Path, folder: Path) -> None:
