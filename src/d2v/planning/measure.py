@@ -22,7 +22,7 @@ from d2v.errors import DataError, known_error
 from d2v.modalities import registry
 from d2v.modalities.base import Modality
 
-UPDATES = 8
+UPDATES, FIRST_ITEMS = 8, 16
 REQUEST, RESULT = "request.pickle", "result.json"
 
 
@@ -82,9 +82,11 @@ def measure(modality_name: str, recipe: Mapping[str, Any], items: Sequence[Item]
 
     modality = registry.get(modality_name)
     blocks: Any = parse(modality.recipe, recipe, at=modality_name)
-    sample = Source("a sample", "sample", len(items), lambda start: iter(items[start:]))
+    modality.ingest(
+        blocks.ingest, folder / "first", _source(items[:FIRST_ITEMS])
+    )  # imports and workers take their time
     began = time.perf_counter()
-    modality.ingest(blocks.ingest, folder / "corpus", sample)
+    modality.ingest(blocks.ingest, folder / "corpus", _source(items))
     ingested = time.perf_counter()
     modality.prepare(blocks.prepare, folder / "corpus", folder / "prepared")
     prepared = time.perf_counter()
@@ -114,6 +116,10 @@ def measure(modality_name: str, recipe: Mapping[str, Any], items: Sequence[Item]
         peak_bytes=metrics[PEAK_MEMORY_MB] * 1e6,
         parameters=sum(one.numel() for one in student.parameters()),
     )
+
+
+def _source(items: Sequence[Item]) -> Source:
+    return Source("a sample", "sample", len(items), lambda start: iter(items[start:]))
 
 
 def _tuning_item_s(modality: Modality, blocks: Any, folder: Path) -> float:
