@@ -128,6 +128,25 @@ def test_what_is_no_index_and_no_question_is_said(made: Path, model: d2v.Model, 
 # ------------------------------------------------------------------------------------------------ builds
 
 
+def test_an_item_that_changed_into_one_without_a_vector_is_not_found_by_what_it_was(
+    model: d2v.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 1)
+    Index.build(model, [pictures], tmp_path / "index")
+    picture(COLOURS["blue"], 77).save(pictures / "red" / "0.png")
+    monkeypatch.setattr(model, "features", lambda inputs, **_: [np.full(model.width, np.nan, np.float32)] * len(inputs))
+    index, built = Index.build(model, [pictures], tmp_path / "index")
+    assert (built.items, built.changed, built.removed, built.problems) == (2, 0, 1, 1)
+    assert "red/0.png" in built.first
+    assert not [hit for hit in index.nearest(np.ones(model.width), 9) if "red" in hit.file]
+
+
+def test_an_index_whose_facts_are_damaged_is_named(folder: Path) -> None:
+    (folder / "index" / "index.json").write_text('{"width": "wide"}')
+    with pytest.raises(DataError, match="lacks width"):
+        Index(folder / "index")
+
+
 def test_a_second_build_encodes_what_is_new_or_changed_and_removes_what_is_gone(
     model: d2v.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

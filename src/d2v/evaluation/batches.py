@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 CPU_TOKENS = 768
 """Of a batch, for each thread of the CPU: what a block makes of them then stays in its caches. Images of 196 tokens,
-texts and recordings are 1.4 to 1.5 times as fast so as in batches of 32 (docs/performance.md)."""
+texts and recordings are 1.4 to 1.6 times as fast so as in larger batches (docs/performance.md)."""
 WINDOW_BATCHES = 16
 
 

@@ -71,7 +71,8 @@ def tags_of(flags: Sequence[Flag]) -> dict[str, str]:
 
 
 def encoder_flags(metrics: Mapping[str, float]) -> list[Flag]:
-    """Of a pretrained encoder, from its metrics: whether any probe tells it apart from random weights.
+    """Of a pretrained encoder, from its metrics: whether the linear probe or plain kNN tells it apart from random
+    weights.
 
     Args:
         metrics: what `d2v.evaluation.evaluate` measured; without labels nothing is flagged.

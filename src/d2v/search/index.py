@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from d2v.data.disk import full_disk_named, one_at_a_time, write_json
+from d2v.data.disk import full_disk_named, one_at_a_time, read_json, write_json
 from d2v.data.sources.source import Item
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.interchange.load import Model, Space, check_finite
@@ -113,13 +112,10 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{folder} is not an index ({error}): make one with d2v index FILES --model MODEL --out {folder}"
-            ) from error
-        self._table = _open_table(folder, int(self.about["width"]))
+        remedy = f"make an index with d2v index FILES --model MODEL --out {folder}"
+        needs = {"width": int, "fingerprint": str, "modality": str, "model": str, "space": str, "recall": float}
+        self.about = read_json(folder / ABOUT, DataError, remedy, needs)
+        self._table = _open_table(folder, self.about["width"])
 
     def __len__(self) -> int:
         return int(self._table.count_rows())
@@ -176,7 +172,7 @@ class Index:
         Args:
             vector_R: of a question.
             count: of items.
-            where: condition on the columns id, root, file, line, label, sha256 and text, in SQL.
+            where: condition on the columns id, root, file, line, label, sha256 and snippet, in SQL.
             exact: look at all vectors, whatever their number.
         """
         search = self._table.search(np.asarray(vector_R, np.float32)).distance_type("cosine")
@@ -241,9 +237,11 @@ class _Building:
 
     @property
     def first(self) -> str:
+        """The first problem."""
         return self.problems[0] if self.problems else ""
 
     def run(self, paths: Sequence[Path]) -> _Building:
+        """Bring the items of these paths up to date, one after the other."""
         for path in paths:
             root = str(path.resolve())
             known = self._known(root)
@@ -264,7 +262,7 @@ class _Building:
 
     def _known(self, root: str) -> dict[str, str]:
         """id -> digest of the content."""
-        rows = self.table.search().where(f"root = {_quoted(root)}").select(["id", "sha256"])
+        rows = self.table.search().where(f"root = {quoted(root)}").select(["id", "sha256"])
         found = rows.limit(max(self.table.count_rows(), 1)).to_arrow()
         return dict(zip(found["id"].to_pylist(), found["sha256"].to_pylist(), strict=True))
 
@@ -310,10 +308,11 @@ class _Building:
 
     def _write(self, some: Sequence[tuple[dict[str, Any], object]], known: Mapping[str, str]) -> None:
         vectors = self._vectors([raw for _, raw in some])
-        rows = []
+        rows, outdated = [], []
         for (row, _), vector in zip(some, vectors, strict=True):
             if isinstance(vector, str):
                 self.problems.append(f"{row['file']}: {vector}")
+                outdated += [row["id"]] if row["id"] in known else []
                 continue
             rows.append(row | {"vector": vector})
             self.changed += row["id"] in known
@@ -321,6 +320,9 @@ class _Building:
         if rows:
             table = pa.Table.from_pylist(rows, schema=_schema(int(self.index.about["width"])))
             self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(table)
+        if outdated:  # what an item held before is no answer any more
+            self.table.delete(_one_of("id", outdated))
+            self.removed += len(outdated)
 
     def _vectors(self, raw: Sequence[object]) -> list[np.ndarray | str]:
         """A vector an item, or why there is none."""
@@ -401,13 +403,13 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """A string in SQL."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def _one_of(column: str, values: Iterable[str]) -> str:
-    return f"{column} IN ({', '.join(map(_quoted, values))})"
+    return f"{column} IN ({', '.join(map(quoted, values))})"
 
 
 def _in_parts(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.load import Model, Space
 from d2v.modalities import registry
-from d2v.search.index import Hit, Index
+from d2v.search.index import Hit, Index, quoted
 
 Question = Any
 """An item as `Model.encode` takes it (a file, an image, a text ...), or a vector of the index's width."""
@@ -98,10 +98,10 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 def _condition(path: str, label: str) -> str | None:
     parts = []
     if path:
-        pattern = re.sub(r"([\\%_])", r"\\\1", path).replace("*", "%").replace("'", "''")
-        parts.append(f"file LIKE '{pattern}' ESCAPE '\\'")
+        pattern = re.sub(r"([\\%_])", r"\\\1", path).replace("*", "%")
+        parts.append(f"file LIKE {quoted(pattern)} ESCAPE '\\'")
     if label:
-        parts.append("label = '" + label.replace("'", "''") + "'")
+        parts.append(f"label = {quoted(label)}")
     return " AND ".join(parts) or None
 
 

@@ -11,7 +11,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor
 MatmulBackend = Literal["blas", "onednn"]
 
 _SWITCH: dict[MatmulBackend, str] = {"blas": "highest", "onednn": "medium"}
+_sharing = threading.Lock()
+_inside: list[str] = []
+"""For each block that computes with oneDNN, the switch that it found."""
 _SHAPE = (1024, 512, 1536)
 """Rows, channels before and after of the product that is timed: 1.6 GFLOP."""
 _REPEATS = 7
@@ -75,25 +78,32 @@ def keep_matmul_backend(library: MatmulBackend, device: torch.device) -> tuple[M
 
 @contextmanager
 def using_matmul_backend(library: MatmulBackend) -> Iterator[None]:
-    """Inside, oneDNN multiplies float32 matrices on the CPU if it should; what was set before comes back."""
+    """Inside, oneDNN multiplies float32 matrices on the CPU if it should. Several threads may be inside at a time, and
+    blocks inside one another; when the last of them ends, what was set before comes back."""
     if library == "blas":
         yield
         return
-    with _switched(library):
+    with _sharing:
+        _inside.append(torch.get_float32_matmul_precision() if not _inside else _inside[0])
+        torch.set_float32_matmul_precision(_SWITCH[library])
+    try:
         yield
+    finally:
+        with _sharing:
+            before = _inside.pop()
+            if not _inside:
+                torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
 def fast_products(like: Tensor) -> Iterator[None]:
     """Inside, float32 matrices on the CPU are multiplied by what is fastest at the same error.
 
-    Several threads may be inside at a time; the last one to leave sets back what was set before.
-
     Args:
         like: a parameter of the model.
     """
     is_float32 = like.dtype == torch.float32 and like.device.type == "cpu"
-    with _shared_onednn() if is_float32 and _onednn_pays() else nullcontext():
+    with using_matmul_backend("onednn" if is_float32 and _onednn_pays() else "blas"):
         yield
 
 
@@ -104,28 +114,8 @@ def inference(like: Tensor) -> Iterator[None]:
         yield
 
 
-@functools.cache
 def _onednn_pays() -> bool:
     return choose_matmul_backend("auto", "fp32", torch.device("cpu"))[0] == "onednn"
-
-
-_sharing = threading.Lock()
-_inside: list[str] = []
-"""For each thread that computes with oneDNN, the switch that it found."""
-
-
-@contextmanager
-def _shared_onednn() -> Iterator[None]:
-    with _sharing:
-        _inside.append(torch.get_float32_matmul_precision() if not _inside else _inside[0])
-        torch.set_float32_matmul_precision(_SWITCH["onednn"])
-    try:
-        yield
-    finally:
-        with _sharing:
-            before = _inside.pop()
-            if not _inside:
-                torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
