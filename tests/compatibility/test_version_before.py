@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import d2v
 from d2v.config import parse
-from d2v.evaluation.search_space import SEARCH
+from d2v.evaluation.search_space import SEARCH, SearchSpace
 from d2v.finetuning.finetune import finetune
 from d2v.modalities import registry
 from d2v.pretraining.pretrain import pretrain
@@ -93,6 +93,7 @@ def test_an_unfinished_run_ends_where_the_version_before_ended(name: str, copy: 
     assert (result.resumed_from, result.updates) == (5, 8)
     assert losses(run) == pytest.approx(expected(name)["losses"], rel=1e-6)
     assert_same_weights(run / "encoder", STORED / name / "finished/encoder")
+    assert SearchSpace.read(run / "encoder") is not None, "pretraining learns a space to search in"
 
 
 @MODALITIES
