@@ -141,6 +141,17 @@ def test_an_item_that_changed_into_one_without_a_vector_is_not_found_by_what_it_
     assert not [hit for hit in index.nearest(np.ones(model.width), 9) if "red" in hit.file]
 
 
+def test_another_class_of_the_same_item_is_a_change(model: d2v.Model, tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 1)
+    columns = {"file": "file_name", "label": "label"}
+    table = pictures / "metadata.csv"
+    for label in ("old", "new"):
+        table.write_text(f"file_name,label\nred/0.png,{label}\n")
+        index, built = Index.build(model, [pictures], tmp_path / "index", {"columns": columns})
+    assert (built.added, built.changed, built.removed) == (0, 1, 0)
+    assert {hit.label for hit in index.nearest(np.ones(model.width), 9) if "red" in hit.file} == {"new"}
+
+
 def test_an_index_whose_facts_are_damaged_is_named(folder: Path) -> None:
     (folder / "index" / "index.json").write_text('{"width": "wide"}')
     with pytest.raises(DataError, match="lacks width"):

@@ -260,14 +260,14 @@ class _Building:
             self.removed += len(gone)
         return self
 
-    def _known(self, root: str) -> dict[str, str]:
-        """id -> digest of the content."""
-        rows = self.table.search().where(f"root = {quoted(root)}").select(["id", "sha256"])
-        found = rows.limit(max(self.table.count_rows(), 1)).to_arrow()
-        return dict(zip(found["id"].to_pylist(), found["sha256"].to_pylist(), strict=True))
+    def _known(self, root: str) -> dict[str, tuple[str, str | None]]:
+        """id -> digest of the content, and class."""
+        rows = self.table.search().where(f"root = {quoted(root)}").select(["id", "sha256", "label"])
+        found = rows.limit(max(self.table.count_rows(), 1)).to_arrow().to_pylist()
+        return {row["id"]: (row["sha256"], row["label"]) for row in found}
 
     def _new(
-        self, path: Path, root: str, known: Mapping[str, str], seen: set[str]
+        self, path: Path, root: str, known: Mapping[str, object], seen: set[str]
     ) -> Iterator[tuple[dict[str, Any], object]]:
         """(row without vector, raw item) of items that are new or changed."""
         try:
@@ -279,7 +279,7 @@ class _Building:
                     self.problems.append(f"{file}: {item.refused or 'it has no content'}")
                     continue
                 sha256 = hashlib.sha256(_content(item)).hexdigest()
-                if known.get(name) != sha256:
+                if known.get(name) != (sha256, item.label):
                     try:
                         raw = opened.read(item)
                     except DataError as error:
@@ -306,7 +306,7 @@ class _Building:
         shown = {"snippet": _text(preview.text), "media_type": preview.media_type}
         return shown | {"preview": preview.data, "is_small": preview.is_small}
 
-    def _write(self, some: Sequence[tuple[dict[str, Any], object]], known: Mapping[str, str]) -> None:
+    def _write(self, some: Sequence[tuple[dict[str, Any], object]], known: Mapping[str, object]) -> None:
         vectors = self._vectors([raw for _, raw in some])
         rows, outdated = [], []
         for (row, _), vector in zip(some, vectors, strict=True):
