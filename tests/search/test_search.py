@@ -152,6 +152,15 @@ def test_another_class_of_the_same_item_is_a_change(model: d2v.Model, tmp_path: 
     assert {hit.label for hit in index.nearest(np.ones(model.width), 9) if "red" in hit.file} == {"new"}
 
 
+@pytest.mark.parametrize("part", ["data", "_versions"])
+def test_a_table_that_lost_files_is_named(folder: Path, model: d2v.Model, part: str) -> None:
+    shutil.rmtree(folder / "index" / "items.lance" / part)
+    with pytest.raises(DataError, match="make it again with d2v index"):
+        search(Index(folder / "index"), model, picture(COLOURS["red"], 90))
+    with pytest.raises(DataError, match="make it again with d2v index"):
+        near_duplicates(Index(folder / "index"))
+
+
 def test_an_index_whose_facts_are_damaged_is_named(folder: Path) -> None:
     (folder / "index" / "index.json").write_text('{"width": "wide"}')
     with pytest.raises(DataError, match="lacks width"):

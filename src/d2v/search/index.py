@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from d2v.data.disk import full_disk_named, one_at_a_time, read_json, write_json
+from d2v.data.ingest import one_line
 from d2v.data.sources.source import Item
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.interchange.load import Model, Space, check_finite
@@ -101,6 +103,7 @@ class Index:
 
     Args:
         folder: of it.
+        create: make its table if that is not there, as `build` does.
 
     Attributes:
         about: contents of its index.json.
@@ -110,12 +113,12 @@ class Index:
         ConfigError: LanceDB is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, create: bool = False) -> None:
         self.folder = folder
         remedy = f"make an index with d2v index FILES --model MODEL --out {folder}"
         needs = {"width": int, "fingerprint": str, "modality": str, "model": str, "space": str, "recall": float}
         self.about = read_json(folder / ABOUT, DataError, remedy, needs)
-        self._table = _open_table(folder, self.about["width"])
+        self._table = _open_table(folder, self.about["width"], create)
 
     def __len__(self) -> int:
         return int(self._table.count_rows())
@@ -179,12 +182,14 @@ class Index:
         search = search.bypass_vector_index() if exact else search.nprobes(PROBED).refine_factor(REFINED)
         if where:
             search = search.where(where, prefilter=True)
-        found = search.select([*SHOWN, "_distance"]).limit(count).to_arrow().to_pylist()
+        with _reading(self.folder):
+            found = search.select([*SHOWN, "_distance"]).limit(count).to_arrow().to_pylist()
         return [hit_of(row, 1.0 - float(row["_distance"])) for row in found]
 
     def vectors(self) -> tuple[np.ndarray, list[str]]:
         """((n, R) float32 vectors of length one, n ids), in the order of ids."""
-        table = self._table.search().select(["id", "vector"]).limit(max(len(self), 1)).to_arrow().sort_by("id")
+        with _reading(self.folder):
+            table = self._table.search().select(["id", "vector"]).limit(max(len(self), 1)).to_arrow().sort_by("id")
         rows = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, int(self.about["width"]))
         return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12), table["id"].to_pylist()
 
@@ -192,7 +197,8 @@ class Index:
         """Items by id, in this order."""
         found: dict[str, dict[str, Any]] = {}
         for some in _in_parts(sorted(set(ids)), 500):
-            rows = self._table.search().where(_one_of("id", some)).select([*SHOWN]).limit(len(some)).to_arrow()
+            with _reading(self.folder):
+                rows = self._table.search().where(_one_of("id", some)).select([*SHOWN]).limit(len(some)).to_arrow()
             found |= {row["id"]: row for row in rows.to_pylist()}
         return [hit_of(found[one], value) for one, value in zip(ids, similarities, strict=True)]
 
@@ -217,7 +223,7 @@ def _build(model: Model, paths: Sequence[Path], out: Path, ingest: Mapping[str, 
         about = {"format": FORMAT, "modality": model.modality, "space": space, "width": model.width_in(space)}
         about |= {"fingerprint": fingerprint(model), "model": str(model.about.get("source", "")), "recall": 1.0}
         write_json(out / ABOUT, about)
-    index = Index(out)
+    index = Index(out, create=True)
     index.check(model)
     with full_disk_named(out, DataError, "What was written before is kept."):
         built = _Building(index, model, space, ingest, previews).run(paths)
@@ -263,7 +269,8 @@ class _Building:
     def _known(self, root: str) -> dict[str, tuple[str, str | None]]:
         """id -> digest of the content, and class."""
         rows = self.table.search().where(f"root = {quoted(root)}").select(["id", "sha256", "label"])
-        found = rows.limit(max(self.table.count_rows(), 1)).to_arrow().to_pylist()
+        with _reading(self.index.folder):
+            found = rows.limit(max(self.table.count_rows(), 1)).to_arrow().to_pylist()
         return {row["id"]: (row["sha256"], row["label"]) for row in found}
 
     def _new(
@@ -375,16 +382,25 @@ def measure_recall(index: Index) -> float:
 # ------------------------------------------------------------------------------------------------ table
 
 
-def _open_table(folder: Path, width: int) -> Any:
+def _open_table(folder: Path, width: int, create: bool) -> Any:
     if importlib.util.find_spec("lancedb") is None:
         raise ConfigError(f"an index needs LanceDB, which is not installed: {INSTALL}")
     import lancedb
 
+    with _reading(folder):
+        tables = lancedb.connect(str(folder))
+        return tables.create_table(TABLE, schema=_schema(width), exist_ok=True) if create else tables.open_table(TABLE)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Raises DataError for what LanceDB finds damaged or missing."""
     try:
-        return lancedb.connect(str(folder)).create_table(TABLE, schema=_schema(width), exist_ok=True)
+        yield
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
-            f"{folder} cannot be opened as an index ({error}): remove the folder and make it again with d2v index"
+            f"{folder} cannot be read as an index ({one_line(str(error))}): remove the folder and make it again with "
+            "d2v index"
         ) from error
 
 
