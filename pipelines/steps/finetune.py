@@ -39,15 +39,14 @@ def finetune(
 ) -> Path:
     """Fine-tune the encoder that `finetune.start` names under `out`, then once a fold if the recipe has folds: an
     unfinished run of this recipe is resumed."""
-    from d2v.finetuning.finetune import finetuning_job
+    from d2v.finetuning.finetune import finetune as run_finetuning
     from d2v.finetuning.folds import finetune_folds
     from d2v.modalities import registry
     from d2v.tracking.models import find_model
-    from d2v.training.train import train
     from pipelines.tracking import active_tracker
 
     start, tracker = find_model(config.start, run_dir / "encoder"), active_tracker()
-    train(finetuning_job(registry.get(modality), config, pretraining, prepared, start), out, tracker)
+    run_finetuning(registry.get(modality), config, pretraining, prepared, start, out, tracker)
     finetune_folds(registry.get(modality), config, pretraining, prepared, start, out, tracker)
     return out
 

@@ -1,4 +1,4 @@
-"""Classes of unequal size: weights, balanced sampling, results class by class, thresholds of several labels.
+"""Classes of unequal size: weights, balanced sampling, results class by class.
 
 Shapes: N items, C classes.
 """
@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from d2v.config import ClassificationTask, MultilabelTask, parse
 from d2v.errors import ConfigError
-from d2v.finetuning.classes import above, best_thresholds, class_results, class_table, majority_share
+from d2v.finetuning.classes import class_results, class_table, majority_share
 from d2v.finetuning.data import as_often
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.modalities.vision.config import VisionFinetuneConfig
@@ -89,15 +89,3 @@ def test_of_many_classes_the_worst_are_shown() -> None:
     assert len(table.rows) == 60
     assert table.rows[0][0] == "c1"
     assert "60 classes of the lowest recall, of 100" in table.title
-
-
-def test_thresholds_have_the_best_f1() -> None:
-    random = np.random.default_rng(3)
-    labels_NC = (random.random((80, 3)) < [0.3, 0.1, 0.0]).astype(int)
-    scores_NC = np.round(random.standard_normal((80, 3)) + 1.5 * labels_NC - 2.0, 1)
-    thresholds_C = best_thresholds(scores_NC, labels_NC)
-    said_NC = above(scores_NC, thresholds_C)
-    for number in (0, 1):
-        tried = [f1_score(labels_NC[:, number], scores_NC[:, number] >= t) for t in np.unique(scores_NC[:, number])]
-        assert f1_score(labels_NC[:, number], said_NC[:, number]) == pytest.approx(max(tried))
-    assert thresholds_C[2] == 0.0

@@ -216,9 +216,13 @@ def test_predictions_are_in_words(tmp_path):
     assert [len(one) for one in letters.outputs([WAVE, WAVE[:1000]])] == [399, 99]
     (number,) = tuned(tmp_path / "c", "text", {"name": "regression"}, {}).predict(["to be"])
     assert isinstance(number, float)
-    shares = tuned(tmp_path / "d", "speech", {"name": "multilabel"}).predict(WAVE)
+    several = tuned(tmp_path / "d", "speech", {"name": "multilabel"})
+    shares = several.predict(WAVE)
     assert set(shares) == set("abc")
     assert all(0.0 <= share <= 1.0 for share in shares.values())
+    assert several.thresholds == dict.fromkeys(shares, 0.5)
+    with pytest.raises(ConfigError, match="several labels"):
+        _ = classes.thresholds
 
 
 def test_an_encoder_predicts_nothing(tmp_path):

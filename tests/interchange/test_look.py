@@ -42,6 +42,8 @@ def test_a_page_shows_the_items(tmp_path: Path, modality: str) -> None:
     assert "data:image/png;base64" in page
     assert "0." in page
     assert "d2v.Model" in page
+    shown = {"vision": 'alt="0.png"', "speech": "<audio controls", "text": f"<blockquote>{TEXTS[0]}"}[modality]
+    assert shown in page
     with Image.open(out.with_suffix(".png")) as figure:
         assert figure.width > 400
 

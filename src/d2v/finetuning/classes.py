@@ -1,4 +1,4 @@
-"""Answers of a model with classes, class by class: counts, recalls with intervals, thresholds of several labels.
+"""Answers of a model with classes, class by class: counts, recalls with intervals.
 
 Shapes: N items, C classes.
 """
@@ -123,35 +123,6 @@ def labels_said(counts_C: np.ndarray, names: Sequence[str], most: int = 6) -> st
     order = np.argsort(-counts_C, kind="stable")
     shown = ", ".join(f"{names[label]} {counts_C[label]:,}" for label in order[:most])
     return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-# ------------------------------------------------------------------------------------------ thresholds
-
-
-def best_thresholds(scores_NC: np.ndarray, labels_NC: np.ndarray) -> np.ndarray:
-    """(C,) the least score of each class at which its F1 is best; 0, a probability of one half as a logit, for a class
-    that no item has.
-
-    Args:
-        scores_NC: logits of items that are not those that the model is measured on.
-        labels_NC: 0 and 1.
-    """
-    thresholds_C = np.zeros(scores_NC.shape[1])
-    for number, (scores_N, labels_N) in enumerate(zip(scores_NC.T, labels_NC.T, strict=True)):
-        if labels_N.any():
-            order_N = np.argsort(-scores_N, kind="stable")
-            right_N = np.cumsum(labels_N[order_N])
-            f1_N = 2 * right_N / (np.arange(1, len(order_N) + 1) + labels_N.sum())
-            is_last_N = np.append(np.diff(scores_N[order_N]) < 0, True)  # equal scores are taken together
-            best = int(np.argmax(np.where(is_last_N, f1_N, -1.0)))
-            after = scores_N[order_N[best + 1]] if best + 1 < len(order_N) else scores_N[order_N[best]]
-            thresholds_C[number] = (scores_N[order_N[best]] + after) / 2
-    return thresholds_C
-
-
-def above(scores_NC: np.ndarray, thresholds_C: np.ndarray) -> np.ndarray:
-    """(N, C) int64 labels that the scores reach the thresholds of."""
-    return (scores_NC >= thresholds_C).astype(np.int64)
 
 
 def names_of(task: Task, classes: np.ndarray, names: Sequence[str]) -> list[str | None]:

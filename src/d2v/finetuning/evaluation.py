@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 from torch.nn.utils.rnn import pad_sequence
 
-from d2v.config import FinetuneConfig, MultilabelTask, TrainConfig, TranscriptionTask, first_names, parse
+from d2v.config import FinetuneConfig, TrainConfig, TranscriptionTask, first_names, parse
 from d2v.data.disk import one_at_a_time
 from d2v.data.prepared import log_ingest
 from d2v.errors import CheckpointError, DataError
@@ -22,8 +22,6 @@ from d2v.evaluation.flags import FLAGS, Flag, loss_falling, read_flags, sentence
 from d2v.evaluation.metrics_file import METRICS, measured_before, spelled, write_measured
 from d2v.finetuning import metrics
 from d2v.finetuning.classes import (
-    above,
-    best_thresholds,
     class_results,
     class_table,
     majority_share,
@@ -43,11 +41,12 @@ from d2v.finetuning.diagnosis import (
     worst_errors,
 )
 from d2v.finetuning.model import HEAD, MODEL, FinetunedModel, load_finetuned
-from d2v.finetuning.predictions import Answers, answers_of, outputs_of, predict
+from d2v.finetuning.predictions import Answers, answers_of, outputs_of
 from d2v.finetuning.splits import Chosen, choose, fold_of
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.classification import Classification, Multilabel
 from d2v.finetuning.tasks.transcription import Transcription
+from d2v.finetuning.thresholds import above, thresholds_of
 from d2v.finetuning.usefulness import below_majority, few_classes, like_random
 from d2v.modalities.base import LabelledSplit, Modality, PreparedData
 from d2v.model_folder import ENCODER
@@ -228,8 +227,7 @@ class _Evaluation:
             return [], None
         train_items_C = train_counts(task, self.chosen.train, self.chosen.rows, len(task.class_names))
         if isinstance(task, Multilabel):
-            thresholds_C = _thresholds(self.model, self.chosen, self.config)
-            predictions = above(predictions, thresholds_C)
+            predictions = above(predictions, thresholds_of(self.model, self.chosen, self.config))
             interval = metrics.interval("macro_f1", predictions, self.references, resamples)
             self.measured |= spelled("eval/macro_f1", interval)
         else:
@@ -309,17 +307,6 @@ def _metrics_of(task: Task, answers: Answers) -> list[str]:
     if answers.scores is not None and answers.scores.size > MOST_SCORES:
         return [name for name in names if name in task.metrics or not metrics.metric(name).of_scores]
     return list(names)
-
-
-def _thresholds(model: FinetunedModel, chosen: Chosen, config: FinetuneConfig) -> np.ndarray:
-    """Least logits (C,) of the classes that an item is said to have."""
-    split, rows = chosen.train, chosen.rows
-    if chosen.val is not None and chosen.val_rows is not None:
-        split, rows = chosen.val, chosen.val_rows
-    labels_NC = np.asarray(model.task.references(split, rows))
-    if not isinstance(config.task, MultilabelTask) or config.task.thresholds == "half":
-        return np.zeros(labels_NC.shape[1])
-    return best_thresholds(predict(model, split, rows, config.evaluation_batch_size), labels_NC)
 
 
 # ------------------------------------------------------------------------------------- transcription

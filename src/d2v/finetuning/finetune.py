@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2v.config import FinetuneConfig, TrainConfig, ValidationConfig, updates_of
+from d2v.config import FinetuneConfig, MultilabelTask, TrainConfig, ValidationConfig, updates_of
 from d2v.data import digests
 from d2v.data.prepared import log_ingest
+from d2v.distributed.environment import read_dist_env
 from d2v.errors import CheckpointError
 from d2v.finetuning import metrics
 from d2v.finetuning.data import TaskData, labelled_splits
@@ -23,6 +24,7 @@ from d2v.finetuning.predictions import answer_and_loss
 from d2v.finetuning.splits import Chosen, choose, fold_names, fold_of
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import build_task
+from d2v.finetuning.thresholds import keep_thresholds
 from d2v.modalities.base import Modality
 from d2v.model_folder import read_config
 from d2v.models.encoder import Encoder
@@ -61,7 +63,7 @@ def finetune(
         CheckpointError: there is no such encoder, or it does not fit.
         D2vError: see `d2v.training.train.train`.
     """
-    return train(finetuning_job(modality, config, pretraining, prepared, start), out, tracker)
+    return Setting(modality, config, pretraining, prepared, start).train(out, tracker)
 
 
 def finetuning_job(
@@ -99,6 +101,13 @@ class Setting:
             config, selection = config.model_copy(update={"validation": validation}), self.selection(validation)
         name = f"{self.modality.name}.{BLOCK}"
         return Job(name, config, self.open_data, self.build, self.export, selection=selection)
+
+    def train(self, out: Path, tracker: Tracker | None) -> TrainResult:
+        """Train, or go on training, and leave `out/model`."""
+        result = train(self.job(), out, tracker)
+        if isinstance(self.config.task, MultilabelTask) and read_dist_env().is_main:
+            keep_thresholds(out / MODEL, self.chosen, self.config)
+        return result
 
     @cached_property
     def recipe(self) -> TrainConfig:

@@ -15,7 +15,6 @@ from d2v.modalities.base import Modality
 from d2v.model_folder import read_config
 from d2v.progress import log
 from d2v.tracker import NullTracker, Tracker
-from d2v.training.train import train
 
 
 def finetune_folds(
@@ -37,7 +36,7 @@ def finetune_folds(
     for number, name in enumerate(setting.folds, start=1):
         log(f"finetune: fold {name}, {number} of {len(setting.folds)}")
         with (tracker or NullTracker()).child(f"fold {name}", {"modality": modality.name, "stage": "fold"}) as child:
-            train(dataclasses.replace(setting, fold=name).job(), fold_folder(out, name), child)
+            dataclasses.replace(setting, fold=name).train(fold_folder(out, name), child)
     return setting.folds
 
 

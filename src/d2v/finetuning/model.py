@@ -1,5 +1,5 @@
 """A fine-tuned model: encoder, head, and the task that decodes their outputs. As a folder: `config.json`,
-`encoder.safetensors`, `head.safetensors`."""
+`encoder.safetensors`, `head.safetensors`, and of several labels `thresholds.json`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from d2v import moved
 from d2v.config import Block, FinetuneConfig, TaskConfig, TrainConfig, parse
 from d2v.data import digests
 from d2v.data.batch import Inputs
+from d2v.data.disk import read_json
 from d2v.errors import CheckpointError
 from d2v.finetuning.objective import FineTuning
 from d2v.finetuning.tasks.base import Task
@@ -42,8 +43,8 @@ from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.training.matmul import fast_products
 
-HEAD, MODEL = "head.safetensors", "model"
-"""The head's file, and the folder of the model below a run's."""
+HEAD, THRESHOLDS, MODEL = "head.safetensors", "thresholds.json", "model"
+"""The files of the head and of the classes' thresholds, and the folder of the model below a run's."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def save_finetuned(
         "task": objective.task.describe(),
     }
     if weights:  # of the head, in the process that writes
+        (folder / THRESHOLDS).unlink(missing_ok=True)
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         digests.seal(folder)
 
@@ -187,6 +189,12 @@ def _task_of(about: Mapping[str, Any], folder: Path) -> tuple[TaskConfig, Mappin
     if not isinstance(block, dict) or not isinstance(block.get("task"), dict) or not isinstance(described, dict):
         raise CheckpointError(f"{folder / CONFIG} is not what was written (it lacks finetune.task or task): {RESTORE}")
     return parse(_TaskBlock, {"task": block["task"]}, at="finetune").task, described
+
+
+def _read_thresholds(folder: Path, task: Multilabel) -> np.ndarray:
+    digests.check(folder, [THRESHOLDS], CheckpointError, RESTORE)
+    of_classes = read_json(folder / THRESHOLDS, CheckpointError, RESTORE, dict.fromkeys(task.class_names, float))
+    return np.array([of_classes[name] for name in task.class_names])
 
 
 def load_finetuned(folder: Path) -> FinetunedModel:
@@ -204,6 +212,8 @@ def load_finetuned(folder: Path) -> FinetunedModel:
     weights, head_weights = read_weights(folder / ENCODER), read_weights(folder / HEAD)
     encoder = build_fitting(modality, recipe, shapes_of(weights), str(folder / ENCODER))
     task = restore_task(config, described)
+    if isinstance(task, Multilabel) and (folder / THRESHOLDS).is_file():
+        task.thresholds_C = _read_thresholds(folder, task)
     with torch.device("meta"):
         refuse_misfits(task.make_head(encoder), shapes_of(head_weights), str(folder / HEAD))
     head = task.make_head(encoder)

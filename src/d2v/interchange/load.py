@@ -37,6 +37,7 @@ from d2v.finetuning.heads import mean_over_tokens
 from d2v.finetuning.model import decode, load_finetuned
 from d2v.finetuning.tasks.base import Task
 from d2v.finetuning.tasks.build_task import restore_task
+from d2v.finetuning.tasks.classification import Multilabel
 from d2v.modalities import registry
 from d2v.modalities.base import Modality, OwnFiles
 from d2v.modalities.long_items import Cuts, Long, TooLong, inputs_of
@@ -317,6 +318,22 @@ class Model:
         given, alone = self._each(items)
         found = self._for_each(given, rate_hz, long, self.predictions)
         return found[0] if alone else found
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Of a model of several labels, the least probability of each class that an item is said to have: one half
+        unless it was fine-tuned with `task.thresholds: validation`.
+
+        Raises:
+            ConfigError: the model is none of several labels.
+        """
+        task = self._task()
+        if not isinstance(task, Multilabel):
+            raise ConfigError(
+                "thresholds are of models of several labels: fine-tune with finetune.task.name=multilabel"
+            )
+        logits_C = np.zeros(len(task.class_names)) if task.thresholds_C is None else task.thresholds_C
+        return dict(zip(task.class_names, torch.from_numpy(logits_C).sigmoid().tolist(), strict=True))
 
     def outputs(self, items: Any, *, rate_hz: float | None = None, long: Long = "cut") -> Any:
         """The head's raw outputs: (n, C) float32, or of a head of every token a list of n arrays (T, C)."""

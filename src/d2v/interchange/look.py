@@ -1,16 +1,20 @@
-"""`d2v look`: what an encoder makes of one's own items: where it looks, and which parts are alike to it."""
+"""`d2v look`: what an encoder makes of one's own items: where it looks, and which parts are alike to it; with players
+of recordings and whole texts beside the pictures."""
 
 from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
 
+from d2v.data.sources.source import Item
 from d2v.errors import DataError
 from d2v.evaluation.attention import attention_received
 from d2v.evaluation.features import extract_tokens
 from d2v.interchange.load import Model, holds_several
 from d2v.modalities import registry
+from d2v.modalities.base import Modality
 from d2v.reporting.figures import draw_looks
+from d2v.reporting.page_parts import Example, Gallery
 from d2v.reporting.report import Plot, write_page
 
 CAPTION = (
@@ -48,5 +52,17 @@ def look(model: Model, source: Path, out: Path, items: int = 8) -> Path:
     grid = modality.image_grid(tokens.shape[1])
     images = modality.pictures(inputs, model.about)
     figure = draw_looks(images, attention, tokens, grid, out.with_suffix(".png"), lengths)
-    names = ", ".join(Path(item.address or item.key).name for item in chosen)
-    return write_page(out, f"d2v look: {source.name}", [repr(model), Plot(figure, CAPTION), names])
+    shown = Gallery((("Items", "", [_example(modality, item) for item in chosen]),))
+    return write_page(out, f"d2v look: {source.name}", [repr(model), Plot(figure, CAPTION), shown])
+
+
+def _example(modality: Modality, item: Item) -> Example:
+    """The item itself: a thumbnail, a player, a text. One that has no preview is named."""
+    name = Path(item.address or item.key).name
+    try:
+        preview = modality.preview(item.data, dict(item.texts)) if isinstance(item.data, bytes) else None
+    except Exception:
+        preview = None
+    if preview is None:
+        return Example(name)
+    return Example(name, "", preview.text, preview.media_type, preview.data, preview.is_small)

@@ -20,7 +20,7 @@ from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 from d2v.modalities.text import preparation
 from d2v.modalities.text.config import TextIngestConfig, TextPrepareConfig, TextTrainConfig
-from d2v.modalities.text.data import TextData, baseline_features, image_grid, to_images, to_texts
+from d2v.modalities.text.data import TextData, _fitted, baseline_features, image_grid, to_images, to_texts
 from d2v.modalities.text.modality import Text
 from d2v.modalities.text.preparation import prepare
 from d2v.modalities.text.pydocs import pydocs_source
@@ -274,6 +274,16 @@ def test_what_travels_with_an_encoder_is_plain(prepared: Path) -> None:
     assert json.loads(json.dumps(described)) == described
     assert described["data_fingerprint"] == data.fingerprint
     assert described["class_names"] == ["unacceptable", "acceptable"]
+
+
+def test_a_long_word_of_a_picture_is_whole_in_smaller_letters() -> None:
+    room_px = 84
+    for word, is_whole in (("to", True), ("·internationally", True), ("·" + "a" * 30, False)):
+        shown, font = _fitted(word, room_px)
+        assert font.getlength(shown) <= room_px
+        assert (shown == word) is is_whole
+    assert _fitted("to", room_px)[1].size == 12
+    assert _fitted("·internationally", room_px)[1].size < 12
 
 
 def test_pictures_have_the_cells_that_their_grid_promises(prepared: Path) -> None:

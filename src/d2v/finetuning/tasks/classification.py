@@ -79,12 +79,17 @@ class Multilabel(Task):
     Args:
         config: the task's block of the recipe.
         class_names: by class id; the classes of an item are the names in its text, with commas between.
+
+    Attributes:
+        thresholds_C: least logits of the classes that an item is said to have, of a model that brings them along; see
+            `d2v.finetuning.thresholds`.
     """
 
     def __init__(self, config: MultilabelTask, class_names: Sequence[str]) -> None:
         self.config, self.class_names = config, tuple(class_names)
         self.metrics = config.metrics
         self.positive_weights_C: Tensor | None = None
+        self.thresholds_C: np.ndarray | None = None
         self._ids = {name: number for number, name in enumerate(self.class_names)}
 
     def usable(self, split: LabelledSplit) -> np.ndarray:

@@ -26,7 +26,7 @@ from d2v.modalities.text.tokenizer_files import TOKENIZER, own_tokenizer
 WORD_FEATURES = 2048
 IMAGE_COLUMNS = 8
 CELL_PX = (92, 22)  # width, height of a token in a image
-FONT_PX = 12
+FONT_PX, SMALLEST_FONT_PX = 12, 6
 WHITE, LINE, INK, QUIET, EMPTY = (255, 255, 255), (210, 210, 210), (20, 20, 20), (130, 130, 150), (238, 238, 238)
 
 
@@ -163,26 +163,31 @@ def _known_ids(inputs: Inputs) -> list[list[int]]:
 
 def _image(pieces: list[str], size: tuple[int, int]) -> np.ndarray:
     image = Image.new("RGB", size, EMPTY)
-    draw, font = ImageDraw.Draw(image), _font()
+    draw = ImageDraw.Draw(image)
     width, height = CELL_PX
     for position, piece in enumerate(pieces):
         row, column = divmod(position, IMAGE_COLUMNS)
         left, top = column * width, row * height
         draw.rectangle((left, top, left + width - 1, top + height - 1), fill=WHITE, outline=LINE)
         ink = QUIET if piece in SPECIALS else INK
-        draw.text((left + 4, top + height // 2), _shortened(piece, font, width - 8), fill=ink, font=font, anchor="lm")
+        shown, font = _fitted(piece, width - 8)
+        draw.text((left + 4, top + height // 2), shown, fill=ink, font=font, anchor="lm")
     return np.asarray(image)
 
 
-def _shortened(piece: str, font: ImageFont.FreeTypeFont, room_px: int) -> str:
-    if font.getlength(piece) <= room_px:
-        return piece
-    return next(f"{piece[:end]}…" for end in range(len(piece), -1, -1) if font.getlength(f"{piece[:end]}…") <= room_px)
+def _fitted(piece: str, room_px: int) -> tuple[str, ImageFont.FreeTypeFont]:
+    """The whole piece in letters as large as fit; cut if even the smallest do not."""
+    for size_px in range(FONT_PX, SMALLEST_FONT_PX - 1, -1):
+        font = _font(size_px)
+        if font.getlength(piece) <= room_px:
+            return piece, font
+    ends = range(len(piece), -1, -1)
+    return next(f"{piece[:end]}…" for end in ends if font.getlength(f"{piece[:end]}…") <= room_px), font
 
 
-@functools.lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
+@functools.lru_cache(maxsize=FONT_PX)
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
     import matplotlib  # imported late: 0.2 s, only to find its fonts
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"
-    return ImageFont.truetype(str(path), FONT_PX)
+    return ImageFont.truetype(str(path), size_px)
