@@ -261,12 +261,15 @@ def look(
     model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.", dir_okay=False)] = Path("look.html"),
     items: Annotated[int, typer.Option(help="How many are shown.", min=1, max=16)] = 8,
+    on_map: Annotated[
+        int, typer.Option("--map", help="How many lie on a map of their features (UMAP); 0: no map.", min=0, max=20_000)
+    ] = 0,
 ) -> None:
-    """Write a page of one's own items with the encoder's attention and a PCA of its token features."""
+    """Write a page of one's own items with the encoder's attention and a PCA of its token features, and a map."""
     from d2v.interchange.load import load
     from d2v.interchange.look import look as write_page
 
-    typer.echo(write_page(load(model), source, out, items))
+    typer.echo(write_page(load(model), source, out, items, on_map))
 
 
 @app.command(epilog="Example: d2v serve models:/d2v-vision@champion --port 5001")

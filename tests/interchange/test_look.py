@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from d2v.cli import app
-from d2v.errors import DataError
+from d2v.errors import ConfigError, DataError
 from d2v.evaluation.attention import attention_received
 from d2v.interchange.look import look
+from d2v.reporting.figures import draw_map
 from tests.interchange.test_load import ITEMS, TEXTS, model_of
 
 RNG = np.random.default_rng(1)
@@ -77,3 +80,50 @@ def test_the_command_writes_it_and_names_what_is_not_there(tmp_path: Path) -> No
     assert (tmp_path / "look.html").is_file()
     with pytest.raises(DataError, match="It was looked for in"):
         look(model, tmp_path / "nowhere", tmp_path / "look.html")
+
+
+def labelled_pictures(folder: Path) -> Path:
+    """Forty dark and forty bright pictures, a folder a class."""
+    for name, low in (("bright", 200), ("dark", 0)):
+        (folder / name).mkdir(parents=True)
+        for number in range(40):
+            Image.fromarray(RNG.integers(low, low + 56, (40, 40, 3), np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.slow  # UMAP's compiler
+def test_alike_items_lie_together_on_the_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, np.ndarray] = {}
+
+    def keep(points_N2: np.ndarray, labels: list[str], path: Path) -> Path:
+        drawn.update({name: points_N2[np.array(labels) == name] for name in set(labels)})
+        return draw_map(points_N2, labels, path)
+
+    monkeypatch.setattr("d2v.interchange.look.draw_map", keep)
+    folder = labelled_pictures(tmp_path / "mine")
+    out = look(model_of(tmp_path, "vision"), folder, tmp_path / "look.html", items=2, on_map=80)
+    assert (tmp_path / "look_map.png").is_file()
+    assert "80 of 80 items" in out.read_text()
+    apart = np.linalg.norm(drawn["dark"].mean(axis=0) - drawn["bright"].mean(axis=0))
+    assert apart > 2 * max(points.std(axis=0).max() for points in drawn.values())
+
+
+def test_a_map_of_too_few_items_or_without_its_package_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = model_of(tmp_path, "vision"), write_items(tmp_path / "mine", "vision")
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=None))
+    with pytest.raises(DataError, match="leave out --map"):
+        look(model, folder, tmp_path / "look.html", on_map=10)
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ConfigError, match=r"d2v\[maps\]"):
+        look(model, folder, tmp_path / "look.html", on_map=10)
+
+
+@pytest.mark.parametrize("labels", [["a", "b", None], [None] * 3, [f"class {n}" for n in range(30)]])
+def test_a_map_has_a_colour_a_class(tmp_path: Path, labels: list[str | None]) -> None:
+    points_N2 = RNG.standard_normal((len(labels), 2))
+    with Image.open(draw_map(points_N2, labels, tmp_path / "map.png")) as picture:
+        assert picture.width > 800
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(2**24) if max(colour) - min(colour) > 60}
+    assert (len(colours) > 2) == any(labels)

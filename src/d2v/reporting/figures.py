@@ -7,6 +7,7 @@ Shapes: n items, M masks per item, T tokens, D feature width, k neighbours.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ LABEL_IN, NAME_IN = 0.9, 0.2  # the width of labels beside rows, the height of n
 GREEN, RED, BLUE, ORANGE, GREY = "#1a9850", "#d73027", "#3366aa", "#dd7711", "#888888"
 HIDDEN_SHADE = np.array([238, 238, 240], dtype=np.float32)
 HIDDEN_OPACITY = 0.88
+MAP_COLOURS = 20
 
 STYLE = {
     "font.size": 8,
@@ -263,6 +265,34 @@ def draw_looks(
     lit = shade_hidden(images, 1.0 - share_nT, grid)
     colours = (1.0 - _in_cells(1.0 - project_to_colours(tokens_nTD, lengths), grid)).numpy()
     return _draw_rows([images, lit, colours], ["item", "attention", "features"], "What the encoder sees", path)
+
+
+def draw_map(points_N2: np.ndarray, labels: Sequence[str | None], path: Path) -> Path:
+    """Items as points of a plane, in the colour of their class.
+
+    Args:
+        points_N2: where they lie.
+        labels: name of the class of each, None for none. The most frequent classes have a colour of their own.
+        path: the PNG to write; returned.
+    """
+    counts = Counter(label for label in labels if label is not None)
+    named = sorted(label for label, _ in counts.most_common(MAP_COLOURS))
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(WIDTH_IN, WIDTH_IN * 0.75), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        size = float(np.clip(4_000 / len(points_N2), 4, 40))
+        for name in (None, *named):
+            is_one_N = np.array([(label if label in named else None) == name for label in labels], dtype=bool)
+            colour = GREY if name is None else matplotlib.colormaps["tab20"](named.index(name))
+            shown = name or ("other classes" if counts else "items")
+            if is_one_N.any():
+                axes.scatter(
+                    points_N2[is_one_N, 0], points_N2[is_one_N, 1], s=size, color=colour, label=shown, linewidths=0
+                )
+        axes.set(xticks=[], yticks=[])
+        if counts:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=math.sqrt(20 / size))
+        return _save(figure, path)
 
 
 def project_to_colours(tokens_nTD: Tensor, lengths: Tensor | None = None) -> Tensor:
