@@ -164,13 +164,15 @@ def measure_encode(
     pairs: Annotated[int, typer.Option(help="Turns.", min=1)] = 3,
     threads: Annotated[int, typer.Option(help="Of each process.", min=1)] = 1,
     ref: Annotated[str | None, typer.Option(help="Another commit to set beside.")] = None,
+    onnxruntime: Annotated[str, typer.Option(help="Also onnxruntime, in these: float32,int8.")] = "",
 ) -> None:
     """Encode folders with transformers, with another commit and with this one, by turns on the same weights."""
     from benchmarks.encode.suite import measure_encode as measure
     from benchmarks.turns import ratio_table
 
     with tempfile.TemporaryDirectory(prefix="d2v-bench-") as scratch:
-        found = measure(modalities.split(","), size, dtypes.split(","), pairs, threads, Path(scratch), ref)
+        kinds = [[kind for kind in names.split(",") if kind] for names in (dtypes, onnxruntime)]
+        found = measure(modalities.split(","), size, kinds[0], pairs, threads, Path(scratch), ref, kinds[1])
     typer.echo(ratio_table(found, {"cpu_s": "CPU seconds, ratio", "wall_s": "seconds, ratio"}).to_markdown())
 
 

@@ -22,12 +22,12 @@ from torch import Tensor
 BATCH_ITEMS = 32
 
 
-def ours(modality: str, model: Path, files: Path, out: Path, dtype: str, engine: str = "torch") -> Callable[[], None]:
+def ours(modality: str, model: Path, files: Path, out: Path, dtype: str, runtime: str = "torch") -> Callable[[], None]:
     """`d2v encode`."""
     import d2v
     from d2v.interchange.encode_files import encode_files
 
-    loaded = d2v.load(model, dtype=dtype, **({} if engine == "torch" else {"engine": engine}))
+    loaded = d2v.load(model, dtype=dtype, **({} if runtime == "torch" else {"runtime": runtime}))
     return lambda: _done(encode_files(loaded, [files], out))
 
 
@@ -127,8 +127,8 @@ WAYS: dict[str, Callable[..., Callable[[], None]]] = {"d2v": ours, "transformers
 def main(way: str, modality: str, model: str, files: str, out: str, dtype: str, threads: str) -> None:
     """Encode once and print the seconds of this process and of the wall, without imports and loading, as JSON."""
     torch.set_num_threads(int(threads))
-    name, _, engine = way.partition("-")
-    more = {"engine": engine} if engine else {}
+    name, _, runtime = way.partition("-")
+    more = {"runtime": runtime} if runtime else {}
     with contextlib.redirect_stdout(sys.stderr):
         encode = WAYS[name](modality, Path(model), Path(files), Path(out), dtype, **more)
         before, began = os.times(), time.perf_counter()

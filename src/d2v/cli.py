@@ -119,7 +119,10 @@ def encode(
     ] = "plain",
     batch_size: Annotated[int, typer.Option(help="Items at a time.", min=1)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16; with runtime onnxruntime also int8.")
+    ] = "float32",
+    runtime: Annotated[str, typer.Option(help="torch, or on a CPU onnxruntime.")] = "torch",
 ) -> None:
     """Write the features of files to a Parquet file. They are found and read as ingest does; what cannot be read is a
     row with its reason."""
@@ -130,7 +133,7 @@ def encode(
         from d2v.modalities.long_items import check_long
 
     way, settings, chosen = check_long(long), values_of(ingest or []), check_space(space)
-    loaded = load(model, device=device, dtype=dtype)
+    loaded = load(model, device=device, dtype=dtype, runtime=runtime)
     loaded.batch_size = batch_size
     written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict, way, settings, chosen)
     typer.echo(

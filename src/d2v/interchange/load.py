@@ -49,11 +49,13 @@ from d2v.training.matmul import inference
 
 if TYPE_CHECKING:
     from d2v.interchange.importing import ImportedModel
+    from d2v.interchange.onnx_session import OnnxSession
 
 Pool = Literal["mean", "first", "none"]
 Space = Literal["plain", "search"]
 BATCH_ITEMS = 32
 SHOWN_CLASSES = 8
+RUNTIMES = ("torch", "onnxruntime")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -98,6 +100,7 @@ class Model:
         search_space: SearchSpace | None = None,
     ) -> None:
         self.search_space = search_space
+        self._onnx: OnnxSession | None = None
         self.encoder, self.head, self.task = encoder.eval(), head, task
         self.about = dict(about)
         self.modality: str = self.about["modality"]
@@ -120,6 +123,23 @@ class Model:
         self.encoder.to(device, DTYPES[dtype])
         if self.head is not None:
             self.head.to(device, DTYPES[dtype])
+        return self
+
+    def in_onnxruntime(self, weights: str) -> Model:
+        """Let onnxruntime compute the encoder from now on, in float32 or with weights of eight bits; the head stays
+        with torch. Takes some ten seconds.
+
+        Raises:
+            ConfigError: other weights than float32 or int8, the model is not on the CPU, or a package is missing.
+        """
+        if weights not in ("float32", "int8"):
+            raise ConfigError(f"runtime onnxruntime has dtype float32 and int8, not {weights}: give one of them")
+        parameter = next(self.encoder.parameters())
+        if parameter.device.type != "cpu":
+            raise ConfigError(f"runtime onnxruntime computes on the CPU, not on {parameter.device}: give device cpu")
+        from d2v.interchange.onnx_session import OnnxSession
+
+        self._onnx = OnnxSession(self.encoder, self.about, cast(Literal["float32", "int8"], weights))
         return self
 
     def __repr__(self) -> str:
@@ -280,6 +300,10 @@ class Model:
     def _encoded(self, inputs: Inputs, activation: str | None = None) -> tuple[Encoded, Tensor | None]:
         inputs = inputs.to(next(self.encoder.parameters()))
         lengths = self.encoder.token_lengths(inputs.lengths)
+        if self._onnx is not None:
+            if activation is not None:
+                raise ConfigError("onnxruntime gives final features alone: leave layers out, or take runtime=torch")
+            return self._onnx.encode(inputs), lengths
         return self.encoder.encode(self.encoder.stem(inputs.values), lengths, activation=activation), lengths
 
     def _first(self, encoded: Encoded, tokens: Tensor, of_block: bool) -> Tensor:
@@ -467,6 +491,7 @@ def load(
     *,
     device: str | torch.device = "auto",
     dtype: str = "float32",
+    runtime: str = "torch",
     teacher: bool = False,
     tokenizer: str | Path | None = None,
     labels: str | Path | None = None,
@@ -477,18 +502,29 @@ def load(
         source: a model folder (an encoder or a fine-tuned model), a checkpoint of the reference, a folder of
             transformers, or a registered model such as `models:/d2v-vision@champion`.
         device: `auto` takes a GPU if there is one.
-        dtype: `float32`, `bfloat16` or `float16`.
+        dtype: `float32`, `bfloat16` or `float16`; with `onnxruntime` also `int8`.
+        runtime: what computes: `torch`, or on a CPU `onnxruntime`, which takes ten seconds to build.
         teacher: of a model folder: the teacher's encoder, not the student's.
         tokenizer: of a text encoder from elsewhere that brings none.
         labels: letters or class names of a head from elsewhere that brings none.
 
     Raises:
         CheckpointError: there is no such model, or it is damaged or unknown.
+        ConfigError: a device, dtype or runtime that is not there.
 
     Example:
         >>> import d2v  # doctest: +SKIP
         >>> d2v.load("data/06_models/text/pydocs/encoder").encode(["To be.", "Not to be."])  # doctest: +SKIP
     """
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"there is no runtime {runtime!r}: give one of {', '.join(RUNTIMES)}")
+    if runtime == "onnxruntime":
+        onnx_device = "cpu" if device == "auto" else device
+        return load(source, device=onnx_device, teacher=teacher, tokenizer=tokenizer, labels=labels).in_onnxruntime(
+            dtype
+        )
+    if dtype == "int8":
+        raise ConfigError("int8 is computed by onnxruntime: give runtime onnxruntime with it")
     if str(source).startswith(REGISTERED):
         source = registered_model(str(source))
     path = Path(source)
