@@ -161,9 +161,17 @@ def space(
 
 @app.command(epilog="Example: d2v index photos/ --model data/06_models/vision/glyphs/encoder --out photos.index")
 def index(
-    files: Annotated[list[Path], typer.Argument(help="Folders, archives, tables or files, as for d2v encode.")],
     model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
     out: Annotated[Path, typer.Option(help="The folder of the index, new or there.", file_okay=False)],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Folders, archives, tables or files, as for d2v encode.")
+    ] = None,
+    drop: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A file or folder whose items to remove, there or gone; again for others. FILES may be left out."
+        ),
+    ] = None,
     ingest: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A key of the ingest block, as for d2v encode; again for others."),
@@ -177,13 +185,15 @@ def index(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Make an index of items to search in, or bring it up to date: new and changed items are encoded, those that are
-    gone are removed. A build that was killed goes on with the same command."""
+    gone are removed. Items of a path that is gone itself stay, as its disk may only be away, until --drop removes them.
+    A build that was killed goes on with the same command."""
     from d2v.config.changes import values_of
     from d2v.interchange.load import load
     from d2v.search.console import show_lists
     from d2v.search.index import Index
 
-    found, built = Index.build(load(model, device=device), files, out, values_of(ingest or []), previews)
+    settings = values_of(ingest or [])
+    found, built = Index.build(load(model, device=device), files or [], out, settings, previews, drop or [])
     did = f"{built.added:,} added, {built.changed:,} changed, {built.removed:,} removed"
     typer.echo(f"{out}: {built.items:,} items ({did}), {built.problems:,} with a problem; recall {built.recall:.3f}")
     if built.first:
@@ -205,6 +215,10 @@ def search(
     count: Annotated[int, typer.Option("-k", "--count", help="Items to find.", min=1)] = 10,
     path: Annotated[str, typer.Option(help="Only files that fit, such as '*/holiday/*'.")] = "",
     label: Annotated[str, typer.Option(help="Only items of this class.")] = "",
+    after: Annotated[
+        str, typer.Option(help="Only files modified at this time or later, such as 2026-11-30 or 2026-11-30T18:00.")
+    ] = "",
+    before: Annotated[str, typer.Option(help="Only files modified earlier than this time.")] = "",
     exact: Annotated[bool, typer.Option(help="Look at all vectors, however many there are.")] = False,
     html: Annotated[Path | None, typer.Option(help="A page of what is found to write.", dir_okay=False)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
@@ -213,10 +227,12 @@ def search(
     from d2v.interchange.load import load
     from d2v.search.console import search_and_show
     from d2v.search.index import Index
+    from d2v.search.query import time_of
 
     found = Index(index)
     asked = [(1.0, question), *map(_weighted, further or [])]
-    search_and_show(found, load(model, device=device), asked, count, path, label, exact, html)
+    filters = {"path": path, "label": label, "after": time_of(after), "before": time_of(before), "exact": exact}
+    search_and_show(found, load(model, device=device), asked, count, html, **filters)
 
 
 def _weighted(given: str) -> tuple[float, str]:

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from d2v.evaluation.search_space import SearchSpace
 from d2v.search import index as index_module
 from d2v.search.console import show_lists
 from d2v.search.index import Index, fingerprint, measure_recall
-from d2v.search.query import search, vector_of
+from d2v.search.query import search, time_of, vector_of
 from d2v.search.reports import near_duplicates, outliers
 from tests.interchange.test_load import model_of
 
@@ -187,6 +189,126 @@ def test_a_second_build_encodes_what_is_new_or_changed_and_removes_what_is_gone(
     assert sum(encoded) == 2
     assert "broken.png" in built.first
     assert search(index, model, pictures / "green" / "0.png", 1)[0].similarity == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_folder_that_is_gone_keeps_its_items_until_they_are_dropped(
+    model: d2v.Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, stays = write_pictures(tmp_path / "gone", 1), write_pictures(tmp_path / "stays", 1)
+    Index.build(model, [gone, stays], tmp_path / "index")
+    gone.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"not there.*--drop PATH"):
+        Index.build(model, [gone], tmp_path / "index")
+    index, built = Index.build(model, [stays], tmp_path / "index")
+    assert (built.items, built.removed) == (6, 0)
+    assert f"{gone} cannot be found, and 3 items" in capsys.readouterr().err
+    assert index.lost() == {str(gone): 3}
+    gone.mkdir()  # as the folder of a disk that is not mounted
+    assert Index.build(model, [gone], tmp_path / "index")[1].items == 6
+    assert "all 3 items that the index has of it stay" in capsys.readouterr().err
+    index, built = Index.build(model, [], tmp_path / "index", drop=[gone])
+    assert (built.items, built.removed, index.lost()) == (3, 3, {})
+    with pytest.raises(DataError, match="no items of"):
+        Index.build(model, [], tmp_path / "index", drop=[gone])
+
+
+def test_a_subfolder_that_cannot_be_read_keeps_its_items(
+    model: d2v.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 2)
+    Index.build(model, [pictures], tmp_path / "index")
+    (pictures / "green" / "0.png").unlink()
+    scan = os.scandir
+
+    def closed(folder: str) -> object:
+        if str(folder).endswith("red"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    _, built = Index.build(model, [pictures], tmp_path / "index")
+    assert (built.items, built.removed, built.problems) == (5, 1, 1)
+    assert "Permission denied" in built.first
+
+
+def test_an_item_has_one_row_whatever_path_led_to_it(
+    model: d2v.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 2)
+    shutil.make_archive(str(pictures / "packed"), "tar", pictures, "blue")
+    Index.build(model, [pictures / "packed.tar", pictures / "red", pictures / "red" / "0.png"], tmp_path / "index")
+    monkeypatch.chdir(tmp_path)
+    index, built = Index.build(model, [Path("pictures")], tmp_path / "index")
+    assert len(index) == 8, "six files and two members of the archive, which the folder around it does not open"
+    assert built.removed == 0
+    (pictures / "red" / "1.png").unlink()
+    assert Index.build(model, [Path("pictures")], tmp_path / "index")[1].removed == 1
+    _, built = Index.build(model, [Path("pictures")], tmp_path / "index")
+    assert (built.items, built.added, built.changed) == (7, 0, 0)
+
+
+def test_filters_keep_to_times_of_files(model: d2v.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 2)
+    for number, file in enumerate(sorted(pictures.rglob("*.png"))):
+        os.utime(file, (0, 1_000 * number))
+    shutil.make_archive(str(tmp_path / "packed"), "tar", pictures, "red")
+    os.utime(tmp_path / "packed.tar", (0, 50_000.5))
+    index, _ = Index.build(model, [pictures, tmp_path / "packed.tar"], tmp_path / "index")
+    red = picture(COLOURS["red"], 90)
+
+    def found(**filters: Any) -> list[str]:
+        return sorted("/".join(Path(hit.file).parts[-2:]) for hit in search(index, model, red, 20, **filters))
+
+    noon = datetime.fromtimestamp(2_000, UTC)
+    assert found(before=noon) == ["blue/0.png", "blue/1.png"]
+    assert found(after=noon, before=datetime.fromtimestamp(4_000, UTC)) == ["green/0.png", "green/1.png"]
+    assert found(after=noon, label="green", path="*/1.png") == ["green/1.png"]
+    (packed, _) = search(index, model, red, 20, after=datetime.fromtimestamp(50_000, UTC))
+    assert (packed.modified_s, "packed.tar" in packed.file) == (50_000.5, True)
+
+    monkeypatch.setattr(model, "features", lambda *_, **__: pytest.fail("the same content was encoded again"))
+    os.utime(pictures / "red" / "0.png", (0, 90_000))
+    index, built = Index.build(model, [pictures], tmp_path / "index")
+    assert (built.added, built.changed, built.removed) == (0, 0, 0)
+    monkeypatch.undo()
+    assert found(after=datetime.fromtimestamp(60_000, UTC)) == ["red/0.png"]
+
+
+def test_an_index_without_times_is_searched_and_gets_them(folder: Path, made: Path, model: d2v.Model) -> None:
+    index = Index(folder / "index")
+    index._table.drop_columns(["modified_s"])
+    index, red = Index(folder / "index"), picture(COLOURS["red"], 90)
+    assert search(index, model, red, 1)[0].modified_s is None
+    with pytest.raises(ConfigError, match="up to date with d2v index"):
+        search(index, model, red, after=datetime.fromtimestamp(0, UTC))
+    index, built = Index.build(model, [made / "pictures"], folder / "index")
+    assert (built.items, built.added, built.changed) == (18, 0, 0)
+    assert len(search(index, model, red, 20, after=datetime.fromtimestamp(0, UTC))) == 18
+
+
+def test_times_are_iso_8601() -> None:
+    assert time_of("") is None
+    assert time_of("2026-11-30T18:00Z") == datetime(2026, 11, 30, 18, tzinfo=UTC)
+    for wrong in ("yesterday", "30.11.2026", "0001-01-01"):
+        with pytest.raises(ConfigError, match="give a date"):
+            time_of(wrong)
+
+
+def test_vectors_and_counts_that_make_no_sense(made: Path, model: d2v.Model, tmp_path: Path) -> None:
+    index = Index(made / "index")
+    for wrong in (np.full(model.width, np.nan), np.full(model.width, np.inf), np.zeros(model.width)):
+        with pytest.raises(DataError, match="nothing is near"):
+            index.nearest(wrong)
+    with pytest.raises(ConfigError, match="shape"):
+        index.nearest(np.ones(model.width + 1))
+    with pytest.raises(DataError, match="weight"):
+        search(index, model, [(float("nan"), picture(COLOURS["red"], 0))])
+    assert len(index.nearest(np.ones(model.width), 10**12)) == 18
+    (tmp_path / "empty.txt").write_text("no picture")
+    empty, built = Index.build(model, [tmp_path / "empty.txt"], tmp_path / "index")
+    assert (built.items, built.problems) == (0, 1)
+    assert search(empty, model, picture(COLOURS["red"], 0)) == []
+    assert (near_duplicates(empty), outliers(empty)) == ([], [])
 
 
 def test_paths_that_are_not_given_again_keep_their_items(folder: Path, model: d2v.Model) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from d2v.interchange.load import Model
 from d2v.reporting.tables import Table
-from d2v.search.index import Hit, Index
+from d2v.search.index import Hit, Index, say_lost
 from d2v.search.page import hits_table, pairs_table, write_hits
 from d2v.search.query import question_of, search
 from d2v.search.reports import near_duplicates, outliers
@@ -21,14 +22,13 @@ def search_and_show(
     model: Model,
     asked: Sequence[tuple[float, str]],
     count: int,
-    path: str,
-    label: str,
-    exact: bool,
     html: Path | None,
+    **filters: Any,
 ) -> list[Hit]:
-    """A table of the items that are nearest to what a user typed, and a page of them."""
+    """A table of the items that are nearest to what a user typed, and a page of them. Filters are those of `search`."""
     weighted = [(weight, question_of(model, question)) for weight, question in asked]
-    hits = search(index, model, weighted, count, path=path, label=label, exact=exact)
+    hits = search(index, model, weighted, count, **filters)
+    say_lost(index)
     words = " + ".join(question if weight == 1.0 else f"{weight:g} {question}" for weight, question in asked)
     title = f"Nearest to {words}"
     _print(hits_table(title, hits))

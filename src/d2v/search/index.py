@@ -1,9 +1,11 @@
 """Vectors of a user's items in a LanceDB table on disk.
 
-The table has a row an item: where it lies, its class, the SHA-256 of its content, its vector, a small preview. A second
-`build` with the same paths encodes what is new or changed and removes what is gone. Rows are written WRITTEN_AT_A_TIME;
-each write is whole or not there, so a build that was killed goes on where it stood. Beside the table stands
-`index.json` with the fingerprint of the encoder: another encoder's vectors mean something else, so it is refused.
+The table has a row an item: where it lies, when that file was modified, its class, the SHA-256 of its content, its
+vector, a small preview. A second `build` with the same paths encodes what is new or changed and removes what is gone
+from them. A path that is gone itself may be a disk that is not mounted: its items stay, are named, and `drop` removes
+them. Rows are written WRITTEN_AT_A_TIME; each write is whole or not there, so a build that was killed goes on where it
+stood. Beside the table stands `index.json` with the fingerprint of the encoder: another encoder's vectors mean
+something else, so it is refused.
 
 Up to EXACT_ITEMS the search looks at every vector. Above, LanceDB's IVF_PQ index finds candidates, whose true distances
 are then computed; `build` measures how many of the true nearest items that finds (its recall) and says it.
@@ -13,12 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -36,13 +39,29 @@ from d2v.progress import Progress, log
 ABOUT, TABLE = "index.json", "items"
 EXACT_ITEMS = 50_000
 PROBED, REFINED, RECALL_AT, RECALL_QUERIES = 32, 20, 10, 50
+MOST_BY_INDEX = 1_000
+"""More items than this are found by looking at all vectors."""
 WRITTEN_AT_A_TIME = 512
 PREVIEW_BYTES = 200_000
 """A preview that is larger is left out."""
 FORMAT = 1
 INSTALL = "pip install 'd2v[search]'"
-COLUMNS = ("id", "root", "file", "line", "label", "sha256", "snippet", "media_type", "preview", "is_small")
+COLUMNS = (
+    "id",
+    "root",
+    "file",
+    "line",
+    "label",
+    "sha256",
+    "snippet",
+    "media_type",
+    "preview",
+    "is_small",
+    "modified_s",
+)
 SHOWN = ("id", "file", "line", "label", "snippet", "media_type", "preview", "is_small")
+MODIFIED = "modified_s"
+"""The column of times; indexes of before have none until they are brought up to date."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,8 @@ class Hit:
         line: of the file, from 1, where that holds several items.
         label: name of its class, if it has one.
         preview: for people, if there is one.
+        modified_s: seconds since 1970 at which the file, or the archive or table that the item lies in, was modified
+            last before it was indexed; None where that is not known.
     """
 
     similarity: float
@@ -83,6 +104,7 @@ class Hit:
     line: int | None
     label: str | None
     preview: Preview | None = None
+    modified_s: float | None = None
 
 
 def fingerprint(model: Model) -> str:
@@ -136,8 +158,12 @@ class Index:
         folder: Path,
         ingest: Mapping[str, object] | None = None,
         previews: bool = True,
+        drop: Sequence[Path] = (),
     ) -> tuple[Index, Built]:
         """Make an index of the items of paths, or bring it up to date with them; items of other paths stay.
+
+        What an item is called does not depend on the path that led to it: a folder and one inside of it may be given
+        in turn.
 
         Args:
             model: whose vectors; in the space to search in if it has one, else its plain features.
@@ -145,18 +171,22 @@ class Index:
             folder: of the index.
             ingest: keys of the modality's ingest block, such as `{"columns": {"text": "body"}}`.
             previews: whether to keep a thumbnail, a clip or the beginning of each item, which pages show.
+            drop: files and folders whose items are removed first, whether they are still there or not.
 
         Raises:
             CheckpointError: the index is another encoder's.
-            DataError: no paths, or one that is not there; the disk is full.
+            DataError: no paths, or one that is not there; nothing to drop; the disk is full.
             ConfigError: LanceDB is not installed.
         """
-        if not paths:
+        if not paths and not drop:
             raise DataError("There is nothing to index: give folders or files")
         missing = [str(path) for path in paths if not path.exists()]
         if missing:
-            raise DataError(f"{', '.join(missing)}: not there. Give folders or files; looked for in {Path.cwd()}")
-        built = _build(model, [Path(path) for path in paths], out=folder, ingest=ingest or {}, previews=previews)
+            raise DataError(
+                f"{', '.join(missing)}: not there. Give folders or files; looked for in {Path.cwd()}. An index that "
+                "has items of them keeps these: if they are gone for good, remove them with d2v index --drop PATH"
+            )
+        built = _build(model, [Path(path) for path in paths], drop, out=folder, ingest=ingest or {}, previews=previews)
         return cls(folder), built
 
     def check(self, model: Model) -> None:
@@ -175,16 +205,48 @@ class Index:
         Args:
             vector_R: of a question.
             count: of items.
-            where: condition on the columns id, root, file, line, label, sha256 and snippet, in SQL.
+            where: condition on the columns id, root, file, line, label, sha256, modified_s and snippet, in SQL.
             exact: look at all vectors, whatever their number.
+
+        Raises:
+            ConfigError: a vector of another width.
+            DataError: numbers that are not finite, or that are all 0.
         """
-        search = self._table.search(np.asarray(vector_R, np.float32)).distance_type("cosine")
-        search = search.bypass_vector_index() if exact else search.nprobes(PROBED).refine_factor(REFINED)
+        vector_R = np.asarray(vector_R, np.float32)
+        if vector_R.shape != (self.about["width"],):
+            raise ConfigError(
+                f"a vector of the shape {vector_R.shape} asks an index of {self.about['width']} numbers each: give one "
+                f"that its encoder made with space={self.about['space']}"
+            )
+        if not np.isfinite(vector_R).all() or not vector_R.any():
+            raise DataError("The vector has NaN, infinity or nothing but 0, so nothing is near it: give another one")
+        count = min(count, len(self))  # LanceDB reserves memory for as many candidates as it is asked for
+        if not count:
+            return []
+        search = self._table.search(vector_R).distance_type("cosine")
+        if exact or count > MOST_BY_INDEX:
+            search = search.bypass_vector_index()
+        else:  # further parts are looked at where a filter leaves less than `count` in the nearest ones
+            search = search.minimum_nprobes(PROBED).maximum_nprobes(0).refine_factor(REFINED)
         if where:
             search = search.where(where, prefilter=True)
         with _reading(self.folder):
-            found = search.select([*SHOWN, "_distance"]).limit(count).to_arrow().to_pylist()
+            found = search.select([*self._shown(), "_distance"]).limit(count).to_arrow().to_pylist()
         return [hit_of(row, 1.0 - float(row["_distance"])) for row in found]
+
+    def has_times(self) -> bool:
+        """Whether items have times: indexes of before have none until they are brought up to date."""
+        return MODIFIED in self._table.schema.names
+
+    def lost(self) -> dict[str, int]:
+        """The number of items of paths that are not there any more, by path as it was given to `build`."""
+        with _reading(self.folder):
+            roots = self._table.search().select(["root"]).limit(max(len(self), 1)).to_arrow()["root"].value_counts()
+        counts = {one["values"]: one["counts"] for one in roots.to_pylist()}
+        return {root: counts[root] for root in sorted(counts) if not Path(root).exists()}
+
+    def _shown(self) -> list[str]:
+        return [*SHOWN, MODIFIED] if self.has_times() else [*SHOWN]
 
     def vectors(self) -> tuple[np.ndarray, list[str]]:
         """((n, R) float32 vectors of length one, n ids), in the order of ids."""
@@ -198,7 +260,7 @@ class Index:
         found: dict[str, dict[str, Any]] = {}
         for some in _in_parts(sorted(set(ids)), 500):
             with _reading(self.folder):
-                rows = self._table.search().where(_one_of("id", some)).select([*SHOWN]).limit(len(some)).to_arrow()
+                rows = self._table.search().where(_one_of("id", some)).select(self._shown()).limit(len(some)).to_arrow()
             found |= {row["id"]: row for row in rows.to_pylist()}
         return [hit_of(found[one], value) for one, value in zip(ids, similarities, strict=True)]
 
@@ -207,14 +269,21 @@ def hit_of(row: Mapping[str, Any], similarity: float) -> Hit:
     """A row of the table."""
     text, media_type, data = row["snippet"] or "", row["media_type"] or "", row["preview"] or b""
     preview = Preview(text, media_type, data, bool(row["is_small"])) if text or data else None
-    return Hit(similarity, row["file"], row["line"], row["label"], preview)
+    return Hit(similarity, row["file"], row["line"], row["label"], preview, row.get(MODIFIED))
 
 
 # ------------------------------------------------------------------------------------------------ build
 
 
 @one_at_a_time
-def _build(model: Model, paths: Sequence[Path], out: Path, ingest: Mapping[str, object], previews: bool) -> Built:
+def _build(
+    model: Model,
+    paths: Sequence[Path],
+    drop: Sequence[Path],
+    out: Path,
+    ingest: Mapping[str, object],
+    previews: bool,
+) -> Built:
     space: Space = "plain" if model.search_space is None else "search"
     if space == "plain":
         log("index: the model has no space to search in, so plain features are compared; d2v space makes one")
@@ -226,9 +295,23 @@ def _build(model: Model, paths: Sequence[Path], out: Path, ingest: Mapping[str, 
     index = Index(out, create=True)
     index.check(model)
     with full_disk_named(out, DataError, "What was written before is kept."):
-        built = _Building(index, model, space, ingest, previews).run(paths)
+        if not index.has_times():
+            index._table.add_columns({MODIFIED: "cast(NULL as double)"})
+        built = _Building(index, model, space, ingest, previews)
+        built.drop(drop)
+        built.run(paths)
         recall = _optimize(index)
+    say_lost(index)
     return Built(len(index), built.added, built.changed, built.removed, len(built.problems), built.first, recall)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the index has of an item."""
+
+    sha256: str
+    label: str | None
+    modified_s: float | None
 
 
 class _Building:
@@ -240,64 +323,97 @@ class _Building:
         self.modality = registry.get(model.modality)
         self.added = self.changed = self.removed = 0
         self.problems: list[str] = []
+        self.touched: dict[str, float | None] = {}
 
     @property
     def first(self) -> str:
         """The first problem."""
         return self.problems[0] if self.problems else ""
 
-    def run(self, paths: Sequence[Path]) -> _Building:
+    def run(self, paths: Sequence[Path]) -> None:
         """Bring the items of these paths up to date, one after the other."""
         for path in paths:
-            root = str(path.resolve())
+            root = path.resolve()
             known = self._known(root)
             seen: set[str] = set()
             before = len(self.problems)
             with Progress("index", None) as progress:
-                for some in _in_parts(self._new(path, root, known, seen), WRITTEN_AT_A_TIME):
+                for some in _in_parts(self._new(root, known, seen), WRITTEN_AT_A_TIME):
                     self._write(some, known)
                     progress.advance(len(some))
             if len(self.problems) > before and not seen:
                 log(f"index: {path} gave no item, so what the index has of it stays")
                 continue
-            gone = sorted(known.keys() - seen)
-            for ids in _in_parts(gone, 500):
-                self.table.delete(_one_of("id", ids))
-            self.removed += len(gone)
-        return self
+            self._write_times(known)
+            self._remove(known.keys() - seen, root)
 
-    def _known(self, root: str) -> dict[str, tuple[str, str | None]]:
-        """id -> digest of the content, and class."""
-        rows = self.table.search().where(f"root = {quoted(root)}").select(["id", "sha256", "label"])
+    def drop(self, paths: Sequence[Path]) -> None:
+        """Remove the items of these paths."""
+        for path in paths:
+            below = _below(path.resolve())
+            count = self.table.count_rows(below)
+            if not count:
+                raise DataError(f"The index has no items of {path.resolve()}: give --drop a path that it has items of")
+            self.table.delete(below)
+            self.removed += count
+
+    def _remove(self, missing: Iterable[str], root: Path) -> None:
+        """Remove known items that a walk over a path has not met; but not those of an archive or a table that was given
+        by itself and is still there, which a folder around it does not open."""
+        for ids in _in_parts(sorted(missing), 500):
+            rows = self._rows(_one_of("id", ids), ["id", "root", "file"])
+            gone = [row["id"] for row in rows if row["root"] == _text(str(root)) or modified_s_of(row["file"]) is None]
+            if gone:
+                self.table.delete(_one_of("id", gone))
+                self.removed += len(gone)
+
+    def _known(self, root: Path) -> dict[str, _Known]:
+        """What the index has of a path, by id."""
+        rows = self._rows(_below(root), ["id", "sha256", "label", MODIFIED])
+        return {row["id"]: _Known(row["sha256"], row["label"], row[MODIFIED]) for row in rows}
+
+    def _rows(self, where: str, columns: list[str]) -> list[dict[str, Any]]:
         with _reading(self.index.folder):
-            found = rows.limit(max(self.table.count_rows(), 1)).to_arrow().to_pylist()
-        return {row["id"]: (row["sha256"], row["label"]) for row in found}
+            rows = self.table.search().where(where).select(columns).limit(max(self.table.count_rows(), 1))
+            found: list[dict[str, Any]] = rows.to_arrow().to_pylist()
+        return found
 
-    def _new(
-        self, path: Path, root: str, known: Mapping[str, object], seen: set[str]
-    ) -> Iterator[tuple[dict[str, Any], object]]:
+    def _new(self, root: Path, known: Mapping[str, _Known], seen: set[str]) -> Iterator[tuple[dict[str, Any], object]]:
         """(row without vector, raw item) of items that are new or changed."""
         try:
-            opened = self.modality.open_files(path, self.ingest)
+            opened = self.modality.open_files(root, self.ingest)
             for item in opened.source.items(0):
-                file = _text(item.address or f"{path}/{item.key}")
-                name = hashlib.sha256(f"{root}\0{file}\0{item.key}\0{item.line}".encode()).hexdigest()
+                address = item.address or f"{root}/{item.key}"
+                file = _text(address)
+                # without the path that led to it: the key of an item in a folder begins below that
+                name = f"{file}\0{PurePosixPath(_text(item.key)).name}\0{item.line}"
+                name = hashlib.sha256(name.encode()).hexdigest()
                 if item.data is None or item.refused:
                     self.problems.append(f"{file}: {item.refused or 'it has no content'}")
+                    if Path(address).is_dir():  # a folder that cannot be read: nothing in it is known to be gone
+                        seen.update(self._known(Path(address)))
                     continue
-                sha256 = hashlib.sha256(_content(item)).hexdigest()
-                if known.get(name) != (sha256, item.label):
+                sha256, modified_s = hashlib.sha256(_content(item)).hexdigest(), modified_s_of(address)
+                before = known.get(name)
+                if before is None or (before.sha256, before.label) != (sha256, item.label):
                     try:
                         raw = opened.read(item)
                     except DataError as error:
                         self.problems.append(f"{file}: {error}")
                         continue
-                    row = {"id": name, "root": root, "file": file, "line": item.line, "label": item.label}
-                    yield row | {"sha256": sha256, **self._shown(item)}, raw
+                    row = {"id": name, "root": _text(str(root)), "file": file, "line": item.line, "label": item.label}
+                    yield row | {"sha256": sha256, MODIFIED: modified_s, **self._shown(item)}, raw
+                elif before.modified_s != modified_s:
+                    self.touched[name] = modified_s
                 seen.add(name)
         except DataError as error:
-            self.problems.append(f"{path}: {error}")
-            seen.update(known)  # the walk ended early: nothing is known to be gone
+            self.problems.append(f"{root}: {error}")
+            if known:
+                log(
+                    f"index: {root} was not read to its end, so all {len(known):,} items that the index has of it "
+                    "stay; --drop removes the items of a path that is gone for good"
+                )
+            seen.update(known)
 
     def _shown(self, item: Item) -> dict[str, Any]:
         """The columns of an item's preview. An item that cannot be shown can still be found."""
@@ -324,12 +440,25 @@ class _Building:
             rows.append(row | {"vector": vector})
             self.changed += row["id"] in known
             self.added += row["id"] not in known
-        if rows:
-            table = pa.Table.from_pylist(rows, schema=_schema(int(self.index.about["width"])))
-            self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(table)
+        new, again = ([row for row in rows if (row["id"] in known) is changed] for changed in (False, True))
+        if new:  # appended: LanceDB looks for the rows of a merge in the whole table
+            self.table.add(self._table_of(new))
+        if again:
+            self.table.merge_insert("id").when_matched_update_all().execute(self._table_of(again))
         if outdated:  # what an item held before is no answer any more
             self.table.delete(_one_of("id", outdated))
             self.removed += len(outdated)
+
+    def _table_of(self, rows: list[dict[str, Any]]) -> pa.Table:
+        return pa.Table.from_pylist(rows, schema=_schema(int(self.index.about["width"])))
+
+    def _write_times(self, known: Mapping[str, _Known]) -> None:
+        """Of files that were written again with the same content."""
+        for names in _in_parts([name for name in self.touched if name in known], 50_000):
+            times = pa.array([self.touched[name] for name in names], pa.float64())
+            rows = pa.table({"id": pa.array(names, pa.string()), MODIFIED: times})
+            self.table.merge_insert("id").when_matched_update_all().execute(rows)
+        self.touched.clear()
 
     def _vectors(self, raw: Sequence[object]) -> list[np.ndarray | str]:
         """A vector an item, or why there is none."""
@@ -346,6 +475,18 @@ class _Building:
         except DataError as error:
             return [str(error)] if len(raw) == 1 else [one for item in raw for one in self._batch([item])]
         return list(features)
+
+
+def say_lost(index: Index) -> None:
+    """A line where paths that the index has items of are not there."""
+    lost = index.lost()
+    if lost:
+        first = next(iter(lost))
+        others = f" and {len(lost) - 1:,} more paths" if len(lost) > 1 else ""
+        log(
+            f"index: {first}{others} cannot be found, and {sum(lost.values()):,} items of the index are from there. "
+            "They stay: mount the disk that they were on, or remove the items of a path with d2v index --drop PATH"
+        )
 
 
 def _optimize(index: Index) -> float:
@@ -389,7 +530,9 @@ def _open_table(folder: Path, width: int, create: bool) -> Any:
 
     with _reading(folder):
         tables = lancedb.connect(str(folder))
-        return tables.create_table(TABLE, schema=_schema(width), exist_ok=True) if create else tables.open_table(TABLE)
+        if create and not any(file.is_file() for file in (folder / f"{TABLE}.lance").rglob("*")):
+            return tables.create_table(TABLE, schema=_schema(width))
+        return tables.open_table(TABLE)
 
 
 @contextmanager
@@ -405,7 +548,7 @@ def _reading(folder: Path) -> Iterator[None]:
 
 
 def _schema(width: int) -> pa.Schema:
-    kinds = {"line": pa.int64(), "preview": pa.binary(), "is_small": pa.bool_()}
+    kinds = {"line": pa.int64(), "preview": pa.binary(), "is_small": pa.bool_(), MODIFIED: pa.float64()}
     fields = [pa.field(name, kinds.get(name, pa.string())) for name in COLUMNS]
     return pa.schema([*fields, pa.field("vector", pa.list_(pa.float32(), width))])
 
@@ -417,6 +560,25 @@ def _content(item: Item) -> bytes:
 def _text(value: str) -> str:
     """Valid text of a name or a beginning that may not be."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def modified_s_of(address: str) -> float | None:
+    """When a file was modified last, or the archive or table that an item lies in, in seconds since 1970; None where
+    there is no such file."""
+    for path in (Path(address), *Path(address).parents):
+        try:
+            found = path.stat()
+        except (OSError, ValueError):
+            continue
+        return found.st_mtime if stat.S_ISREG(found.st_mode) else None
+    return None
+
+
+def _below(path: Path) -> str:
+    """Condition of the items of a file or a folder. Names of files in indexes of before are as they were typed, so
+    their `root` is asked too."""
+    name, folder = _text(str(path)), _text(str(path)).rstrip("/") + "/"
+    return f"(root = {quoted(name)} OR file = {quoted(name)} OR starts_with(file, {quoted(folder)}))"
 
 
 def quoted(value: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.load import Model, Space
 from d2v.modalities import registry
-from d2v.search.index import Hit, Index, quoted
+from d2v.search.index import MODIFIED, Hit, Index, quoted
 
 Question = Any
 """An item as `Model.encode` takes it (a file, an image, a text ...), or a vector of the index's width."""
@@ -26,6 +27,8 @@ def search(
     *,
     path: str = "",
     label: str = "",
+    after: datetime | None = None,
+    before: datetime | None = None,
     exact: bool = False,
 ) -> list[Hit]:
     """The items of an index that are nearest to a question.
@@ -38,6 +41,8 @@ def search(
         count: of items at most.
         path: only items whose file fits this pattern, with `*` for anything, such as `*/holiday/*`.
         label: only items of this class.
+        after, before: only items whose file was modified at this time or later, and earlier than that one. The file of
+            an item in an archive or a table is the archive or the table. Without a time zone they are local times.
         exact: look at all vectors, whatever their number.
 
     Returns:
@@ -46,7 +51,7 @@ def search(
     Raises:
         CheckpointError: the index is another encoder's.
         DataError: a question that cannot be read, or questions that cancel each other.
-        ConfigError: a vector of another width, or fewer items than one.
+        ConfigError: a vector of another width, fewer items than one, or an index of before that has no times.
 
     Example:
         >>> search(Index(Path("photos.index")), model, [(1.0, "cat.jpg"), (0.5, "garden.jpg")])  # doctest: +SKIP
@@ -54,8 +59,8 @@ def search(
     if count < 1:
         raise ConfigError(f"{count} items cannot be found: ask for one or more")
     index.check(model)
-    vector = vector_of(index, model, questions)
-    return index.nearest(vector, count, _condition(path, label), exact)
+    where = condition(index, path, label, after, before)
+    return index.nearest(vector_of(index, model, questions), count, where, exact)
 
 
 def vector_of(index: Index, model: Model, questions: Question | Sequence[tuple[float, Question]]) -> np.ndarray:
@@ -65,8 +70,11 @@ def vector_of(index: Index, model: Model, questions: Question | Sequence[tuple[f
     for weight, question in weighted:
         total += np.float32(weight) * _unit(_encoded(index, model, question))
     length = float(np.linalg.norm(total))
-    if length < 1e-6:
-        raise DataError("The questions cancel each other, so nothing is nearest to them: change their weights")
+    if not 1e-6 <= length < float("inf"):
+        raise DataError(
+            "The questions cancel each other or have weights or numbers without end, so nothing is nearest to them: "
+            "change their weights"
+        )
     return total / np.float32(length)
 
 
@@ -95,14 +103,44 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
-def _condition(path: str, label: str) -> str | None:
+def condition(
+    index: Index, path: str = "", label: str = "", after: datetime | None = None, before: datetime | None = None
+) -> str | None:
+    """The filters of `search` in SQL; None without any.
+
+    Raises:
+        ConfigError: times are asked of an index that has none.
+    """
     parts = []
+    if (after or before) and not index.has_times():
+        raise ConfigError(
+            f"{index.folder} was made by an earlier version and has no times: bring it up to date with d2v index"
+        )
+    if after:
+        parts.append(f"{MODIFIED} >= {after.timestamp()!r}")
+    if before:
+        parts.append(f"{MODIFIED} < {before.timestamp()!r}")
     if path:
         pattern = re.sub(r"([\\%_])", r"\\\1", path).replace("*", "%")
         parts.append(f"file LIKE {quoted(pattern)} ESCAPE '\\'")
     if label:
         parts.append(f"label = {quoted(label)}")
     return " AND ".join(parts) or None
+
+
+def time_of(given: str) -> datetime | None:
+    """A date, or a date and a time, as ISO 8601 writes them, in local time unless a zone is given; None for "".
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    try:
+        time = datetime.fromisoformat(given) if given else None
+        if time is not None:
+            time.timestamp()  # years that no file has are no numbers of seconds
+        return time
+    except (ValueError, OverflowError):
+        raise ConfigError(f"{given!r} is no time: give a date such as 2026-11-30, or 2026-11-30T18:00") from None
 
 
 def question_of(model: Model, given: str) -> Question:
