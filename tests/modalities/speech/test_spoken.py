@@ -55,6 +55,13 @@ def test_breathy_voices_do_not_ask_the_clock():
     assert np.array_equal(spoken._say("the kettle is over there", speaker, 1.0, 0.0)[0], first)
 
 
+@pytest.mark.parametrize("variant", ["Reed", "klatt4", "klatt6"])
+def test_voices_of_the_klatt_synthesiser_do_not_go_on_in_numbers_of_c(variant):
+    speaker = spoken._Speaker("one", f"en+{variant}", 150, 50, 50)
+    first, second = (spoken._say("the kettle is over there", speaker, 1.0, 0.0)[0] for _ in range(2))
+    assert np.array_equal(first, second)
+
+
 def test_sentences_hold_their_keyword_once_and_nothing_but_letters():
     found = list(speak(OPTIONS, "train", 0, 60))
     for one in found:

@@ -297,6 +297,7 @@ def _initialised(library: Any, data: Path) -> int:
     if rate_hz <= 0:
         raise DataError(f"espeak-ng finds no data in {data}: install the package espeakng-loader again.")
     library.espeak_ng_SetRandSeed(ctypes.c_long(BREATH_SEED))  # breathy voices; the clock seeds them otherwise
+    ctypes.CDLL(None).srand(BREATH_SEED)  # voices of its Klatt synthesiser draw from C's own numbers, which go on
     return rate_hz
 
 
