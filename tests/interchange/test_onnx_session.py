@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,13 @@ def test_features_are_those_of_torch(tmp_path: Path, modality: str) -> None:
 
 
 @pytest.mark.parametrize("modality", SOME)
-def test_weights_of_eight_bits_are_near(tmp_path: Path, modality: str) -> None:
+def test_weights_of_eight_bits_are_near(tmp_path: Path, modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     right = model_of(tmp_path, modality).encode(ITEMS[modality])
     found = d2v.load(tmp_path / modality, runtime="onnxruntime", dtype="int8").encode(ITEMS[modality])
     error = np.linalg.norm(found - right) / np.linalg.norm(right)
     assert 1e-6 < error < 0.1
+    assert logging.getLogger().handlers == []  # logging is the program's
 
 
 def test_a_head_gets_the_same_features(tmp_path: Path) -> None:

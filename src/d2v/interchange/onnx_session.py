@@ -88,7 +88,10 @@ def _in_eight_bits(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = path.with_name("int8.onnx")
-    logging.getLogger().disabled, before = True, logging.getLogger().disabled  # advice on the root logger
+    root, silent = logging.getLogger(), logging.NullHandler()
+    before = root.disabled
+    root.addHandler(silent)  # the quantizer's advice would give a root logger without handlers one that stays
+    root.disabled = True
     try:
         quantize_dynamic(
             path,
@@ -100,5 +103,6 @@ def _in_eight_bits(path: Path) -> Path:
             extra_options={"MatMulConstBOnly": True},
         )
     finally:
-        logging.getLogger().disabled = before
+        root.disabled = before
+        root.removeHandler(silent)
     return target
