@@ -312,6 +312,12 @@ def serve(
     reload: Annotated[
         float, typer.Option(help="Seconds between looks for a newer model; 0: never.", min=0, envvar="D2V_SERVE_RELOAD")
     ] = 30.0,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of an index of this model, for /search.", file_okay=False, envvar="D2V_SERVE_INDEX"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Answer HTTP requests with a model, and go over to a newer one when its alias moves. SIGHUP looks for it at once,
@@ -324,7 +330,7 @@ def serve(
     from d2v.serving.source import Source
 
     source = Source(model, os.environ, str(device_of(device)))
-    run_server(source, host, port, Bounds(max_body_bytes, computed, waiting, timeout), reload)
+    run_server(source, host, port, Bounds(max_body_bytes, computed, waiting, timeout), reload, index)
 
 
 @app.command(epilog="Example: d2v report data/02_intermediate/vision/glyphs --out glyphs.html")

@@ -129,7 +129,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a list": (b'["to be"]', 'The body is a list: send {"dataframe_records"'),
     "another key": (b'{"dataframe_record": []}', 'no key "dataframe_record": did you mean "dataframe_records"'),
     "two keys": (b'{"inputs": [], "instances": []}', "2 of the keys .*: send"),
-    "params": (b'{"inputs": ["a"], "params": {"a": 1}}', 'no key "params": give'),
+    "params": (b'{"inputs": ["a"], "params": {"a": 1}}', 'no parameter "a": give space'),
     "another column": (b'{"inputs": [{"txt": "a"}]}', 'no column "txt": did you mean "text"[?] give text or second'),
     "misspelt second": (b'{"dataframe_records": [{"text": "a", "secnd": "b"}]}', 'did you mean "second"'),
     "in one row": (b'{"dataframe_records": [{"text": "a"}, {"text": "a", "secnd": "b"}]}', 'did you mean "second"'),

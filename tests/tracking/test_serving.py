@@ -21,6 +21,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.pyfunc import PyFuncModel, scoring_server
 from mlflow.tracking import MlflowClient
 from PIL import Image
@@ -28,6 +29,7 @@ from starlette.testclient import TestClient
 
 import d2v
 from d2v.errors import ConfigError
+from d2v.evaluation.search_space import SearchSpace
 from d2v.modalities.requests import Limits
 from d2v.modalities.text.tokenizer import train_tokenizer
 from d2v.tracking.registry import register_encoder, register_finetuned
@@ -80,7 +82,11 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterat
     mlflow.set_experiment(experiment_id=MlflowClient().create_experiment("d2v", (folder / "artifacts").as_uri()))
     with mlflow.start_run():
         for modality in COLUMN:
-            register_encoder(modality, encoders.save(folder / modality, modality, 2, plain(modality)), {}, "champion")
+            encoder = encoders.save(folder / modality, modality, 2, plain(modality))
+            if modality == "text":
+                width = d2v.load(encoder, device="cpu").width
+                SearchSpace.learned(torch.randn(40, width)).save(encoder)
+            register_encoder(modality, encoder, {}, "champion")
         for name, (modality, task, says) in TASKS.items():
             tuned = encoders.save_finetuned(folder / name, modality, 2, task, says, plain(modality))
             register_finetuned(modality, tuned, {}, name)
@@ -165,6 +171,16 @@ def test_pairs_stand_beside_single_texts(servers: dict[str, TestClient], store: 
     _, body = post(servers["text"], {"dataframe_records": request})
     own = d2v.load(store / "text", device="cpu").encode([("to be", "or not"), "to be", "to be"])
     np.testing.assert_allclose(body["predictions"], own, rtol=1e-4, atol=1e-5)
+
+
+def test_vectors_of_the_space_to_search_in(servers: dict[str, TestClient], store: Path) -> None:
+    body = {"dataframe_records": [{"text": "to be"}, {"text": "or"}], "params": {"space": "search"}}
+    found = servers["text"].post("/invocations", json=body).json()["predictions"]
+    own = d2v.load(store / "text", device="cpu").encode(["to be", "or"], space="search")
+    np.testing.assert_allclose(found, own, rtol=1e-4, atol=1e-5)
+    body = {"dataframe_records": [{"image": as_text(photo())}], "params": {"space": "search"}}
+    refused = servers["vision"].post("/invocations", json=body)
+    assert (refused.status_code, "no space to search in" in refused.text) == (400, True)
 
 
 def test_more_items_than_are_computed_at_a_time(servers: dict[str, TestClient]) -> None:

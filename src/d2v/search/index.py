@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,11 @@ from d2v.data.disk import full_disk_named, one_at_a_time, read_json, write_json
 from d2v.data.ingest import one_line
 from d2v.data.sources.source import Item
 from d2v.errors import CheckpointError, ConfigError, DataError
+from d2v.evaluation.search_space import SearchSpace
 from d2v.interchange.load import Model, Space, check_finite
 from d2v.modalities import registry
 from d2v.modalities.base import Modality, Preview
+from d2v.models.encoder import Encoder
 from d2v.progress import Progress, log
 
 ABOUT, TABLE = "index.json", "items"
@@ -107,7 +109,21 @@ class Hit:
     modified_s: float | None = None
 
 
-def fingerprint(model: Model) -> str:
+class Encoding(Protocol):
+    """What makes vectors: a `Model`, or one that is served."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Of the items."""
+        ...
+
+    @property
+    def search_space(self) -> SearchSpace | None:
+        """In which its vectors are, if it has one."""
+        ...
+
+
+def fingerprint(model: Encoding) -> str:
     """SHA-256 of the weights that make vectors, and of the space, whatever file they came from."""
     digest = hashlib.sha256()
     tensors = dict(model.encoder.state_dict())
@@ -189,9 +205,9 @@ class Index:
         built = _build(model, [Path(path) for path in paths], drop, out=folder, ingest=ingest or {}, previews=previews)
         return cls(folder), built
 
-    def check(self, model: Model) -> None:
-        """Raises CheckpointError if the index is another encoder's."""
-        if self.about["fingerprint"] != fingerprint(model):
+    def check(self, model: Encoding | str) -> None:
+        """Raises CheckpointError if the index is another encoder's, or of another fingerprint."""
+        if self.about["fingerprint"] != (model if isinstance(model, str) else fingerprint(model)):
             raise CheckpointError(
                 f"{self.folder} holds vectors of another encoder ({self.about['model']}), whose distances to this "
                 "one's mean nothing: search with that one, or make another index with d2v index"

@@ -66,16 +66,23 @@ def search(
 def vector_of(index: Index, model: Model, questions: Question | Sequence[tuple[float, Question]]) -> np.ndarray:
     """(R,) float32 of length one: the weighted sum of the vectors of questions."""
     weighted = questions if _are_weighted(questions) else [(1.0, questions)]
-    total = np.zeros(int(index.about["width"]), np.float32)
-    for weight, question in weighted:
-        total += np.float32(weight) * _unit(_encoded(index, model, question))
+    return mixed([(weight, _encoded(index, model, question)) for weight, question in weighted])
+
+
+def mixed(weighted: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
+    """(R,) float32 of length one: the sum of vectors (R,) of any length, each as long as its weight.
+
+    Raises:
+        DataError: they cancel each other, or have weights or numbers that are not finite.
+    """
+    total = sum(np.float32(weight) * _unit(vector) for weight, vector in weighted)
     length = float(np.linalg.norm(total))
     if not 1e-6 <= length < float("inf"):
         raise DataError(
             "The questions cancel each other or have weights or numbers without end, so nothing is nearest to them: "
             "change their weights"
         )
-    return total / np.float32(length)
+    return np.asarray(total / np.float32(length), np.float32)
 
 
 def _are_weighted(questions: object) -> bool:

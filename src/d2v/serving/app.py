@@ -11,10 +11,12 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from starlette.types import Message, Receive, Scope, Send
 from d2v.serving.metrics import CONTENT_TYPE, Metrics
 from d2v.serving.refused import Refused
 from d2v.serving.rows import JSON, Row, read_rows
+from d2v.serving.search import read_asked, search_index
 from d2v.serving.source import Loaded
 from d2v.tracking.requests import RequestRefused
 
@@ -63,10 +66,12 @@ class App:
     Attributes:
         loaded: the model; another one may be put in its place at any time, and requests that have begun keep theirs.
         bounds: how much is taken.
+        index: folder of what `/search` looks in; None for no such path.
     """
 
     loaded: Loaded
     bounds: Bounds = Bounds()
+    index: Path | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
@@ -82,10 +87,10 @@ class App:
         path = request.url.path if request.url.path in _METHODS else "other"
         items, label, said = 0, self.loaded.label, ""
         try:
-            if path != "/invocations":
+            if path not in COMPUTED:
                 response = self._about(request)
             else:
-                response, items, label = await self._invocations(request)
+                response, items, label = await self._computed(request, path)
         except Refused as refused:
             response, said = Response(refused.body, refused.status, refused.headers, JSON), refused.reason
         except ClientDisconnect:
@@ -100,7 +105,7 @@ class App:
         self.metrics.request(path, status, seconds if path == "/invocations" else None)
         self.metrics.answered(items)
         log.log(
-            logging.INFO if path == "/invocations" or status >= 400 else logging.DEBUG,
+            logging.INFO if path in COMPUTED or status >= 400 else logging.DEBUG,
             "request_id=%s method=%s path=%s status=%d ms=%.1f items=%d model=%s%s",
             *(request_id, request.method, path, status, seconds * 1000, items, label),
             f" reason={json.dumps(said)}" if said else "",
@@ -112,7 +117,7 @@ class App:
     # ------------------------------------------------------------------------------------- small answers
 
     def _about(self, request: Request) -> Response:
-        """All but predictions."""
+        """All but predictions and searches."""
         path, method = request.url.path, request.method
         if path not in _METHODS:
             raise Refused(HTTPStatus.NOT_FOUND, f"There is nothing here: give one of {', '.join(_METHODS)}")
@@ -131,11 +136,14 @@ class App:
             reason = f"{path} does not take {method[:16]}: send {_METHODS[path][0]}"
             raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, reason, {"Allow": allowed})
 
-    # --------------------------------------------------------------------------------------- predictions
+    # -------------------------------------------------------------------------- predictions and searches
 
-    async def _invocations(self, request: Request) -> tuple[Response, int, str]:
+    async def _computed(self, request: Request, path: str) -> tuple[Response, int, str]:
         """(answer, its items, the model that gave it)."""
-        self._check_method("/invocations", request.method)
+        self._check_method(path, request.method)
+        if path == "/search" and self.index is None:
+            reason = "There is no index to search in: have the server started with --index, of a folder of d2v index"
+            raise Refused(HTTPStatus.NOT_FOUND, reason)
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is compressed: send it as it is")
         if not self.metrics.enter(self.bounds.computed + self.bounds.waiting):
@@ -143,7 +151,9 @@ class App:
         try:
             body = await self._body(request)
             stop = threading.Event()
-            job = self._pool.submit(self._compute, body, request.headers.get("content-type", ""), stop)
+            kind, address = request.headers.get("content-type", ""), request.query_params.multi_items()
+            compute = partial(self._search, address=address) if path == "/search" else self._compute
+            job = self._pool.submit(compute, body, kind, stop)
         except BaseException:
             self.metrics.leave()
             raise
@@ -198,18 +208,26 @@ class App:
     def _compute(self, body: bytes, content_type: str, stop: threading.Event) -> tuple[bytes, int, str]:
         """In a thread: (answer, items, model). Raises Refused."""
         loaded = self.loaded
-        try:
-            rows = read_rows(body, content_type, loaded.model.columns, loaded.model.requests.limits)
-            answers = _answers(loaded, rows, stop)
+        with _refusing():
+            rows, params = read_rows(body, content_type, loaded.model.columns, loaded.model.requests.limits)
+            answers = _answers(loaded, rows, params.get("space", "plain"), stop)
             return json.dumps({"predictions": answers}, allow_nan=False).encode(), len(rows), loaded.label
-        except RequestRefused as refused:
-            raise Refused(HTTPStatus.BAD_REQUEST, refused.reason) from refused
-        except MemoryError:
-            raise _busy("The server has no memory for this now: send it again, with fewer or smaller items") from None
+
+    def _search(
+        self, body: bytes, content_type: str, stop: threading.Event, address: Sequence[tuple[str, str]]
+    ) -> tuple[bytes, int, str]:
+        """The same of a search."""
+        loaded = self.loaded
+        assert self.index is not None
+        with _refusing():
+            asked = read_asked(body, content_type, address, loaded.model.columns, loaded.model.requests.limits)
+            return search_index(self.index, loaded, asked), len(asked.weights), loaded.label
 
 
+COMPUTED = ("/invocations", "/search")
 _METHODS = {
     "/invocations": ("POST",),
+    "/search": ("POST",),
     "/health": ("GET", "HEAD"),
     "/ping": ("GET", "HEAD"),
     "/version": ("GET", "HEAD"),
@@ -221,9 +239,20 @@ def _busy(reason: str) -> Refused:
     return Refused(HTTPStatus.SERVICE_UNAVAILABLE, reason, {"Retry-After": str(RETRY_S)})
 
 
-def _answers(loaded: Loaded, rows: Sequence[Row], stop: threading.Event) -> list[Any]:
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """What is wrong with a request's items is status 400, and no memory 503."""
+    try:
+        yield
+    except RequestRefused as refused:
+        raise Refused(HTTPStatus.BAD_REQUEST, refused.reason) from refused
+    except MemoryError:
+        raise _busy("The server has no memory for this now: send it again, with fewer or smaller items") from None
+
+
+def _answers(loaded: Loaded, rows: Sequence[Row], space: str, stop: threading.Event) -> list[Any]:
     found: list[Any] = []
-    for part in loaded.model.answers(rows):
+    for part in loaded.model.answers(rows, space):
         if stop.is_set():
             break
         found += _plain(part)

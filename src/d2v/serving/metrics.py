@@ -16,7 +16,7 @@ class Metrics:
     """Counters that many threads may move.
 
     Attributes:
-        in_flight: requests to `/invocations` that are read, wait or are computed.
+        in_flight: requests to `/invocations` and `/search` that are read, wait or are computed.
         items: answered items.
     """
 
@@ -77,7 +77,7 @@ class Metrics:
             lines += [f"d2v_serve_request_seconds_sum {self._seconds:.6f}"]
             lines += [f"d2v_serve_request_seconds_count {reached[-1]}"]
             lines += _metric("items_total", "counter", "answered items", [("", self.items)])
-            lines += _metric("in_flight", "gauge", "requests to /invocations now", [("", self.in_flight)])
+            lines += _metric("in_flight", "gauge", "requests to /invocations and /search now", [("", self.in_flight)])
             loads = [(f'result="{result}"', self._reloads[result]) for result in ("loaded", "failed")]
             lines += _metric("reloads_total", "counter", "newer models that were loaded, or failed to", loads)
         labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in model.items())

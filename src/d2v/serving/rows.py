@@ -17,6 +17,8 @@ from typing import Any
 from d2v.modalities.requests import Limits, higher, named
 from d2v.serving.refused import Refused, bad
 
+PARAMS = ("space",)
+"""Of encoders: `plain` features, or vectors of the space to `search` in."""
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 MAX_VALUES = 1_000_000
 """Commas and opening brackets of a JSON body: each is at most one value of some 100 bytes in memory."""
@@ -28,8 +30,8 @@ SHOWN = 60
 Row = dict[str, Any]
 
 
-def read_rows(body: bytes, content_type: str, columns: Sequence[str], limits: Limits) -> list[Row]:
-    """The rows of a request: cells by column.
+def read_rows(body: bytes, content_type: str, columns: Sequence[str], limits: Limits) -> tuple[list[Row], Row]:
+    """The rows of a request, cells by column, and its `params`, which JSON can have.
 
     Args:
         body: as it came.
@@ -40,27 +42,38 @@ def read_rows(body: bytes, content_type: str, columns: Sequence[str], limits: Li
     Raises:
         Refused: 400, 413 or 415 with the reason.
     """
-    kind = _kind_of(content_type)
-    rows = {JSON: _from_json, CSV: _from_csv, PARQUET: _from_parquet}[kind](body, columns, limits)
+    content = _kind_of(content_type)
+    params: Row = {}
+    if content == JSON:
+        rows, params = _from_json(body, columns)
+    else:
+        rows = {CSV: _from_csv, PARQUET: _from_parquet}[content](body, columns, limits)
     _check_columns({column for row in rows for column in row}, columns)
     if len(rows) > limits.items:
         raise bad(_too_many(len(rows), limits))
-    return rows
+    return rows, params
 
 
 def _kind_of(header: str) -> str:
+    kind = media_type(header)
+    if kind not in (JSON, CSV, PARQUET):
+        given = f"the content type {shortened(kind)}" if kind else "no content type"
+        raise unsupported(f"The request has {given}: send the header Content-Type: {JSON} (or {CSV}, {PARQUET})")
+    return kind
+
+
+def media_type(header: str) -> str:
+    """Of a header Content-Type, in lower case. Raises Refused (415) for another charset than UTF-8."""
     kind, *parameters = (part.strip() for part in header.split(";"))
-    if kind.lower() not in (JSON, CSV, PARQUET):
-        given = f"the content type {_short(kind)}" if kind else "no content type"
-        raise _unsupported(f"The request has {given}: send the header Content-Type: {JSON} (or {CSV}, {PARQUET})")
     for parameter in parameters:
         name, _, text = parameter.partition("=")
         if name.lower() == "charset" and text.strip('"').lower() not in ("utf-8", "utf8"):
-            raise _unsupported(f"The body has the charset {_short(text)}: send UTF-8")
+            raise unsupported(f"The body has the charset {shortened(text)}: send UTF-8")
     return kind.lower()
 
 
-def _unsupported(reason: str) -> Refused:
+def unsupported(reason: str) -> Refused:
+    """Status 415."""
     return Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
 
 
@@ -74,22 +87,24 @@ def _too_many(items: int, limits: Limits) -> str:
 def _check_columns(found: Iterable[str], columns: Sequence[str]) -> None:
     for column in found:
         if column not in columns:
-            raise bad(_unknown("column", column, columns))
+            raise bad(unknown("column", column, columns))
 
 
-def _unknown(what: str, name: object, known: Sequence[str]) -> str:
+def unknown(what: str, name: object, known: Sequence[str]) -> str:
+    """A message that names what was meant."""
     near = difflib.get_close_matches(str(name)[:SHOWN], known, n=1)
     guess = f'did you mean "{near[0]}"? ' if near else ""
-    return f'There is no {what} "{_short(name)}": {guess}give {" or ".join(known)}'
+    return f'There is no {what} "{shortened(name)}": {guess}give {" or ".join(known)}'
 
 
-def _short(text: object) -> str:
+def shortened(text: object) -> str:
     """A name as a message repeats it: without what is not printable, and not endless."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in str(text)[: SHOWN + 1])
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
 
 
-def _utf8(body: bytes) -> str:
+def utf8(body: bytes) -> str:
+    """Text of a body. Raises Refused (400)."""
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -99,28 +114,40 @@ def _utf8(body: bytes) -> str:
 # ------------------------------------------------------------------------------------------------- JSON
 
 
-def _from_json(body: bytes, columns: Sequence[str], limits: Limits) -> list[Row]:
-    given = _parse(body)
+def _from_json(body: bytes, columns: Sequence[str]) -> tuple[list[Row], Row]:
+    given = parse_json(body)
     if not isinstance(given, dict):
-        raise bad(f"The body is {_named(given)}: {_send(columns)}")
-    if "params" in given and not given["params"]:
-        given.pop("params")  # MLflow's clients send it empty
+        raise bad(f"The body is {described(given)}: {_send(columns)}")
+    params = _params(given.pop("params", None) or {})  # MLflow's clients send it empty
     for key in given:
         if key not in FORMATS:
-            raise bad(_unknown("key", key, tuple(FORMATS)))
+            raise bad(unknown("key", key, tuple(FORMATS)))
     if len(given) != 1:
         raise bad(f"The body has {len(given)} of the keys {', '.join(FORMATS)}: {_send(columns)}")
     ((key, values),) = given.items()
-    return FORMATS[key](values, key, columns)
+    return FORMATS[key](values, key, columns), params
 
 
-def _parse(body: bytes) -> Any:
+def _params(given: Any) -> Row:
+    example = 'send {"space": "search"}, or leave it out'
+    if not isinstance(given, dict):
+        raise bad(f'"params" is {described(given)}, not an object: {example}')
+    for name, value in given.items():
+        if name not in PARAMS:
+            raise bad(unknown("parameter", name, PARAMS))
+        if not isinstance(value, str):
+            raise bad(f'"{name}" in "params" is {described(value)}, not a string: {example}')
+    return given
+
+
+def parse_json(body: bytes) -> Any:
+    """Strict JSON of a body: no NaN, no key twice. Raises Refused (400 or 413)."""
     if sum(body.count(mark) for mark in (b",", b"{", b"[")) > MAX_VALUES:
         raise Refused(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"The body has more than {MAX_VALUES:,} commas and brackets: send it in several requests",
         )
-    text = _utf8(body)
+    text = utf8(body)
     try:
         return json.loads(text, parse_int=_integer, parse_constant=_no_number, object_pairs_hook=_no_key_twice)
     except json.JSONDecodeError as error:
@@ -147,26 +174,26 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise bad(f'The body has the key "{_short(twice)}" twice in one object: send it once')
+        raise bad(f'The body has the key "{shortened(twice)}" twice in one object: send it once')
     return found
 
 
 def _records(values: Any, key: str, columns: Sequence[str]) -> list[Row]:
     if not isinstance(values, list):
-        raise bad(f'"{key}" is {_named(values)}, not a list of rows: {_send(columns)}')
+        raise bad(f'"{key}" is {described(values)}, not a list of rows: {_send(columns)}')
     for number, row in enumerate(values):
         if not isinstance(row, dict):
-            raise bad(f'Row {number} (from 0) of "{key}" is {_named(row)}, not an object: {_send(columns)}')
+            raise bad(f'Row {number} (from 0) of "{key}" is {described(row)}, not an object: {_send(columns)}')
     return values
 
 
 def _split(values: Any, key: str, columns: Sequence[str]) -> list[Row]:
     example = f'send {{"{key}": {{"columns": ["{columns[0]}"], "data": [["..."]]}}}}'
     if not isinstance(values, dict):
-        raise bad(f'"{key}" is {_named(values)}, not an object: {example}')
+        raise bad(f'"{key}" is {described(values)}, not an object: {example}')
     for name in values:
         if name not in ("columns", "data", "index"):
-            raise bad(_unknown(f"key in {key}", name, ("columns", "data", "index")))
+            raise bad(unknown(f"key in {key}", name, ("columns", "data", "index")))
     names, data = values.get("columns"), values.get("data")
     if not isinstance(names, list) or not isinstance(data, list):
         raise bad(f'"{key}" needs two lists, "columns" and "data": {example}')
@@ -175,7 +202,7 @@ def _split(values: Any, key: str, columns: Sequence[str]) -> list[Row]:
         raise bad(f'"{key}" has a column twice: {example}')
     for number, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(names):
-            what = f"{len(row):,} cells" if isinstance(row, list) else _named(row)
+            what = f"{len(row):,} cells" if isinstance(row, list) else described(row)
             raise bad(f'Row {number} (from 0) of "{key}" is {what}, for {len(names)} columns: {example}')
     return [dict(zip(names, row, strict=True)) for row in data]
 
@@ -187,7 +214,7 @@ def _tensors(values: Any, key: str, columns: Sequence[str]) -> list[Row]:
     if isinstance(values, list):
         return [{columns[0]: value} for value in values]
     if not isinstance(values, dict):
-        raise bad(f'"{key}" is {_named(values)}, not a list: {_send(columns)}')
+        raise bad(f'"{key}" is {described(values)}, not a list: {_send(columns)}')
     _check_columns(values, columns)
     lists = {name: value for name, value in values.items() if isinstance(value, list)}
     if not lists:
@@ -210,7 +237,8 @@ def _send(columns: Sequence[str]) -> str:
     return f'send {{"dataframe_records": [{{"{columns[0]}": "..."}}]}}'
 
 
-def _named(value: object) -> str:
+def described(value: object) -> str:
+    """What a value of JSON is, in words."""
     kinds = {
         dict: "an object",
         list: "a list",
@@ -228,7 +256,7 @@ def _named(value: object) -> str:
 def _from_csv(body: bytes, columns: Sequence[str], limits: Limits) -> list[Row]:
     """An empty cell holds nothing."""
     csv.field_size_limit(max(csv.field_size_limit(), len(body)))
-    reader = csv.reader(io.StringIO(_utf8(body), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(utf8(body), newline=""), strict=True)
     rows: list[Row] = []
     try:
         names = next(reader, [])
@@ -269,7 +297,9 @@ def _from_parquet(body: bytes, columns: Sequence[str], limits: Limits) -> list[R
         }
         return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
     except (pa.ArrowException, OSError, ValueError, UnicodeError) as error:
-        raise bad(f"The body is not a Parquet file ({_short(error)}): send one with a column {columns[0]}") from error
+        raise bad(
+            f"The body is not a Parquet file ({shortened(error)}): send one with a column {columns[0]}"
+        ) from error
 
 
 def _columns_of(file: Any) -> Iterator[tuple[str, Any]]:

@@ -10,11 +10,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import uvicorn
 
 from d2v.errors import D2vError, LaunchError
 from d2v.serving.app import App, Bounds
+from d2v.serving.search import check_index
 from d2v.serving.source import Source
 
 log = logging.getLogger("d2v.serving")
@@ -86,7 +88,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(source: Source, host: str, port: int, bounds: Bounds, reload_s: float) -> None:
+def serve(source: Source, host: str, port: int, bounds: Bounds, reload_s: float, index: Path | None = None) -> None:
     """Serve a model until SIGTERM or SIGINT. SIGHUP looks for a newer model at once.
 
     Args:
@@ -95,14 +97,18 @@ def serve(source: Source, host: str, port: int, bounds: Bounds, reload_s: float)
         port: 0 takes a free one, which the log names.
         bounds: how much is taken at a time.
         reload_s: seconds between looks for a newer model; 0 looks at SIGHUP alone.
+        index: folder of what `/search` looks in, if it is to be there.
 
     Raises:
-        CheckpointError: there is no such model.
+        CheckpointError: there is no such model, or the index is another encoder's.
+        DataError: there is no such index.
         LaunchError: the address cannot be listened at.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    app = App(source.load(), bounds)
+    app = App(source.load(), bounds, index)
+    if index is not None:
+        check_index(index, app.loaded)
     config = uvicorn.Config(
         app,
         host=host,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from d2v.errors import CheckpointError
+from d2v.search.index import fingerprint
 from d2v.tracking import versions
 from d2v.tracking.models import REGISTERED
 from d2v.tracking.served import ServedModel, served_model
@@ -26,6 +28,11 @@ class Loaded:
     model: ServedModel
     identity: str
     label: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the weights and the space, as an index has it."""
+        return fingerprint(self.model)
 
 
 @dataclass(frozen=True)

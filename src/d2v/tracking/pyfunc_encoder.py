@@ -24,8 +24,10 @@ class EncoderModel(PythonModel):
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> np.ndarray:
-        """Mean-pooled embeddings of a table's items. Raises RequestRefused for a table that cannot be read."""
-        return np.concatenate(list(self.model.answers_of(self.model.requests.batches(model_input))))
+        """Mean-pooled embeddings of a table's items, or by params={"space": "search"} vectors of the space to search
+        in. Raises RequestRefused for a table that cannot be read."""
+        space = str((params or {}).get("space", "plain"))
+        return np.concatenate(list(self.model.answers_of(self.model.requests.batches(model_input), space)))
 
 
 mlflow.models.set_model(EncoderModel())

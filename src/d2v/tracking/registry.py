@@ -14,7 +14,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from d2v.config import first_names
 from d2v.data import fingerprint
@@ -187,7 +187,8 @@ def _shortened(card: str) -> str:
 def _log_encoder(folder: Path, notes: Notes) -> str:
     width = int(read_config(folder)["recipe"]["encoder"]["width"])
     outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, width))])
-    return _log("encoder", folder, outputs, SERVING_PACKAGES, notes)
+    params = ParamSchema([ParamSpec("space", "string", "plain")])
+    return _log("encoder", folder, outputs, SERVING_PACKAGES, notes, params)
 
 
 def _log_finetuned(folder: Path, notes: Notes) -> str:
@@ -195,7 +196,14 @@ def _log_finetuned(folder: Path, notes: Notes) -> str:
     return _log("model", folder, outputs, SERVING_PACKAGES + FINETUNED_PACKAGES, notes)
 
 
-def _log(kind: str, folder: Path, outputs: Schema, packages: tuple[str, ...], notes: Notes) -> str:
+def _log(
+    kind: str,
+    folder: Path,
+    outputs: Schema,
+    packages: tuple[str, ...],
+    notes: Notes,
+    params: ParamSchema | None = None,
+) -> str:
     """Log a model that answers requests into the active run; its URI."""
     config = read_config(folder)
     modality = registry.get(config["modality"])
@@ -206,7 +214,7 @@ def _log(kind: str, folder: Path, outputs: Schema, packages: tuple[str, ...], no
         python_model=str(Path(__file__).with_name(code)),
         artifacts=files,
         code_paths=[str(Path(__file__).parents[1])],
-        signature=ModelSignature(_schema_of(modality.request), outputs),
+        signature=ModelSignature(_schema_of(modality.request), outputs, params),
         input_example=pd.DataFrame([modality.request.example(config)]),
         pip_requirements=pinned(packages + modality.packages),
     )

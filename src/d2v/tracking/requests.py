@@ -69,19 +69,22 @@ class Requests:
         self._check(len(table), table.columns)
         yield from self.batches_of_rows(table.astype(object).where(table.notna(), None).to_dict("records"))
 
-    def batches_of_rows(self, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Inputs]:
+    def batches_of_rows(
+        self, rows: Sequence[Mapping[Any, Any]], numbers: Sequence[int] | None = None
+    ) -> Iterator[Inputs]:
         """Items in order, a few at a time. What is cut off is said in the server's log, a line a request.
 
         Args:
             rows: cells by column, None or left out where one is empty.
+            numbers: of the items, for messages; else they count from 0.
 
         Raises:
             RequestRefused: an item that cannot be used, with its number from 0; too many items, or none.
         """
         self._check(len(rows), {column for row in rows for column in row})
-        cuts = Cuts()
+        cuts, numbered = Cuts(), list(zip(numbers or range(len(rows)), rows, strict=True))
         for start in range(0, len(rows), BATCH_ITEMS):
-            batch = enumerate(rows[start : start + BATCH_ITEMS], start)
+            batch = numbered[start : start + BATCH_ITEMS]
             inputs = self._together({number: self._read(number, row) for number, row in batch})
             cuts.add(inputs)
             yield inputs
