@@ -57,7 +57,8 @@ def test_an_ingest_with_nothing_to_do_does_not_need_torch(scratch_environment: d
     assert {"mlflow", "pyarrow", "PIL"} <= imported
     ipython = {"prompt_toolkit", "jedi"}  # what it imports: the name itself stands there for an import that failed, too
     assert not sorted(
-        imported & {"torch", "torchvision", "deepspeed", "sklearn", "matplotlib", "transformers", *ipython}
+        imported
+        & {"torch", "torchvision", "deepspeed", "sklearn", "matplotlib", "transformers", "distributed", *ipython}
     )
 
 

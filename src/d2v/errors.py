@@ -125,6 +125,13 @@ def known_error(error: BaseException) -> D2vError | None:
     return None
 
 
+def is_of_storage(error: BaseException) -> bool:
+    """Whether a disk or a network failed, which may be over the next moment; a full disk is not."""
+    links = list(_chain(error))
+    failed = any(isinstance(link, OSError) or type(link).__module__.split(".")[0] in _STORAGE for link in links)
+    return failed and not any(_is_disk_full(link) for link in links)
+
+
 def loader_ended(error: BaseException) -> DataError:
     """What PyTorch says of a process that loads data and was ended, wherever it says so."""
     return DataError(

@@ -85,7 +85,7 @@ def test_splits_by_content_are_stable_and_of_the_asked_size(tmp_path):
 def test_unchanged_is_a_quick_check_and_a_change_rebuilds(tmp_path, monkeypatch):
     first = run(tmp_path / "c", make_items(50))
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "_Ingest", None)  # any new pass would fail
+        patch.setattr(ingest, "IngestPass", None)  # any new pass would fail
         assert run(tmp_path / "c", make_items(50)) == first
     changed = run(tmp_path / "c", make_items(60), fingerprint="g")
     assert changed.total == 60

@@ -9,6 +9,7 @@ dotted key, the given value, what is allowed and the nearest known key.
 from d2v.config.benchmark import BenchmarkConfig
 from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.changes import changed
+from d2v.config.cluster import ClusterConfig, Engine
 from d2v.config.derive import read_recipe
 from d2v.config.efficiency import EfficiencyConfig
 from d2v.config.evaluation import EvaluateConfig
@@ -65,6 +66,7 @@ __all__ = [
     "Block",
     "CheckpointConfig",
     "ClassificationTask",
+    "ClusterConfig",
     "ColumnsConfig",
     "Data2Vec1Config",
     "Data2Vec2Config",
@@ -74,6 +76,7 @@ __all__ = [
     "DriftConfig",
     "EfficiencyConfig",
     "EmaConfig",
+    "Engine",
     "EvaluateConfig",
     "FeatureMaskConfig",
     "FinetuneConfig",

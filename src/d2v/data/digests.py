@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from d2v.data.disk import write_json
@@ -27,9 +27,14 @@ def of_file(file: Path) -> str:
     return _known[key]
 
 
-def seal(folder: Path) -> None:
-    """Write the digests of a folder's files."""
-    write_json(folder / DIGESTS, of_files(folder))
+def seal(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """Write the digests of a folder's files.
+
+    Args:
+        folder: whose files are whole.
+        known: name below the folder -> digest, of files that whoever wrote them has hashed already.
+    """
+    write_json(folder / DIGESTS, of_files(folder, known))
 
 
 def add(folder: Path, name: str) -> None:
@@ -39,9 +44,10 @@ def add(folder: Path, name: str) -> None:
         write_json(folder / DIGESTS, dict(sorted((sealed | {name: of_file(folder / name)}).items())))
 
 
-def of_files(folder: Path) -> dict[str, str]:
-    """Name below the folder -> digest, of all files but hidden ones and the list itself."""
-    return {name: of_file(folder / name) for name in sorted(_files(folder))}
+def of_files(folder: Path, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Name below the folder -> digest, of all files but hidden ones and the list itself; see `seal`."""
+    known = known or {}
+    return {name: known.get(name) or of_file(folder / name) for name in sorted(_files(folder))}
 
 
 def check(folder: Path, names: Iterable[str], error: type[D2vError], remedy: str) -> None:

@@ -10,13 +10,13 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from d2v.data import digests, fingerprint
+from d2v.data.cluster.remote import Remote
 from d2v.data.corpus_labels import CorpusLabels
 from d2v.data.disk import full_disk_named, one_at_a_time, swap_in, write_json
 from d2v.data.parallel import ordered_map
@@ -205,13 +206,82 @@ def _received(sent: _Sent | WorkerDied, data: bytes) -> _Reading:
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     """One item after reading: a record, or the reason for its quarantine."""
 
     item: Item
     digest: bytes
     record: Record | None
     reason: str
+
+
+class Inspection:
+    """Reads items with threads, in order.
+
+    Args:
+        read: bytes or array -> Record; raises Rejected.
+        in_workers: call `read` for encoded files in processes that may die.
+        threads: at most so many items, or bunches of them, are read at a time.
+        one_by_one: send items to the processes alone, so that each is tried twice before it is given up.
+    """
+
+    def __init__(self, read: Reader, in_workers: bool, threads: int, one_by_one: bool = False) -> None:
+        self.read, self.in_workers, self.threads = read, in_workers, threads
+        self._most = (
+            (1, 1) if one_by_one else (WORKER_ITEMS, WORKER_BYTES) if in_workers else (BUNCH_ITEMS, BUNCH_BYTES)
+        )
+        self._workers = Workers(partial(_sent, read), threads)
+
+    def __enter__(self) -> Inspection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.__exit__()
+
+    def outcomes(self, items: Iterable[Item]) -> Generator[Outcome, None, None]:
+        """Each item with its record, or the reason for its quarantine."""
+        bunches = _bunches(items, *self._most)
+        with closing(ordered_map(self._inspect_all, bunches, self.threads)) as inspected:
+            yield from chain.from_iterable(inspected)
+
+    def _inspect_all(self, items: Sequence[Item]) -> list[Outcome]:
+        """Read items, encoded files of a modality with native decoders in a worker, which may die. It runs in a thread,
+        which Ctrl-C does not reach."""
+        readings: dict[int, _Reading] = {}
+        if self.in_workers:
+            encoded = {n: one.data for n, one in enumerate(items) if isinstance(one.data, bytes) and not one.refused}
+            sent = self._workers.map(list(encoded.values())) if encoded else []
+            readings = {n: _received(one, data) for (n, data), one in zip(encoded.items(), sent, strict=True)}
+        return [self._inspect(item, readings.get(n)) for n, item in enumerate(items)]
+
+    def _inspect(self, item: Item, reading: _Reading | None) -> Outcome:
+        if item.data is None or item.refused:
+            return Outcome(item, b"", None, item.refused or "it has no content")
+        digest, record, reason = reading or _reading(self.read, item.data)
+        if record is not None:
+            try:
+                _check_label(item.label)
+                _check_texts({"label": item.label, **item.texts, **record.texts})
+            except Rejected as error:
+                return Outcome(item, digest, None, str(error))
+        return Outcome(item, digest, record, reason)
+
+
+def schema_of(facts: Sequence[str], texts: Sequence[str]) -> pa.Schema:
+    """Columns of a corpus's shards."""
+    text = [(name, pa.string()) for name in ("key", "split", "label", "note", *BELONGS, *texts)]
+    return pa.schema(
+        [*text, ("sha256", pa.binary(32)), *((name, pa.int64()) for name in facts), ("data", pa.large_binary())]
+    )
+
+
+def split_of(item: Item, digest: bytes, test_fraction: float) -> str:
+    """The split that an item says, else by the hash of its group or of its content."""
+    if item.split:
+        return item.split
+    if item.group is not None:
+        digest = fingerprint.content_hash(item.group.encode("utf-8", "surrogatepass"))
+    return fingerprint.hash_split(digest, test_fraction)
 
 
 @one_at_a_time
@@ -229,6 +299,7 @@ def ingest(
     parted_groups: PartedGroups | None = None,
     advice: Mapping[str, str] | None = None,
     in_workers: bool = False,
+    remote: Remote | None = None,
 ) -> IngestReport:
     """Bring `out` up to date with a source.
 
@@ -253,6 +324,7 @@ def ingest(
         advice: what to do about notes that `read` gives; a remark counts the items with such a note.
         in_workers: call `read` for encoded files in processes that may die: an item that ends one is tried once more
             alone, then quarantined.
+        remote: read on a cluster instead of in this process; the corpus has the same bytes.
 
     Raises:
         DataError: nothing could be kept, the counts do not add up, or the disk is full.
@@ -268,7 +340,8 @@ def ingest(
         )
     folder = out.with_name(f".{out.name}.partial")
     with full_disk_named(out, DataError, "What was read so far is kept, and the earlier corpus too."):
-        run = _Ingest(
+        make = IngestPass if remote is None else _of_cluster(remote)
+        run = make(
             source,
             read,
             (facts, texts),
@@ -282,13 +355,19 @@ def ingest(
         )
         run.stream()
         report = run.finish(parameters, settings or {}, advice or {})
-        swap_in(folder, out)
+        run.swap_in(out)
     for remark in report.remarks:
         log(f"ingest: {remark}")
     log(f"ingest: {report}")
     if line := report.balance():
         log(f"ingest: {line}")
     return report
+
+
+def _of_cluster(remote: Remote) -> Callable[..., IngestPass]:
+    from d2v.data.cluster.ingest import ClusterIngest
+
+    return partial(ClusterIngest, remote)
 
 
 def ingest_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -327,7 +406,21 @@ def _older_rules(out: Path) -> str:
     return advice if rules < RULES else ""
 
 
-class _Ingest:
+class Writer(Protocol):
+    """Where rows of shards go, see `d2v.data.store.ShardWriter`."""
+
+    shards: int
+
+    def append(self, row: Mapping[str, Any]) -> bool:
+        """Add a row; True if that completed a shard."""
+        ...
+
+    def flush(self) -> bool:
+        """Write what is left; False if there was nothing."""
+        ...
+
+
+class IngestPass:
     """One pass over a source into the partial folder; picks up where its journal ends."""
 
     def __init__(
@@ -348,18 +441,22 @@ class _Ingest:
         self.facts, self.texts = columns
         self.no_label = no_label
         self.folder, self.identity, self.test_fraction = folder, identity, test_fraction
+        self.shards = folder / SHARDS
         self.seen: dict[bytes, tuple[str, str, str | None]] = {}  # digest -> split, key, label of the item that is kept
         self.groups: dict[str, str] = {}  # group -> its splits, with commas between
         self.superseded: set[bytes] = set()  # digests of train items that a test item of the same content replaces
         self.report = IngestReport()
+        self.shard_bytes = shard_bytes
+        self.known_digests: dict[str, str] = {}  # files of the folder whose digests need not be computed again
         journal = self._restore()
-        self.writer = ShardWriter(folder / SHARDS, self._schema(), shard_bytes, first=journal["parts"])
+        self.writer = self._open_writer(journal["parts"])
         self.next_item = journal["next_item"]
 
+    def _open_writer(self, first: int) -> Writer:
+        return ShardWriter(self.shards, self._schema(), self.shard_bytes, first)
+
     def _schema(self) -> pa.Schema:
-        text = [(name, pa.string()) for name in ("key", "split", "label", "note", *BELONGS, *self.texts)]
-        facts = [(name, pa.int64()) for name in self.facts]
-        return pa.schema([*text, ("sha256", pa.binary(32)), *facts, ("data", pa.large_binary())])
+        return schema_of(self.facts, self.texts)
 
     # ------------------------------------------------------------------------------------ journal
 
@@ -418,15 +515,11 @@ class _Ingest:
 
     def stream(self) -> None:
         """Read every item that is left."""
-        threads = os.cpu_count() or 1
-        most = (WORKER_ITEMS, WORKER_BYTES) if self.in_workers else (BUNCH_ITEMS, BUNCH_BYTES)
-        bunches = _bunches(self.source.items(self.next_item), *most)
         with (
-            Workers(partial(_sent, self.read), threads) as workers,
-            closing(ordered_map(partial(self._inspect_all, workers), bunches, threads)) as inspected,
+            Inspection(self.read, self.in_workers, os.cpu_count() or 1) as inspection,
+            closing(inspection.outcomes(self.source.items(self.next_item))) as outcomes,
             Progress("ingest", self.source.total, self.next_item) as progress,
         ):
-            outcomes = chain.from_iterable(inspected)
             for outcome in outcomes:
                 self.next_item += outcome.item.rows
                 if self._take(outcome):
@@ -437,29 +530,7 @@ class _Ingest:
         self.writer.flush()
         self._save_journal()
 
-    def _inspect_all(self, workers: Workers[bytes, _Sent], items: Sequence[Item]) -> list[_Outcome]:
-        """Read items, encoded files of a modality with native decoders in a worker, which may die. It runs in a thread,
-        which Ctrl-C does not reach."""
-        readings: dict[int, _Reading] = {}
-        if self.in_workers:
-            encoded = {n: one.data for n, one in enumerate(items) if isinstance(one.data, bytes) and not one.refused}
-            sent = workers.map(list(encoded.values())) if encoded else []
-            readings = {n: _received(one, data) for (n, data), one in zip(encoded.items(), sent, strict=True)}
-        return [self._inspect(item, readings.get(n)) for n, item in enumerate(items)]
-
-    def _inspect(self, item: Item, reading: _Reading | None) -> _Outcome:
-        if item.data is None or item.refused:
-            return _Outcome(item, b"", None, item.refused or "it has no content")
-        digest, record, reason = reading or _reading(self.read, item.data)
-        if record is not None:
-            try:
-                _check_label(item.label)
-                _check_texts({"label": item.label, **item.texts, **record.texts})
-            except Rejected as error:
-                return _Outcome(item, digest, None, str(error))
-        return _Outcome(item, digest, record, reason)
-
-    def _take(self, outcome: _Outcome) -> bool:
+    def _take(self, outcome: Outcome) -> bool:
         """Count one item and store it, unless it is quarantined or a duplicate; True if a shard was completed."""
         item, report = outcome.item, self.report
         report.total += item.rows
@@ -467,7 +538,7 @@ class _Ingest:
             report.quarantined += item.rows
             self._note(QUARANTINE, item.key, one_line(outcome.reason), str(item.rows))
             return False
-        split = item.split or self._hash_split(outcome.digest, item.group)
+        split = split_of(item, outcome.digest, self.test_fraction)
         if item.group is not None and split not in self.groups.setdefault(item.group, split).split(","):
             self.groups[item.group] += f",{split}"
         if outcome.digest in self.seen and not self._replaces(outcome.digest, item, split):
@@ -489,11 +560,6 @@ class _Ingest:
             counts = self.report.origins.setdefault(name, {})
             counted = value if value in counts or len(counts) < MOST_ORIGINS else OTHER_ORIGINS
             counts[counted] = counts.get(counted, 0) + 1
-
-    def _hash_split(self, digest: bytes, group: str | None) -> str:
-        if group is not None:
-            digest = fingerprint.content_hash(group.encode("utf-8", "surrogatepass"))
-        return fingerprint.hash_split(digest, self.test_fraction)
 
     def _replaces(self, digest: bytes, item: Item, split: str) -> bool:
         """Record a duplicate, and the two classes of one that contradicts itself. An item outside train replaces a
@@ -558,8 +624,11 @@ class _Ingest:
             )
         if parted and self.parted_groups == "move":
             targets = {group: _held_out(self.groups[group].split(",")) for group in parted}
-            items = (item for item in self.source.items(0) if item.group in parted)
-            self.moved = {item.key: targets[str(item.group)] for item in items}
+            self.moved = {key: targets[group] for key, group in self._grouped() if group in parted}
+
+    def _grouped(self) -> Iterator[tuple[str, str]]:
+        """Key and group of all items that have one."""
+        return ((item.key, item.group) for item in self.source.items(0) if item.group is not None)
 
     def _named_groups(self) -> str:
         parted = self._parted()
@@ -581,7 +650,7 @@ class _Ingest:
         names = [name for name in self._schema().names if name != "data"]
         schema = pa.schema([self._schema().field(name) for name in names]).append(pa.field("row", pa.int64()))
         with pq.ParquetWriter(self.folder / MANIFEST, schema) as writer:
-            for batch in ShardReader(self.folder / SHARDS).batches(names):
+            for batch in ShardReader(self.shards).batches(names):
                 numbered = batch.append_column("row", pa.array(range(start, start + len(batch)), pa.int64()))
                 start += len(batch)
                 kept = labels.applied(self._kept(numbered))
@@ -614,7 +683,7 @@ class _Ingest:
     def _counted_labels(self) -> dict[str, dict[str, int]]:
         """Split -> label -> number of kept items; "" counts those without a label."""
         counts: dict[str, dict[str, int]] = {}
-        for batch in ShardReader(self.folder / SHARDS).batches(["key", "split", "label", "sha256"]):
+        for batch in ShardReader(self.shards).batches(["key", "split", "label", "sha256"]):
             table = pa.Table.from_batches([self._kept(batch)]).select(["split", "label"])
             for row in table.group_by(["split", "label"]).aggregate([([], "count_all")]).to_pylist():
                 of_split = counts.setdefault(row["split"], {})
@@ -652,7 +721,7 @@ class _Ingest:
         return batch.filter(pc.invert(pc.and_(replaced, pc.equal(batch.column("split"), "train"))))
 
     def _write_corpus(self, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        (self.folder / JOURNAL).unlink()
+        (self.folder / JOURNAL).unlink(missing_ok=True)
         shards = {path.name: path.stat().st_size for path in sorted((self.folder / SHARDS).glob("part-*.arrow"))}
         content = {
             "identity": self.identity,
@@ -667,7 +736,11 @@ class _Ingest:
         if settings:
             content["settings"] = dict(settings)
         write_json(self.folder / CORPUS, content)
-        digests.seal(self.folder)
+        digests.seal(self.folder, self.known_digests)
+
+    def swap_in(self, out: Path) -> None:
+        """Put the whole corpus in its place."""
+        swap_in(self.folder, out)
 
 
 def _held_out(splits: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Protocol, cast
@@ -13,9 +14,10 @@ import numpy as np
 from typing_extensions import TypeVar
 
 from d2v import moved
-from d2v.config import Block, FinetuneConfig, RunConfig, TrainConfig, current_names, parse
+from d2v.config import Block, ClusterConfig, FinetuneConfig, RunConfig, TrainConfig, current_names, parse
 from d2v.config.changes import merged
 from d2v.data.batch import Batch, Inputs, SampleKeys
+from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, Reader, Record, ingest_parameters
 from d2v.data.ingest import ingest as run_ingest
 from d2v.data.sources.locations import file_source
@@ -410,7 +412,9 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             self.reader(config),
             self.facts,
             out,
-            parameters=ingest_parameters(config.model_dump(mode="json", exclude={"source", "shard_bytes", *usual})),
+            parameters=ingest_parameters(
+                config.model_dump(mode="json", exclude={"source", "shard_bytes", "engine", "cluster", *usual})
+            ),
             shard_bytes=config.shard_bytes,
             test_fraction=config.test_fraction,
             texts=self.texts,
@@ -419,7 +423,14 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             parted_groups=getattr(config, "parted_groups", None),  # a later key, which other modalities may lack
             advice=self.advice,
             in_workers=self.native_decoders,
+            remote=self._remote(config) if source is None else None,
         )
+
+    def _remote(self, config: IngestT) -> Remote | None:
+        """What workers of a cluster open, if the block asks for a cluster. Its keys came later, and other modalities
+        may lack them."""
+        cluster: ClusterConfig = getattr(config, "cluster", ClusterConfig())
+        return Remote(partial(self.open_source, config), cluster) if getattr(config, "engine", "") == "dask" else None
 
     def settings(self, config: IngestT) -> dict[str, object]:
         """Keys of the ingest block that say how `prepare` is to read the corpus. The corpus records them, and only

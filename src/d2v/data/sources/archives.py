@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
@@ -321,7 +322,14 @@ def tar_shards_source(location: Location, wanted: Wanted, annotator: Annotator |
                     yield replace(item, key=f"{stem}/{item.key}", split=split, label=label)
             start = max(start - count, 0)
 
-    return Source(f"tar archives {location.given}", location.fingerprint, None, items, remarks=lambda: whole().remarks)
+    return Source(
+        f"tar archives {location.given}",
+        location.fingerprint,
+        None,
+        items,
+        remarks=lambda: whole().remarks,
+        cuts=lambda: list(accumulate(tar.survey[1] for tar in tars)),
+    )
 
 
 def _next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:

@@ -52,6 +52,8 @@ class Source:
         remarks: sentences about the source as a whole, for people, once its items have been read.
         licence: what its items are under, for model cards; "" if it does not say.
         left_out: sentences about files of the source that are not read.
+        cuts: indices of items, ascending, at which reading can start without what lies before, of a source whose
+            `total` is None. One with a total can start anywhere.
     """
 
     description: str
@@ -62,3 +64,4 @@ class Source:
     remarks: Callable[[], Sequence[str]] = tuple
     licence: str = ""
     left_out: tuple[str, ...] = ()
+    cuts: Callable[[], Sequence[int]] = tuple

@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from d2v.config import (
     BenchmarkConfig,
     Block,
+    ClusterConfig,
     ColumnsConfig,
+    Engine,
     EvaluateConfig,
     FinetuneConfig,
     Fraction,
@@ -84,6 +86,11 @@ class SpeechIngestConfig(Block):
     training items into the other split, or `refuse`; null: they stay, and are named."""
     shard_bytes: PositiveInt = 64 * 2**20
     """Bytes of items in a shard, which also bounds memory; the content of the corpus does not depend on it."""
+    engine: Engine = "local"
+    """Where it computes: `local`, in this process, or `dask`, on the machines of a cluster. Both write the same
+    bytes."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Of the engine `dask`."""
 
 
 class SpeechPrepareConfig(Block):

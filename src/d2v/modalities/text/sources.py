@@ -294,7 +294,7 @@ def _in_archive(archive: Source, config: TextIngestConfig, wanted: TextFiles) ->
                     yield item
                 read += 1
 
-    return _with_row_splits(replace(archive, items=items, total=None), config, set())
+    return _with_row_splits(replace(archive, items=items, total=None, cuts=tuple), config, set())
 
 
 def _opened_archive(packed: str, location: Location, config: TextIngestConfig, wanted: TextFiles) -> Source:

@@ -1,0 +1,239 @@
+"""An ingest on a cluster, whose workers are threads of this process. Real processes, and their deaths, are in
+test_cluster_processes.py."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from distributed import LocalCluster
+
+from d2v.config import ClusterConfig, read_recipe
+from d2v.data.cluster import client, machine, pieces
+from d2v.data.cluster.remote import Remote
+from d2v.data.ingest import IngestReport, ingest
+from d2v.data.sources.source import Item, Source
+from d2v.errors import ConfigError, DataError, LaunchError
+from d2v.modalities import registry
+from d2v.modalities.registry import get
+from d2v.modalities.text.config import TextIngestConfig
+from tests.conftest import ROOT
+from tests.data.cluster_helpers import contents
+from tests.data.ingest_helpers import make_items, read, source_of
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory) -> Iterator[str]:
+    loopback = "127.0.0.1:0"
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="inproc",
+        dashboard_address=loopback,
+        worker_dashboard_address=loopback,
+        local_directory=str(tmp_path_factory.mktemp("dask")),
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def both(tmp_path: Path, scheduler: str, make: partial, **further) -> tuple[IngestReport, IngestReport]:
+    """Reports of one process and of the cluster, whose corpora have the same bytes."""
+    further = {"shard_bytes": 300, "test_fraction": 0.25, "facts": ("length",), "parameters": {"p": 1}} | further
+    here = ingest(make(), read, out=tmp_path / "here", **further)
+    remote = Remote(make, ClusterConfig(scheduler=scheduler, piece_items=16))
+    there = ingest(make(), read, out=tmp_path / "there", remote=remote, **further)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["here", "there"]
+    return here, there
+
+
+def test_a_cluster_writes_the_bytes_of_one_process(tmp_path, scheduler):
+    here, there = both(tmp_path, scheduler, partial(source_of, make_items(400)))
+    assert here == there
+    assert there.total == 400 == there.kept + there.quarantined + there.duplicates
+    assert min(there.quarantined, there.duplicates, there.across_splits) > 0
+
+
+def of_unknown_length(items: list[Item]) -> Source:
+    return replace(source_of(items), total=None, cuts=lambda: [50, 90])
+
+
+@pytest.mark.parametrize("count", [1, 160, 170])
+def test_a_source_that_does_not_know_its_length_is_read_to_its_end(tmp_path, scheduler, count):
+    _, there = both(tmp_path, scheduler, partial(of_unknown_length, make_items(count)))
+    assert there.total == count
+
+
+def grouped_items() -> list[Item]:
+    splits = ("train", "train", "test", None)
+    return [
+        Item(f"k{n}", b"item %d" % n, split=splits[n % 4], group=f"g{n % 9}", texts={"said": f"no. {n}"}, fold="1")
+        for n in range(100)
+    ]
+
+
+def test_groups_move_and_texts_come_along(tmp_path, scheduler):
+    make = partial(source_of, grouped_items())
+    here, _ = both(tmp_path, scheduler, make, parted_groups="move", texts=("said",))
+    assert "were moved" in " ".join(here.remarks)
+
+
+def odd_items() -> list[Item]:
+    """Names that are no valid text, refusals, and a decoder that says nothing good."""
+    refused = [Item(f"{n}\udce4", None, refused="it is a \udcff link") for n in range(100)]
+    return [*make_items(20), *refused, Item("half", b"half", label="\ud800"), Item("none", None), *make_items(90)[20:]]
+
+
+def test_names_that_are_no_text_are_quarantined_alike(tmp_path, scheduler):
+    both(tmp_path, scheduler, partial(source_of, odd_items()))
+
+
+def test_the_rest_of_a_damaged_table_is_listed_as_one_process_lists_it(tmp_path, scheduler):
+    """The first rows of a row group that cannot be read are listed, and the rest is counted, whoever meets them."""
+    path = tmp_path / "source" / "train.parquet"
+    path.parent.mkdir()
+    table = pa.table({"text": [f"sentence number {n}, and some more words" for n in range(600)]})
+    pq.write_table(table, path, row_group_size=150, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    at = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    content[at : at + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    here = get("text").ingest(TextIngestConfig(source=str(path)), tmp_path / "a")
+    cluster = ClusterConfig(scheduler=scheduler, piece_items=40)
+    there = get("text").ingest(TextIngestConfig(source=str(path), engine="dask", cluster=cluster), tmp_path / "b")
+    assert (here.total, here.quarantined) == (there.total, there.quarantined) == (600, 150)
+    with (tmp_path / "a" / "quarantine.csv").open() as file:
+        assert [row["items"] for row in csv.DictReader(file)] == ["1"] * 64 + ["86"]
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def small_ingest(modality: str, folder: Path) -> dict:
+    """Keys of an ingest block of some items."""
+    recipe = read_recipe(ROOT / "conf", "base", modality)["ingest"]
+    if modality != "text":
+        return recipe | {"options": recipe.get("options", {}) | {"count": 40, "test_count": 20}, "shard_bytes": 50_000}
+    folder.mkdir()
+    for split, lines in (("train", 70), ("test", 35)):
+        (folder / f"{split}.txt").write_text("".join(f"line {n % 30} of {split}\n" for n in range(lines)))
+    return {"source": str(folder), "document": "line", "shard_bytes": 500}
+
+
+@pytest.mark.parametrize("modality", ["vision", "speech", "text"])
+def test_every_modality_has_the_same_bytes(tmp_path, scheduler, modality):
+    keys = small_ingest(modality, tmp_path / "source")
+    block = registry.recipe_type(modality).model_fields["ingest"].annotation
+    cluster = {"scheduler": scheduler, "piece_items": 30}
+    for engine in ("local", "dask"):
+        get(modality).ingest(block(**keys, engine=engine, cluster=cluster), tmp_path / engine)
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+    assert len(list((tmp_path / "dask" / "shards").iterdir())) > 1
+
+
+# --------------------------------------------------------------------------------------------- faults
+
+
+def failing(items: list[Item], log: Path, fails: int, at: int, error: Exception) -> Source:
+    """Notes the items that it gives, and fails at one of them so many times."""
+
+    def stream(start: int) -> Iterator[Item]:
+        for number, item in enumerate(items[start:], start):
+            with log.open("a") as file:
+                file.write(f"{number}\n")
+            if number == at and log.read_text().splitlines().count(str(at)) <= fails:
+                raise error
+            yield item
+
+    return replace(source_of(items), items=stream)
+
+
+def cluster_ingest(out: Path, make: partial, scheduler: str, **keys) -> IngestReport:
+    remote = Remote(make, ClusterConfig(scheduler=scheduler, piece_items=16, **keys))
+    return ingest(make(), read, ("length",), out, {"p": 1}, 300, 0.25, remote=remote)
+
+
+def test_an_ingest_that_failed_goes_on_with_the_pieces_that_are_missing(tmp_path, scheduler):
+    items, log = make_items(400), tmp_path / "log"
+    make = partial(failing, items, log, 1, 300, ValueError("a defect"))
+    with pytest.raises(ValueError, match="a defect"):
+        cluster_ingest(tmp_path / "there", make, scheduler)
+    before = log.read_text().splitlines()
+    whole = {int(path.stem) for path in tmp_path.glob(".there.cluster/*/pieces/*.json")}
+    assert 0 in whole
+    assert 288 not in whole
+    cluster_ingest(tmp_path / "there", make, scheduler)
+    again = {int(number) // 16 * 16 for number in log.read_text().splitlines()[len(before) :]}
+    assert not again & whole
+    ingest(source_of(items), read, ("length",), tmp_path / "here", {"p": 1}, 300, 0.25)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def test_storage_that_fails_is_tried_again_with_a_limit(tmp_path, scheduler, monkeypatch):
+    monkeypatch.setattr(pieces, "FIRST_WAIT_S", 0.01)
+    items = make_items(50)
+    make = partial(failing, items, tmp_path / "log", 2, 20, OSError("the network is away"))
+    assert cluster_ingest(tmp_path / "there", make, scheduler).total == 50
+    make = partial(failing, items, tmp_path / "other", 9, 20, OSError("the network is away"))
+    with pytest.raises(DataError, match=r"Items 16 to 31 were tried 3 times: the network is away"):
+        cluster_ingest(tmp_path / "again", make, scheduler, retries=2)
+
+
+def test_a_worker_of_other_versions_is_refused_by_name(tmp_path):
+    (tmp_path / machine.SEEN).write_text("token")
+    machine.check(machine.versions(), tmp_path, "token")
+    with pytest.raises(DataError, match=r"pillow is .* here and 1\.0 there.*same versions"):
+        machine.check(machine.versions() | {"pillow": "1.0"}, tmp_path, "token")
+    with pytest.raises(DataError, match=r"does not see the folder .*D2V_DATA"):
+        machine.check(machine.versions(), tmp_path / "elsewhere", "token")
+
+
+def changing(seen: Path) -> Source:
+    """A source that is another one each time it is opened."""
+    with seen.open("a") as file:
+        file.write("x")
+    return source_of(make_items(9), fingerprint=str(seen.stat().st_size))
+
+
+def test_workers_that_see_other_data_are_refused(tmp_path, scheduler):
+    with pytest.raises(DataError, match="sees other data"):
+        cluster_ingest(tmp_path / "c", partial(changing, tmp_path / "seen"), scheduler)
+
+
+def test_other_versions_begin_the_work_anew(tmp_path, scheduler, monkeypatch):
+    make = partial(failing, make_items(400), tmp_path / "log", 1, 300, ValueError("a defect"))
+    with pytest.raises(ValueError, match="a defect"):
+        cluster_ingest(tmp_path / "c", make, scheduler)
+    (before,) = (tmp_path / ".c.cluster").iterdir()
+    found = machine.versions() | {"pillow": "other"}
+    monkeypatch.setattr(machine, "versions", lambda: found)
+    make = partial(failing, make_items(400), tmp_path / "other", 1, 300, ValueError("a defect"))
+    with pytest.raises(ValueError, match="a defect"):
+        cluster_ingest(tmp_path / "c", make, scheduler)
+    (after,) = (tmp_path / ".c.cluster").iterdir()
+    assert before != after
+
+
+def test_without_the_extra_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigError, match=r"pip install 'd2v\[cluster\]'"):
+        cluster_ingest(tmp_path / "c", partial(source_of, make_items(9)), "tcp://127.0.0.1:1")
+
+
+def test_a_scheduler_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "CONNECT_S", 1)
+    with pytest.raises(LaunchError, match=r"no dask scheduler at tcp://127\.0\.0\.1:1 .*DASK_SCHEDULER_ADDRESS"):
+        cluster_ingest(tmp_path / "c", partial(source_of, make_items(9)), "tcp://127.0.0.1:1")
+
+
+def test_the_engine_is_no_part_of_what_a_corpus_is(tmp_path, scheduler):
+    keys = small_ingest("text", tmp_path / "source")
+    first = get("text").ingest(TextIngestConfig(**keys), tmp_path / "c")
+    written = (tmp_path / "c" / "corpus.json").stat().st_mtime_ns
+    config = TextIngestConfig(**keys, engine="dask", cluster=ClusterConfig(scheduler=scheduler))
+    assert get("text").ingest(config, tmp_path / "c") == first
+    assert (tmp_path / "c" / "corpus.json").stat().st_mtime_ns == written
