@@ -23,8 +23,8 @@ moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    """`d2v.load` and `d2v.Model` are imported when they are first used: with them come torch and seconds. By its name,
-    as this module lies below all layers and `d2v.interchange` above most."""
-    if name not in ("Model", "load"):
+    """`d2v.load`, `d2v.load_aligned` and `d2v.Model` are imported when they are first used: with them come torch and
+    seconds. By its name, as this module lies below all layers and `d2v.interchange` above most."""
+    if name not in ("Model", "load", "load_aligned"):
         raise AttributeError(f"module 'd2v' has no attribute {name!r}")
     return getattr(importlib.import_module("d2v.interchange.load"), name)

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from d2v.alignment.space import AlignedHead, encoder_fingerprint, is_space, read_space
 from d2v.config import Block, TaskConfig, parse
 from d2v.data.batch import Inputs
 from d2v.data.parallel import ordered_map
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from d2v.interchange.onnx_session import OnnxSession
 
 Pool = Literal["mean", "first", "none"]
-Space = Literal["plain", "search"]
+Space = Literal["plain", "search", "aligned"]
 BATCH_ITEMS = 32
 SHOWN_CLASSES = 8
 RUNTIMES = ("torch", "onnxruntime")
@@ -86,6 +87,7 @@ class Model:
         search_space: what `space="search"` takes; None where there is none.
 
     Attributes:
+        aligned: what `space="aligned"` takes; None unless `load` was given an aligned space.
         width: D.
         num_layers: blocks that `layers` can name.
         batch_size: items that are computed at a time, or fewer; 1 of an encoder whose features depend on padding.
@@ -99,7 +101,7 @@ class Model:
         task: Task | None = None,
         search_space: SearchSpace | None = None,
     ) -> None:
-        self.search_space = search_space
+        self.search_space, self.aligned = search_space, cast(AlignedHead | None, None)
         self._onnx: OnnxSession | None = None
         self.encoder, self.head, self.task = encoder.eval(), head, task
         self.about = dict(about)
@@ -190,12 +192,13 @@ class Model:
                 beginning, and a line on stderr says how much is cut off; `windows` takes all of it, in windows of
                 `max_tokens` without overlap, whose features are averaged with their numbers of tokens as weights
                 (without pooling, their tokens follow one another); `error` raises.
-            space: `plain` features, or vectors of the space that was learned for comparing items (docs/search.md):
-                their length is one and their products are cosines. Neither layers nor another pooling go with it.
+            space: `plain` features, or vectors of the space that was learned for comparing items (`search`), or of one
+                that several modalities share (`aligned`; docs/search.md): their length is one and their products are
+                cosines. Neither layers nor another pooling go with these two.
 
         Returns:
             float32. Of several items (n, D), with layers (n, L, D); without pooling a list of n arrays (T, D) or
-            (L, T, D), without padding. Of one item that stands alone, one of them. In the space to search in (n, R).
+            (L, T, D), without padding. Of one item that stands alone, one of them. In the other spaces (n, R).
 
         Raises:
             DataError: an item that cannot be read, or that is too long for `long="error"`.
@@ -229,6 +232,8 @@ class Model:
         """One array an item of a batch that `to_inputs` made, as `encode` gives them."""
         self.width_in(space, layers, pool)
         with inference(next(self.encoder.parameters())):
+            if space == "aligned" and self.aligned is not None:
+                return list(self.aligned(torch.from_numpy(self.head_inputs(inputs, self.aligned.reads))).numpy())
             if space == "plain" or self.search_space is None:
                 return self._features(inputs, layers, pool)
             return list(self.search_space(torch.from_numpy(self._pooled(inputs, self.search_space))).numpy())
@@ -243,14 +248,42 @@ class Model:
         if space == "plain":
             return self.width
         check_space(space)
-        if self.search_space is None:
+        if space == "aligned" and self.aligned is None:
+            raise ConfigError(
+                "the model has no space that modalities share: load it with aligned=FOLDER, which kedro run "
+                "--pipeline=align makes"
+            )
+        if space == "search" and self.search_space is None:
             raise ConfigError(
                 "the model has no space to search in, as encoders of earlier versions and from elsewhere have none: "
                 "make it from items like yours with d2v space MODEL_FOLDER FOLDER_OF_ITEMS, or take space=plain"
             )
         if layers is not None or pool != "mean":
-            raise ConfigError("the space to search in is of the final features alone: leave layers and pool out")
-        return self.search_space.width
+            raise ConfigError(f"the space {space} is of all tokens and its own layers: leave layers and pool out")
+        if space == "aligned":
+            return cast(AlignedHead, self.aligned).head.out_width
+        return cast(SearchSpace, self.search_space).width
+
+    def head_inputs(self, inputs: Inputs, reads: Literal["all", "search", "plain"]) -> np.ndarray:
+        """(n, W) float32, what the heads of an aligned space read: the vector of the space to search in, the means of
+        tokens after every block, or both side by side. Without a space to search in these means alone."""
+        parts = []
+        with inference(next(self.encoder.parameters())):
+            if reads != "search" or self.search_space is None:
+                parts.append(np.stack(self._features(inputs, "all", "mean")).reshape(-1, self.num_layers * self.width))
+            if reads != "plain" and self.search_space is not None:
+                parts.append(np.stack(self.features(inputs, space="search")))
+        return np.concatenate(parts, axis=1)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights that make vectors, and of the space to search in, whatever file they came from."""
+        return encoder_fingerprint(self.encoder, self.search_space)
+
+    def align(self, aligned: AlignedHead) -> Model:
+        """Let it encode into a space that modalities share. Raises CheckpointError if that is another encoder's."""
+        aligned.check(self.fingerprint())
+        self.aligned = aligned
+        return self
 
     def tokens(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """((n, T, D) final features of tokens in float32, (n,) tokens that are not padding or None)."""
@@ -469,8 +502,8 @@ def holds_several(modality: Modality, path: Path) -> bool:
 
 def check_space(space: str) -> Space:
     """Raises ConfigError for what is no space."""
-    if space not in ("plain", "search"):
-        raise ConfigError(f"there is no space {space!r}: give plain or search")
+    if space not in ("plain", "search", "aligned"):
+        raise ConfigError(f"there is no space {space!r}: give plain, search or aligned")
     return cast(Space, space)
 
 
@@ -495,6 +528,7 @@ def load(
     teacher: bool = False,
     tokenizer: str | Path | None = None,
     labels: str | Path | None = None,
+    aligned: str | Path | None = None,
 ) -> Model:
     """A model, whoever wrote it.
 
@@ -507,9 +541,11 @@ def load(
         teacher: of a model folder: the teacher's encoder, not the student's.
         tokenizer: of a text encoder from elsewhere that brings none.
         labels: letters or class names of a head from elsewhere that brings none.
+        aligned: folder of an aligned space that belongs to this very encoder, for `encode(..., space="aligned")`;
+            `d2v.load_aligned` loads such a space with its own encoders.
 
     Raises:
-        CheckpointError: there is no such model, or it is damaged or unknown.
+        CheckpointError: there is no such model, it is damaged or unknown, or the aligned space is another encoder's.
         ConfigError: a device, dtype or runtime that is not there.
 
     Example:
@@ -518,18 +554,23 @@ def load(
     """
     if runtime not in RUNTIMES:
         raise ConfigError(f"there is no runtime {runtime!r}: give one of {', '.join(RUNTIMES)}")
-    if runtime == "onnxruntime":
-        onnx_device = "cpu" if device == "auto" else device
-        return load(source, device=onnx_device, teacher=teacher, tokenizer=tokenizer, labels=labels).in_onnxruntime(
-            dtype
-        )
-    if dtype == "int8":
+    if runtime == "torch" and dtype == "int8":
         raise ConfigError("int8 is computed by onnxruntime: give runtime onnxruntime with it")
     if str(source).startswith(REGISTERED):
         source = registered_model(str(source))
-    path = Path(source)
+    model = _read(Path(source), teacher, *(None if given is None else Path(given) for given in (tokenizer, labels)))
+    if aligned is not None:
+        model = with_space(model, Path(aligned))
+    if runtime == "torch":
+        return model.to(device, dtype)
+    return model.to("cpu" if device == "auto" else device).in_onnxruntime(dtype)
+
+
+def _read(path: Path, teacher: bool, tokenizer: Path | None, labels: Path | None) -> Model:
+    if is_space(path):
+        raise ConfigError(f"{path} is an aligned space, not a model: load it with d2v.load_aligned, or give --aligned")
     if path.is_dir() and _is_ours(path):
-        return _from_folder(path, teacher).to(device, dtype)
+        return _from_folder(path, teacher)
     if not path.exists():
         raise CheckpointError(
             f"{path} is not there: give a model folder, a checkpoint, transformers' folder or models:/<name>@<alias>. "
@@ -537,10 +578,43 @@ def load(
         )
     if teacher:
         raise ConfigError(f"{path} is not a model folder: run `d2v import` first, then load its teacher")
-    files = (None if given is None else Path(given) for given in (tokenizer, labels))
     from d2v.interchange.importing import read_model  # all formats of others, which an own folder need not wait for
 
-    return from_imported(read_model(path, *files), str(path)).to(device, dtype)
+    return from_imported(read_model(path, tokenizer, labels), str(path))
+
+
+def with_space(model: Model, folder: Path) -> Model:
+    """A model that also encodes into an aligned space.
+
+    Raises:
+        CheckpointError: there is no such space, it is another encoder's, or it has no head for the model's modality.
+    """
+    space = read_space(folder)
+    if model.modality not in space.heads:
+        raise CheckpointError(f"{folder} aligns {', '.join(space.heads)}, not {model.modality}: give another space")
+    return model.align(space.heads[model.modality])
+
+
+def load_aligned(folder: str | Path, *, device: str | torch.device = "auto") -> dict[str, Model]:
+    """The encoders of an aligned space by modality, ready for `encode(..., space="aligned")`.
+
+    Args:
+        folder: of the space, or a registered one such as `models:/d2v-aligned@champion`.
+        device: `auto` takes a GPU if there is one.
+
+    Raises:
+        CheckpointError: there is no such space, or it is damaged.
+
+    Example:
+        >>> models = load_aligned("data/06_models/aligned/default/space")  # doctest: +SKIP
+        >>> text, pictures = (models[name] for name in ("text", "vision"))  # doctest: +SKIP
+        >>> text.encode("a red B", space="aligned") @ pictures.encode(["b.png"], space="aligned").T  # doctest: +SKIP
+    """
+    if str(folder).startswith(REGISTERED):
+        folder = registered_model(str(folder))
+    space = read_space(Path(folder))
+    models = {name: load(space.encoder_folder(name), device="cpu").align(head) for name, head in space.heads.items()}
+    return {name: model.to(device) for name, model in models.items()}
 
 
 def _is_ours(folder: Path) -> bool:

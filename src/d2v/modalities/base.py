@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # with these comes torch, for which ingest need not wait
     import pandas as pd
     from torch import Tensor
 
+    from d2v.data.prepared import Corpus
     from d2v.modalities.probes import Probe
     from d2v.models.encoder import Encoder
     from d2v.models.masking import Count
@@ -495,6 +496,18 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         raise ConfigError(
             f"{self.name} has no labelled data: its Modality has no `labelled`, so it can be pretrained and probed "
             "only; write one, or leave finetune out of the recipe"
+        )
+
+    def captions(self, corpus: Corpus) -> Sequence[str | None]:
+        """What a corpus knows of each of its items in words, such as its transcript; None of items without. Aligning
+        encoders pairs items with these texts.
+
+        Raises:
+            ConfigError: it knows no texts of its items.
+        """
+        raise ConfigError(
+            f"the corpus of {corpus.source} says no texts of its items: give align.pairs.<name>.table, a table of "
+            "items and texts"
         )
 
     def check_fits(self, data: DataT, about: Mapping[str, object]) -> None:

@@ -125,15 +125,7 @@ class Encoding(Protocol):
 
 def fingerprint(model: Encoding) -> str:
     """SHA-256 of the weights that make vectors, and of the space, whatever file they came from."""
-    digest = hashlib.sha256()
-    tensors = dict(model.encoder.state_dict())
-    if model.search_space is not None:
-        tensors |= {"space.mean": model.search_space.mean_P, "space.axes": model.search_space.axes_PR}
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        exact = value.float() if value.is_floating_point() else value
-        digest.update(exact.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return model.fingerprint()
 
 
 class Index:

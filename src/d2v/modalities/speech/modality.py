@@ -51,6 +51,7 @@ from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from d2v.data.prepared import Corpus
     from d2v.modalities.probes import Probe
     from d2v.modalities.speech.data import SpeechData
     from d2v.models.encoder import Encoder
@@ -130,6 +131,11 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         from d2v.modalities.speech.labelled import labelled
 
         return labelled(data, config, encoder)
+
+    def captions(self, corpus: Corpus) -> Sequence[str | None]:
+        """Transcripts."""
+        said = corpus.column("transcript")
+        return said if any(said) else super().captions(corpus)
 
     # ------------------------------------------------------------------------------------------ models
 

@@ -10,6 +10,7 @@ Shape legend: N images, P pixels on a side, A pixels on a side of an atlas cell.
 
 from __future__ import annotations
 
+import colorsys
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,15 @@ TEST_STREAM = 2**40  # first counter of the test split: it does not move when `c
 PHOTO_REDUCTIONS = (1, 2, 4)
 COLOUR_CANDIDATES = 8
 DRAWS = 12 + 3 * COLOUR_CANDIDATES
+ITALIC, ITALIC_LEAN, SLANTED = ("Oblique", "Ital", "BolIta", "cmti"), 0.2, 0.1
+"""Names of slanted fonts, about how far they lean to the right, and from where on a glyph is called slanted, in rad."""
+DARK, BRIGHT = 80.0, 130.0
+"""Mean grey levels of a photograph that is called dark below, and bright above."""
+HUES = (
+    *((15.0, "red"), (45.0, "orange"), (70.0, "yellow"), (165.0, "green"), (200.0, "turquoise"), (255.0, "blue")),
+    *((290.0, "purple"), (345.0, "pink"), (360.0, "red")),
+)
+"""Where a colour ends on the circle, in degrees, and its name."""
 
 
 class GlyphOptions(Block):
@@ -124,6 +134,53 @@ def draw_glyphs(options: GlyphOptions, split: Split, start: int, stop: int) -> I
     return np.clip(np.rint(images), 0, 255).astype(np.uint8)
 
 
+def glyph_captions(options: GlyphOptions, split: Split, start: int, stop: int) -> list[str]:
+    """What the generator knows of images `start` to `stop` of a split, in words: weight, slant, colour, character, and
+    whether the photograph behind is dark or bright.
+
+    Example:
+        >>> glyph_captions(GlyphOptions(), "train", 11, 12)
+        ['a bold slanted blue letter B on a bright photograph']
+    """
+    first = start + (TEST_STREAM if split == "test" else 0)
+    draws = np.empty((stop - start, DRAWS), np.float32)
+    for row in range(stop - start):
+        _generator(options, first + row).random(out=draws[row], dtype=np.float32)
+    backgrounds = _backgrounds(options, draws[:, 0:5])
+    colours = _colours(backgrounds, draws[:, 12:].reshape(len(draws), COLOUR_CANDIDATES, 3), options.contrast)
+    brightness = backgrounds.mean(axis=(1, 2, 3))
+    fonts = [options.fonts[int(one * len(options.fonts))] for one in draws[:, 5].tolist()]
+    lean = np.deg2rad(options.max_rotation_deg) * (2 * draws[:, 7] - 1) + options.max_shear * (2 * draws[:, 8] - 1)
+    labels = glyph_labels(options, start, stop).tolist()
+    return [
+        _caption(options.characters[label], font, colour, float(leans), float(bright))
+        for label, font, colour, leans, bright in zip(labels, fonts, colours, lean, brightness, strict=True)
+    ]
+
+
+def _caption(character: str, font: str, colour: Floats, lean: float, brightness: float) -> str:
+    leans = lean + (ITALIC_LEAN if any(one in font for one in ITALIC) else 0.0)
+    weight = ["bold"] if "Bol" in font or font == "cmb10" else []
+    slant = ["slanted"] if abs(leans) > SLANTED else []
+    behind = ["dark"] if brightness < DARK else ["bright"] if brightness > BRIGHT else []
+    kind = "digit" if character.isdigit() else "letter"
+    words = [*weight, *slant, colour_name(colour), kind, character, "on a", *behind, "photograph"]
+    return " ".join(["an" if words[0] == "orange" else "a", *words])
+
+
+def colour_name(colour: Floats) -> str:
+    """One of the eleven basic colours of English for RGB (3,) in grey levels."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(float(one) / 255.0 for one in colour))
+    if value < 0.2:
+        return "black"
+    if saturation < 0.2:
+        return "white" if value > 0.8 else "grey"
+    name = HUES[int(np.searchsorted([end for end, _ in HUES], 360.0 * hue, side="right")) % len(HUES)][1]
+    if name == "orange" and value < 0.65:
+        return "brown"
+    return "pink" if name == "red" and saturation < 0.55 and value > 0.65 else name
+
+
 def digit_arrays(options: DigitOptions | Mapping[str, Any], split: Split = "train") -> tuple[Images, Labels, list[str]]:
     """One split of scikit-learn's digits: images uint8 (N, P, P, 3), labels int64 (N,), class names."""
     from sklearn.datasets import load_digits  # imported late: a second of start-up that other sources do not need
@@ -154,12 +211,16 @@ def _draw_numbers(options: GlyphOptions, first: int, count: int) -> tuple[Floats
     draws = np.empty((count, DRAWS), np.float32)
     noise = np.zeros((count, options.px, options.px, 3), np.float32)
     for row in range(count):
-        generator = np.random.Generator(np.random.Philox(key=[options.seed, first + row]))
+        generator = _generator(options, first + row)
         generator.random(out=draws[row], dtype=np.float32)
         if options.noise_std:
             generator.standard_normal(out=noise[row], dtype=np.float32)
     noise *= np.float32(options.noise_std)
     return draws, noise
+
+
+def _generator(options: GlyphOptions, counter: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[options.seed, counter]))
 
 
 def _backgrounds(options: GlyphOptions, draws: Floats) -> Floats:

@@ -49,6 +49,7 @@ from d2v.modalities.vision.sources import format_of, open_source
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from d2v.data.prepared import Corpus
     from d2v.modalities.probes import Probe
     from d2v.modalities.vision.data import VisionData
     from d2v.models.encoder import Encoder
@@ -118,6 +119,12 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         from d2v.modalities.vision.labelled import labelled
 
         return labelled(data, config, encoder)
+
+    def captions(self, corpus: Corpus) -> Sequence[str | None]:
+        """Of the embedded `glyphs` what their generator knows; see `d2v.modalities.vision.named`."""
+        from d2v.modalities.vision.named import captions
+
+        return captions(corpus) if corpus.source == "glyphs" else super().captions(corpus)
 
     # ------------------------------------------------------------------------------------------ models
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from d2v.config import parse
 from d2v.data import fingerprint
+from d2v.data.prepared import Corpus
 from d2v.data.sources.layout import Wanted
 from d2v.data.sources.named_datasets import dataset_source
 from d2v.data.sources.row_sources import Split, source_of_splits
@@ -72,6 +73,19 @@ def _glyph_items(options: glyphs.GlyphOptions, split: glyphs.Split, count: int, 
         labels = glyphs.glyph_labels(options, first, stop)
         for row, image in enumerate(glyphs.draw_glyphs(options, split, first, stop)):
             yield Item(f"{split}/{first + row:06d}", image, options.characters[labels[row]])
+
+
+def captions(corpus: Corpus) -> list[str | None]:
+    """A caption of each image of a corpus of `glyphs`. They are made from the corpus's options and the names of its
+    images, so corpora of earlier versions have them too."""
+    options = parse(glyphs.GlyphOptions, corpus.about["parameters"]["options"], at="vision.ingest.options")
+    counts: dict[glyphs.Split, int] = {"train": options.count, "test": options.test_count}
+    known: dict[str, str] = {}
+    for split, count in counts.items():
+        for start in range(0, count, glyphs.CHUNK_IMAGES):
+            said = glyphs.glyph_captions(options, split, start, min(start + glyphs.CHUNK_IMAGES, count))
+            known |= {f"{split}/{start + row:06d}": caption for row, caption in enumerate(said)}
+    return [known.get(key) for key in corpus.column("key")]
 
 
 def _digit_split(options: glyphs.DigitOptions, split: glyphs.Split) -> Split:

@@ -1,0 +1,108 @@
+"""Pairs of items of two modalities, and which of them are held out.
+
+An item may have several partners, as a picture with five captions, and a text may belong to several items. Whatever is
+joined by pairs is one group. Groups, not pairs, are held out: otherwise a text that the heads have seen with one
+picture would be asked for with another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from d2v.errors import DataError
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of one kind.
+
+    Attributes:
+        name: for tables, such as "captions".
+        first, second: modalities.
+        first_rows, second_rows: (n,) int64 rows of the two modalities' items.
+    """
+
+    name: str
+    first: str
+    second: str
+    first_rows: np.ndarray
+    second_rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first_rows)
+
+    def select(self, chosen: np.ndarray) -> Pairs:
+        """Some of the pairs, by number or by bool."""
+        return replace(self, first_rows=self.first_rows[chosen], second_rows=self.second_rows[chosen])
+
+    def groups(self) -> np.ndarray:
+        """(n,) int64: pairs that share an item, directly or over others, have the same number."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        _, firsts = np.unique(self.first_rows, return_inverse=True)
+        _, seconds = np.unique(self.second_rows, return_inverse=True)
+        size = int(firsts.max()) + int(seconds.max()) + 2
+        joined = coo_array((np.ones(len(self)), (firsts, seconds + firsts.max() + 1)), shape=(size, size))
+        numbers: np.ndarray = connected_components(joined, directed=False)[1][firsts]
+        return numbers.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pairs to train on and to measure on.
+
+    Attributes:
+        train: pairs.
+        test: held-out pairs: neither their items nor their partners are among those of `train`.
+        known: pairs of held-out items whose partners are among those of `train`, such as new pictures with captions
+            that were seen; empty where no item is held out by its source.
+    """
+
+    train: Pairs
+    test: Pairs
+    known: Pairs
+
+
+def hold_out(pairs: Pairs, second_keys: Sequence[str], first_is_test: np.ndarray, share: float) -> HeldOut:
+    """Part pairs into those to train on and those to measure on, the same way in every run.
+
+    A group is held out by a hash of what its second items are, so that more data do not move it. Where the source has
+    test items of its own, only these are measured on, and none is trained on.
+
+    Args:
+        pairs: of one kind.
+        second_keys: (n,) what the second item of each pair is, such as its text.
+        first_is_test: (n,) bool, whether the source counts the first item of each pair as a test item.
+        share: of the groups to hold out, from 0 to 1.
+
+    Raises:
+        DataError: nothing is left to train on, or to measure on.
+    """
+    groups, has_test = pairs.groups(), bool(first_is_test.any())
+    names: dict[int, str] = {}
+    for group, key in zip(groups.tolist(), second_keys, strict=True):
+        names[group] = min(key, names.get(group, key))
+    held = {group: _number(name) < share for group, name in names.items()}
+    is_held = np.array([held[group] for group in groups.tolist()], dtype=bool)
+    measured = first_is_test if has_test else np.ones(len(pairs), dtype=bool)
+    unseen = ~first_is_test if has_test else np.ones(len(pairs), dtype=bool)
+    found = HeldOut(
+        pairs.select(~is_held & unseen), pairs.select(is_held & measured), pairs.select(~is_held & first_is_test)
+    )
+    if len(np.unique(found.train.second_rows)) < 2 or not len(found.test):
+        raise DataError(
+            f"{pairs.name}: {len(pairs):,} pairs in {len(names):,} groups that share nothing give {len(found.train):,} "
+            f"to train on and {len(found.test):,} to measure on: give more pairs, or change align.held_out ({share:g})"
+        )
+    return found
+
+
+def _number(name: str) -> float:
+    """From 0 to 1, evenly spread, the same for the same name."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=6).digest(), "big") / 2**48
