@@ -143,6 +143,22 @@ def test_an_item_that_changed_into_one_without_a_vector_is_not_found_by_what_it_
     assert not [hit for hit in index.nearest(np.ones(model.width), 9) if "red" in hit.file]
 
 
+def test_an_item_whose_features_are_all_zero_is_named(
+    model: d2v.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, features = write_pictures(tmp_path / "pictures", 2), d2v.Model.features
+
+    def zero_alone(self: d2v.Model, inputs: Any, **given: Any) -> list[np.ndarray]:
+        found = features(self, inputs, **given)
+        return [0 * one for one in found] if len(found) == 1 else [*found[1:], 0 * found[0]]
+
+    monkeypatch.setattr(d2v.Model, "features", zero_alone)
+    index, built = Index.build(model, [folder], tmp_path / "index")
+    assert (built.items, built.problems) == (0, 6)
+    assert "are all zero" in built.first
+    assert index.nearest(np.ones(model.width), 9) == []
+
+
 def test_another_class_of_the_same_item_is_a_change(model: d2v.Model, tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "pictures", 1)
     columns = {"file": "file_name", "label": "label"}
