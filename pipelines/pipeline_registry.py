@@ -4,7 +4,7 @@ from kedro.pipeline import Pipeline
 
 from d2v.distributed.environment import read_dist_env
 from d2v.modalities import registry
-from pipelines.steps import benchmark, evaluate, finetune, ingest, prepare, promote, retrain, train
+from pipelines.steps import align, benchmark, evaluate, finetune, ingest, prepare, promote, retrain, train
 
 STEPS = {
     "ingest": ingest,
@@ -29,8 +29,9 @@ ON_ALL_RANKS = ("train", "finetune")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """`<step>_<modality>`, `<chain>_<modality>`, `benchmark` (of all modalities, with one report), and `__default__`
-    (pretraining of all modalities).
+    """`<step>_<modality>`, `<chain>_<modality>`, `benchmark` (of all modalities, with one report), `align`,
+    `promote_align` and `retrain_align` (both) of encoders that are there, and `__default__` (pretraining of all
+    modalities).
 
     A rank other than 0 has the same names, but only the steps that all ranks run together."""
     registered: dict[str, Pipeline] = {}
@@ -47,6 +48,9 @@ def register_pipelines() -> dict[str, Pipeline]:
             registered[f"{chain}_{modality}"] = sum((steps[name] for name in names), Pipeline([]))
         registered[f"whole_{modality}"] = _tuned_after_training(modality, registered[f"whole_{modality}"], is_main)
     report = benchmark.create_report_pipeline() if is_main else Pipeline([])
+    aligning = align.create_pipeline() if is_main else Pipeline([])
+    promoting = [align.create_promotion_pipeline(after) if is_main else Pipeline([]) for after in (False, True)]
+    registered |= {"align": aligning, "promote_align": promoting[0], "retrain_align": aligning + promoting[1]}
     return registered | {
         "__default__": _of_all("pretrain", registered),
         "benchmark": _of_all("benchmark", registered) + report,

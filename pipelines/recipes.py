@@ -12,23 +12,28 @@ from typing import Any
 import yaml
 
 from d2v.config import Block, parse, read_recipe, smallest
+from d2v.config.alignment import AlignConfig
 from d2v.errors import ConfigError
 from d2v.modalities import registry
 
+FURTHER: Mapping[str, type[Block]] = {"align": AlignConfig}
+"""Blocks of the parameters that belong to no single modality."""
+
 
 def parse_all(parameters: Mapping[str, Any]) -> dict[str, Block]:
-    """The recipe of every modality in the parameters.
+    """The recipe of every modality in the parameters, and the blocks that are of several.
 
     Raises ConfigError with all wrong entries of all modalities, misspelt modalities included.
     """
     recipes: dict[str, Block] = {}
     problems: list[str] = []
     for name, block in parameters.items():
-        if name not in registry.MODALITIES:
+        if name not in registry.MODALITIES and name not in FURTHER:
             problems.append(_unknown_block(name))
             continue
         try:
-            recipes[name] = parse(registry.recipe_type(name), block or {}, at=name)
+            kind = FURTHER[name] if name in FURTHER else registry.recipe_type(name)
+            recipes[name] = parse(kind, block or {}, at=name)
         except ConfigError as error:
             problems += str(error).splitlines()[1:]
     if problems:
@@ -54,8 +59,9 @@ def smallest_block(conf: Path, name: str) -> str:
 
 
 def _unknown_block(name: str) -> str:
-    near = difflib.get_close_matches(name, registry.MODALITIES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(registry.MODALITIES)}"
+    known = [*registry.MODALITIES, *FURTHER]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
     return f"  {name}: unknown modality; {hint}"
 
 

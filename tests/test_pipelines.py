@@ -36,7 +36,7 @@ def test_registry_lists_every_step_of_every_modality(kedro: Command) -> None:
     done = kedro("registry", "list")
     listed = {line.removeprefix("- ") for line in done.stdout.split("\n") if line}
     steps = {f"{name}_{modality}" for name in [*STEPS, *CHAINS] for modality in MODALITIES}
-    assert listed == steps | {"__default__", "benchmark"}
+    assert listed == steps | {"__default__", "benchmark", "align", "promote_align", "retrain_align"}
     assert "Warning" not in done.stderr
 
 
@@ -156,7 +156,7 @@ def test_a_command_parses_each_recipe_once(session: KedroSession, monkeypatch: p
     session.run(pipeline_names=["ingest_vision", "prepare_vision", "train_vision"])
     sources = {"GlyphOptions"}  # what a source's own options mean, only the source knows
     names = sorted(block.__name__ for block in parsed if block.__name__ not in sources)
-    assert names == sorted(recipe_type(modality).__name__ for modality in MODALITIES)
+    assert names == sorted(["AlignConfig", *(recipe_type(modality).__name__ for modality in MODALITIES)])
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert run.data.params["train.batch_size"] == "4"
     assert run.data.params["train.optimizer.weight_decay"], "a default"

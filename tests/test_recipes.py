@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(
     (path.parent.name, path.stem.removeprefix("parameters_"))
     for path in (ROOT / "conf").glob("*/parameters_*.yml")
-    if path.parent.name != "local"
+    if path.parent.name != "local" and path.stem.removeprefix("parameters_") in registry.MODALITIES
 )
 # With and without decoder: the parameters of the reference's models, counted by running it.
 PUBLISHED = {

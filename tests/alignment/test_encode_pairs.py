@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 import d2v
+from d2v.alignment.pair_features import read_pair_features
 from d2v.config import parse
 from d2v.config.alignment import AlignConfig
 from d2v.data.prepared import Corpus
 from d2v.errors import ConfigError, DataError
-from d2v.interchange.encode_pairs import encode_pairs, read_pair_features
+from d2v.interchange.encode_pairs import encode_pairs
 from d2v.modalities import registry
 from d2v.modalities.vision.config import VisionIngestConfig
 from d2v.modalities.vision.glyphs import GlyphOptions, glyph_captions

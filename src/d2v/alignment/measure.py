@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from d2v.alignment.baseline import BagOfWords
+from d2v.alignment.heads import Head
 from d2v.alignment.pairs import HeldOut, Pairs
 from d2v.alignment.recall import AT, Retrieval, recall
-from d2v.alignment.train import Heads
-from d2v.statistics import Interval
+from d2v.statistics import Interval, Score
 
 NEW, KNOWN = "new texts", "known texts"
 """Held-out items with texts that no pair of training has, and new items with texts of training."""
@@ -52,10 +52,10 @@ class Direction:
         return f"{self.asking}_to_{self.asked}"
 
 
-def encode(heads: Heads, features: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Modality -> (n, R) vectors of its items."""
+def encode(heads: Mapping[str, Head], features: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Modality -> (n, R) vectors of its items, by heads in evaluation mode."""
     with torch.no_grad():
-        return {name: heads.head(name)(rows_nD).numpy() for name, rows_nD in features.items()}
+        return {name: heads[name](rows_nD).numpy() for name, rows_nD in features.items()}
 
 
 def measure(
@@ -125,9 +125,16 @@ class _BaselineOf:
         return self._bag.of_texts([self._texts[row] for row in rows.tolist()])
 
 
-def mean_recall(directions: Sequence[Direction], k: int = 5) -> np.ndarray:
-    """(q,) whether each query of all directions with new texts was answered, weighted so that its mean is the mean
-    recall over directions."""
+def mean_recall(directions: Sequence[Direction], k: int = 5) -> Score:
+    """The mean recall over all directions with new texts, ready for resampling: items are the queries of all of them,
+    one direction after the other."""
     new = [one for one in directions if one.texts == NEW]
-    total = sum(one.queries for one in new)
-    return np.concatenate([(one.ranks < k) * (total / (len(new) * one.queries)) for one in new])
+    ends = np.cumsum([one.queries for one in new])[:-1]
+
+    def of_counts(counts_RN: np.ndarray) -> np.ndarray:
+        parts = np.split(counts_RN, ends, axis=1)
+        of_each = [part @ (one.ranks < k) / part.sum(axis=1).clip(1) for one, part in zip(new, parts, strict=True)]
+        mean_R: np.ndarray = np.mean(of_each, axis=0)
+        return mean_R
+
+    return Score(sum(one.queries for one in new), of_counts)

@@ -2,6 +2,7 @@
 
     config.json           sizes, what the heads read, fingerprint of each encoder
     heads.safetensors
+    trained_on.json       digests of the second items (texts) of the pairs that the heads were trained on
     encoders/<modality>/  what encoding needs of each encoder: config.json, its weights, its space to search in
     digests.json
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +35,7 @@ from d2v.errors import CheckpointError
 from d2v.evaluation.search_space import SEARCH, SearchSpace
 from d2v.model_folder import CONFIG, ENCODER
 
-HEADS, ENCODERS = "heads.safetensors", "encoders"
+HEADS, ENCODERS, TRAINED_ON = "heads.safetensors", "encoders", "trained_on.json"
 Reads = Literal["all", "search", "plain"]
 AGAIN = "make it again with kedro run --pipeline=align"
 
@@ -113,6 +114,7 @@ def save_space(
     config: AlignConfig,
     encoders: Mapping[str, Path],
     fingerprints: Mapping[str, str],
+    trained_on: Iterable[str] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an aligned space.
@@ -123,6 +125,7 @@ def save_space(
         config: the recipe.
         encoders: modality -> model folder; what encoding needs of it is copied.
         fingerprints: modality -> `encoder_fingerprint`.
+        trained_on: texts of the pairs that the heads were trained on.
         extra: further plain values of its config.json.
     """
     shutil.rmtree(folder, ignore_errors=True)
@@ -134,12 +137,18 @@ def save_space(
                 shutil.copyfile(source / name, target / name)
         digests.seal(target)
     save_file({name: value.contiguous() for name, value in heads.state_dict().items()}, folder / HEADS)
+    (folder / TRAINED_ON).write_text(json.dumps({"texts": sorted(text_digests(trained_on))}) + "\n")
     modalities = {
         name: {"fingerprint": fingerprints[name], "features_width": heads.head(name).width} for name in encoders
     }
     about = {"format": 1, "aligned": modalities, "width": config.width, "recipe": config.model_dump(mode="json")}
     (folder / CONFIG).write_text(json.dumps(about | dict(extra or {}), indent=2, sort_keys=True) + "\n")
     digests.seal(folder)
+
+
+def text_digests(texts: Iterable[str]) -> set[str]:
+    """A short digest of each text."""
+    return {hashlib.blake2b(one.encode("utf-8", "replace"), digest_size=8).hexdigest() for one in texts}
 
 
 def is_space(folder: Path) -> bool:

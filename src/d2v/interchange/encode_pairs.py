@@ -2,29 +2,24 @@
 
 Pairs come from a corpus, whose items have texts, or from a table with two columns. Every distinct item is encoded once,
 by an encoder in evaluation mode without gradients: its weights are as before.
-
-    features.json         pairs by kind, the modalities, what they were made of
-    <modality>.npz        features of its items, by row
-    texts.json            the texts among the items, by row
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from d2v.alignment.pairs import HeldOut, Pairs, hold_out
+from d2v.alignment.pair_features import FEATURES, TEXTS, read_pair_features
+from d2v.alignment.pairs import Pairs, hold_out
 from d2v.config.alignment import AlignConfig, PairsConfig
 from d2v.data import digests
-from d2v.data.disk import full_disk_named, one_at_a_time, read_json, write_json
+from d2v.data.disk import full_disk_named, one_at_a_time, write_json
 from d2v.data.ingest import Record, one_line
 from d2v.data.prepared import Corpus
 from d2v.errors import ConfigError, DataError
@@ -33,7 +28,6 @@ from d2v.modalities import registry
 from d2v.modalities.base import Modality
 from d2v.progress import Progress, log
 
-FEATURES, TEXTS = "features.json", "texts.json"
 Made = Callable[[], Any]
 """Reads an item, as `Model.to_inputs` takes a list of."""
 
@@ -62,23 +56,6 @@ class Items:
             self.keys.append(key)
             self.read.append(read)
         return self._rows[key]
-
-
-@dataclass(frozen=True)
-class PairFeatures:
-    """What `encode_pairs` left, read again.
-
-    Attributes:
-        features: modality -> (n, D) float32.
-        held_out: kinds of pairs, parted.
-        texts: modality -> (n,) its items where they are texts.
-        about: contents of features.json.
-    """
-
-    features: Mapping[str, Tensor]
-    held_out: Mapping[str, HeldOut]
-    texts: Mapping[str, Sequence[str]]
-    about: Mapping[str, Any]
 
 
 @one_at_a_time
@@ -123,29 +100,6 @@ def encode_pairs(config: AlignConfig, corpora: Mapping[str, Path], models: Mappi
         about = {"identity": identity, "modalities": sorted(items), "kinds": found, "files": files}
         write_json(out / FEATURES, about)
     return out
-
-
-def read_pair_features(folder: Path) -> PairFeatures:
-    """What `encode_pairs` wrote.
-
-    Raises:
-        DataError: it is not there, or damaged.
-    """
-    again = "run kedro run --pipeline=align again"
-    about = read_json(folder / FEATURES, DataError, again, {"modalities": list, "kinds": dict, "files": dict})
-    for name, digest in about["files"].items():
-        if not (folder / name).is_file() or digests.of_file(folder / name) != digest:
-            raise DataError(f"{folder / name} is not what was written: remove {folder} and {again}")
-    features = {name: torch.from_numpy(np.load(folder / f"{name}.npz")["features"]) for name in about["modalities"]}
-    texts = read_json(folder / TEXTS, DataError, again, {})
-    held = {}
-    for name, kind in about["kinds"].items():
-        parts = {
-            part: Pairs(name, kind["first"], kind["second"], *(np.array(rows, np.int64) for rows in kind[part]))
-            for part in ("train", "test", "known")
-        }
-        held[name] = HeldOut(**parts)
-    return PairFeatures(features, held, texts, about)
 
 
 # ------------------------------------------------------------------------------------------------ pairs

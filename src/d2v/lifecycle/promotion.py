@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from d2v.config import PromoteConfig
 from d2v.data.disk import one_at_a_time, write_json
 from d2v.errors import CheckpointError
 from d2v.evaluation.flags import NONE
@@ -116,6 +118,27 @@ def decide_finetuned(inputs: PromotionInputs, unfinished: Unfinished | None = No
 
 
 def _decide(name: str, inputs: PromotionInputs, unfinished: Unfinished | None) -> Decision | None:
+    return decide(name, partial(_measure, inputs), inputs.held_out.promote, unfinished)
+
+
+MeasureBoth = Callable[[Version, Version | None, Fetched, Fetched | None], tuple[Measured, Measured | None]]
+"""Measures challenger and champion from their files."""
+
+
+def decide(
+    name: str, measure: MeasureBoth, config: PromoteConfig, unfinished: Unfinished | None = None
+) -> Decision | None:
+    """Measure a challenger beside the champion, decide, and move the aliases.
+
+    Args:
+        name: of the registered model.
+        measure: both of them on the same held-out items.
+        config: the promote block.
+        unfinished: decisions of a promotion that was interrupted.
+
+    Returns:
+        None where there is no challenger.
+    """
     challenger, champion = versions.find(name, CHALLENGER), versions.find(name, CHAMPION)
     if challenger is None:
         return None
@@ -129,12 +152,11 @@ def _decide(name: str, inputs: PromotionInputs, unfinished: Unfinished | None) -
         why = "the challenger has the champion's weights: nothing to do"
         return Decision(name, "nothing", why, challenger.number, champion.number)
     with tempfile.TemporaryDirectory() as scratch:
-        files = [versions.fetch(one, Path(scratch)) if one else None for one in (challenger, champion)]
-        ours, theirs = _measure(name, files, inputs)
-    if name == finetuned_name(inputs.held_out.modality.name):  # an encoder's gain over random weights is a guard itself
-        ours = replace(ours, flags=_flags(challenger))
-        theirs = replace(theirs, flags=_flags(champion)) if theirs else None
-    verdict = judge(ours, theirs, inputs.held_out.promote)
+        files = versions.fetch(challenger, Path(scratch))
+        ours, theirs = measure(
+            challenger, champion, files, versions.fetch(champion, Path(scratch)) if champion else None
+        )
+    verdict = judge(ours, theirs, config)
     numbers = challenger.number, champion.number if champion else None
     decision = Decision(name, verdict.outcome, verdict.why, *numbers, verdict.checks, verdict.gain)
     if unfinished:
@@ -143,14 +165,19 @@ def _decide(name: str, inputs: PromotionInputs, unfinished: Unfinished | None) -
     return decision
 
 
-def _measure(name: str, files: Sequence[Fetched | None], inputs: PromotionInputs) -> tuple[Measured, Measured | None]:
-    challenger, champion = files
-    assert challenger is not None
-    measure = measure_finetuned if name == finetuned_name(inputs.held_out.modality.name) else measure_encoders
-    ours, theirs = measure(challenger.model, champion.model if champion else None, inputs.held_out)
+def _measure(
+    inputs: PromotionInputs, challenger: Version, champion: Version | None, files: Fetched, theirs_files: Fetched | None
+) -> tuple[Measured, Measured | None]:
+    is_finetuned = challenger.name == finetuned_name(inputs.held_out.modality.name)
+    measure = measure_finetuned if is_finetuned else measure_encoders
+    ours, theirs = measure(files.model, theirs_files.model if theirs_files else None, inputs.held_out)
     items = items_of(inputs.corpus)
-    ours = replace(ours, leaked=_leaked(items, challenger))
-    return ours, replace(theirs, leaked=_leaked(items, champion)) if theirs and champion else None
+    ours = replace(ours, leaked=_leaked(items, files))
+    theirs = replace(theirs, leaked=_leaked(items, theirs_files)) if theirs and theirs_files else None
+    if is_finetuned:  # an encoder's gain over random weights is a guard itself
+        ours = replace(ours, flags=_flags(challenger))
+        theirs = replace(theirs, flags=_flags(champion)) if theirs else None
+    return ours, theirs
 
 
 def _flags(version: Version | None) -> str:

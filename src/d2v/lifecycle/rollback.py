@@ -9,7 +9,10 @@ from d2v.tracking import versions
 from d2v.tracking.versions import CHAMPION, PREVIOUS, Version
 
 _ROLLED_BACK = "rolled back: {} is the champion again"
-KEY_METRICS = ("probe/linear", "probe/rank", "eval/accuracy", "eval/wer", "eval/matthews", "eval/pearson_and_spearman")
+KEY_METRICS = (
+    *("probe/linear", "probe/rank", "eval/accuracy", "eval/wer", "eval/matthews", "eval/pearson_and_spearman"),
+    "align/recall_at_5",
+)
 """Metrics of versions that the table shows, where they have them."""
 
 

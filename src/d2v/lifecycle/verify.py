@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2v.alignment.space import HEADS
 from d2v.data import digests
 from d2v.data.digests import DIGESTS
 from d2v.data.ingest import one_line
@@ -17,10 +18,12 @@ from d2v.finetuning.model import HEAD
 from d2v.model_folder import ENCODER
 from d2v.progress import Progress
 from d2v.tracking import versions
-from d2v.tracking.registry import FINETUNED_DIGEST, digest_of
+from d2v.tracking.registry import ALIGNED_DIGEST, FINETUNED_DIGEST, digest_of
 
 CACHES = (".dvc/cache/files/md5", ".dvc/cache")
 """Where DVC keeps files by their MD5, of version 3 and before."""
+WEIGHTS = {FINETUNED_DIGEST: (ENCODER, HEAD), ALIGNED_DIGEST: (HEADS,)}
+"""Tag of a registered version -> the files that it is the digest of; encoders have others."""
 IN_REGISTRY = "restore the artifact store, register the weights again, or go back with d2v rollback"
 _MD5 = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
 
@@ -61,7 +64,7 @@ def verify_registry() -> list[Verified]:
     """
     found = []
     for version in versions.all_versions():
-        files = (ENCODER, HEAD) if FINETUNED_DIGEST in version.tags else (ENCODER,)
+        files = next((names for tag, names in WEIGHTS.items() if tag in version.tags), (ENCODER,))
         with tempfile.TemporaryDirectory(prefix="d2v-verify-") as scratch:
             try:
                 model = versions.fetch(version, Path(scratch)).model

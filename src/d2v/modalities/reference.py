@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from d2v.config import Block
+from d2v.config.alignment import AlignConfig
 from d2v.config.renaming import blocks_of, renames
 from d2v.config.updates import Length
 from d2v.errors import ConfigError, D2vError
@@ -79,7 +80,7 @@ class _Section:
 
 def reference() -> str:
     """Tables of all keys: the blocks that several modalities share, then those of each."""
-    sections = _sections({name: registry.recipe_type(name) for name in registry.MODALITIES})
+    sections = _sections({name: registry.recipe_type(name) for name in registry.MODALITIES} | {"align": AlignConfig})
     parts = []
     for title, some in _chapters(sections):
         parts += [f"## {title}", *(_written(one, sections) for one in some)]

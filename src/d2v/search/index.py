@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from d2v.alignment.space import encoder_fingerprint
 from d2v.data.disk import full_disk_named, one_at_a_time, read_json, write_json
 from d2v.data.ingest import one_line
 from d2v.data.sources.source import Item
@@ -125,7 +126,7 @@ class Encoding(Protocol):
 
 def fingerprint(model: Encoding) -> str:
     """SHA-256 of the weights that make vectors, and of the space, whatever file they came from."""
-    return model.fingerprint()
+    return encoder_fingerprint(model.encoder, model.search_space)
 
 
 class Index:

@@ -16,6 +16,7 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from d2v.alignment.space import HEADS, is_space, read_space
 from d2v.config import first_names
 from d2v.data import fingerprint
 from d2v.errors import DataError
@@ -27,7 +28,9 @@ from d2v.tracking.schema import schema_of
 from d2v.tracking.store import registering
 from d2v.tracking.versions import LINEAGE, has_files
 
-ENCODER_DIGEST, FINETUNED_DIGEST = "encoder_sha256", "model_sha256"
+ENCODER_DIGEST, FINETUNED_DIGEST, ALIGNED_DIGEST = "encoder_sha256", "model_sha256", "aligned_sha256"
+ALIGNED_NAME = "d2v-aligned"
+"""The registered name of aligned spaces."""
 SERVING_PACKAGES = (
     *("fsspec", "mlflow", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "rich", "safetensors", "torch"),
 )
@@ -99,6 +102,20 @@ def register_finetuned(
     return _have(name, {FINETUNED_DIGEST: digest}, alias, metrics, folder, notes, _log_finetuned)
 
 
+def register_aligned(
+    folder: Path, metrics: Mapping[str, float], alias: str = "challenger", notes: Notes = Notes()
+) -> str:
+    """The same of an aligned space with its encoders, called `d2v-aligned`, whose `predict` takes a table with a column
+    `text` and gives vectors of the space.
+
+    Raises:
+        DataError: the folder holds no aligned space.
+    """
+    _check(folder, (CONFIG, HEADS), "aligned space", "align first (kedro run --pipeline=align)")
+    digest = {ALIGNED_DIGEST: digest_of(folder, (HEADS,))}
+    return _have(ALIGNED_NAME, digest, alias, metrics, folder, notes, _log_aligned)
+
+
 def digest_of(folder: Path, files: Iterable[str]) -> str:
     """SHA-256 of some files one after the other."""
     digest = hashlib.sha256()
@@ -139,11 +156,7 @@ def _have(
         "run_id": about.run_id or "none",
         "git_commit": about.tags.get("git_commit") or _git_commit(client, about.run_id),
     }
-    config = read_config(folder)
-    blocks = {"train": config["recipe"], "finetune": config.get("finetune")}
-    first = first_names(registry.recipe_type(config["modality"]), blocks)
-    recipe = {"recipe": first["train"], "finetune": first["finetune"]}
-    facts |= {"recipe_digest": fingerprint.of_values(recipe)[:16]}
+    facts |= {"recipe_digest": fingerprint.of_values(_recipe_of(folder))[:16]}
     shown = {key: f"{value:g}" for key, value in sorted(metrics.items())}
     for key, text in {**digest, **facts, **notes.tags, **shown}.items():
         client.set_model_version_tag(name, version, key, text)
@@ -151,6 +164,16 @@ def _have(
         client.update_model_version(name, version, _shortened(notes.card))
     client.set_registered_model_alias(name, alias, version)
     return version
+
+
+def _recipe_of(folder: Path) -> Mapping[str, object]:
+    """The recipe of a model, with the first names of its keys."""
+    if is_space(folder):
+        return dict(read_space(folder).about["recipe"])
+    config = read_config(folder)
+    blocks = {"train": config["recipe"], "finetune": config.get("finetune")}
+    first = first_names(registry.recipe_type(config["modality"]), blocks)
+    return {"recipe": first["train"], "finetune": first["finetune"]}
 
 
 def _version_with(name: str, digest: Mapping[str, str]) -> str | None:
@@ -221,11 +244,33 @@ def _log(
     return str(logged.model_uri)
 
 
+def _log_aligned(folder: Path, notes: Notes) -> str:
+    space = read_space(folder)
+    modalities = {name: registry.get(name) for name in space.heads}
+    columns = [column for one in modalities.values() for column in one.request.columns]
+    packages = SERVING_PACKAGES + FINETUNED_PACKAGES + sum((one.packages for one in modalities.values()), ())
+    name, modality = next(reversed(modalities.items()))
+    logged = mlflow.pyfunc.log_model(
+        name="aligned",
+        python_model=str(Path(__file__).with_name("pyfunc_aligned.py")),
+        artifacts={"aligned": str(folder)} | ({LINEAGE: str(notes.lineage)} if notes.lineage else {}),
+        code_paths=[str(Path(__file__).parents[1])],
+        signature=ModelSignature(_schema(columns), Schema([TensorSpec(np.dtype(np.float32), (-1, space.width))])),
+        input_example=pd.DataFrame([modality.request.example(read_config(space.encoder_folder(name)))]),
+        pip_requirements=pinned(tuple(dict.fromkeys(packages))),
+    )
+    return str(logged.model_uri)
+
+
 def _schema_of(request: Request) -> Schema:
     """Columns of text. Files are base64 in them, and no column is required: `d2v.tracking.requests` checks them. A
     `binary` column MLflow would decode on its own, and a required one it would miss on its own, and say neither which
     item is wrong nor what to send."""
-    return Schema([ColSpec("string", column, required=False) for column in request.columns])
+    return _schema(request.columns)
+
+
+def _schema(columns: Iterable[str]) -> Schema:
+    return Schema([ColSpec("string", column, required=False) for column in columns])
 
 
 def pinned(packages: tuple[str, ...]) -> list[str]:

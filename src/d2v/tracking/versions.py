@@ -50,7 +50,8 @@ class Version:
     @property
     def digest(self) -> str:
         """SHA-256 of its weights."""
-        return self.tags.get("model_sha256") or self.tags.get("encoder_sha256", "")
+        tags = ("model_sha256", "aligned_sha256", "encoder_sha256")
+        return next((self.tags[tag] for tag in tags if self.tags.get(tag)), "")
 
 
 @dataclass(frozen=True)
