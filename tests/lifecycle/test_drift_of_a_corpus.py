@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from d2v.config import parse
+from d2v.evaluation.search_space import learn
 from d2v.lifecycle.corpus_items import items_of, new_content
 from d2v.lifecycle.drift import Drift, of_new_items
 from d2v.lifecycle.embeddings import embed_some, save_reference
@@ -22,8 +23,9 @@ from tests.lifecycle.retrainings import RECIPE, add_pictures
 VISION = registry.get("vision")
 
 
+@pytest.mark.parametrize("has_space", [True, False])
 @pytest.mark.parametrize(("brighter", "drifted"), [(0, False), (60, True)])
-def test_brighter_pictures_have_drifted(tmp_path: Path, brighter: int, drifted: bool) -> None:
+def test_brighter_pictures_have_drifted(tmp_path: Path, brighter: int, drifted: bool, has_space: bool) -> None:
     source, corpus = tmp_path / "source", tmp_path / "corpus"
     recipe = parse(VisionRecipe, RECIPE | {"ingest": {"source": str(source)}})
     add_pictures(source, "train", 60, 0)
@@ -34,7 +36,10 @@ def test_brighter_pictures_have_drifted(tmp_path: Path, brighter: int, drifted: 
         tmp_path / "encoder", build_objective(VISION, recipe.train), "vision", recipe.train, VISION.describe(data)
     )
     encoder, _ = load_encoder(tmp_path / "encoder")
-    save_reference(embed_some(encoder, data, recipe.train, 60, seed=0), tmp_path)
+    space = learn(encoder, data.probe_set(recipe.train).train_inputs, VISION.grid(recipe.train)) if has_space else None
+    if space is not None:
+        space.save(tmp_path / "encoder")
+    save_reference(embed_some(encoder, data, recipe.train, 60, 0, space), tmp_path)
 
     add_pictures(source, "train", 60, 60)
     for number in range(60, 120):
@@ -48,6 +53,7 @@ def test_brighter_pictures_have_drifted(tmp_path: Path, brighter: int, drifted: 
     found = of_new_items(champion, VISION, recipe.prepare, corpus, chosen, recipe.retrain.drift)
     assert isinstance(found, Drift)
     assert found.drifted is drifted
+    assert found.old_ND.shape[1] == (encoder.width if space is None else space.width)
 
     few = chosen & (np.cumsum(chosen) <= 5)
     assert "fewer than" in str(of_new_items(champion, VISION, recipe.prepare, corpus, few, recipe.retrain.drift))

@@ -1,4 +1,5 @@
-"""Drift: whether new items have the distribution of old ones in an encoder's feature space.
+"""Drift: whether new items have the distribution of old ones in an encoder's space to search in, or in its plain
+features where it has no such space.
 
 Maximum mean discrepancy (Gretton et al. 2012, "A Kernel Two-Sample Test") with a Gaussian kernel whose width is the
 median distance, and a p-value from permutations: it needs no assumption on how features are distributed.
@@ -20,6 +21,7 @@ from torch import Tensor
 from d2v.config import DriftConfig, parse
 from d2v.errors import DataError
 from d2v.evaluation.probe_set import some_rows
+from d2v.evaluation.search_space import SearchSpace
 from d2v.lifecycle.embeddings import embed_some, read_reference
 from d2v.lifecycle.symlink_views import as_known_by, some_items
 from d2v.modalities.base import Modality
@@ -126,6 +128,7 @@ def of_new_items(
     if reference is None:
         return "the champion was registered without a sample of its embeddings"
     encoder, about = load_encoder(champion.model)
+    space = SearchSpace.read(champion.model) if "search" in reference else None
     recipe = parse(modality.train_config, about["recipe"], at="recipe")
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -137,7 +140,9 @@ def of_new_items(
         data = modality.open(known)
         if data.num_train < config.min_items:
             return f"{data.num_train} new training items are fewer than retrain.drift.min_items={config.min_items}"
-        return compare(reference, embed_some(encoder, data, recipe, config.items, config.seed), config)
+        features = embed_some(encoder, data, recipe, config.items, config.seed, space)
+        compared = "plain" if space is None else "search"
+        return compare(reference[compared], features[compared], config)
 
 
 # ------------------------------------------------------------------------------------------------ plot

@@ -14,6 +14,7 @@ from d2v.data.prepared import Corpus
 from d2v.errors import DataError
 from d2v.evaluation.flags import blocking, encoder_flags, read_flags, sentence, tags_of
 from d2v.evaluation.metrics_file import METRICS
+from d2v.evaluation.search_space import SearchSpace
 from d2v.lifecycle.corpus_items import Items, items_of, read_items
 from d2v.lifecycle.embeddings import REFERENCE_ITEMS, embed_some, save_reference
 from d2v.modalities.base import Modality
@@ -49,7 +50,9 @@ def register_encoder_of(modality: Modality, corpus: Path, prepared: Path, run_fo
             recipe = parse(modality.train_config, about["recipe"], at="recipe")
             if items := lineage_of(corpus, [recipe.start], Path(scratch)):
                 notes = _notes(Path(scratch), items, corpus, data, card)
-                save_reference(embed_some(encoder, data, recipe, REFERENCE_ITEMS, seed=0), Path(scratch) / LINEAGE)
+                space = SearchSpace.read(run_folder / "encoder")
+                sample = embed_some(encoder, data, recipe, REFERENCE_ITEMS, seed=0, space=space)
+                save_reference(sample, Path(scratch) / LINEAGE)
         notes = replace(notes, tags={**notes.tags, **tags_of(encoder_flags(_metrics(report)))})
         version = registry.register_encoder(modality.name, run_folder / "encoder", _metrics(report), notes=notes)
     log(f"register: {registry.encoder_name(modality.name)} version {version} is the challenger")
