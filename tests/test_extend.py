@@ -57,7 +57,7 @@ class PooledConfig(Block):
     ema: EmaConfig
     loss: LossConfig = LossConfig()
 '''
-UNION, LONGER_UNION = "| MlmConfig, Field", "| MlmConfig | PooledConfig, Field"
+UNION, LONGER_UNION = "| MlmConfig,\n", "| MlmConfig | PooledConfig,\n"
 IMPORT = "from d2v.objectives.pooled import Pooled\n"
 NAMED = '    "pooled": Pooled,\n'
 OBJECTIVE_EDITS = (

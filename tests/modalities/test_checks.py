@@ -16,7 +16,11 @@ from d2v.objectives.build import build_objective
 LAYOUT_OF = {"speech": "data2vec1", "text": "data2vec1", "vision": "beit"}
 MASK_OF = {"speech": ("block", "span"), "text": ("random", "span"), "vision": ("block", "beit")}
 """Kinds of masks for data2vec 2.0 and for 1.0."""
-BASELINE_OF = {"speech": "wav2vec2", "text": "mlm", "vision": "mae"}
+BASELINES_OF = {"speech": ("maskfeat", "wav2vec2", "hubert"), "text": ("mlm",), "vision": ("mae", "maskfeat")}
+NEEDED = {"hubert": {"codes": 5}}
+"""What an objective must be told."""
+PREPARED = {"hubert": {"codebook": {"codes": 5}}}
+"""What it asks of the prepare block."""
 
 
 def recipe(modality: str, objective: str = "data2vec2", top_k_layers: int = 4, **train: Any) -> dict[str, Any]:
@@ -60,16 +64,21 @@ def test_masks_of_data2vec1_do_not_fit_2(modality: str) -> None:
 
 
 @pytest.mark.parametrize("modality", LAYOUT_OF)
-@pytest.mark.parametrize("objective", ["mae", "wav2vec2", "mlm"])
-def test_a_baseline_fits_one_modality_and_the_rest_name_what_fits(modality: str, objective: str) -> None:
+@pytest.mark.parametrize("objective", ["mae", "maskfeat", "wav2vec2", "hubert", "mlm"])
+def test_a_baseline_fits_some_modalities_and_the_rest_name_what_fits(modality: str, objective: str) -> None:
     values = recipe(modality)
     layout = "data2vec2" if modality == "vision" else "data2vec1"
     kind = {"vision": "block", "speech": "span", "text": "random"}[modality]
-    values["train"] |= {"objective": {"name": objective}, "encoder": {"layout": layout}, "mask": {"kind": kind}}
-    if BASELINE_OF[modality] == objective:
+    values["train"] |= {
+        "objective": {"name": objective, **NEEDED.get(objective, {})},
+        "encoder": {"layout": layout},
+        "mask": {"kind": kind},
+    }
+    if objective in BASELINES_OF[modality]:
+        values["prepare"] = values.get("prepare", {}) | PREPARED.get(objective, {})
         parse(recipe_type(modality), values, at=modality)
         return
-    fitting = ["data2vec2", "data2vec1", BASELINE_OF[modality]]
+    fitting = ["data2vec2", "data2vec1", *BASELINES_OF[modality]]
     assert f"set objective.name={' or '.join(fitting)}" in refusal(modality, values)
     unchecked = parse(recipe_type(modality), recipe(modality)).train  # as a modality whose config does not check
     unchecked = unchecked.model_copy(update={"objective": parse_objective(objective)})
@@ -81,7 +90,7 @@ def test_a_baseline_fits_one_modality_and_the_rest_name_what_fits(modality: str,
 
 def parse_objective(name: str) -> Any:
     """The block of an objective, without a recipe."""
-    return TypeAdapter(ObjectiveConfig).validate_python({"name": name})
+    return TypeAdapter(ObjectiveConfig).validate_python({"name": name, **NEEDED.get(name, {})})
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,12 @@ SMALL_MAE = SMALL | {
     "mask": {"kind": "block", "ratio": 0.75, "adjust": 0.0, "block": 1},
     "objective": {"name": "mae", "decoder": {"layers": 1, "width": 16, "heads": 2}},
 }
+SMALL_MASKFEAT = SMALL | {
+    "encoder": SMALL["encoder"] | {"layout": "vit", "final_norm": False},
+    "mask": {"kind": "beit", "ratio": 0.4, "min_patches": 2},
+    "objective": {"name": "maskfeat"},
+    "descriptors": {"cell_px": 2},
+}
 
 
 def recipe(values: dict = SMALL) -> VisionTrainConfig:

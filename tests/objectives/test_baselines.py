@@ -12,12 +12,14 @@ from d2v.config import MaeConfig, MlmConfig, Wav2Vec2Config, parse
 from d2v.data.batch import Batch
 from d2v.errors import ConfigError
 from d2v.objectives.base import Objective
-from tests.objectives import test_mae, test_mlm, test_wav2vec2
+from tests.objectives import test_hubert, test_mae, test_maskfeat, test_mlm, test_wav2vec2
 
 Make = tuple[Callable[[], Objective], Callable[[], Batch]]
 ALL: dict[str, Make] = {
     "mae": (test_mae.build, test_mae.batch),
+    "maskfeat": (test_maskfeat.build, test_maskfeat.batch),
     "wav2vec2": (test_wav2vec2.build, test_wav2vec2.batch),
+    "hubert": (test_hubert.build, test_hubert.batch),
     "mlm": (test_mlm.build, test_mlm.batch),
 }
 

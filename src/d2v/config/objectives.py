@@ -176,6 +176,15 @@ class MaeConfig(Block):
     """Give the pixels of each patch zero mean and unit variance before they are predicted."""
 
 
+class MaskFeatConfig(Block):
+    """MaskFeat: regress hand-made features of masked tokens from the full sequence (Wei et al. 2021): histograms of
+    oriented gradients of images, log-mel energies of recordings. What they are made of stands in the train block's
+    `descriptors`."""
+
+    name: Literal["maskfeat"]
+    """Picks this objective."""
+
+
 class QuantizerConfig(Block):
     """Product quantisation with Gumbel noise (wav2vec 2.0 section 2): one vector of each codebook, side by side."""
 
@@ -231,6 +240,38 @@ class Wav2Vec2Config(Block):
     """Factor on the gradient of the convolutions; smaller trains them more slowly than the rest."""
 
 
+class HubertConfig(Block):
+    """HuBERT: name the cluster that a masked frame belongs to (Hsu et al. 2021). Clusters are found before, by the
+    prepare step's `codebook`: of MFCCs at first, and of a trained encoder's features after that.
+
+    Sizes are those of its Base model."""
+
+    name: Literal["hubert"]
+    """Picks this objective."""
+    codes: PositiveInt
+    """Clusters, as many as `prepare.codebook.codes`."""
+    projection_width: PositiveInt = 256
+    """Width in which features and clusters are compared."""
+    temperature: Positive = 0.1
+    """Cosine similarities are divided by this."""
+    masked_weight: NonNegative = 1.0
+    """Weight of the loss at masked frames (the paper's alpha)."""
+    unmasked_weight: NonNegative = 0.0
+    """Weight of the loss at the other frames; above 0 an update takes longer."""
+    penalty_weight: NonNegative = 10.0
+    """Weight of the mean square of the local features."""
+    feature_dropout: Fraction = 0.1
+    """Dropout rate on local features."""
+    feature_gradient: Fraction = 0.1
+    """Factor on the gradient of the convolutions; smaller trains them more slowly than the rest."""
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> HubertConfig:
+        if not self.masked_weight and not self.unmasked_weight:
+            raise ValueError("masked_weight and unmasked_weight are both 0: set objective.masked_weight=1")
+        return self
+
+
 class MlmConfig(Block):
     """Masked language model, as RoBERTa (Liu et al. 2019). Masked tokens that become neither <mask> nor another word
     stay as they are."""
@@ -250,5 +291,6 @@ class MlmConfig(Block):
 
 
 ObjectiveConfig = Annotated[
-    Data2Vec2Config | Data2Vec1Config | MaeConfig | Wav2Vec2Config | MlmConfig, Field(discriminator="name")
+    Data2Vec2Config | Data2Vec1Config | MaeConfig | MaskFeatConfig | Wav2Vec2Config | HubertConfig | MlmConfig,
+    Field(discriminator="name"),
 ]

@@ -40,7 +40,8 @@ class Batch:
         epochs: (B,) int64.
         update: index of the optimiser update.
         lengths: (B,) int64 positions along axis 1 of `inputs` that are not padding; None if there is no padding.
-        targets: (B, ...) what is right, where that comes from labels; None in pretraining.
+        targets: (B, ...) what is right, where that comes from labels, or in pretraining from codes that prepare stored;
+            None elsewhere.
     """
 
     inputs: Tensor

@@ -91,6 +91,8 @@ def architecture_of(about: Mapping[str, Any]) -> Architecture:
     found = [one for one in ARCHITECTURES.values() if one.modality == about["modality"]]
     if not found:
         raise ConfigError(f"transformers has no class for {about['modality']} encoders: {ELSEWHERE}")
+    if about["recipe"]["encoder"].get("layout") == "vit":
+        raise ConfigError(f"what is written for transformers is data2vec 1.0's encoder, and this is a ViT: {ELSEWHERE}")
     return found[0]
 
 

@@ -164,6 +164,21 @@ class Patches:
 
 
 @dataclass(frozen=True)
+class Descriptors:
+    """Hand-made features of tokens, for objectives that predict them.
+
+    Attributes:
+        values: P, numbers that describe a token.
+        make: inputs -> (B, T, P) in at least float32; of padding without meaning.
+        flops: T -> operations of making those of one sample, counted from its products.
+    """
+
+    values: int
+    make: Callable[[Tensor], Tensor]
+    flops: Callable[[int], float]
+
+
+@dataclass(frozen=True)
 class LocalFrames:
     """Local features on the way from inputs to the encoder.
 
@@ -556,6 +571,10 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
 
     def patches(self, recipe: TrainT) -> Patches | None:
         """What tokens hold (`d2v.objectives.mae`); None where there is nothing to reconstruct."""
+        return None
+
+    def descriptors(self, recipe: TrainT) -> Descriptors | None:
+        """Hand-made features of tokens (`d2v.objectives.maskfeat`); None where there are none."""
         return None
 
     def frames(self, recipe: TrainT) -> Frames | None:

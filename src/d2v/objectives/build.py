@@ -10,7 +10,9 @@ from d2v.modalities.base import Modality
 from d2v.objectives.base import Objective, Pretraining
 from d2v.objectives.data2vec1 import Data2Vec1
 from d2v.objectives.data2vec2 import Data2Vec2
+from d2v.objectives.hubert import Hubert
 from d2v.objectives.mae import Mae
+from d2v.objectives.maskfeat import MaskFeat
 from d2v.objectives.mlm import Mlm
 from d2v.objectives.wav2vec2 import Wav2Vec2
 
@@ -18,7 +20,9 @@ OBJECTIVES: dict[str, type[Pretraining]] = {
     "data2vec2": Data2Vec2,
     "data2vec1": Data2Vec1,
     "mae": Mae,
+    "maskfeat": MaskFeat,
     "wav2vec2": Wav2Vec2,
+    "hubert": Hubert,
     "mlm": Mlm,
 }
 """By the name that a recipe has for them."""

@@ -78,7 +78,7 @@ class Wav2Vec2(Pretraining):
         )
         contrastive = (logits.logsumexp(dim=-1) - logits[:, 0]).sum()
         diversity = _diversity(scores)
-        penalty = _penalty(local.raw_BTC, masks.is_masked, lengths)
+        penalty = feature_penalty(local.raw_BTC, masks.is_masked, lengths)
         statistics = {
             "contrastive_loss": contrastive.detach() / masks.count,
             "diversity_loss": diversity.detach(),
@@ -168,7 +168,7 @@ def _diversity(scores: Tensor) -> Tensor:
     return 1.0 - perplexity(shares_GV) / shares_GV.numel()
 
 
-def _penalty(raw_BTC: Tensor, is_masked: Tensor, lengths: Tensor | None) -> Tensor:
+def feature_penalty(raw_BTC: Tensor, is_masked: Tensor, lengths: Tensor | None) -> Tensor:
     """() mean square of each sample's features, times its masked frames: so parts of a batch add up to the whole."""
     square_BT = raw_BTC.to(torch.promote_types(raw_BTC.dtype, torch.float32)).square().mean(dim=-1)
     if lengths is None:

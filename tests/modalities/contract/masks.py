@@ -21,7 +21,7 @@ from tests.modalities.contract.subject import Subject, select
 
 FIXED_COUNTS = ("data2vec2", "mae", "mlm")
 """Objectives whose masks mask the same number of tokens in all rows of one length."""
-MASKS_LATER = ("wav2vec2", "mlm")
+MASKS_LATER = ("wav2vec2", "hubert", "mlm")
 """Objectives that mask something else than the stem's local features: tests/objectives has their own tests."""
 
 

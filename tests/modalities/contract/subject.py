@@ -66,7 +66,13 @@ class Subject:
         """Whole items as a batch."""
         inputs = self.items()
         ids = torch.arange(len(inputs))
-        return Batch(inputs.values, ids, torch.zeros_like(ids), 0, inputs.lengths)
+        return Batch(inputs.values, ids, torch.zeros_like(ids), 0, inputs.lengths, self._codes(inputs))
+
+    def _codes(self, inputs: Inputs) -> Tensor | None:
+        """(n, T) some codes, where the objective learns what prepare found for training items alone."""
+        codes = getattr(self.recipe.objective, "codes", None)
+        tokens = self.build().student.stem.num_tokens(inputs.values)
+        return None if codes is None else torch.arange(len(inputs) * tokens).view(-1, tokens) % codes
 
     @property
     def has_batch_norm(self) -> bool:

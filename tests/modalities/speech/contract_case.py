@@ -36,7 +36,13 @@ def write_tones(folder: Path) -> None:
 CASE = Case(
     write_source=write_tones,
     ingest={"test_fraction": 0.3},
-    prepare={"min_seconds": 0.3, "probe_train_items": 20, "probe_test_items": 8, "probe_max_seconds": 0.45},
+    prepare={
+        "min_seconds": 0.3,
+        "probe_train_items": 20,
+        "probe_test_items": 8,
+        "probe_max_seconds": 0.45,
+        "codebook": {"codes": 6, "share": 1.0, "passes": 2, "batch_frames": 400},
+    },
     recipes={
         "data2vec2": {
             "objective": {
@@ -68,6 +74,13 @@ CASE = Case(
             "mask": {"kind": "span", "ratio": 0.65, "span": 5},
             "augment": {"max_seconds": 0.45},
         },
+        "maskfeat": {
+            "objective": {"name": "maskfeat"},
+            "encoder": ENCODER | {"layout": "data2vec1"},
+            "mask": {"kind": "span", "ratio": 0.65, "span": 5},
+            "augment": {"max_seconds": 0.5},
+            "descriptors": {"mels": 10},
+        },
         "wav2vec2": {
             "objective": {
                 "name": "wav2vec2",
@@ -75,6 +88,12 @@ CASE = Case(
                 "projection_width": 16,
                 "distractors": 10,
             },
+            "encoder": ENCODER | {"layout": "data2vec1"},
+            "mask": {"kind": "span", "ratio": 0.65, "span": 5},
+            "augment": {"max_seconds": 0.5},
+        },
+        "hubert": {
+            "objective": {"name": "hubert", "codes": 6, "projection_width": 16},
             "encoder": ENCODER | {"layout": "data2vec1"},
             "mask": {"kind": "span", "ratio": 0.65, "span": 5},
             "augment": {"max_seconds": 0.5},

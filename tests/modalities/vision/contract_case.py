@@ -1,7 +1,7 @@
 """Tiny images for the contract of modalities."""
 
 from tests.modalities.contract import Case
-from tests.objectives.helpers import SMALL, SMALL_MAE, SMALL_V1
+from tests.objectives.helpers import SMALL, SMALL_MAE, SMALL_MASKFEAT, SMALL_V1
 
 AUGMENT = {"flip": 0.5, "colour_jitter": 0.2}
 
@@ -11,11 +11,17 @@ DROPOUT = {"attention_dropout": 0.1, "drop_path": 0.1}
 def recipe(values: dict) -> dict:
     """The parts that tests of the objectives have too, with augmentation and dropout."""
     encoder = values["encoder"] | DROPOUT
-    return {"objective": values["objective"], "mask": values["mask"], "encoder": encoder, "augment": AUGMENT}
+    own = {key: value for key, value in values.items() if key in ("objective", "mask", "descriptors")}
+    return own | {"encoder": encoder, "augment": AUGMENT}
 
 
 CASE = Case(
-    recipes={"data2vec2": recipe(SMALL), "data2vec1": recipe(SMALL_V1), "mae": recipe(SMALL_MAE)},
+    recipes={
+        "data2vec2": recipe(SMALL),
+        "data2vec1": recipe(SMALL_V1),
+        "mae": recipe(SMALL_MAE),
+        "maskfeat": recipe(SMALL_MASKFEAT),
+    },
     ingest={
         "source": "glyphs",
         "options": {"count": 80, "test_count": 20, "px": 16, "characters": "ABCD"},

@@ -80,6 +80,19 @@ def test_beit_masks_keep_to_their_budget():
     assert torch.equal(beit_masks(config, 14, keys(200)[5:6])[0], masks[5])
 
 
+@pytest.mark.parametrize(
+    ("budget", "smallest", "share_full", "mean"),
+    [(78, 15, 0.70, 77.6), (75, 16, 0.675, 74.5)],
+    ids=["maskfeat", "beit"],
+)
+def test_beit_masks_fill_their_budget_as_often_as_the_authors_do(budget, smallest, share_full, mean):
+    config = BeitMask(kind="beit", ratio=(budget + 0.5) / 196, min_patches=smallest, shrink=True)
+    counts = beit_masks(config, 14, keys(1500)).sum(1)
+    assert int(counts.max()) == budget
+    assert float((counts == budget).float().mean()) == pytest.approx(share_full, abs=0.06)
+    assert float(counts.float().mean()) == pytest.approx(mean, abs=0.3)
+
+
 def test_beit_masks_hide_something_on_the_smallest_grid():
     assert (beit_masks(BeitMask(kind="beit", ratio=0.3), 2, keys(50)).sum(1) == 1).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -93,6 +94,27 @@ class SpeechIngestConfig(Block):
     """Of the engine `dask`."""
 
 
+class CodebookConfig(Block):
+    """Clusters of the train recordings' frames, which `hubert` learns to name (Hsu et al. 2021): of MFCCs in a first
+    iteration, of a trained encoder's features in further ones."""
+
+    codes: Annotated[int, Field(ge=2, le=2**16)] = 100
+    """Clusters."""
+    encoder: str | None = None
+    """Model folder of the encoder whose features are clustered; null: MFCCs with their first and second differences,
+    39 numbers every 10 ms."""
+    layer: PositiveInt = 6
+    """Block of that encoder whose output is clustered, from 1."""
+    share: Fraction = 0.1
+    """Share of the train recordings that clusters are found on; every one gets its codes."""
+    passes: PositiveInt = 5
+    """How often these recordings are gone through."""
+    batch_frames: PositiveInt = 10_000
+    """Frames that move the centres at a time, which are in memory together."""
+    seed: NonNegativeInt = 0
+    """Seed of the share and of the first centres."""
+
+
 class SpeechPrepareConfig(Block):
     """The model-ready store: 16 kHz, one channel, 16 bits, with each recording's mean and standard deviation, and a
     probe set."""
@@ -110,6 +132,8 @@ class SpeechPrepareConfig(Block):
     """Of longer recordings the probe hears the beginning, in seconds."""
     seed: NonNegativeInt = 0
     """Seed of the probe set's choice."""
+    codebook: CodebookConfig | None = None
+    """Clusters of frames for `hubert`; null: none."""
 
 
 class SpeechEncoderConfig(Block):
@@ -149,7 +173,8 @@ class SpeechEncoderConfig(Block):
     position_layers: PositiveInt = 5
     """Convolutions one after the other that positions are made of."""
     position_kernel: PositiveInt = 19
-    """Frames that each of them spans; an odd number."""
+    """Frames that each of them spans; an odd number, but in `data2vec1`, where an even one reaches a frame further back
+    than ahead, as in wav2vec 2.0 and HuBERT."""
     position_groups: PositiveInt = 16
     """Groups of channels that they convolve apart."""
     position_norm: bool = True
@@ -175,7 +200,7 @@ class SpeechEncoderConfig(Block):
             raise ValueError(
                 f"width {self.width} does not split into {self.position_groups} groups: change encoder.position_groups"
             )
-        if self.position_kernel % 2 == 0:
+        if self.position_kernel % 2 == 0 and self.layout == "data2vec2":
             raise ValueError(f"position_kernel {self.position_kernel} is even: set it to an odd number")
         if self.layout == "data2vec1" and self.prenet_depth:
             raise ValueError("data2vec1 has no prenet: set encoder.prenet_depth=0")
@@ -196,6 +221,11 @@ class SpeechEncoderConfig(Block):
         for _, kernel, stride in reversed(self.convs):
             samples = (samples - 1) * stride + kernel
         return samples
+
+    @property
+    def step_samples(self) -> int:
+        """Samples from the start of one frame to that of the next."""
+        return math.prod(stride for _, _, stride in self.convs)
 
 
 class BlockSpanMask(Block):
@@ -237,8 +267,27 @@ class SpeechAugmentConfig(Block):
     """Longest crop, in seconds; longer gives more context and needs more memory."""
 
 
-LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("data2vec1",), "wav2vec2": ("data2vec1", "data2vec2")}
-MASKS = {"data2vec2": ("block",), "data2vec1": ("span",), "wav2vec2": ("span",)}
+class LogMelConfig(Block):
+    """Log-mel energies in windows of 25 ms, one for about each 10 ms of a frame's step."""
+
+    mels: PositiveInt = 40
+    """Bands from 0 to 8 kHz of each window."""
+
+
+LAYOUTS = {
+    "data2vec2": ("data2vec2",),
+    "data2vec1": ("data2vec1",),
+    "maskfeat": ("data2vec1", "data2vec2"),
+    "wav2vec2": ("data2vec1", "data2vec2"),
+    "hubert": ("data2vec1", "data2vec2"),
+}
+MASKS = {
+    "data2vec2": ("block",),
+    "data2vec1": ("span",),
+    "maskfeat": ("span", "block"),
+    "wav2vec2": ("span",),
+    "hubert": ("span",),
+}
 """Objective -> layouts of the encoder, and kinds of masks, that go with it."""
 
 
@@ -258,6 +307,8 @@ class SpeechTrainConfig(TrainConfig):
     """What the student does not see."""
     augment: SpeechAugmentConfig = SpeechAugmentConfig()
     """How recordings are cropped."""
+    descriptors: LogMelConfig = LogMelConfig()
+    """What `maskfeat` predicts."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> SpeechTrainConfig:
@@ -347,6 +398,17 @@ class SpeechRecipe(Block):
         crop_seconds = self.finetune.augment.crop_seconds if self.finetune else None
         if crop_seconds is not None:
             _check_frames("finetune.augment.crop_seconds", crop_seconds, encoder, 1)
+        return self
+
+    @model_validator(mode="after")
+    def _codebook_is_asked_for(self) -> SpeechRecipe:
+        objective, codebook = self.train.objective, self.prepare.codebook
+        if objective.name == "hubert" and (codebook is None or codebook.codes != objective.codes):
+            has = "no codebook" if codebook is None else f"a codebook of {codebook.codes} codes"
+            raise ValueError(
+                f"hubert learns {objective.codes} codes, and there is {has}: set "
+                f"prepare.codebook.codes={objective.codes}"
+            )
         return self
 
     @model_validator(mode="after")

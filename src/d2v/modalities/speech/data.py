@@ -19,7 +19,9 @@ from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.prepared import PreparedFolder
 from d2v.data.random import STREAM_AUGMENT, fold_in, uniform
 from d2v.data.store import ShardReader
+from d2v.errors import ConfigError
 from d2v.modalities.base import ProbeSet
+from d2v.modalities.speech.codes import Codes
 from d2v.modalities.speech.config import RATE_HZ, SpeechTrainConfig
 from d2v.modalities.speech.preparation import FULL_SCALE
 
@@ -45,6 +47,7 @@ class SpeechData(PreparedFolder):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "recordings")
         self.probe_test = ShardReader(folder / "probe") if self.about["probe_test_from"] == "train" else self.test
+        self.codes = Codes(folder, self.about["codebook"]) if "codebook" in self.about else None
 
     @functools.cached_property
     def _statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,7 +71,21 @@ class SpeechData(PreparedFolder):
             crop[:] = _samples(self.train, int(row))[start : start + length]
         _, mean, std = self._statistics
         _normalise(crops, mean[keys.indices, None], std[keys.indices, None])
-        return Batch(torch.from_numpy(crops), ids, epochs, keys.update)
+        targets = self._codes_of(keys.indices, starts, length, recipe)
+        return Batch(torch.from_numpy(crops), ids, epochs, keys.update, targets=targets)
+
+    def _codes_of(self, rows: np.ndarray, starts: np.ndarray, length: int, recipe: SpeechTrainConfig) -> Tensor | None:
+        """(B, T') codes of crops where the objective learns some."""
+        wanted = getattr(recipe.objective, "codes", None)
+        if wanted is None:
+            return None
+        if self.codes is None or self.codes.number != wanted:
+            has = "no codebook" if self.codes is None else f"a codebook of {self.codes.number} codes"
+            raise ConfigError(
+                f"{recipe.objective.name} learns {wanted} codes, and the prepared recordings have {has}: set "
+                f"prepare.codebook.codes={wanted} and prepare again"
+            )
+        return torch.from_numpy(self.codes.of_crops(rows, starts, length, recipe.encoder))
 
     def probe_set(self, recipe: SpeechTrainConfig) -> ProbeSet:
         """The fixed probe recordings, normalised; of long ones the beginning."""
@@ -107,6 +124,11 @@ def _samples(shards: ShardReader, row: int) -> np.ndarray:
     return shards.view("data", row).view("<i2")
 
 
+def normalised(samples: np.ndarray, mean: float, std: float) -> np.ndarray:
+    """16-bit samples as float32, of zero mean and unit variance if these are the recording's."""
+    return _normalise(samples.astype(np.float32), mean, std)
+
+
 def _normalise(wave: np.ndarray, mean: Any, std: Any) -> np.ndarray:
     """16-bit samples as float32, in place, to zero mean and unit variance of the whole recording."""
     wave /= FULL_SCALE
@@ -126,7 +148,7 @@ def side_by_side(waves: Sequence[Tensor]) -> Inputs:
 
 
 @functools.lru_cache(maxsize=2)
-def _mel_filters(mels: int) -> Tensor:
+def mel_filters(mels: int) -> Tensor:
     """(window / 2 + 1, mels) triangular filters from 0 to 8 kHz, on the HTK mel scale."""
     from torchaudio.functional import melscale_fbanks
 
@@ -140,7 +162,7 @@ def log_mel(inputs: Inputs, mels: int) -> tuple[Tensor, Tensor]:
     lengths = torch.full((len(values),), values.shape[1]) if inputs.lengths is None else inputs.lengths.cpu()
     values = torch.nn.functional.pad(values, (0, max(WINDOW - values.shape[1], 0)))
     spectrum = torch.stft(values, WINDOW, HOP, window=torch.hann_window(WINDOW), center=False, return_complex=True)
-    energies = spectrum.abs().square().transpose(1, 2) @ _mel_filters(mels)
+    energies = spectrum.abs().square().transpose(1, 2) @ mel_filters(mels)
     return (energies / WINDOW + MEL_FLOOR).log(), ((lengths - WINDOW) // HOP + 1).clamp_min(1)
 
 

@@ -131,7 +131,8 @@ class ConvPositions(nn.Module):
         for conv in self.convs:
             if padding_RT1 is not None:
                 x_RTD = x_RTD.masked_fill(padding_RT1, 0.0)
-            x_RTD = norm_gelu(conv(x_RTD), eps=NORM_EPS) if self.normed else F.gelu(conv(x_RTD))
+            y_RTD = conv(x_RTD)[:, : x_RTD.shape[1]]  # an even kernel gives one more
+            x_RTD = norm_gelu(y_RTD, eps=NORM_EPS) if self.normed else F.gelu(y_RTD)
         return x_RTD
 
 

@@ -19,6 +19,7 @@ from d2v.data.batch import Inputs
 from d2v.data.ingest import Reader, Record
 from d2v.data.sources.source import Source
 from d2v.modalities.base import (
+    Descriptors,
     Foreign,
     Frames,
     GraphInputs,
@@ -160,6 +161,15 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         from d2v.modalities.speech.masking import draw_masks
 
         return draw_masks(recipe, keys, tokens, lengths)
+
+    def descriptors(self, recipe: SpeechTrainConfig) -> Descriptors:
+        """Log-mel energies of each frame."""
+        from d2v.modalities.speech.descriptors import log_mel_flops, log_mel_of_frames, windows_of
+
+        encoder, mels = recipe.encoder, recipe.descriptors.mels
+        windows = windows_of(encoder.step_samples)
+        make = partial(log_mel_of_frames, encoder=encoder, mels=mels)
+        return Descriptors(windows * mels, make, flops=partial(log_mel_flops, windows=windows, mels=mels))
 
     def frames(self, recipe: SpeechTrainConfig) -> Frames:
         """Features of the convolutions."""

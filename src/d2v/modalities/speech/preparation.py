@@ -48,9 +48,22 @@ def prepare(config: SpeechPrepareConfig, corpus: Path, out: Path) -> dict[str, A
     Raises:
         DataError: there is no finished corpus, nothing to train on, no such label, or the disk is full.
     """
-    return bring_up_to_date(
-        corpus, out, config.model_dump(), lambda opened, folder: _Preparation(config, opened, folder).run(), _summary
-    )
+    parameters = config.model_dump(exclude={"codebook"})
+    if config.codebook is not None:
+        from d2v.modalities.speech.codebook import identity  # imported late: most recipes have none
+
+        parameters |= {"codebook": identity(config.codebook)}
+    build = partial(_build, config=config)
+    return bring_up_to_date(corpus, out, parameters, build, _summary)
+
+
+def _build(corpus: Corpus, folder: Path, config: SpeechPrepareConfig) -> dict[str, Any]:
+    about = _Preparation(config, corpus, folder).run()
+    if config.codebook is None:
+        return about
+    from d2v.modalities.speech.codebook import write_codes
+
+    return about | {"codebook": write_codes(config.codebook, folder)}
 
 
 def _summary(content: Mapping[str, Any]) -> str:

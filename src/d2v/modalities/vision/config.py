@@ -94,9 +94,10 @@ class VisionPrepareConfig(Block):
 class VisionEncoderConfig(Block):
     """A vision transformer (ViT)."""
 
-    layout: Literal["data2vec2", "beit"] = "data2vec2"
+    layout: Literal["data2vec2", "beit", "vit"] = "data2vec2"
     """`data2vec2`: post-norm, fixed sin-cos positions, CLS token, context norm, prenet. `beit` (data2vec 1.0): pre-norm
-    with LayerScale, relative position bias, mask token, final norm."""
+    with LayerScale, relative position bias, mask token, final norm. `vit`: the first ViT, pre-norm with learned
+    positions, CLS token, final norm."""
     image_px: PositiveInt = 224
     """Side of the images that the encoder takes, in pixels: a multiple of `patch_px`. Cost grows with its square."""
     patch_px: PositiveInt = 16
@@ -142,7 +143,8 @@ class VisionEncoderConfig(Block):
     """One table of relative position biases for all blocks, or one for each, as BEiT's fine-tuned models have. Of
     `beit`."""
     final_norm: bool = True
-    """LayerNorm after the last block. BEiT's fine-tuned models normalise what they have averaged instead. Of `beit`."""
+    """LayerNorm after the last block. BEiT's fine-tuned models normalise what they have averaged instead, and MaskFeat
+    has its norm in the head. Of `beit` and `vit`."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> VisionEncoderConfig:
@@ -154,12 +156,14 @@ class VisionEncoderConfig(Block):
         check_heads(self.width, self.heads)
         if self.layout == "data2vec2" and self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4, which 2-D sin-cos positions need: change it")
-        if self.layout == "data2vec2" and (self.relative_bias == "per_block" or not self.final_norm):
-            raise ValueError("relative_bias and final_norm are beit's: leave them out, or set layout=beit")
+        if self.layout == "data2vec2" and not self.final_norm:
+            raise ValueError("final_norm is that of beit and vit: leave it out, or set layout=beit or vit")
+        if self.layout != "beit" and (self.relative_bias == "per_block"):
+            raise ValueError("relative_bias is beit's: leave it out, or set layout=beit")
         if self.image_width_px is not None and self.image_width_px % self.patch_px:
             raise ValueError(f"image_width_px {self.image_width_px} is not a multiple of patch_px {self.patch_px}")
         is_other = self.pre_norm or self.extra_tokens != 1 or not self.fixed_positions or self.alibi is not None
-        if self.layout == "beit" and (is_other or self.is_from_elsewhere):
+        if self.layout != "data2vec2" and (is_other or self.is_from_elsewhere):
             raise ValueError(
                 "pre_norm, extra_tokens, fixed_positions, alibi, channels and image_width_px are data2vec2's: leave "
                 "them out, or set layout=data2vec2"
@@ -217,6 +221,9 @@ class BeitMask(Block):
     """Smallest area that is drawn for a rectangle, in patches."""
     min_aspect: Positive = 0.3
     """Narrowest rectangle, as height over width; the widest is 1 over this."""
+    shrink: bool = False
+    """Draw rectangles smaller than `min_patches` where less is left to mask, as in the authors' code: two masks in
+    three then mask all that `ratio` allows, else fewer than half."""
 
 
 VisionMaskConfig = Annotated[BlockMask | BeitMask, Field(discriminator="kind")]
@@ -233,8 +240,25 @@ class VisionAugmentConfig(Block):
     """Largest relative change of brightness, contrast and saturation each; data2vec 1.0 has 0.4, 0 switches it off."""
 
 
-LAYOUTS = {"data2vec2": ("data2vec2",), "data2vec1": ("beit",), "mae": ("data2vec2",)}
-MASKS = {"data2vec2": ("block",), "data2vec1": ("beit", "block"), "mae": ("block",)}
+class HogConfig(Block):
+    """Histograms of oriented gradients (Dalal and Triggs 2005), which MaskFeat predicts of images (Wei et al. 2021)."""
+
+    bins: PositiveInt = 9
+    """Orientations from 0 to 180 degrees that gradients are counted by; a gradient and its opposite are one."""
+    cell_px: PositiveInt = 8
+    """Side of the squares that gradients are counted in, in pixels; it divides the encoder's `patch_px`."""
+    gaussian_window: NonNegativeInt = 0
+    """Side in pixels of Gaussian windows, side by side over the image, that gradients are weighted with; 0: none, as in
+    the authors' code. Another well-known implementation has 16."""
+
+
+LAYOUTS = {
+    "data2vec2": ("data2vec2",),
+    "data2vec1": ("beit",),
+    "mae": ("data2vec2",),
+    "maskfeat": ("vit", "data2vec2", "beit"),
+}
+MASKS = {"data2vec2": ("block",), "data2vec1": ("beit", "block"), "mae": ("block",), "maskfeat": ("beit", "block")}
 """Objective -> layouts of the encoder, and kinds of masks, that go with it."""
 
 
@@ -247,6 +271,25 @@ class VisionTrainConfig(TrainConfig):
     """What the student does not see."""
     augment: VisionAugmentConfig = VisionAugmentConfig()
     """How images vary from epoch to epoch."""
+    descriptors: HogConfig = HogConfig()
+    """What `maskfeat` predicts."""
+
+    @model_validator(mode="after")
+    def _cells_fit(self) -> VisionTrainConfig:
+        hog, patch, image = self.descriptors, self.encoder.patch_px, self.encoder.image_px
+        if self.objective.name != "maskfeat":
+            return self
+        if patch % hog.cell_px:
+            half = max(patch // 2, 1)
+            raise ValueError(
+                f"descriptors.cell_px {hog.cell_px} does not divide encoder.patch_px {patch}: set it to {half}"
+            )
+        if hog.gaussian_window and image % hog.gaussian_window:
+            raise ValueError(
+                f"descriptors.gaussian_window {hog.gaussian_window} does not divide encoder.image_px {image}: "
+                "set it to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> VisionTrainConfig:

@@ -1,4 +1,4 @@
-"""Vision encoders: data2vec 2.0's post-norm ViT and BEiT's ViT of data2vec 1.0.
+"""Vision encoders: data2vec 2.0's post-norm ViT, BEiT's ViT of data2vec 1.0, and the first ViT.
 
 Shape legend: B images, M masks per image, T patches, V visible, D width, H heads, p patch side, g grid side.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from d2v.errors import ConfigError
 from d2v.modalities.vision.config import VisionEncoderConfig, VisionTrainConfig
 from d2v.models.alibi import alibi_slopes, beside_extra_tokens, grid_distances
-from d2v.models.blocks import DoubledMlpBlock, PostNormBlock, PreNormBlock, bert_init
+from d2v.models.blocks import DoubledMlpBlock, PostNormBlock, PreNormBlock, VitBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, Selected, gather_tokens
 from d2v.models.ops import LayerNorm
@@ -144,6 +144,22 @@ class RelativeStem(_PatchStem):
         return local_BTD, None if self.relative_bias is None else _laid_out(self.relative_bias[self.index])
 
 
+class LearnedStem(_PatchStem):
+    """Patch embedding with a learned position for each patch (ViT). The CLS token stands alone at its place, so it has
+    none."""
+
+    def __init__(self, config: VisionEncoderConfig) -> None:
+        super().__init__(config)
+        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, config.patches, config.width), std=0.02))
+
+    def add_positions(
+        self, local_BTD: Tensor, lengths: Tensor | None, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Add positions and keep visible patches; no attention bias."""
+        x_BTD = local_BTD + self.positions
+        return (x_BTD if masks is None else gather_tokens(x_BTD, masks.visible())), None
+
+
 def _laid_out(bias_TTH: Tensor) -> Tensor:
     """(H, T, T), contiguous: attention adds strided values fourteen times more slowly."""
     return bias_TTH.permute(2, 0, 1).contiguous()
@@ -189,8 +205,8 @@ def relative_index(grid: int) -> Tensor:
 
 def build_encoder(recipe: VisionTrainConfig) -> Encoder:
     """The recipe's encoder, initialised from torch's generator."""
-    config = recipe.encoder
-    return _build_data2vec2(config) if config.layout == "data2vec2" else _build_beit(config)
+    build = {"data2vec2": _build_data2vec2, "beit": _build_beit, "vit": _build_vit}
+    return build[recipe.encoder.layout](recipe.encoder)
 
 
 def _drop_path_rates(config: VisionEncoderConfig) -> list[float]:
@@ -244,4 +260,17 @@ def _build_beit(config: VisionEncoderConfig) -> Encoder:
         for depth, block in enumerate(blocks, start=1):
             block.attn.proj.weight.div_(math.sqrt(2.0 * depth))
             block.mlp.fc2.weight.div_(math.sqrt(2.0 * depth))
+    return encoder
+
+
+def _build_vit(config: VisionEncoderConfig) -> Encoder:
+    c = config
+    blocks = nn.ModuleList(
+        VitBlock(c.width, c.heads, c.mlp_ratio, c.norm_eps, c.dropout, c.attention_dropout, rate)
+        for rate in _drop_path_rates(c)
+    )
+    norm = LayerNorm(c.width, eps=c.norm_eps) if c.final_norm else None
+    encoder = Encoder(LearnedStem(c), blocks, c.width, extra_tokens=1, final_norm=norm).apply(bert_init)
+    if encoder.extra_tokens is not None:
+        nn.init.trunc_normal_(encoder.extra_tokens, std=0.02)
     return encoder

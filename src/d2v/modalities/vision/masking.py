@@ -69,7 +69,8 @@ def _beit_mask(config: BeitMask, grid: int, random: np.random.Generator) -> np.n
     smallest = min(config.min_patches, budget)
     mask = np.zeros((grid, grid), dtype=bool)
     while (room := budget - int(mask.sum())) > 0:
-        rectangle = _beit_rectangle(mask, room, smallest, config.min_aspect, random)
+        largest = room if config.shrink else max(room, smallest)
+        rectangle = _beit_rectangle(mask, room, (smallest, largest), config.min_aspect, random)
         if rectangle is None:
             break
         mask[rectangle] = True
@@ -79,13 +80,13 @@ def _beit_mask(config: BeitMask, grid: int, random: np.random.Generator) -> np.n
 
 
 def _beit_rectangle(
-    mask: np.ndarray, room: int, smallest: int, min_aspect: float, random: np.random.Generator
+    mask: np.ndarray, room: int, areas: tuple[int, int], min_aspect: float, random: np.random.Generator
 ) -> tuple[slice, slice] | None:
-    """A rectangle that masks between 1 and `room` new patches, or None after ten failures."""
+    """A rectangle of an area between two that masks between 1 and `room` new patches, or None after ten failures."""
     grid = len(mask)
     log_aspect = math.log(min_aspect), math.log(1.0 / min_aspect)
     for _ in range(BEIT_TRIES):
-        area = random.uniform(smallest, max(room, smallest))
+        area = random.uniform(*sorted(areas))
         aspect = math.exp(random.uniform(*log_aspect))
         height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if not (0 < height < grid and 0 < width < grid):

@@ -20,6 +20,7 @@ from d2v.data.batch import Inputs
 from d2v.data.ingest import Reader, Record
 from d2v.data.sources.source import Source
 from d2v.modalities.base import (
+    Descriptors,
     Foreign,
     GraphInputs,
     LabelledSplit,
@@ -162,6 +163,15 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         positions = partial(sincos_positions, grid=recipe.encoder.grid)
         return Patches(CHANNELS * size**2, partial(cut_patches, patch_px=size), positions)
 
+    def descriptors(self, recipe: VisionTrainConfig) -> Descriptors:
+        """Histograms of oriented gradients of each patch's cells."""
+        from d2v.modalities.vision.encoder import CHANNELS
+        from d2v.modalities.vision.hog import hog_of_patches
+
+        config, patch_px = recipe.descriptors, recipe.encoder.patch_px
+        values = CHANNELS * config.bins * (patch_px // config.cell_px) ** 2
+        return Descriptors(values, partial(hog_of_patches, config=config, patch_px=patch_px), flops=no_products)
+
     # ----------------------------------------------------------------------------------------- looking
 
     def baseline_features(self, inputs: Inputs) -> Tensor:
@@ -256,6 +266,11 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
             )
             return {}, (note,)
         return about_images(source, encoder.image_px)
+
+
+def no_products(tokens: int) -> float:
+    """Gradients and their histograms are sums."""
+    return 0.0
 
 
 def cut_patches(images_BCHW: Tensor, patch_px: int) -> Tensor:
