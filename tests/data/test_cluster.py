@@ -14,7 +14,7 @@ import pytest
 from distributed import LocalCluster
 
 from d2v.config import ClusterConfig, read_recipe
-from d2v.data.cluster import client, machine, pieces
+from d2v.data.cluster import client, files, machine
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, ingest
 from d2v.data.sources.source import Item, Source
@@ -174,7 +174,7 @@ def test_an_ingest_that_failed_goes_on_with_the_pieces_that_are_missing(tmp_path
 
 
 def test_storage_that_fails_is_tried_again_with_a_limit(tmp_path, scheduler, monkeypatch):
-    monkeypatch.setattr(pieces, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
     items = make_items(50)
     make = partial(failing, items, tmp_path / "log", 2, 20, OSError("the network is away"))
     assert cluster_ingest(tmp_path / "there", make, scheduler).total == 50
