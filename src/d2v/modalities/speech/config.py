@@ -110,6 +110,11 @@ class SpeechPrepareConfig(Block):
     """Of longer recordings the probe hears the beginning, in seconds."""
     seed: NonNegativeInt = 0
     """Seed of the probe set's choice."""
+    engine: Engine = "local"
+    """Where it computes: `local`, in this process, or `dask`, on the machines of a cluster. Both write the same
+    bytes."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Of the engine `dask`."""
 
 
 class SpeechEncoderConfig(Block):
