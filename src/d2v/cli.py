@@ -8,12 +8,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from d2v.errors import ConfigError, known_error
 from d2v.imports import collector_at_rest
+
+if TYPE_CHECKING:
+    from d2v.interchange.encode_files import Written
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -95,7 +98,7 @@ def encode(
         ),
     ],
     model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
-    out: Annotated[Path, typer.Option(help="The Parquet file to write.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="The Parquet file to write; with engine dask, the folder of such files.")],
     layers: Annotated[list[int] | None, typer.Option(help="A block, from 0; give it again for others.")] = None,
     pool: Annotated[str, typer.Option(help="mean of the tokens, or the first one.")] = "mean",
     predict: Annotated[bool, typer.Option(help="Also what a fine-tuned model says.")] = False,
@@ -123,6 +126,13 @@ def encode(
         str, typer.Option(help="float32, bfloat16 or float16; with runtime onnxruntime also int8.")
     ] = "float32",
     runtime: Annotated[str, typer.Option(help="torch, or on a CPU onnxruntime.")] = "torch",
+    engine: Annotated[str, typer.Option(help="local, or dask: on the machines of a cluster.")] = "local",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Of engine dask: its address; else DASK_SCHEDULER_ADDRESS, else a cluster of this machine."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of a cluster of this machine.", min=1)] = None,
+    piece_items: Annotated[int, typer.Option(help="Items of a file that a cluster writes.", min=1)] = 4096,
 ) -> None:
     """Write the features of files to a Parquet file. They are found and read as ingest does; what cannot be read is a
     row with its reason."""
@@ -133,12 +143,26 @@ def encode(
         from d2v.modalities.long_items import check_long
 
     way, settings, chosen = check_long(long), values_of(ingest or []), check_space(space)
+    if engine not in ("local", "dask"):
+        raise ConfigError(f"there is no engine {engine}: give local or dask")
+    if engine == "dask":
+        from d2v.config import ClusterConfig
+        from d2v.interchange.encode_cluster import How, encode_on_cluster
+
+        how = How(model, device, dtype, runtime, batch_size, layers or None, check_pool(pool), predict, way, chosen)
+        config = ClusterConfig(scheduler=scheduler, workers=workers, piece_items=piece_items)
+        _say_encoded(f"{out}: ", "rows", encode_on_cluster(how, files, out, settings, config))
+        return
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder: give --out a file, or take engine dask")
     loaded = load(model, device=device, dtype=dtype, runtime=runtime)
     loaded.batch_size = batch_size
     written = encode_files(loaded, files, out, layers or None, check_pool(pool), predict, way, settings, chosen)
-    typer.echo(
-        f"{out}: {written.rows:,} rows of {loaded.width_in(chosen)} numbers, {written.problems:,} with a problem"
-    )
+    _say_encoded(f"{out}: ", f"rows of {loaded.width_in(chosen)} numbers", written)
+
+
+def _say_encoded(where: str, rows: str, written: Written) -> None:
+    typer.echo(f"{where}{written.rows:,} {rows}, {written.problems:,} with a problem")
     if written.first:
         typer.echo(f"the first of them is {written.first}")
         if ".ingest." in written.first:

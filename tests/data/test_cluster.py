@@ -2,26 +2,34 @@
 test_cluster_processes.py."""
 
 import csv
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from distributed import LocalCluster
 
 from d2v.config import ClusterConfig, read_recipe
-from d2v.data.cluster import client, machine, pieces
+from d2v.data import prepared
+from d2v.data.cluster import client, files, machine
+from d2v.data.cluster import prepare as cluster_prepare
+from d2v.data.cluster.prepare import ClusterRowWriter
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, ingest
+from d2v.data.prepared import Corpus
 from d2v.data.sources.source import Item, Source
+from d2v.data.store import ShardReader
 from d2v.errors import ConfigError, DataError, LaunchError
 from d2v.modalities import registry
 from d2v.modalities.registry import get
 from d2v.modalities.text.config import TextIngestConfig
+from d2v.progress import Progress
 from tests.conftest import ROOT
 from tests.data.cluster_helpers import contents
 from tests.data.ingest_helpers import make_items, read, source_of
@@ -174,7 +182,7 @@ def test_an_ingest_that_failed_goes_on_with_the_pieces_that_are_missing(tmp_path
 
 
 def test_storage_that_fails_is_tried_again_with_a_limit(tmp_path, scheduler, monkeypatch):
-    monkeypatch.setattr(pieces, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
     items = make_items(50)
     make = partial(failing, items, tmp_path / "log", 2, 20, OSError("the network is away"))
     assert cluster_ingest(tmp_path / "there", make, scheduler).total == 50
@@ -237,3 +245,66 @@ def test_the_engine_is_no_part_of_what_a_corpus_is(tmp_path, scheduler):
     config = TextIngestConfig(**keys, engine="dask", cluster=ClusterConfig(scheduler=scheduler))
     assert get("text").ingest(config, tmp_path / "c") == first
     assert (tmp_path / "c" / "corpus.json").stat().st_mtime_ns == written
+
+
+# -------------------------------------------------------------------------------------------- prepare
+
+
+@pytest.mark.parametrize("modality", ["vision", "speech"])
+def test_prepared_folders_have_the_same_bytes(tmp_path, scheduler, modality, monkeypatch):
+    monkeypatch.setattr(prepared, "SHARD_BYTES", 60_000)
+    monkeypatch.setattr(cluster_prepare, "SHARD_BYTES", 60_000)
+    recipe = registry.recipe_type(modality)
+    ingest_block, prepare_block = (recipe.model_fields[name].annotation for name in ("ingest", "prepare"))
+    get(modality).ingest(ingest_block(**small_ingest(modality, tmp_path / "source")), tmp_path / "corpus")
+    keys = {"cluster": {"scheduler": scheduler, "piece_items": 15}}
+    keys |= {"min_seconds": 0.5} if modality == "speech" else {}
+    for engine in ("local", "dask"):
+        get(modality).prepare(prepare_block(engine=engine, **keys), tmp_path / "corpus", tmp_path / engine)
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+    assert len(list((tmp_path / "dask" / "train").iterdir())) > 1
+    assert not list(tmp_path.glob(".*.cluster"))
+    written = (tmp_path / "local" / "prepared.json").stat().st_mtime_ns
+    get(modality).prepare(prepare_block(engine="dask", **keys), tmp_path / "corpus", tmp_path / "local")
+    assert (tmp_path / "local" / "prepared.json").stat().st_mtime_ns == written
+
+
+def shout(data: bytes, log: Path, fails_at: bytes) -> tuple[bytes, dict[str, int]]:
+    with log.open("ab") as file:
+        file.write(data + b"\n")
+    if data == fails_at:
+        raise ValueError("a defect")
+    return data.upper(), {"length": len(data)}
+
+
+def test_a_prepare_that_failed_goes_on_with_what_is_missing(tmp_path, scheduler):
+    ingest(source_of(make_items(100)), read, ("length",), tmp_path / "corpus", {"p": 1}, 300, 0.25)
+    corpus, log = Corpus(tmp_path / "corpus"), tmp_path / "log"
+    stored = list(corpus.data(range(len(corpus))))
+    config = ClusterConfig(scheduler=scheduler, piece_items=10)
+    schema = pa.schema([("label", pa.int64()), ("length", pa.int64()), ("data", pa.large_binary())])
+
+    def write(fails_at: bytes) -> list[int]:
+        folder = tmp_path / ".p.partial"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        found: list[int] = []
+        with ClusterRowWriter(corpus, folder, config, {}) as writer, Progress("prepare", None) as progress:
+            for part, items in (("train", np.arange(30)), ("test", np.arange(30, len(corpus)))):
+                make = partial(shout, log=log, fails_at=fails_at)
+                rows = writer.write(part, schema, items, make, lambda item: {"label": item}, progress)
+                found += [facts["length"] for facts in rows]
+        return found
+
+    with pytest.raises(ValueError, match="a defect"):
+        write(stored[-1])
+    before = set(log.read_bytes().splitlines())
+    log.unlink()
+    assert write(b"none") == [len(data) for data in stored]
+    again = set(log.read_bytes().splitlines())
+    assert stored[-1] in again
+    assert not again & set(stored[:30])
+    assert before | again == set(stored)
+    shards = {part: ShardReader(tmp_path / ".p.partial" / part) for part in ("train", "test")}
+    assert [*shards["train"].column("data"), *shards["test"].column("data")] == [data.upper() for data in stored]
+    assert [*shards["train"].integers("label"), *shards["test"].integers("label")] == list(range(len(corpus)))

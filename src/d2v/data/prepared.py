@@ -7,6 +7,7 @@ and no `items.parquet`.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from d2v.config import Block, ClusterConfig
 from d2v.data import digests, fingerprint
 from d2v.data.disk import full_disk_named, one_at_a_time, read_json, swap_in, write_json
 from d2v.data.ingest import CORPUS, MANIFEST, SHARDS
-from d2v.data.store import SHARD_SUFFIX, ShardReader
+from d2v.data.parallel import ordered_map
+from d2v.data.store import SHARD_SUFFIX, ShardReader, ShardWriter
 from d2v.errors import DataError
-from d2v.progress import log
+from d2v.progress import Progress, log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +48,8 @@ CHECKED_BYTES = 2**30
 """The largest prepared folder whose shards are checked whenever it is opened; `d2v verify` checks every one."""
 UNLABELLED = -1
 """The class id of items without a class."""
+KNOWN_DIGESTS = ".digests"
+"""File of a folder that is being prepared, with digests that need not be computed again."""
 KEPT_OF_ITEMS = ("key", "split", "group", "fold", "speaker")
 """Columns of the manifest that a prepared folder keeps: what an item is called and belongs together with."""
 
@@ -115,6 +120,10 @@ class Corpus:
         """An integer column of the manifest as an int64 array."""
         return np.array(self.column(name), dtype=np.int64)
 
+    def rows_of(self, items: np.ndarray) -> np.ndarray:
+        """(n,) int64 rows of the shards of some items."""
+        return self._rows[items]
+
     def data(self, items: Sequence[int] | np.ndarray) -> Iterator[bytes]:
         """Stored contents of some items, one at a time."""
         return (self.shards.binary("data", int(self._rows[item])) for item in items)
@@ -150,6 +159,68 @@ class Corpus:
         """Ascending items of the val split; none where they are what is tested on."""
         has_test = bool((self.splits == "test").any())
         return np.flatnonzero(self.splits == "val") if has_test else np.zeros(0, dtype=np.int64)
+
+
+Facts = Mapping[str, Any]
+"""What was found of an item while its row was made: plain values, among them columns of the row."""
+Make = Callable[[bytes], tuple[bytes, Facts]]
+"""What the corpus stores of an item -> what the prepared row holds, and facts about it. A module's function, or a
+partial of one, so that a cluster can make rows too."""
+Columns = Callable[[int], dict[str, Any]]
+"""Item -> columns of its row that are known before it is made."""
+
+
+class RowWriter:
+    """Writes the parts of a prepared folder: an item of the corpus is a row.
+
+    Args:
+        corpus: whose items.
+        folder: that is being prepared.
+    """
+
+    def __init__(self, corpus: Corpus, folder: Path) -> None:
+        self.corpus, self.folder = corpus, folder
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Nothing to end."""
+
+    def write(
+        self, part: str, schema: pa.Schema, items: np.ndarray, make: Make, columns: Columns, progress: Progress
+    ) -> Iterator[Facts]:
+        """Write a part, as its facts are asked for.
+
+        Args:
+            part: name of the shards' folder.
+            schema: of a row: what `columns` and `make` give, and `data`.
+            items: of the corpus, row by row.
+            make, columns: see their types.
+            progress: counts the rows.
+        """
+        writer = ShardWriter(self.folder / part, schema, SHARD_BYTES)
+        for item, (data, facts) in zip(items, ordered_map(make, self.corpus.data(items)), strict=True):
+            of_row = {name: facts[name] for name in schema.names if name in facts}
+            writer.append(columns(int(item)) | of_row | {"data": data})
+            progress.advance()
+            yield facts
+        writer.flush()
+
+
+def row_writer(corpus: Corpus, folder: Path, config: Block) -> RowWriter:
+    """The writer of a prepare block's engine: of this process, or of a cluster."""
+    if getattr(config, "engine", "local") == "local":
+        return RowWriter(corpus, folder)
+    from d2v.data.cluster.prepare import ClusterRowWriter
+
+    cluster: ClusterConfig = getattr(config, "cluster", ClusterConfig())
+    return ClusterRowWriter(corpus, folder, cluster, shaping(config))
+
+
+def shaping(config: Block) -> dict[str, Any]:
+    """The values of a prepare block that shape what is written."""
+    return config.model_dump(exclude={"engine", "cluster"})
 
 
 def write_items(folder: Path, corpus: Corpus, parts: Mapping[str, np.ndarray]) -> None:
@@ -215,8 +286,11 @@ def bring_up_to_date(
         }
         write_json(partial / INGESTED, opened.counts | {"corpus": Path(os.path.relpath(corpus, out)).as_posix()})
         write_json(partial / PREPARED, content)
-        digests.seal(partial)
+        known = partial / KNOWN_DIGESTS
+        digests.seal(partial, json.loads(known.read_text()) if known.exists() else None)
+        known.unlink(missing_ok=True)
         swap_in(partial, out)
+        shutil.rmtree(out.with_name(f".{out.name}.cluster"), ignore_errors=True)
     log(f"prepare: {summary(content)}")
     return content
 

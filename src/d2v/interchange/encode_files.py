@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +45,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What is asked of each item."""
 
     model: Model
@@ -54,13 +55,13 @@ class _Asked:
     long: Long
     space: Space = "plain"
 
-    def tokens_of(self, item: _Item) -> int:
+    def tokens_of(self, item: FileItem) -> int:
         """For batches of like lengths."""
         return 0 if item.problem else self.model.tokens_of(item.raw)
 
 
 @dataclass(frozen=True)
-class _Item:
+class FileItem:
     """An item of a file: what the encoder takes, or why there is nothing."""
 
     file: str
@@ -104,33 +105,56 @@ def encode_files(
         ConfigError: predictions of a model without a head, a model without a space to search in, or keys that the
             ingest block does not have.
     """
+    asked = asked_of(model, layers, pool, predict, long, space)
+    found = open_all(model, files, ingest or {})
+    cuts = Cuts()
+    with Progress("encode", _total(found)) as progress:
+        written = write_features(asked, _items(found), out, cuts, progress.advance)
+    for line in [cuts.said("--long windows reads all of them, --long error refuses them"), *_remarks(found)]:
+        if line:
+            log(f"encode: {line}")
+    return written
+
+
+def asked_of(model: Model, layers: Sequence[int] | None, pool: Pool, predict: bool, long: Long, space: Space) -> Asked:
+    """What is asked of each item, checked; see `encode_files`."""
     if predict and model.task is None:
         raise ConfigError("the model is an encoder without a head: leave --predict out, or give a fine-tuned model")
     model.width_in(space, layers, pool)
-    asked = _Asked(model, layers, pool, predict, check_long(long), space)
-    found = _opened(model, files, ingest or {})
+    return Asked(model, layers, pool, predict, check_long(long), space)
+
+
+def write_features(
+    asked: Asked, items: Iterable[FileItem], out: Path, cuts: Cuts, advance: Callable[[int], None]
+) -> Written:
+    """Write the features of items to a Parquet file, which is whole or not there.
+
+    Args:
+        asked: what is asked of each item.
+        items: in order.
+        out: the file.
+        cuts: counts what is cut off.
+        advance: is told how many items are done.
+    """
     schema = _schema(asked)
-    temporary = out.with_name(f".{out.name}.tmp")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows, problems, first, cuts = 0, 0, "", Cuts()
+    rows, problems, first = 0, 0, ""
     try:
         with full_disk_named(out.parent, DataError, "Nothing was written."):
-            with pq.ParquetWriter(temporary, schema) as writer, Progress("encode", _total(found)) as progress:
-                for window in model.batch_limit().windows(_items(found), asked.tokens_of):
+            with pq.ParquetWriter(temporary, schema) as writer:
+                for window in asked.model.batch_limit().windows(items, asked.tokens_of):
                     table = _table(asked, window, schema, cuts)
                     writer.write_table(table)
                     rows += len(table)
                     bad = [row for row in table.select(["file", "problem"]).to_pylist() if row["problem"]]
                     problems += len(bad)
                     first = first or "".join(f"{row['file']}: {row['problem']}" for row in bad[:1])
-                    progress.advance(len(window))
+                    advance(len(window))
             sync(temporary)
             temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
-    for line in [cuts.said("--long windows reads all of them, --long error refuses them"), *_remarks(found)]:
-        if line:
-            log(f"encode: {line}")
     return Written(rows, problems, first, cuts.cut, cuts.tokens)
 
 
@@ -140,7 +164,7 @@ def readable_items(model: Model, files: Iterable[Path]) -> Iterator[Any]:
     Raises:
         DataError: no files, or a file that is not there.
     """
-    return (item.raw for item in _items(_opened(model, files, {})) if not item.problem)
+    return (item.raw for item in _items(open_all(model, files, {})) if not item.problem)
 
 
 def check_pool(pool: str) -> Pool:
@@ -150,12 +174,13 @@ def check_pool(pool: str) -> Pool:
     return cast(Pool, pool)
 
 
-_Opened = list[tuple[Path, OwnFiles | DataError]]
+Opened = list[tuple[Path, OwnFiles | DataError]]
 """What was given, and what is in it or why that cannot be told."""
 
 
-def _opened(model: Model, files: Iterable[Path], ingest: Mapping[str, object]) -> _Opened:
-    modality, found = registry.get(model.modality), _Opened()
+def open_all(model: Model, files: Iterable[Path], ingest: Mapping[str, object]) -> Opened:
+    """What is in files and folders. Raises DataError if one is not there."""
+    modality, found = registry.get(model.modality), Opened()
     for path in map(Path, files):
         if not path.is_dir() and not path.is_file():
             raise DataError(f"{path} is not there: give files, or folders of them. It was looked for in {Path.cwd()}")
@@ -168,18 +193,18 @@ def _opened(model: Model, files: Iterable[Path], ingest: Mapping[str, object]) -
     return found
 
 
-def _total(found: _Opened) -> int | None:
+def _total(found: Opened) -> int | None:
     """Number of items, if all sources know theirs."""
     totals = [1 if isinstance(one, DataError) else one.source.total for _, one in found]
     return None if None in totals else sum(total or 0 for total in totals)
 
 
-def _items(found: _Opened) -> Iterator[_Item]:
+def _items(found: Opened) -> Iterator[FileItem]:
     """All items, which threads read ahead."""
     return ordered_map(lambda read: read(), (read for path, opened in found for read in _unread(path, opened)))
 
 
-def _unread(path: Path, opened: OwnFiles | DataError) -> Iterator[Callable[[], _Item]]:
+def _unread(path: Path, opened: OwnFiles | DataError) -> Iterator[Callable[[], FileItem]]:
     """What reads each item; what ends a source early is an item with a problem."""
     is_empty = True
     try:
@@ -187,31 +212,32 @@ def _unread(path: Path, opened: OwnFiles | DataError) -> Iterator[Callable[[], _
             raise opened
         for item in opened.source.items(0):
             is_empty = False
-            yield partial(_read, opened, item, item.address or f"{path}/{item.key}")
+            yield partial(read_item, opened, item, item.address or f"{path}/{item.key}")
     except DataError as error:
         problem = str(error)
-        yield lambda: _Item(str(path), None, problem=problem)
+        yield lambda: FileItem(str(path), None, problem=problem)
         return
     if is_empty:
-        yield lambda: _Item(str(path), None, problem="it holds no items")
+        yield lambda: FileItem(str(path), None, problem="it holds no items")
 
 
-def _read(opened: OwnFiles, item: Item, file: str) -> _Item:
+def read_item(opened: OwnFiles, item: Item, file: str) -> FileItem:
+    """An item as the encoder takes it, or why there is nothing."""
     file = file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # a name that is no valid text
     if item.data is None or item.refused:
-        return _Item(file, item.line, problem=item.refused or "it has no content")
+        return FileItem(file, item.line, problem=item.refused or "it has no content")
     try:
-        return _Item(file, item.line, opened.read(item))
+        return FileItem(file, item.line, opened.read(item))
     except DataError as error:
-        return _Item(file, item.line, problem=str(error))
+        return FileItem(file, item.line, problem=str(error))
 
 
-def _remarks(found: _Opened) -> list[str]:
+def _remarks(found: Opened) -> list[str]:
     """Files that sources leave out."""
     return [remark for _, one in found if not isinstance(one, DataError) for remark in one.source.left_out]
 
 
-def _schema(asked: _Asked) -> pa.Schema:
+def _schema(asked: Asked) -> pa.Schema:
     model = asked.model
     vector = pa.list_(pa.float32())  # lists of a fixed size cannot be read again where one is null
     fields = [pa.field("file", pa.string())]
@@ -232,7 +258,7 @@ def _columns(layers: Sequence[int] | None) -> list[str]:
     return ["embedding"] if layers is None else [f"layer_{layer}" for layer in layers]
 
 
-def _table(asked: _Asked, items: Sequence[_Item], schema: pa.Schema, cuts: Cuts) -> pa.Table:
+def _table(asked: Asked, items: Sequence[FileItem], schema: pa.Schema, cuts: Cuts) -> pa.Table:
     """Items that are sorted among themselves, in their order."""
     rows: list[dict[str, Any]] = [{"problem": item.problem} for item in items]
     readable = [number for number, item in enumerate(items) if not item.problem]
@@ -244,7 +270,7 @@ def _table(asked: _Asked, items: Sequence[_Item], schema: pa.Schema, cuts: Cuts)
     return pa.Table.from_pylist(named, schema=schema)
 
 
-def _rows(asked: _Asked, raw: list[Any], cuts: Cuts) -> list[dict[str, Any]]:
+def _rows(asked: Asked, raw: list[Any], cuts: Cuts) -> list[dict[str, Any]]:
     """Features of some items; if one cannot be used, each of them on its own."""
     if not raw:
         return []

@@ -482,7 +482,9 @@ class _Building:
             for one in features:
                 check_finite(one, "the item")
                 if not one.any():  # has no direction: LanceDB 0.40 leaves it out of every answer by cosine
-                    raise DataError("its features are all zero, so it is alike to nothing: another encoder may tell more")
+                    raise DataError(
+                        "its features are all zero, so it is alike to nothing: another encoder may tell more"
+                    )
         except DataError as error:
             return [str(error)] if len(raw) == 1 else [one for item in raw for one in self._batch([item])]
         return list(features)

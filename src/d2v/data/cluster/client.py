@@ -36,14 +36,15 @@ class Cluster:
     Args:
         config: the cluster.
         step: for messages.
+        one_a_gpu: where this machine has GPUs, its cluster has a process for each of them.
 
     Raises:
         ConfigError: dask is not installed.
         LaunchError: there is no scheduler at the address.
     """
 
-    def __init__(self, config: ClusterConfig, step: str) -> None:
-        self.config, self.step = config, step
+    def __init__(self, config: ClusterConfig, step: str, one_a_gpu: bool = False) -> None:
+        self.config, self.step, self.one_a_gpu = config, step, one_a_gpu
         self.address = config.scheduler or os.environ.get(ADDRESS)
         self._run = uuid4().hex[:8]
         self._tasks: dict[Any, Any] = {}  # future -> the caller's name of the task
@@ -74,7 +75,7 @@ class Cluster:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="d2v-dask-", ignore_cleanup_errors=True))
             found = stack.enter_context(
                 self._library.LocalCluster(
-                    n_workers=self.config.workers or os.cpu_count() or 1,
+                    n_workers=self.config.workers or (self.one_a_gpu and _count_gpus()) or os.cpu_count() or 1,
                     threads_per_worker=1,
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:8787" if self.config.dashboard else "127.0.0.1:0",
@@ -164,3 +165,9 @@ class Cluster:
             f"The dask scheduler at {self.address or 'this machine'} is gone. What was done is kept: start the "
             "scheduler and its workers, then the same command goes on"
         )
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from uuid import uuid4
 
 from d2v.errors import DataError
 
@@ -71,6 +72,14 @@ def check(driver: Mapping[str, str], folder: Path, token: str) -> None:
             f"The worker on {socket.gethostname()} does not see the folder {folder} of the command that it works for: "
             "put the data folder (D2V_DATA) on a file system that all machines have at the same path"
         )
+
+
+def mark(folder: Path) -> str:
+    """Begin to drive the tasks of a work folder; what workers are to find there."""
+    token = uuid4().hex
+    (folder / SEEN).write_text(token)
+    (folder / STOP).unlink(missing_ok=True)
+    return token
 
 
 def is_stopped(folder: Path) -> bool:

@@ -134,6 +134,11 @@ class SpeechPrepareConfig(Block):
     """Seed of the probe set's choice."""
     codebook: CodebookConfig | None = None
     """Clusters of frames for `hubert`; null: none."""
+    engine: Engine = "local"
+    """Where it computes: `local`, in this process, or `dask`, on the machines of a cluster. Both write the same
+    bytes."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Of the engine `dask`."""
 
 
 class SpeechEncoderConfig(Block):

@@ -16,9 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from d2v.data.parallel import ordered_map
-from d2v.data.prepared import SHARD_BYTES, UNLABELLED, Corpus, bring_up_to_date, probe_rows, write_items
-from d2v.data.store import ShardWriter
+from d2v.data.prepared import (
+    UNLABELLED,
+    Corpus,
+    RowWriter,
+    bring_up_to_date,
+    probe_rows,
+    row_writer,
+    shaping,
+    write_items,
+)
 from d2v.errors import DataError
 from d2v.modalities.speech.config import RATE_HZ, Resampler, SpeechPrepareConfig
 from d2v.modalities.speech.reading import decode
@@ -48,7 +55,8 @@ def prepare(config: SpeechPrepareConfig, corpus: Path, out: Path) -> dict[str, A
     Raises:
         DataError: there is no finished corpus, nothing to train on, no such label, or the disk is full.
     """
-    parameters = config.model_dump(exclude={"codebook"})
+    parameters = shaping(config)
+    parameters.pop("codebook", None)
     if config.codebook is not None:
         from d2v.modalities.speech.codebook import identity  # imported late: most recipes have none
 
@@ -92,8 +100,11 @@ class _Preparation:
         self._keep_common_classes(parts["train"], parts[probe_test])
         parts["val"] = self.corpus.validation_items()
         write_items(self.folder, self.corpus, parts)
-        with Progress("prepare", sum(len(items) for items in parts.values())) as progress:
-            seconds = {name: self._write_part(name, items, progress) for name, items in parts.items()}
+        with (
+            Progress("prepare", sum(len(items) for items in parts.values())) as progress,
+            row_writer(self.corpus, self.folder, self.config) as writer,
+        ):
+            seconds = {name: self._write_part(writer, name, items, progress) for name, items in parts.items()}
         return {
             "source": self.corpus.source,
             "rate_hz": RATE_HZ,
@@ -149,30 +160,26 @@ class _Preparation:
         self.labels = new_ids[self.labels]
         self.class_names = [self.class_names[label] for label in kept]
 
-    def _write_part(self, name: str, items: np.ndarray, progress: Progress) -> float:
+    def _write_part(self, writer: RowWriter, name: str, items: np.ndarray, progress: Progress) -> float:
         """Seconds of speech written."""
-        writer = ShardWriter(self.folder / name, SCHEMA, SHARD_BYTES)
-        total = 0
-        prepared = ordered_map(partial(_prepared, resampler=self.resampler), self.corpus.data(items))
-        for item, (samples, mean, std) in zip(items, prepared, strict=True):
-            row = {"label": int(self.labels[item]), "samples": len(samples), "mean": mean, "std": std}
-            texts = {column: values[item] for column, values in self.texts.items()}
-            writer.append(row | texts | {"data": samples.tobytes()})
-            total += len(samples)
-            progress.advance()
-        writer.flush()
-        return total / RATE_HZ
+        make = partial(_prepared, resampler=self.resampler)
+        written = writer.write(name, SCHEMA, items, make, self._known, progress)
+        return sum(int(facts["samples"]) for facts in written) / RATE_HZ
+
+    def _known(self, item: int) -> dict[str, Any]:
+        """Columns of an item that do not depend on its samples."""
+        return {"label": int(self.labels[item])} | {column: values[item] for column, values in self.texts.items()}
 
     def _probe_rows(self, train: np.ndarray, test: np.ndarray) -> dict[str, list[int]]:
         counts = {"train": self.config.probe_train_items, "test": self.config.probe_test_items}
         return probe_rows({"train": self.labels[train], "test": self.labels[test]}, counts, self.config.seed)
 
 
-def _prepared(data: bytes, resampler: Resampler) -> tuple[np.ndarray, float, float]:
-    """Samples of a stored recording, their mean and standard deviation."""
+def _prepared(data: bytes, resampler: Resampler) -> tuple[bytes, dict[str, Any]]:
+    """Samples of a stored recording, and their number, mean and standard deviation."""
     samples = sixteen_bit(data, resampler)
     exact = samples.astype(np.float64) / FULL_SCALE
-    return samples, exact.mean(), exact.std()
+    return samples.tobytes(), {"samples": len(samples), "mean": float(exact.mean()), "std": float(exact.std())}
 
 
 def sixteen_bit(data: bytes, resampler: Resampler) -> np.ndarray:

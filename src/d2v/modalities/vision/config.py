@@ -89,6 +89,11 @@ class VisionPrepareConfig(Block):
     """Labelled test images at most in the probe set."""
     seed: NonNegativeInt = 0
     """Seed of the probe set's choice."""
+    engine: Engine = "local"
+    """Where it computes: `local`, in this process, or `dask`, on the machines of a cluster. Both write the same
+    bytes."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Of the engine `dask`."""
 
 
 class VisionEncoderConfig(Block):

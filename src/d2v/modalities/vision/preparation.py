@@ -18,9 +18,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from d2v.data.parallel import ordered_map
-from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows, write_items
-from d2v.data.store import ShardWriter
+from d2v.data.prepared import Corpus, RowWriter, bring_up_to_date, probe_rows, row_writer, shaping, write_items
 from d2v.modalities.vision.config import VisionPrepareConfig
 from d2v.modalities.vision.reading import decode
 from d2v.progress import Progress
@@ -38,7 +36,7 @@ def prepare(config: VisionPrepareConfig, corpus: Path, out: Path) -> dict[str, A
         DataError: there is no finished corpus, nothing to train on, or the disk is full.
     """
     return bring_up_to_date(
-        corpus, out, config.model_dump(), lambda opened, folder: _Preparation(config, opened, folder).run(), _summary
+        corpus, out, shaping(config), lambda opened, folder: _Preparation(config, opened, folder).run(), _summary
     )
 
 
@@ -103,9 +101,12 @@ class _Preparation:
         parts = self.corpus.items_by_split("images") | {"val": self.corpus.validation_items()}
         write_items(self.folder, self.corpus, parts)
         statistics = _Statistics()
-        with Progress("prepare", sum(len(rows) for rows in parts.values())) as progress:
+        with (
+            Progress("prepare", sum(len(rows) for rows in parts.values())) as progress,
+            row_writer(self.corpus, self.folder, self.config) as writer,
+        ):
             for name, rows in parts.items():
-                self._write_part(name, rows, statistics, progress)
+                self._write_part(writer, name, rows, statistics, progress)
         mean, std = statistics.mean_and_std()
         return {
             "source": self.corpus.source,
@@ -121,29 +122,32 @@ class _Preparation:
             "probe": self._probe_rows({name: self.labels[parts[name]] for name in ("train", "test")}),
         }
 
-    def _write_part(self, name: str, rows: np.ndarray, statistics: _Statistics, progress: Progress) -> None:
+    def _write_part(
+        self, writer: RowWriter, name: str, rows: np.ndarray, statistics: _Statistics, progress: Progress
+    ) -> None:
         """Store a part; images of "train" are added to the statistics."""
         pixels = self.config.storage == "pixels"
         data_type = pa.binary(self.config.store_px**2 * 3) if pixels else pa.large_binary()
-        writer = ShardWriter(self.folder / name, pa.schema([("label", pa.int64()), ("data", data_type)]), SHARD_BYTES)
-        prepared = ordered_map(partial(self._prepared, counts=name == "train"), self.corpus.data(rows))
-        for row, (data, its_statistics) in zip(rows, prepared, strict=True):
-            if its_statistics is not None:
-                statistics.add(its_statistics)
-            writer.append({"label": int(self.labels[row]), "data": data})
-            progress.advance()
-        writer.flush()
-
-    def _prepared(self, data: bytes, counts: bool) -> tuple[bytes, _Statistics | None]:
-        """What the store keeps of an image, and its statistics if it counts."""
-        pixels = self.config.storage == "pixels"
-        image = (square if pixels else shrink)(data, self.config.store_px)
-        stored = image.tobytes() if pixels else _jpeg(image, self.config.jpeg_quality)
-        return stored, _statistics_of(image) if counts else None
+        schema = pa.schema([("label", pa.int64()), ("data", data_type)])
+        make = partial(_prepared, config=self.config, counts=name == "train")
+        for facts in writer.write(name, schema, rows, make, lambda row: {"label": int(self.labels[row])}, progress):
+            if "pixels" in facts:
+                statistics.add(_Statistics(facts["pixels"], np.array(facts["total"]), np.array(facts["squares"])))
 
     def _probe_rows(self, labels: dict[str, np.ndarray]) -> dict[str, list[int]]:
         counts = {"train": self.config.probe_train_images, "test": self.config.probe_test_images}
         return probe_rows(labels, counts, self.config.seed)
+
+
+def _prepared(data: bytes, config: VisionPrepareConfig, counts: bool) -> tuple[bytes, dict[str, Any]]:
+    """What the store keeps of an image, and its statistics if it counts."""
+    pixels = config.storage == "pixels"
+    image = (square if pixels else shrink)(data, config.store_px)
+    stored = image.tobytes() if pixels else _jpeg(image, config.jpeg_quality)
+    if not counts:
+        return stored, {}
+    found = _statistics_of(image)
+    return stored, {"pixels": found.pixels, "total": found.total.tolist(), "squares": found.squares.tolist()}
 
 
 def square(data: bytes, side: int) -> np.ndarray:

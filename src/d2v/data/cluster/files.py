@@ -1,0 +1,242 @@
+"""The files of a work folder: what workers leave for the driver and for one another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from d2v.config import ClusterConfig
+from d2v.data.cluster import machine
+from d2v.data.disk import sync
+from d2v.data.store import ShardWriter, shard_path
+from d2v.errors import DataError, is_of_storage
+from d2v.progress import log
+
+PIECES, SHARDS, DIGESTS, UNFINISHED = "pieces", "shards", "digests", "unfinished"
+"""Folders of a work folder. What a worker writes lies in the last, until it is renamed."""
+DATA = pa.schema([("data", pa.large_binary())])
+BATCH_BYTES = 16 * 2**20
+"""What a worker holds of a piece."""
+FIRST_WAIT_S = 1.0
+_temporary = count()
+
+Run = Sequence[int]
+"""Start of a piece, its first row, and number of rows."""
+T = TypeVar("T")
+
+
+class Job(Protocol):
+    """What all tasks of a step are told. It is pickled, and small.
+
+    Attributes:
+        folder: the work folder, which all machines see.
+        token: what the driver wrote there, to see that it is the same.
+        versions: of the driver.
+        config: the cluster.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def token(self) -> str: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+    @property
+    def config(self) -> ClusterConfig: ...
+
+
+class Stopped(Exception):
+    """The driver was interrupted."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece that was read, without its items' records.
+
+    Attributes:
+        start: index of its first item.
+        end: index behind its last one.
+        is_last: whether the source ends there.
+        seconds: that it took.
+        rows: what is said of each item.
+    """
+
+    start: int
+    end: int
+    is_last: bool
+    seconds: float
+    rows: Sequence[Any]
+
+
+def make_folders(folder: Path) -> None:
+    """Make a work folder, or make one that is there fit for going on: what was not finished is removed, and so are
+    pieces whose records went when their shards were written, if these shards are gone too."""
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    for name in (PIECES, SHARDS, DIGESTS, UNFINISHED):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    if not any((folder / SHARDS).iterdir()):
+        for said in (folder / PIECES).glob("*.json"):
+            if not said.with_suffix(".arrow").exists():
+                said.unlink()
+
+
+def said_path(folder: Path, start: int) -> Path:
+    """The file with what is said of a piece's items. It is written last."""
+    return folder / PIECES / f"{start:012d}.json"
+
+
+def data_path(folder: Path, start: int) -> Path:
+    """The file with the records of a piece's items."""
+    return folder / PIECES / f"{start:012d}.arrow"
+
+
+def read_said(path: Path) -> Piece | None:
+    """A piece that was read; None where its file is not there or was cut off."""
+    try:
+        return Piece(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_said(folder: Path, piece: Piece) -> None:
+    """Write the file that says that a piece is whole."""
+    path = said_path(folder, piece.start)
+    temporary = _new_name(path)
+    temporary.write_text(json.dumps(vars(piece), separators=(",", ":")))
+    sync(temporary)
+    temporary.replace(path)
+
+
+@contextmanager
+def data_file(path: Path) -> Iterator[Callable[[bytes | None], None]]:
+    """A file of records, written one by one; it has its name when all are there."""
+    temporary = _new_name(path)
+    held = list[bytes | None]()
+    size = 0
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, DATA) as file:
+
+            def flush() -> None:
+                nonlocal size
+                file.write_batch(pa.record_batch([pa.array(held, pa.large_binary())], schema=DATA))
+                held.clear()
+                size = 0
+
+            def append(record: bytes | None) -> None:
+                nonlocal size
+                held.append(record)
+                size += len(record or b"")
+                if size >= BATCH_BYTES:
+                    flush()
+
+            yield append
+            if held:
+                flush()
+        sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def records(path: Path, first: int, rows: int) -> Iterator[bytes]:
+    """Records of a piece from a row on."""
+    with pa.memory_map(str(path)) as content:
+        file = pa.ipc.open_file(content)
+        begin = 0
+        for number in range(file.num_record_batches):
+            batch = file.get_batch(number)
+            start, end = max(first, begin), min(first + rows, begin + len(batch))
+            if start < end:
+                yield from batch.column(0).slice(start - begin, end - start).to_pylist()
+            begin += len(batch)
+            if begin >= first + rows:
+                return
+
+
+def piece_of_run(folder: Path, run: Run) -> tuple[Sequence[Any], Iterator[bytes]]:
+    """What is said of the items of a run, and their records."""
+    start, first, rows = run
+    piece, path = read_said(said_path(folder, start)), data_path(folder, start)
+    if piece is None or not path.exists():
+        raise DataError(f"The piece {path} is gone: remove {folder} and run the same command again")
+    return piece.rows[first : first + rows], records(path, first, rows)
+
+
+def save_shard(job: Job, number: int, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write a shard and its digest. Returns its number."""
+    final = shard_path(job.folder / SHARDS, number)
+    own = _new_name(final)  # a folder, as the writer has its own names of files
+    try:
+        writer = ShardWriter(own, schema, 2**63 - 1, first=number)
+        for row in rows:
+            writer.append(row)
+        writer.flush()
+        written, said = shard_path(own, number), own / "digest"
+        with written.open("rb") as content:
+            said.write_text(hashlib.file_digest(content, "sha256").hexdigest())
+        said.replace(job.folder / DIGESTS / final.name)
+        written.replace(final)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+    return number
+
+
+def digest_of_shard(folder: Path, number: int) -> str | None:
+    """SHA-256 of a shard that is there with its digest, else None."""
+    path = shard_path(folder / SHARDS, number)
+    try:
+        digest = (folder / DIGESTS / path.name).read_text()
+    except OSError:
+        return None
+    return digest if path.is_file() and len(digest) == 64 else None
+
+
+def digests_of_shards(folder: Path, below: str) -> dict[str, str]:
+    """Name of each shard below the folder that it will lie in -> SHA-256."""
+    return {f"{below}/{path.name}": path.read_text() for path in (folder / DIGESTS).glob("part-*")}
+
+
+def check_running(job: Job) -> None:
+    """Raises Stopped if the driver was interrupted."""
+    if machine.is_stopped(job.folder):
+        raise Stopped("the command that this is done for was interrupted")
+
+
+def with_retries(job: Job, what: str, call: Callable[[], T], after_failure: Callable[[], None]) -> T:
+    """The result of a call, which is made again with longer and longer waits where the storage fails.
+
+    Raises:
+        DataError: it failed each time.
+    """
+    for attempt in count(1):
+        try:
+            return call()
+        except Stopped:
+            raise
+        except Exception as error:
+            after_failure()
+            if not is_of_storage(error) or job.config.retries == 0:
+                raise
+            if attempt > job.config.retries:
+                raise DataError(f"{what} were tried {attempt} times: {error}") from error
+            wait_s = FIRST_WAIT_S * 2 ** (attempt - 1)
+            log(f"{what}: reading failed ({error}); once more in {wait_s:g} s")
+            time.sleep(wait_s)
+    raise AssertionError("a loop without end ended")
+
+
+def _new_name(path: Path) -> Path:
+    """A name for a file until it is whole, which no other task uses, on whatever machine."""
+    name = f"{path.name}.{os.uname().nodename}.{os.getpid()}.{next(_temporary)}"
+    return path.parent.with_name(UNFINISHED) / name
