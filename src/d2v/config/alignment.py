@@ -17,8 +17,8 @@ class PairsConfig(Block):
 
     first: str
     """Modality of the first items, such as `vision`."""
-    second: str = "text"
-    """Modality of the second items."""
+    second: str
+    """Modality of the second items: without a table the one that reads texts."""
     table: str | None = None
     """CSV, TSV, JSON lines or Parquet file with a row a pair; null: the corpus of the first modality. Cells of images
     and recordings are paths, relative to the table's folder; cells of texts are the texts."""
@@ -33,8 +33,6 @@ class PairsConfig(Block):
             raise ValueError(f"first and second are both {self.first}: name two modalities")
         if self.table is None and self.columns is not None:
             raise ValueError("columns belong to a table: give table too, or leave columns out")
-        if self.table is None and self.second != "text":
-            raise ValueError(f"a corpus says texts of its items, and second is {self.second}: give a table")
         return self
 
 

@@ -109,6 +109,11 @@ def _pairs(
     name: str, kind: PairsConfig, corpora: Mapping[str, Path], items: dict[str, Items]
 ) -> tuple[Pairs, np.ndarray]:
     """(pairs, whether the source counts the first item of each as a test item); their items join `items`."""
+    if kind.table is None and registry.get(kind.second).names_file("a"):
+        raise ConfigError(
+            f"align.pairs.{name}: a corpus says texts of its items, and {kind.second} reads none: give a table, "
+            "or set second to the modality of texts"
+        )
     rows = list(_of_corpus(kind, corpora[kind.first]) if kind.table is None else _of_table(name, kind))
     if not rows:
         raise DataError(f"align.pairs.{name} has no pairs: give a corpus or a table with both sides of some items")
