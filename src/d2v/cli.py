@@ -17,6 +17,7 @@ from d2v.imports import collector_at_rest
 
 if TYPE_CHECKING:
     from d2v.interchange.encode_files import Written
+    from d2v.search.index import Encoders
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -185,11 +186,15 @@ def space(
 
 @app.command(epilog="Example: d2v index photos/ --model data/06_models/vision/glyphs/encoder --out photos.index")
 def index(
-    model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
     out: Annotated[Path, typer.Option(help="The folder of the index, new or there.", file_okay=False)],
     files: Annotated[
         list[Path] | None, typer.Argument(help="Folders, archives, tables or files, as for d2v encode.")
     ] = None,
+    model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")] = "",
+    aligned: Annotated[
+        str,
+        typer.Option(help="Instead of a model: the folder of an aligned space, or models:/d2v-aligned@champion."),
+    ] = "",
     drop: Annotated[
         list[Path] | None,
         typer.Option(
@@ -212,12 +217,11 @@ def index(
     gone are removed. Items of a path that is gone itself stay, as its disk may only be away, until --drop removes them.
     A build that was killed goes on with the same command."""
     from d2v.config.changes import values_of
-    from d2v.interchange.load import load
     from d2v.search.console import show_lists
     from d2v.search.index import Index
 
     settings = values_of(ingest or [])
-    found, built = Index.build(load(model, device=device), files or [], out, settings, previews, drop or [])
+    found, built = Index.build(_encoders(model, aligned, device), files or [], out, settings, previews, drop or [])
     did = f"{built.added:,} added, {built.changed:,} changed, {built.removed:,} removed"
     typer.echo(f"{out}: {built.items:,} items ({did}), {built.problems:,} with a problem; recall {built.recall:.3f}")
     if built.first:
@@ -225,11 +229,18 @@ def index(
     show_lists(found, duplicates, outliers, html)
 
 
-@app.command(epilog="Example: d2v search photos.index cat.jpg --and 0.5:garden.jpg --model MODEL")
+@app.command(
+    epilog="Example: d2v search photos.index cat.jpg --and 0.5:garden.jpg --model MODEL, or, across modalities, "
+    "d2v search mixed.index 'a red letter' --aligned SPACE"
+)
 def search(
     index: Annotated[Path, typer.Argument(help="The folder of an index.", file_okay=False)],
     question: Annotated[str, typer.Argument(help="A file, or a text where the encoder takes texts.")],
-    model: Annotated[str, typer.Option(help="The encoder that the index was made with.")],
+    model: Annotated[str, typer.Option(help="The encoder that the index was made with.")] = "",
+    aligned: Annotated[
+        str,
+        typer.Option(help="Instead of a model: the aligned space that the index was made with."),
+    ] = "",
     further: Annotated[
         list[str] | None,
         typer.Option(
@@ -248,7 +259,6 @@ def search(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Find the items of an index that are nearest to a file, a text, or several of them with weights."""
-    from d2v.interchange.load import load
     from d2v.search.console import search_and_show
     from d2v.search.index import Index
     from d2v.search.query import time_of
@@ -256,7 +266,18 @@ def search(
     found = Index(index)
     asked = [(1.0, question), *map(_weighted, further or [])]
     filters = {"path": path, "label": label, "after": time_of(after), "before": time_of(before), "exact": exact}
-    search_and_show(found, load(model, device=device), asked, count, html, **filters)
+    search_and_show(found, _encoders(model, aligned, device), asked, count, html, **filters)
+
+
+def _encoders(model: str, aligned: str, device: str) -> Encoders:
+    """What makes the vectors of an index."""
+    from d2v.interchange.load import load, load_aligned
+
+    if bool(model) == bool(aligned):
+        raise ConfigError(
+            "an index is made and searched with one encoder or one aligned space: give --model or --aligned"
+        )
+    return load_aligned(aligned, device=device) if aligned else load(model, device=device)
 
 
 def _weighted(given: str) -> tuple[float, str]:

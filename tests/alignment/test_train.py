@@ -75,7 +75,7 @@ def test_the_temperature_has_no_weight_decay_and_stays_clamped():
     by_decay = {group["weight_decay"]: group["params"] for group in _optimizer(heads, config()).param_groups}
     assert any(one is heads.temperature.log_scale for one in by_decay[0.0])
     trained, _ = train_heads(features, kinds, config(max_updates=60, optimizer={"lr": 1.0, "clip_norm": None}))
-    assert 0.0 <= float(trained.temperature.log_scale) <= MOST_LOG_SCALE + 1e-6
+    assert 0.0 <= trained.temperature.log_scale.item() <= MOST_LOG_SCALE + 1e-6
 
 
 def test_a_batch_of_two_parts_is_the_loss_of_the_whole_batch_and_so_are_its_gradients():

@@ -339,8 +339,8 @@ import d2v
 from d2v.search import index
 index.WRITTEN_AT_A_TIME = 4
 write, writes = index._Building._write, []
-def _write(self, some, known):
-    write(self, some, known)
+def _write(self, *given):
+    write(self, *given)
     writes.append(1)
     if len(writes) == 2:
         os.kill(os.getpid(), signal.SIGKILL)

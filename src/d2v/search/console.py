@@ -9,9 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from d2v.interchange.load import Model
 from d2v.reporting.tables import Table
-from d2v.search.index import Hit, Index, say_lost
+from d2v.search.index import Encoders, Hit, Index, say_lost
 from d2v.search.page import hits_table, pairs_table, write_hits
 from d2v.search.query import question_of, search
 from d2v.search.reports import near_duplicates, outliers
@@ -19,7 +18,7 @@ from d2v.search.reports import near_duplicates, outliers
 
 def search_and_show(
     index: Index,
-    model: Model,
+    model: Encoders,
     asked: Sequence[tuple[float, str]],
     count: int,
     html: Path | None,

@@ -33,7 +33,7 @@ from d2v.data.ingest import one_line
 from d2v.data.sources.source import Item
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.search_space import SearchSpace
-from d2v.interchange.load import Model, Space, check_finite
+from d2v.interchange.load import AlignedModels, Model, Space, check_finite
 from d2v.modalities import registry
 from d2v.modalities.base import Modality, Preview
 from d2v.models.encoder import Encoder
@@ -124,8 +124,14 @@ class Encoding(Protocol):
         ...
 
 
-def fingerprint(model: Encoding) -> str:
+Encoders = Model | AlignedModels
+"""What an index is made with: an encoder, or several that share a space."""
+
+
+def fingerprint(model: Encoding | AlignedModels) -> str:
     """SHA-256 of the weights that make vectors, and of the space, whatever file they came from."""
+    if isinstance(model, AlignedModels):
+        return model.fingerprint()
     return encoder_fingerprint(model.encoder, model.search_space)
 
 
@@ -154,15 +160,10 @@ class Index:
     def __len__(self) -> int:
         return int(self._table.count_rows())
 
-    @property
-    def modality(self) -> Modality:
-        """Of the items."""
-        return registry.get(str(self.about["modality"]))
-
     @classmethod
     def build(
         cls,
-        model: Model,
+        model: Encoders,
         paths: Sequence[Path],
         folder: Path,
         ingest: Mapping[str, object] | None = None,
@@ -175,7 +176,8 @@ class Index:
         in turn.
 
         Args:
-            model: whose vectors; in the space to search in if it has one, else its plain features.
+            model: whose vectors; in the space to search in if it has one, else its plain features. Of encoders that
+                share a space (`d2v.load_aligned`) in that one: folders may then hold items of all their modalities.
             paths: folders, archives, tables or files, read as ingest reads them.
             folder: of the index.
             ingest: keys of the modality's ingest block, such as `{"columns": {"text": "body"}}`.
@@ -198,7 +200,7 @@ class Index:
         built = _build(model, [Path(path) for path in paths], drop, out=folder, ingest=ingest or {}, previews=previews)
         return cls(folder), built
 
-    def check(self, model: Encoding | str) -> None:
+    def check(self, model: Encoding | AlignedModels | str) -> None:
         """Raises CheckpointError if the index is another encoder's, or of another fingerprint."""
         if self.about["fingerprint"] != (model if isinstance(model, str) else fingerprint(model)):
             raise CheckpointError(
@@ -286,32 +288,44 @@ def hit_of(row: Mapping[str, Any], similarity: float) -> Hit:
 
 @one_at_a_time
 def _build(
-    model: Model,
+    model: Encoders,
     paths: Sequence[Path],
     drop: Sequence[Path],
     out: Path,
     ingest: Mapping[str, object],
     previews: bool,
 ) -> Built:
-    space: Space = "plain" if model.search_space is None else "search"
-    if space == "plain":
-        log("index: the model has no space to search in, so plain features are compared; d2v space makes one")
     out.mkdir(parents=True, exist_ok=True)
+    space = _space_of(model)
     if not (out / ABOUT).is_file():
-        about = {"format": FORMAT, "modality": model.modality, "space": space, "width": model.width_in(space)}
-        about |= {"fingerprint": fingerprint(model), "model": str(model.about.get("source", "")), "recall": 1.0}
+        if isinstance(model, AlignedModels):
+            about = {"modality": ",".join(model), "width": model.width, "model": model.source}
+        else:
+            about = {"modality": model.modality, "width": model.width_in(space)}
+            about |= {"model": str(model.about.get("source", ""))}
+        about |= {"format": FORMAT, "space": space, "fingerprint": fingerprint(model), "recall": 1.0}
         write_json(out / ABOUT, about)
     index = Index(out, create=True)
     index.check(model)
     with full_disk_named(out, DataError, "What was written before is kept."):
         if not index.has_times():
             index._table.add_columns({MODIFIED: "cast(NULL as double)"})
-        built = _Building(index, model, space, ingest, previews)
+        models = list(model.values()) if isinstance(model, AlignedModels) else [model]
+        built = _Building(index, models, space, ingest, previews)
         built.drop(drop)
         built.run(paths)
         recall = _optimize(index)
     say_lost(index)
     return Built(len(index), built.added, built.changed, built.removed, len(built.problems), built.first, recall)
+
+
+def _space_of(model: Encoders) -> Space:
+    if isinstance(model, AlignedModels):
+        return "aligned"
+    if model.search_space is not None:
+        return "search"
+    log("index: the model has no space to search in, so plain features are compared; d2v space makes one")
+    return "plain"
 
 
 @dataclass(frozen=True)
@@ -326,35 +340,50 @@ class _Known:
 class _Building:
     """The walk over the items of some paths."""
 
-    def __init__(self, index: Index, model: Model, space: Space, ingest: Mapping[str, object], previews: bool) -> None:
-        self.index, self.model, self.space, self.ingest, self.previews = index, model, space, ingest, previews
+    def __init__(
+        self, index: Index, models: Sequence[Model], space: Space, ingest: Mapping[str, object], previews: bool
+    ) -> None:
+        self.index, self.models, self.space, self.ingest, self.previews = index, models, space, ingest, previews
         self.table = index._table
-        self.modality = registry.get(model.modality)
         self.added = self.changed = self.removed = 0
-        self.problems: list[str] = []
+        self.refused: list[tuple[str, str]] = []
         self.touched: dict[str, float | None] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        """A file, or a path, and why it is not in the index."""
+        return [f"{file}: {reason}" for file, reason in self.refused]
 
     @property
     def first(self) -> str:
         """The first problem."""
-        return self.problems[0] if self.problems else ""
+        return self.problems[0] if self.refused else ""
 
     def run(self, paths: Sequence[Path]) -> None:
-        """Bring the items of these paths up to date, one after the other."""
+        """Bring the items of these paths up to date, one after the other. Where several models share a space, each
+        takes the items that it can read and that none before has taken."""
         for path in paths:
             root = path.resolve()
             known = self._known(root)
-            seen: set[str] = set()
-            before = len(self.problems)
+            seen, files = set[str](), set[str]()
+            before = len(self.refused)
             with Progress("index", None) as progress:
-                for some in _in_parts(self._new(root, known, seen), WRITTEN_AT_A_TIME):
-                    self._write(some, known)
-                    progress.advance(len(some))
-            if len(self.problems) > before and not seen:
+                for model in self.models:
+                    for some in _in_parts(self._new(model, root, known, seen, files), WRITTEN_AT_A_TIME):
+                        self._write(model, some, known)
+                        progress.advance(len(some))
+            if len(self.models) > 1:
+                self._forget_what_another_read(before, files)
+            if len(self.refused) > before and not seen:
                 log(f"index: {path} gave no item, so what the index has of it stays")
                 continue
             self._write_times(known)
             self._remove(known.keys() - seen, root)
+
+    def _forget_what_another_read(self, first: int, files: set[str]) -> None:
+        """Of the problems from `first` on keep one a file that no model could read."""
+        left = {file: reason for file, reason in reversed(self.refused[first:]) if file not in files}
+        self.refused[first:] = list(reversed(left.items()))
 
     def drop(self, paths: Sequence[Path]) -> None:
         """Remove the items of these paths."""
@@ -387,18 +416,30 @@ class _Building:
             found: list[dict[str, Any]] = rows.to_arrow().to_pylist()
         return found
 
-    def _new(self, root: Path, known: Mapping[str, _Known], seen: set[str]) -> Iterator[tuple[dict[str, Any], object]]:
-        """(row without vector, raw item) of items that are new or changed."""
+    def _new(
+        self, model: Model, root: Path, known: Mapping[str, _Known], seen: set[str], files: set[str]
+    ) -> Iterator[tuple[dict[str, Any], object]]:
+        """(row without vector, raw item) of items that are new or changed; `seen` gets the ids and `files` the files
+        of all that can be read."""
+        modality = registry.get(model.modality)
         try:
-            opened = self.modality.open_files(root, self.ingest)
+            opened = modality.open_files(root, self.ingest)
+        except DataError as error:
+            self.refused.append((str(root), str(error)))
+            if len(self.models) == 1:
+                self._stay(root, known, seen)
+            return
+        try:
             for item in opened.source.items(0):
                 address = item.address or f"{root}/{item.key}"
                 file = _text(address)
                 # without the path that led to it: the key of an item in a folder begins below that
                 name = f"{file}\0{PurePosixPath(_text(item.key)).name}\0{item.line}"
                 name = hashlib.sha256(name.encode()).hexdigest()
+                if len(self.models) > 1 and (name in seen or (file in files and item.refused)):
+                    continue
                 if item.data is None or item.refused:
-                    self.problems.append(f"{file}: {item.refused or 'it has no content'}")
+                    self.refused.append((file, item.refused or "it has no content"))
                     if Path(address).is_dir():  # a folder that cannot be read: nothing in it is known to be gone
                         seen.update(self._known(Path(address)))
                     continue
@@ -408,29 +449,34 @@ class _Building:
                     try:
                         raw = opened.read(item)
                     except DataError as error:
-                        self.problems.append(f"{file}: {error}")
+                        self.refused.append((file, str(error)))
                         continue
                     row = {"id": name, "root": _text(str(root)), "file": file, "line": item.line, "label": item.label}
-                    yield row | {"sha256": sha256, MODIFIED: modified_s, **self._shown(item)}, raw
+                    yield row | {"sha256": sha256, MODIFIED: modified_s, **self._shown(modality, item)}, raw
                 elif before.modified_s != modified_s:
                     self.touched[name] = modified_s
                 seen.add(name)
+                files.add(file)
         except DataError as error:
-            self.problems.append(f"{root}: {error}")
-            if known:
-                log(
-                    f"index: {root} was not read to its end, so all {len(known):,} items that the index has of it "
-                    "stay; --drop removes the items of a path that is gone for good"
-                )
-            seen.update(known)
+            self.refused.append((str(root), str(error)))
+            self._stay(root, known, seen)
 
-    def _shown(self, item: Item) -> dict[str, Any]:
+    def _stay(self, root: Path, known: Mapping[str, _Known], seen: set[str]) -> None:
+        """A walk that did not come to its end does not know what is gone."""
+        if known:
+            log(
+                f"index: {root} was not read to its end, so all {len(known):,} items that the index has of it "
+                "stay; --drop removes the items of a path that is gone for good"
+            )
+        seen.update(known)
+
+    def _shown(self, modality: Modality, item: Item) -> dict[str, Any]:
         """The columns of an item's preview. An item that cannot be shown can still be found."""
         nothing: dict[str, Any] = {"snippet": None, "media_type": None, "preview": None, "is_small": False}
         if not self.previews or not isinstance(item.data, bytes):
             return nothing
         try:
-            preview = self.modality.preview(item.data, dict(item.texts))
+            preview = modality.preview(item.data, dict(item.texts))
         except Exception:
             return nothing
         if preview is None or len(preview.data) > PREVIEW_BYTES:
@@ -438,12 +484,12 @@ class _Building:
         shown = {"snippet": _text(preview.text), "media_type": preview.media_type}
         return shown | {"preview": preview.data, "is_small": preview.is_small}
 
-    def _write(self, some: Sequence[tuple[dict[str, Any], object]], known: Mapping[str, object]) -> None:
-        vectors = self._vectors([raw for _, raw in some])
+    def _write(self, model: Model, some: Sequence[tuple[dict[str, Any], object]], known: Mapping[str, object]) -> None:
+        vectors = self._vectors(model, [raw for _, raw in some])
         rows, outdated = [], []
         for (row, _), vector in zip(some, vectors, strict=True):
             if isinstance(vector, str):
-                self.problems.append(f"{row['file']}: {vector}")
+                self.refused.append((row["file"], vector))
                 outdated += [row["id"]] if row["id"] in known else []
                 continue
             rows.append(row | {"vector": vector})
@@ -469,16 +515,16 @@ class _Building:
             self.table.merge_insert("id").when_matched_update_all().execute(rows)
         self.touched.clear()
 
-    def _vectors(self, raw: Sequence[object]) -> list[np.ndarray | str]:
+    def _vectors(self, model: Model, raw: Sequence[object]) -> list[np.ndarray | str]:
         """A vector an item, or why there is none."""
         found: dict[int, np.ndarray | str] = {}
-        for numbers in self.model.batch_limit().by_length([self.model.tokens_of(one) for one in raw]):
-            found |= dict(zip(numbers, self._batch([raw[number] for number in numbers]), strict=True))
+        for numbers in model.batch_limit().by_length([model.tokens_of(one) for one in raw]):
+            found |= dict(zip(numbers, self._batch(model, [raw[number] for number in numbers]), strict=True))
         return [found[number] for number in range(len(raw))]
 
-    def _batch(self, raw: list[object]) -> list[np.ndarray | str]:
+    def _batch(self, model: Model, raw: list[object]) -> list[np.ndarray | str]:
         try:
-            features = self.model.features(self.model.to_inputs(raw, long="windows"), space=self.space)
+            features = model.features(model.to_inputs(raw, long="windows"), space=self.space)
             for one in features:
                 check_finite(one, "the item")
                 if not one.any():  # has no direction: LanceDB 0.40 leaves it out of every answer by cosine
@@ -486,7 +532,7 @@ class _Building:
                         "its features are all zero, so it is alike to nothing: another encoder may tell more"
                     )
         except DataError as error:
-            return [str(error)] if len(raw) == 1 else [one for item in raw for one in self._batch([item])]
+            return [str(error)] if len(raw) == 1 else [one for item in raw for one in self._batch(model, [item])]
         return list(features)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from d2v.errors import ConfigError, DataError
-from d2v.interchange.load import Model, Space
+from d2v.interchange.load import AlignedModels, Space
 from d2v.modalities import registry
-from d2v.search.index import MODIFIED, Hit, Index, quoted
+from d2v.search.index import MODIFIED, Encoders, Hit, Index, quoted
 
 Question = Any
 """An item as `Model.encode` takes it (a file, an image, a text ...), or a vector of the index's width."""
@@ -21,7 +22,7 @@ Question = Any
 
 def search(
     index: Index,
-    model: Model,
+    model: Encoders,
     questions: Question | Sequence[tuple[float, Question]],
     count: int = 10,
     *,
@@ -35,7 +36,7 @@ def search(
 
     Args:
         index: where to look.
-        model: the encoder that the index was made with.
+        model: the encoder that the index was made with, or the encoders that share a space.
         questions: one of them, or a list of pairs (weight, question): their vectors are added with these weights. A
             negative weight leads away from a question.
         count: of items at most.
@@ -63,7 +64,7 @@ def search(
     return index.nearest(vector_of(index, model, questions), count, where, exact)
 
 
-def vector_of(index: Index, model: Model, questions: Question | Sequence[tuple[float, Question]]) -> np.ndarray:
+def vector_of(index: Index, model: Encoders, questions: Question | Sequence[tuple[float, Question]]) -> np.ndarray:
     """(R,) float32 of length one: the weighted sum of the vectors of questions."""
     weighted = questions if _are_weighted(questions) else [(1.0, questions)]
     return mixed([(weight, _encoded(index, model, question)) for weight, question in weighted])
@@ -93,11 +94,13 @@ def _are_weighted(questions: object) -> bool:
     )
 
 
-def _encoded(index: Index, model: Model, question: Question) -> np.ndarray:
+def _encoded(index: Index, model: Encoders, question: Question) -> np.ndarray:
     width = int(index.about["width"])
     if isinstance(question, np.ndarray) and question.shape == (width,) and question.dtype.kind == "f":
         return question
     space: Space = index.about["space"]
+    if isinstance(model, AlignedModels):
+        model = model.model_of(question)
     found = np.asarray(model.encode(question, space=space, long="windows"))
     if found.shape == (1, width):  # a text file of one text
         return found[0]
@@ -150,18 +153,26 @@ def time_of(given: str) -> datetime | None:
         raise ConfigError(f"{given!r} is no time: give a date such as 2026-11-30, or 2026-11-30T18:00") from None
 
 
-def question_of(model: Model, given: str) -> Question:
+def question_of(model: Encoders, given: str) -> Question:
     """What a user wrote on the command line: a file if it is there, else a text where the model takes texts.
 
     Raises:
         DataError: it is neither.
     """
-    path, takes_words = Path(given), not registry.get(model.modality).names_file(given)
-    if path.is_file():
+    path, models = Path(given), list(model.values()) if isinstance(model, AlignedModels) else [model]
+    takes_words = any(not registry.get(one.modality).names_file(given) for one in models)
+    takes_files = any(registry.get(one.modality).names_file(given) for one in models)
+    if os.path.isfile(path):  # False for a text that is too long for a name
+        if takes_files and takes_words:
+            try:
+                cast(AlignedModels, model).model_of(path)
+                return path
+            except DataError:
+                return path.read_text("utf-8", "replace")
         return path.read_text("utf-8") if takes_words else path
     if takes_words:
         return given
     raise DataError(
-        f"{given} is not there, and an encoder of {model.modality} finds nothing by words: give a file "
-        f"(it was looked for in {Path.cwd()})"
+        f"{given} is not there, and an encoder of {', '.join(one.modality for one in models)} finds nothing by words: "
+        f"give a file (it was looked for in {Path.cwd()})"
     )
