@@ -6,7 +6,7 @@ PRECISIONS ?= fp32,bf16
 NEW ?= .bench/step.json
 SEEDS ?= 3
 
-.PHONY: help setup fmt check test test-slow chaos retrain pull push bench bench-input bench-encode bench-growth bench-compare bench-scale readme-figures config-docs lock findings
+.PHONY: help setup fmt check test test-slow chaos chaos-cluster retrain pull push bench bench-input bench-encode bench-growth bench-cluster bench-compare bench-scale readme-figures config-docs lock findings
 
 help:       ## list these targets
 	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ test-slow:  ## the slow tests, the main job among them
 
 chaos:      ## kill, starve, damage and double every step of every modality, 200 trials, into docs/chaos.md (half an hour)
 	@$(RUN) python -m tests.chaos --write docs/chaos.md
+
+chaos-cluster: ## kill workers, scheduler and command of an ingest on a cluster, ten times each (6 minutes)
+	@D2V_KILLS=10 $(RUN) pytest -n0 -m slow tests/data/test_cluster_processes.py
 
 retrain:    ## what a schedule calls: train on new data, promote what is better (MODALITIES="vision text" CONF=own_data)
 	@exec 9> .retrain.lock; \
@@ -57,6 +60,10 @@ bench-encode: ## folders encoded beside transformers, and beside another commit 
 bench-growth: ## cost of a step as images, recordings, texts, masks, batches and ranks grow, into .bench/
 	@mkdir -p .bench
 	@$(RUN) python -m benchmarks growth --json .bench/growth.json --picture .bench/growth.png
+
+bench-cluster: ## ingest on a cluster of this machine beside one process, at 1,000 and 100,000 small images, into .bench/cluster.json
+	@mkdir -p .bench
+	@$(RUN) python -m benchmarks cluster --json .bench/cluster.json
 
 bench-compare: ## steps of another commit and of this one by turns (REF=HEAD~1 SIZES=v2_image_32), or two of these files (OLD=before.json)
 	@$(RUN) python -m benchmarks $(if $(REF),turns $(REF) --sizes $(SIZES) --precisions $(PRECISIONS),compare $(OLD) $(NEW))

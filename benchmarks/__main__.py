@@ -64,6 +64,22 @@ def measure_growth(
     typer.echo(growth.growth_table(document).to_markdown())
 
 
+@app.command("cluster", epilog="Example: python -m benchmarks cluster --items 1000 --workers 2")
+def measure_cluster(
+    items: Annotated[list[int] | None, typer.Option(help="Images; give it again for others. 1000 and 100000.")] = None,
+    workers: Annotated[list[int] | None, typer.Option(help="Of a cluster; give it again for others. 1 and 2.")] = None,
+    repeats: Annotated[int, typer.Option(help="Fresh processes of each.", min=1)] = 3,
+    json: Annotated[Path | None, typer.Option(help="A file for the metrics.", dir_okay=False)] = None,
+) -> None:
+    """Time an ingest of small images on a cluster of this machine beside one in a process: seconds and memory."""
+    from benchmarks import cluster
+
+    document = cluster.measure_cluster(items or [1000, 100_000], workers or [1, 2], repeats)
+    if json is not None:
+        document.write(json)
+    typer.echo(cluster.cluster_table(document).to_markdown())
+
+
 @app.command("compare", epilog="Example: python -m benchmarks compare before.json after.json")
 def compare_documents(
     old: Annotated[Path, typer.Argument(help="What --json of a benchmark wrote.", dir_okay=False)],

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from distributed import LocalCluster
+from fsspec.implementations.local import LocalFileSystem
 
 from d2v.config import ClusterConfig, read_recipe
 from d2v.data import prepared
@@ -23,6 +24,7 @@ from d2v.data.cluster.prepare import ClusterRowWriter
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, ingest
 from d2v.data.prepared import Corpus
+from d2v.data.sources import listing
 from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError, DataError, LaunchError
@@ -210,6 +212,20 @@ def changing(seen: Path) -> Source:
 def test_workers_that_see_other_data_are_refused(tmp_path, scheduler):
     with pytest.raises(DataError, match="sees other data"):
         cluster_ingest(tmp_path / "c", partial(changing, tmp_path / "seen"), scheduler)
+
+
+def test_workers_do_not_list_a_folder_again(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    known: dict = {}
+    with listing.listed(known):
+        found = listing.list_files(LocalFileSystem(), str(tmp_path))
+    (tmp_path / "b.txt").write_text("b")
+    with listing.listed(known):
+        assert listing.list_files(LocalFileSystem(), str(tmp_path)) == found
+    assert len(listing.list_files(LocalFileSystem(), str(tmp_path))) == 2
+    (tmp_path / "a.txt").write_text("changed")
+    with listing.listed(known), pytest.raises(DataError, match=r"a\.txt is not as it was"):
+        listing.list_files(LocalFileSystem(), str(tmp_path))
 
 
 def test_other_versions_begin_the_work_anew(tmp_path, scheduler, monkeypatch):

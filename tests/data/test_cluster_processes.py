@@ -1,6 +1,7 @@
 """An ingest on a cluster of processes: a scheduler and two workers, which are killed at any moment."""
 
 import csv
+import os
 import random
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from tests.data.cluster_helpers import contents, deadly_source, processes, read_
 
 pytestmark = pytest.mark.slow
 ITEMS = 400
-KILLS = 3
+KILLS = int(os.environ.get("D2V_KILLS", "2"))
 """Trials of each kind."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, Reader, Record, ingest_parameters
 from d2v.data.ingest import ingest as run_ingest
+from d2v.data.sources.listing import listed
 from d2v.data.sources.locations import file_source
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError
@@ -423,8 +425,11 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         settings = self.settings(config)
         fields = cast(type[Block], type(config)).model_fields
         usual = {name for name, value in settings.items() if value == fields[name].default}
+        remote = self._remote(config) if source is None else None
+        with listed(remote.listings) if remote else nullcontext():
+            source = source or self.open_source(config)
         return run_ingest(
-            source or self.open_source(config),
+            source,
             self.reader(config),
             self.facts,
             out,
@@ -439,7 +444,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             parted_groups=getattr(config, "parted_groups", None),  # a later key, which other modalities may lack
             advice=self.advice,
             in_workers=self.native_decoders,
-            remote=self._remote(config) if source is None else None,
+            remote=remote,
         )
 
     def _remote(self, config: IngestT) -> Remote | None:

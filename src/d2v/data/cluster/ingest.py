@@ -6,8 +6,10 @@ facts about each item, which workers found; its record stays in files. So the co
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from d2v.data import fingerprint
 from d2v.data.cluster import machine
 from d2v.data.cluster.client import Cluster
 from d2v.data.cluster.files import PIECES, SHARDS, Piece, digests_of_shards, make_folders
-from d2v.data.cluster.pieces import ROW, IngestJob, read_piece, write_shard
+from d2v.data.cluster.pieces import LISTINGS, ROW, IngestJob, read_piece, write_shard
 from d2v.data.cluster.remote import Remote
 from d2v.data.cluster.stream import ShardPlan, Stream, whole_piece
 from d2v.data.disk import swap_in
@@ -41,12 +43,13 @@ class ClusterIngest(IngestPass):
     def __init__(self, remote: Remote, *args: Any) -> None:
         self.remote = remote
         super().__init__(*args)
+        (self.work / LISTINGS).write_text(json.dumps(self.remote.listings))
         self.job = IngestJob(
             self.work.absolute(),
             machine.mark(self.work),
             machine.versions(),
             self.source.fingerprint,
-            self.remote,
+            replace(self.remote, listings={}),
             self.read,
             self.facts,
             self.texts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -26,10 +27,13 @@ from d2v.data.cluster.files import (
 )
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import Inspection, Outcome, Reader, schema_of, split_of
+from d2v.data.sources.listing import Found, listed
 from d2v.data.sources.row_sources import LISTED_ROWS
 from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError
 
+LISTINGS = "listings.json"
+"""A file of the work folder: folders of the source with their files, as the driver listed them."""
 LOOK_S = 1.0
 """How often a worker looks whether the driver was interrupted."""
 ROW = (
@@ -81,13 +85,15 @@ class _Worker:
 
     def __init__(self, job: IngestJob) -> None:
         machine.check(job.versions, job.folder, job.token)
-        self.job, self.source = job, job.remote.open_source()
+        self.job = job
+        listings = json.loads((job.folder / LISTINGS).read_text())
+        try:
+            with listed({name: [Found(*file) for file in files] for name, files in listings.items()}):
+                self.source = job.remote.open_source()
+        except DataError as error:
+            raise _sees_other_data(str(error)) from error
         if self.source.fingerprint != job.source_fingerprint:
-            raise DataError(
-                f"The worker on {os.uname().nodename} sees other data than the command that it works for at "
-                f"{self.source.description}: give the source a path or a URL that is the same on all machines, and "
-                "leave it alone while it is read"
-            )
+            raise _sees_other_data(self.source.description)
         self._threads = threading.local()
         self._inspections: list[Inspection] = []
 
@@ -133,6 +139,13 @@ def _goes_on(source: Source, position: int, start: int) -> bool:
     if position >= start or source.total is not None:
         return position == start
     return not any(position < cut <= start for cut in source.cuts())
+
+
+def _sees_other_data(what: str) -> DataError:
+    return DataError(
+        f"The worker on {os.uname().nodename} sees other data than the command that it works for: {what.rstrip('.')}. "
+        "Give the source a path or a URL that is the same on all machines, and leave it alone while it is read"
+    )
 
 
 _workers: dict[str, _Worker] = {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from d2v.config import ClusterConfig
+from d2v.data.sources.listing import Found
 from d2v.data.sources.source import Source
 
 
@@ -16,7 +17,9 @@ class Remote:
     Attributes:
         open_source: opens the source on a worker; it is pickled.
         config: the cluster.
+        listings: folders that were listed when the source was opened here, so that workers need not do it.
     """
 
     open_source: Callable[[], Source]
     config: ClusterConfig
+    listings: dict[str, list[Found]] = field(default_factory=dict)

@@ -7,18 +7,27 @@ import os
 import stat
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.sources.layout import is_hidden, split_path
+from d2v.errors import DataError
 from d2v.progress import PLAIN_INTERVAL_S, log
 
 STAMPS = ("etag", "ETag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 NOT_A_FILE = "it is a device or a pipe, not a file"
+LOOKED_AT = 16
+"""Files of a folder that was listed elsewhere."""
 OF_ONE_FILE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 """Errors that speak of one file, not of its disk."""
+
+
+_known: ContextVar[dict[str, list[Found]] | None] = ContextVar("known", default=None)
 
 
 class NotAFile(OSError):
@@ -49,9 +58,43 @@ def find_file(fs: Any, path: str, key: str) -> Found:
     return _found_locally(path, key) if isinstance(fs, LocalFileSystem) else _described(path, key, fs.info(path))
 
 
+@contextmanager
+def listed(known: dict[str, list[Found]]) -> Iterator[None]:
+    """In the block, folders that are listed are noted in `known`, and those that it names are not listed again: some of
+    their files are looked at instead."""
+    before = _known.set(known)
+    try:
+        yield
+    finally:
+        _known.reset(before)
+
+
 def list_files(fs: Any, path: str) -> list[Found]:
     """All files of a folder, hidden ones left out; broken links, pipes and folders that cannot be read are listed as
     refused."""
+    known, name = _known.get(), f"{fs.protocol} {path}"
+    if known is not None and name in known:
+        _check_some(fs, known[name])
+        return known[name]
+    found = _list_files(fs, path)
+    if known is not None:
+        known[name] = found
+    return found
+
+
+def _check_some(fs: Any, files: Sequence[Found]) -> None:
+    """Raises DataError if one of some files, the first and the last among them, is not as it was listed."""
+    chosen = files[:: max(len(files) // LOOKED_AT, 1)]
+    for file in [*chosen, *files[-1:]]:
+        try:
+            now = find_file(fs, file.path, file.key)
+        except OSError as error:
+            now = file._replace(refused=str(error))
+        if now != file:
+            raise DataError(f"{file.path} is not as it was when its folder was listed ({now.refused or 'it changed'})")
+
+
+def _list_files(fs: Any, path: str) -> list[Found]:
     if isinstance(fs, LocalFileSystem):
         return _list_local(path)
     prefix = path.rstrip("/") + "/"

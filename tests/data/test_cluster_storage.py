@@ -1,0 +1,91 @@
+"""An ingest on a cluster of processes from a bucket: the test suite's own S3 server."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from d2v.modalities import registry
+from d2v.modalities.registry import get
+from tests.data.cluster_helpers import contents, processes
+
+pytestmark = pytest.mark.slow
+KEY = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+RNG = np.random.default_rng(0)
+
+
+def png(number: int) -> bytes:
+    whole = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (20 + number % 5, 24, 3), dtype=np.uint8)).save(whole, "PNG")
+    return whole.getvalue()
+
+
+def recordings() -> bytes:
+    """A zip archive of recordings in folders of speakers."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for number in range(30):
+            wave = io.BytesIO()
+            soundfile.write(wave, 0.1 * RNG.standard_normal(8_000), 16_000, format="WAV")
+            archive.writestr(f"speaker{number % 3}/{number:03d}.wav", wave.getvalue())
+    return whole.getvalue()
+
+
+def table() -> bytes:
+    whole = io.BytesIO()
+    columns = {"text": [f"sentence number {n % 70}" for n in range(90)], "label": [n % 2 for n in range(90)]}
+    pq.write_table(pa.table(columns), whole, row_group_size=25)
+    return whole.getvalue()
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Address of the server; the keys and the address are in the environment, as they are on a worker."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (KEY | {"AWS_ENDPOINT_URL": address}).items():
+            patch.setenv(name, value)
+        s3 = boto3.client("s3", endpoint_url=address)
+        s3.create_bucket(Bucket="raw")
+        for number in range(60):
+            content = b"no image" if number == 7 else png(number)
+            s3.put_object(Bucket="raw", Key=f"photos/class{number % 4}/{number:03d}.png", Body=content)
+        s3.put_object(Bucket="raw", Key="speech.zip", Body=recordings())
+        s3.put_object(Bucket="raw", Key="texts.parquet", Body=table())
+        yield address
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def scheduler(bucket: str, tmp_path_factory) -> Iterator[str]:
+    with processes(tmp_path_factory.mktemp("dask") / "cluster") as cluster:
+        yield cluster.address
+
+
+@pytest.mark.parametrize(
+    ("modality", "source"), [("vision", "photos"), ("speech", "speech.zip"), ("text", "texts.parquet")]
+)
+def test_a_bucket_is_read_by_two_workers(tmp_path: Path, scheduler: str, modality: str, source: str) -> None:
+    block = registry.recipe_type(modality).model_fields["ingest"].annotation
+    cluster = {"scheduler": scheduler, "piece_items": 8}
+    reports = [
+        get(modality).ingest(
+            block(source=f"s3://raw/{source}", engine=engine, cluster=cluster, shard_bytes=20_000), tmp_path / engine
+        )
+        for engine in ("local", "dask")
+    ]
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+    assert reports[0] == reports[1]
+    assert reports[0].kept + reports[0].quarantined + reports[0].duplicates == reports[0].total > 8
