@@ -30,14 +30,27 @@ PUBLISHED = {
     ("bookwiki", "text"): (152_961_792, 124_054_272),
     ("bookwiki_large", "text"): (385_379_584, 354_309_120),
 }
-CLS_POSITION, WEIGHT_NORM = 768, 128
+CLS_POSITION, WEIGHT_NORM, TOKEN_TYPE, POSITIONS_OF_PADDING = 768, 128, 768, 2 * 768
 OPPONENTS = {
     ("imagenet_maskfeat", "vision"): 85_882_476 - CLS_POSITION,
     ("librispeech_hubert", "speech"): 94_371_712 + 196_864 + 100 * 256 - WEIGHT_NORM,
     ("librispeech_hubert_2", "speech"): 94_696_576 - WEIGHT_NORM,
+    ("bookwiki_roberta", "text"): 124_697_433 - TOKEN_TYPE,
+    ("bookwiki_bert", "text"): 110_106_428 - 2 * TOKEN_TYPE + POSITIONS_OF_PADDING,
 }
 """All that is trained, as the authors' models have it, but for what the recipes name: a position of CLS, which is added
-to CLS alone, and the weight norm of convolutional positions."""
+to CLS alone, the weight norm of convolutional positions, token types, and positions that stand for padding."""
+
+
+@pytest.mark.parametrize(("name", "count"), [("Roberta", 124_697_433), ("Bert", 110_106_428)])
+def test_transformers_has_models_of_these_sizes(name: str, count: int) -> None:
+    import transformers
+
+    sizes = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1} if name == "Roberta" else {}
+    kind = "ForMaskedLM" if name == "Roberta" else "ForPreTraining"
+    with torch.device("meta"):
+        model = getattr(transformers, f"{name}{kind}")(getattr(transformers, f"{name}Config")(**sizes))
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
 def load(environment: str, **runtime_params: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from d2v.config.blocks import Block, Fraction, NonNegative, Positive, PositiveInt
+from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.updates import Updates
 
 
@@ -273,20 +273,39 @@ class HubertConfig(Block):
 
 
 class MlmConfig(Block):
-    """Masked language model, as RoBERTa (Liu et al. 2019). Masked tokens that become neither <mask> nor another word
-    stay as they are."""
+    """Masked language model, as RoBERTa (Liu et al. 2019) or BERT (Devlin et al. 2019). Selected tokens that become
+    neither <mask> nor another word stay as they are."""
 
     name: Literal["mlm"]
     """Picks this objective."""
     mask_share: Fraction = 0.8
-    """Share of the masked tokens that become <mask>."""
+    """Share of the selected tokens that become <mask>."""
     random_share: Fraction = 0.1
-    """Share of the masked tokens that become another word, drawn at random."""
+    """Share of the selected tokens that become another word, drawn at random."""
+    random_specials: bool = False
+    """Whether that may be a special token, too, as in BERT's code."""
+    select: Literal["mask", "roberta", "bert"] = "mask"
+    """How tokens are selected. `mask`: by the recipe's mask. `roberta`: floor(share x tokens + u) of all, u uniform
+    from 0 to 1. `bert`: round(share x tokens) of those that are not special, at least one, at most `most_selected`."""
+    share: Fraction = 0.15
+    """Share of the tokens that `roberta` and `bert` select."""
+    most_selected: PositiveInt | None = None
+    """Most tokens that `bert` selects of a text; null: no limit."""
+    whole_words: bool = False
+    """Whether `bert` selects all tokens of a word together."""
+    static_masks: NonNegativeInt = 0
+    """Sets of masks and replacements that a text has, one epoch after the other, as many as BERT's copies of its data
+    (10). 0: new ones each time, as in RoBERTa."""
+    next_sentence: bool = False
+    """Also tell whether the second part of a text follows the first one (BERT): of texts that prepare packed in
+    `pairs`."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> MlmConfig:
         if self.mask_share + self.random_share > 1.0:
             raise ValueError("mask_share and random_share are more than 1 together: lower objective.random_share")
+        if self.select != "bert" and (self.whole_words or self.most_selected is not None):
+            raise ValueError("whole_words and most_selected are bert's: leave them out, or set objective.select=bert")
         return self
 
 

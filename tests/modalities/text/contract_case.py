@@ -67,5 +67,10 @@ CASE = Case(
             "encoder": ENCODER | {"layout": "data2vec1"},
             "mask": {"kind": "random", "ratio": 0.15},
         },
+        "bert": {
+            "objective": {"name": "mlm", "select": "bert", "whole_words": True, "random_specials": True},
+            "encoder": ENCODER | {"layout": "data2vec1"},
+            "mask": {"kind": "random", "ratio": 0.15},
+        },
     },
 )

@@ -92,9 +92,10 @@ class TextPrepareConfig(Block):
     """Types of a trained tokenizer; more make texts shorter in tokens and the encoder's table larger."""
     block_tokens: Annotated[int, Field(ge=8)] = 512
     """Tokens of a training block with its `<s>`; at most the encoder's `max_tokens`."""
-    packing: Literal["contiguous", "documents"] = "contiguous"
+    packing: Literal["contiguous", "documents", "sentences", "pairs"] = "contiguous"
     """`contiguous`: the stream of all documents is cut every `block_tokens` (data2vec 2.0). `documents`: a block holds
-    whole lines of one document (data2vec 1.0)."""
+    whole lines of one document (data2vec 1.0). `sentences`: whole lines, of several documents where one ends (RoBERTa).
+    `pairs`: two runs of lines, the second one half of the time from another document (BERT)."""
     probe: Literal["auto", "labels", "acceptability"] = "auto"
     """What is probed: the corpus's own labels, or sentences of the corpus against the same with words exchanged.
     `auto`: labels where there are some."""
@@ -248,6 +249,9 @@ class TextRecipe(Block):
                 f"prepare.block_tokens, probe_max_tokens or labelled_max_tokens {longest} is more than "
                 f"train.encoder.max_tokens {encoder.max_tokens}: lower the one or raise the other"
             )
+        objective = self.train.objective
+        if objective.name == "mlm" and objective.next_sentence and prepare.packing != "pairs":
+            raise ValueError("next_sentence asks about pairs of runs of lines: set prepare.packing=pairs")
         if prepare.tokenizer == "train" and prepare.vocab_size > encoder.vocab_size:
             raise ValueError(
                 f"prepare.vocab_size {prepare.vocab_size} is more than train.encoder.vocab_size {encoder.vocab_size}: "

@@ -19,7 +19,7 @@ from d2v.data.store import ShardReader
 from d2v.errors import ConfigError
 from d2v.modalities.base import ProbeSet
 from d2v.modalities.text.config import TextEncoderConfig, TextTrainConfig
-from d2v.modalities.text.preparation import PROBE_FOLDERS, labelled_folder
+from d2v.modalities.text.preparation import IS_NEXT, PROBE_FOLDERS, labelled_folder
 from d2v.modalities.text.tokenizer import PAD, SPECIALS, TextTokenizer
 from d2v.modalities.text.tokenizer_files import TOKENIZER, own_tokenizer
 
@@ -65,7 +65,28 @@ class TextData(PreparedFolder):
         inputs = self._items(self.train, keys.indices)
         full = inputs.lengths is None or bool((inputs.lengths == inputs.values.shape[1]).all())
         ids, epochs = torch.from_numpy(keys.indices), torch.from_numpy(keys.epochs)
-        return Batch(inputs.values, ids, epochs, keys.update, None if full else inputs.lengths)
+        targets = self._targets(inputs.values, keys.indices, recipe)
+        return Batch(inputs.values, ids, epochs, keys.update, None if full else inputs.lengths, targets)
+
+    def _targets(self, ids_BT: Tensor, rows: np.ndarray, recipe: TextTrainConfig) -> Tensor | None:
+        """(B, T) what `mlm` is told beside the ids, if it asks: the number of each token's word in its block, from 1; 0
+        for special tokens, but at `<s>` 1 where the second run of a pair follows the first."""
+        objective = recipe.objective
+        if objective.name != "mlm" or not (objective.whole_words or objective.next_sentence):
+            return None
+        words_BT = word_numbers(ids_BT, self._word_starts)
+        if objective.next_sentence:
+            if self.about["packing"] != "pairs":
+                raise ConfigError(
+                    f"next_sentence asks about pairs, and the prepared text is packed in {self.about['packing']}: set "
+                    "prepare.packing=pairs and prepare again"
+                )
+            words_BT[:, 0] = torch.from_numpy(self.train.integers(IS_NEXT)[rows])
+        return words_BT
+
+    @functools.cached_property
+    def _word_starts(self) -> Tensor:
+        return torch.from_numpy(self.tokenizer.word_starts())
 
     def _items(self, shards: ShardReader, rows: np.ndarray) -> Inputs:
         """Stored rows with their true lengths."""
@@ -118,6 +139,19 @@ class TextData(PreparedFolder):
             known = shards.integers("label") if self.class_names else np.full(len(rows), UNLABELLED, dtype=np.int64)
             labels[part] = torch.from_numpy(known)
         return ProbeSet(shown["train"], labels["train"], shown["test"], labels["test"], self.class_names)
+
+
+def word_numbers(ids_BT: Tensor, starts_W: Tensor) -> Tensor:
+    """(B, T) int64 number of each token's word, from 1; 0 for special tokens. What follows one begins a word.
+
+    Args:
+        ids_BT: token ids.
+        starts_W: which ids begin a word.
+    """
+    is_special_BT = ids_BT < len(SPECIALS)
+    behind_special_BT = torch.nn.functional.pad(is_special_BT[:, :-1], (1, 0), value=True)
+    begins_BT = (starts_W[ids_BT] | behind_special_BT) & ~is_special_BT
+    return begins_BT.cumsum(dim=1).masked_fill(is_special_BT, 0)
 
 
 def baseline_features(inputs: Inputs) -> Tensor:

@@ -1,13 +1,15 @@
-"""From documents to tokens, and from tokens to blocks: the two ways to fill them.
+"""From documents to tokens, and from tokens to blocks: the ways to fill them.
 
 `contiguous` (data2vec 2.0; fairseq calls it none): the stream of all documents, each with `</s>` behind it, is cut
 everywhere alike. `documents` (data2vec 1.0; fairseq's complete_doc): whole lines of one document, each with `</s>`
-behind it. The `<s>` before every block is not in what is packed here.
+behind it. `sentences` (RoBERTa; fairseq's complete): whole lines across documents, with one more `</s>` between them.
+`pairs` (BERT): see `pairs`. The `<s>` before every block is not in what is packed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -71,7 +73,7 @@ def _whole(documents: Iterable[str]) -> Iterator[Piece]:
         yield from _ended(document, DOCUMENT_END)
 
 
-def _lines(documents: Iterable[str]) -> Iterator[Piece]:
+def lines_of_documents(documents: Iterable[str]) -> Iterator[Piece]:
     for document in documents:
         for line in document.split("\n"):
             if line.strip():
@@ -101,14 +103,20 @@ def pack_stream(stream: Iterable[Tokens], room: int) -> Iterator[np.ndarray]:
         yield np.concatenate(pending)
 
 
-def pack_lines(stream: Iterable[Tokens], room: int) -> Iterator[np.ndarray]:
-    """Fill blocks of `room` tokens with whole lines, each with `</s>` behind it, of one document; only a line longer
-    than a block is cut, and begins one."""
+def pack_lines(stream: Iterable[Tokens], room: int, across: bool = False) -> Iterator[np.ndarray]:
+    """Fill blocks of `room` tokens with whole lines, each with `</s>` behind it; only a line longer than a block is
+    cut, and begins one.
+
+    Args:
+        stream: all documents.
+        room: tokens of a block.
+        across: whether a block goes on with the next document, behind one more `</s>`.
+    """
     block: list[np.ndarray] = []
     line: list[np.ndarray] = []
     for ids, end in stream:
         line.append(ids)
-        if end == LINE_END:
+        if end == LINE_END or (end == DOCUMENT_END and across):
             whole, line = np.concatenate([*line, _END]), []
             if block and sum(map(len, block)) + len(whole) > room:
                 yield np.concatenate(block)
@@ -121,9 +129,15 @@ def pack_lines(stream: Iterable[Tokens], room: int) -> Iterator[np.ndarray]:
             if block:
                 yield np.concatenate(block)
             block, line = [], []
+    if block:
+        yield np.concatenate(block)
 
 
 _END = np.array([EOS], dtype=np.int32)
 Splitter = Callable[[Iterable[str]], Iterator[Piece]]
 Packer = Callable[[Iterable[Tokens], int], Iterator[np.ndarray]]
-PACKINGS: dict[str, tuple[Splitter, Packer]] = {"contiguous": (_whole, pack_stream), "documents": (_lines, pack_lines)}
+PACKINGS: dict[str, tuple[Splitter, Packer]] = {
+    "contiguous": (_whole, pack_stream),
+    "documents": (lines_of_documents, pack_lines),
+    "sentences": (lines_of_documents, partial(pack_lines, across=True)),
+}

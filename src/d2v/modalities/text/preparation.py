@@ -25,7 +25,8 @@ from d2v.data.store import ShardWriter
 from d2v.errors import DataError
 from d2v.modalities.text import acceptability
 from d2v.modalities.text.config import TextPrepareConfig
-from d2v.modalities.text.packing import PACKINGS, batches, encoded
+from d2v.modalities.text.packing import PACKINGS, batches, encoded, lines_of_documents
+from d2v.modalities.text.pairs import pack_pairs
 from d2v.modalities.text.texts import LabelledText, Texts
 from d2v.modalities.text.tokenizer import BOS, PAD, TextTokenizer, encode_items, train_tokenizer
 from d2v.modalities.text.tokenizer_files import TOKENIZER, load_tokenizer
@@ -35,6 +36,7 @@ PROBE_FOLDERS = {"train": "probe_train", "test": "probe_test"}
 LABELLED_SCHEMA = pa.schema(
     [("tokens", pa.large_binary()), ("label", pa.int64()), ("score", pa.float64()), ("text", pa.string())]
 )
+IS_NEXT = "is_next"  # column of pairs: whether the second run follows the first
 FEWEST_TOKENS = 8  # of a block with its <s>: shorter ones are left out
 TRAINING_CHARACTERS = 300_000_000  # from which a tokenizer is trained, in memory as a table of their words
 
@@ -132,16 +134,30 @@ def _write_blocks(
             count["characters"] += len(document)
             yield document
 
-    split, pack = PACKINGS[config.packing]
-    writer = _writer(folder, config.block_tokens, tokenizer)
+    more = ((IS_NEXT, pa.int64()),) if config.packing == "pairs" else ()
+    writer = _writer(folder, config.block_tokens, tokenizer, *more)
     blocks = tokens = 0
-    for block in pack(encoded(tokenizer, split(counted())), config.block_tokens - 1):
+    for block, said in _packed(counted(), tokenizer, config):
         if len(block) + 1 >= FEWEST_TOKENS:
             row = np.concatenate([np.array([BOS], np.int32), block])
-            writer.append(_row(row, config.block_tokens, tokenizer))
+            writer.append(_row(row, config.block_tokens, tokenizer) | said)
             blocks, tokens = blocks + 1, tokens + len(row)
     writer.flush()
     return {f"{part}_items": blocks, f"{part}_tokens": tokens} | {f"{part}_{name}": n for name, n in count.items()}
+
+
+def _packed(
+    documents: Iterable[str], tokenizer: TextTokenizer, config: TextPrepareConfig
+) -> Iterator[tuple[np.ndarray, dict[str, int]]]:
+    """Blocks without their `<s>`, and what is said of each beside its tokens."""
+    room = config.block_tokens - 1
+    if config.packing == "pairs":
+        for ids, is_next in pack_pairs(encoded(tokenizer, lines_of_documents(documents)), room, config.seed):
+            yield ids, {IS_NEXT: int(is_next)}
+        return
+    split, pack = PACKINGS[config.packing]
+    for block in pack(encoded(tokenizer, split(documents)), room):
+        yield block, {}
 
 
 def _writer(folder: Path, row_tokens: int, tokenizer: TextTokenizer, *more: tuple[str, Any]) -> ShardWriter:

@@ -112,6 +112,12 @@ class TextTokenizer:
         except UnicodeDecodeError:
             return f"<{raw.hex(' ')}>"
 
+    def word_starts(self) -> np.ndarray:
+        """(ids,) bool, whether a token begins a word: with white space, as byte-level BPE has it before the word."""
+        blank = tuple(sign for sign, byte in _BYTES.items() if chr(byte).isspace() and byte < 128)
+        tokens = [self._tokenizer.id_to_token(number) for number in range(self.vocab_size)]
+        return np.array([token is not None and token.startswith(blank) for token in tokens], dtype=bool)
+
     def to_json(self) -> str:
         """All of it as the `tokenizers` library's JSON, with `vocab_size` under a key of ours where `<mask>` is not the
         last id."""
