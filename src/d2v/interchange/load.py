@@ -598,8 +598,8 @@ def with_space(model: Model, folder: Path) -> Model:
 
 
 class AlignedModels(Mapping[str, Model]):
-    """Encoders that share a space, by modality. Reading an item shows what it is; those whose items are texts come last,
-    as any string is a text.
+    """Encoders that share a space, by modality. Reading an item shows what it is; those whose items are texts come
+    last, as any string is a text.
 
     Args:
         models: each with its head.
