@@ -31,7 +31,7 @@ from tests.tracking.conftest import client, empty_store
 
 __all__ = ["client", "empty_store"]
 RECIPE = {
-    "pairs": {"captions": {"first": "vision"}},
+    "pairs": {"captions": {"first": "vision", "second": "text"}},
     "held_out": 0.4,
     "width": 8,
     "hidden": 16,

@@ -19,7 +19,7 @@ from d2v.config.alignment import AlignConfig
 from d2v.errors import CheckpointError, ConfigError, DataError
 from tests.interchange.test_load import ITEMS, model_of
 
-KINDS = {"captions": {"first": "vision"}, "transcripts": {"first": "speech"}}
+KINDS = {"captions": {"first": "vision", "second": "text"}, "transcripts": {"first": "speech", "second": "text"}}
 SMALL = {"pairs": KINDS, "width": 16, "hidden": 32, "batch_size": 64, "max_updates": 150, "log_every_updates": 50}
 
 
@@ -116,9 +116,9 @@ def test_features_that_are_not_finite_and_too_few_pairs_are_refused():
 
 def test_settings_that_mean_nothing_are_refused():
     for pairs, said in (
-        ({"first": "text"}, "two modalities"),
-        ({"first": "vision", "columns": ["a", "b"]}, "belong to a table"),
-        ({"first": "vision", "second": "speech"}, "give a table"),
+        ({"first": "text", "second": "text"}, "two modalities"),
+        ({"first": "vision", "second": "text", "columns": ["a", "b"]}, "belong to a table"),
+        ({"first": "vision"}, "second: required"),
     ):
         with pytest.raises(ConfigError, match=said):
             config(pairs={"mine": pairs})

@@ -17,8 +17,8 @@ class PairsConfig(Block):
 
     first: str
     """Modality of the first items, such as `vision`."""
-    second: str = "text"
-    """Modality of the second items."""
+    second: str
+    """Modality of the second items, such as `text`."""
     table: str | None = None
     """CSV, TSV, JSON lines or Parquet file with a row a pair; null: the corpus of the first modality. Cells of images
     and recordings are paths, relative to the table's folder; cells of texts are the texts."""
@@ -28,13 +28,11 @@ class PairsConfig(Block):
     """Pairs at most, evenly spread over what there is; null: all."""
 
     @model_validator(mode="after")
-    def _a_table_is_needed(self) -> PairsConfig:
+    def _sides_fit(self) -> PairsConfig:
         if self.first == self.second:
             raise ValueError(f"first and second are both {self.first}: name two modalities")
         if self.table is None and self.columns is not None:
             raise ValueError("columns belong to a table: give table too, or leave columns out")
-        if self.table is None and self.second != "text":
-            raise ValueError(f"a corpus says texts of its items, and second is {self.second}: give a table")
         return self
 
 
