@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from d2v.errors import DataError
 
@@ -43,6 +41,9 @@ class Pairs:
 
     def groups(self) -> np.ndarray:
         """(n,) int64: pairs that share an item, directly or over others, have the same number."""
+        from scipy.sparse import coo_array  # imported late: encoding into an aligned space does not need it
+        from scipy.sparse.csgraph import connected_components
+
         if not len(self):
             return np.zeros(0, np.int64)
         _, firsts = np.unique(self.first_rows, return_inverse=True)
