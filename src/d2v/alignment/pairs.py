@@ -41,7 +41,7 @@ class Pairs:
 
     def groups(self) -> np.ndarray:
         """(n,) int64: pairs that share an item, directly or over others, have the same number."""
-        from scipy.sparse import coo_array  # imported late: encoding needs no groups
+        from scipy.sparse import coo_array  # imported late: encoding into an aligned space does not need it
         from scipy.sparse.csgraph import connected_components
 
         if not len(self):
