@@ -6,7 +6,7 @@ PRECISIONS ?= fp32,bf16
 NEW ?= .bench/step.json
 SEEDS ?= 3
 
-.PHONY: help setup fmt check test test-slow chaos chaos-cluster retrain pull push bench bench-input bench-encode bench-growth bench-cluster bench-compare bench-scale readme-figures config-docs lock findings
+.PHONY: help setup fmt check test test-slow chaos chaos-cluster retrain pull push bench bench-input bench-encode bench-search bench-growth bench-cluster bench-compare bench-scale readme-figures config-docs lock findings
 
 help:       ## list these targets
 	@grep -E '^[a-z-]+: +##' $(MAKEFILE_LIST) | sed -E 's/: +## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ bench-input: ## ingest, prepare and loading beside their peers and as the data g
 
 bench-encode: ## folders encoded beside transformers, and beside another commit (REF=HEAD~1), by turns
 	@$(RUN) python -m benchmarks encode $(if $(REF),--ref $(REF))
+
+bench-search: ## libraries for vectors beside d2v index: recall, times, memory, size (SEARCH="--model MODEL --items FOLDER"; pip install faiss-cpu usearch for theirs)
+	@$(RUN) python -m benchmarks search $(SEARCH)
 
 bench-growth: ## cost of a step as images, recordings, texts, masks, batches and ranks grow, into .bench/
 	@mkdir -p .bench

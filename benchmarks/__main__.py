@@ -192,6 +192,39 @@ def measure_encode(
     typer.echo(ratio_table(found, {"cpu_s": "CPU seconds, ratio", "wall_s": "seconds, ratio"}).to_markdown())
 
 
+@app.command("search", epilog="Example: python -m benchmarks search --model MODEL --items photos --sizes 10000,1000000")
+def measure_vectors(
+    model: Annotated[str, typer.Option(help="An encoder, for vectors of --items.")] = "",
+    items: Annotated[Path | None, typer.Option(help="A folder or an archive of its items.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="An .npy with a row a vector: read, or written with --model.", dir_okay=False)
+    ] = None,
+    sizes: Annotated[str, typer.Option(help="Numbers of vectors with commas between.")] = "10000,1000000",
+    width: Annotated[int | None, typer.Option(help="Of the vectors: only the first axes of the space.", min=2)] = None,
+    ways: Annotated[str, typer.Option(help="Names with semicolons between, or all.")] = "all",
+    scratch: Annotated[Path | None, typer.Option(help="For the indexes, some GB.", file_okay=False)] = None,
+) -> None:
+    """Recall at 10, times, memory and size of libraries that hold vectors, beside d2v index. Without --items and
+    --vectors of clustered noise, which is easier than items are."""
+    import numpy as np
+
+    from benchmarks import search
+
+    names = list(search.WAYS) if ways == "all" else ways.split(";")
+    if unknown := [name for name in names if name not in search.WAYS]:
+        raise ConfigError(f"there is no way {unknown[0]!r}: say --ways with some of {'; '.join(search.WAYS)}")
+    if model and items is not None:
+        rows = search.vectors_of(model, items)
+        if vectors is not None:
+            np.save(vectors, rows)
+    else:
+        rows = search.clustered() if vectors is None else search.unit(np.load(vectors))
+    numbers = [int(size) for size in sizes.split(",")]
+    with tempfile.TemporaryDirectory(prefix="d2v-bench-", dir=scratch) as folder:
+        found = search.measure_search(search.unit(rows[:, :width]), numbers, names, Path(folder))
+    typer.echo(search.search_table(found).to_markdown())
+
+
 @app.command("readme", epilog="Example: python -m benchmarks readme --seeds 3")
 def renew_readme(
     modalities: Annotated[str, typer.Option(help="Names with commas between.")] = "vision,speech,text",

@@ -120,8 +120,6 @@ def test_a_table_pairs_files_beside_it_with_texts(models: dict[str, d2v.Model], 
 
 
 def test_what_is_not_there_or_says_nothing_is_named(models: dict[str, d2v.Model], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="texts alone of its items: give a table"):
-        encode_pairs(recipe(second="speech"), {}, models, tmp_path / "out")
     with pytest.raises(DataError, match=r"align\.pairs\.captions\.table"):
         encode_pairs(recipe(table=str(tmp_path / "no.csv")), {}, models, tmp_path / "out")
     with pytest.raises(ConfigError, match="give a table"):

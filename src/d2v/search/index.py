@@ -7,8 +7,9 @@ them. Rows are written WRITTEN_AT_A_TIME; each write is whole or not there, so a
 stood. Beside the table stands `index.json` with the fingerprint of the encoder: another encoder's vectors mean
 something else, so it is refused.
 
-Up to EXACT_ITEMS the search looks at every vector. Above, LanceDB's IVF_PQ index finds candidates, whose true distances
-are then computed; `build` measures how many of the true nearest items that finds (its recall) and says it.
+Up to EXACT_ITEMS the search looks at every vector. Above, LanceDB's IVF_SQ index finds candidates, whose true distances
+are then computed; `build` measures how many of the true nearest items that finds (its recall), looks at more parts of
+the index until that is RECALL_WANTED, and says it. Where nothing is enough, the search looks at every vector.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ from d2v.progress import Progress, log
 
 ABOUT, TABLE = "index.json", "items"
 EXACT_ITEMS = 50_000
-PROBED, REFINED, RECALL_AT, RECALL_QUERIES = 32, 20, 10, 50
+PROBED, REFINED, RECALL_AT, RECALL_QUERIES = (32, 128, 512), 20, 10, 50
+"""Parts of the index that are looked at, candidates for each item asked for, and how the recall of that is measured."""
+RECALL_WANTED = 0.95
+OUTGROWN = 4
+"""An index of the vectors is made anew once there are so many times as many as it was made of."""
+KEPT = timedelta(minutes=1)
+"""How long files of earlier states stay, which a search that has begun may read."""
 MOST_BY_INDEX = 1_000
 """More items than this are found by looking at all vectors."""
 WRITTEN_AT_A_TIME = 512
@@ -235,16 +242,23 @@ class Index:
         count = min(count, len(self))  # LanceDB reserves memory for as many candidates as it is asked for
         if not count:
             return []
+        found = self._nearest(vector_R, count, where, exact, [*self._shown(), "_distance"])
+        return [hit_of(row, 1.0 - float(row["_distance"])) for row in found]
+
+    def _nearest(
+        self, vector_R: np.ndarray, count: int, where: str | None, exact: bool, columns: list[str]
+    ) -> list[dict[str, Any]]:
         search = self._table.search(vector_R).distance_type("cosine")
-        if exact or count > MOST_BY_INDEX:
+        probed = int(self.about.get("probed", PROBED[0]))
+        if exact or not probed or count > MOST_BY_INDEX:
             search = search.bypass_vector_index()
         else:  # further parts are looked at where a filter leaves less than `count` in the nearest ones
-            search = search.minimum_nprobes(PROBED).maximum_nprobes(0).refine_factor(REFINED)
+            search = search.minimum_nprobes(probed).maximum_nprobes(0).refine_factor(REFINED)
         if where:
             search = search.where(where, prefilter=True)
         with _reading(self.folder):
-            found = search.select([*self._shown(), "_distance"]).limit(count).to_arrow().to_pylist()
-        return [hit_of(row, 1.0 - float(row["_distance"])) for row in found]
+            rows: list[dict[str, Any]] = search.select(columns).limit(count).to_arrow().to_pylist()
+        return rows
 
     def has_times(self) -> bool:
         """Whether items have times: indexes of before have none until they are brought up to date."""
@@ -550,34 +564,52 @@ def say_lost(index: Index) -> None:
 
 
 def _optimize(index: Index) -> float:
-    """Join small files; above EXACT_ITEMS index vectors, and measure the recall of that."""
-    table = index._table
+    """Join small files; above EXACT_ITEMS index the vectors, and measure the recall of that."""
+    table, before = index._table, dict(index.about)
     with warnings.catch_warnings(action="ignore"):
-        table.optimize(cleanup_older_than=timedelta(hours=1))
-    recall = 1.0
+        table.optimize(cleanup_older_than=KEPT)
+    index.about |= {"recall": 1.0, "probed": 0}
     if len(index) > EXACT_ITEMS:
-        if not table.list_indices():
-            from lancedb.index import IvfPq
+        if len(index) > OUTGROWN * index.about.get("trained_on", 0):
+            from lancedb.index import IvfSq
 
-            table.create_index("vector", config=IvfPq(distance_type="cosine"))
-        recall = measure_recall(index)
-        log(f"index: above {EXACT_ITEMS:,} items the search is not exact; it finds {recall:.1%} of the nearest 10")
-    if recall != index.about["recall"]:
-        index.about["recall"] = recall
+            table.create_index("vector", config=IvfSq(distance_type="cosine"), replace=True)
+            index.about["trained_on"] = len(index)
+        index.about |= _measured(index)
+        how = f"in {index.about['probed']} parts of its index" if index.about["probed"] else "at all vectors"
+        log(
+            f"index: of more than {EXACT_ITEMS:,} items the search looks {how}, and finds "
+            f"{index.about['recall']:.1%} of the nearest {RECALL_AT}"
+        )
+    if index.about != before:
         write_json(index.folder / ABOUT, index.about)
-    return recall
+    return float(index.about["recall"])
+
+
+def _measured(index: Index) -> dict[str, float]:
+    """The fewest parts that are enough, and the recall with these; 0 parts stand for all vectors."""
+    for probed in PROBED:
+        index.about["probed"] = probed
+        recall = measure_recall(index)
+        if recall >= RECALL_WANTED:
+            return {"recall": recall, "probed": probed}
+    return {"recall": 1.0, "probed": 0}
 
 
 def measure_recall(index: Index) -> float:
-    """Share of the true RECALL_AT nearest items of RECALL_QUERIES items that the search finds."""
-    rows, _ = index.vectors()
-    asked = np.linspace(0, len(rows) - 1, RECALL_QUERIES).astype(int)
-    right = 0.0
-    for row in asked:
-        both = (index.nearest(rows[row], RECALL_AT, exact=exact) for exact in (True, False))
-        true, found = ({(hit.file, hit.line) for hit in hits} for hits in both)
-        right += len(true & found) / max(len(true), 1)
-    return right / len(asked)
+    """Share of the true RECALL_AT nearest items of RECALL_QUERIES items, themselves left out, that the search finds."""
+    chosen = np.linspace(0, len(index) - 1, RECALL_QUERIES).astype(int).tolist()
+    with _reading(index.folder):
+        asked = index._table.take_offsets(chosen).select(["id", "vector"]).to_arrow().to_pylist()
+    right = wanted = 0
+    for one in asked:
+        vector = np.array(one["vector"], np.float32)
+        true, found = (
+            {row["id"] for row in index._nearest(vector, RECALL_AT + 1, None, exact, ["id", "_distance"])} - {one["id"]}
+            for exact in (True, False)
+        )
+        right, wanted = right + len(true & found), wanted + len(true)
+    return right / max(wanted, 1)
 
 
 # ------------------------------------------------------------------------------------------------ table
