@@ -22,6 +22,7 @@ TASKS_PER_THREAD = 3
 CONNECT_S = 30
 NO_PAGES: dict[str, object] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 """With no address for its pages, dask takes port 8787 for them; without routes there are none."""
+POLL_S = 0.01
 TELL_S, COUNT_S = 30.0, 1.0
 """How often it says that there are no workers, and counts them."""
 
@@ -129,7 +130,7 @@ class Cluster:
         """
         while not self._done.has_ready():
             self._look()
-            time.sleep(0.003)
+            time.sleep(POLL_S)
         future, result = next(self._done)
         name = self._tasks.pop(future)
         if future.status == "finished":
