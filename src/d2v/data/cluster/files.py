@@ -114,7 +114,6 @@ def write_said(folder: Path, piece: Piece) -> None:
     path = said_path(folder, piece.start)
     temporary = _new_name(path)
     temporary.write_text(json.dumps(vars(piece), separators=(",", ":")))
-    sync(temporary)
     temporary.replace(path)
 
 
