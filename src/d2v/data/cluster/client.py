@@ -20,8 +20,13 @@ ADDRESS = "DASK_SCHEDULER_ADDRESS"
 TASKS_PER_THREAD = 3
 """Tasks that wait for each thread of a worker, so that none is idle and the scheduler holds few."""
 CONNECT_S = 30
-NO_PAGES: dict[str, object] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
-"""With no address for its pages, dask takes port 8787 for them; without routes there are none."""
+NO_PAGES: dict[str, object] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
+}
+"""With no address for its pages, dask takes port 8787 for them; without routes there are none. Samples of what a worker
+does, a hundred a second, are for these pages alone."""
 POLL_S = 0.01
 TELL_S, COUNT_S = 30.0, 1.0
 """How often it says that there are no workers, and counts them."""
