@@ -50,15 +50,29 @@ class ShardWriter:
             return False
         path = shard_path(self.folder, self.shards)
         temporary = path.with_name(f".{path.name}.tmp")
-        arrays = [pa.array(self._columns[field.name], field.type) for field in self.schema]
-        batch = pa.record_batch(arrays, schema=self.schema)
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, self.schema) as writer:
-            writer.write_batch(batch)
-        sync(temporary)
+        write_shard(temporary, self._columns, self.schema)
         temporary.replace(path)
         self.shards += 1
         self._clear()
         return True
+
+
+def write_shard(path: Path, columns: Mapping[str, Sequence[Any] | pa.Array], schema: pa.Schema) -> None:
+    """Write one shard to the disk.
+
+    Args:
+        path: of the file.
+        columns: name -> its values, row by row.
+        schema: of the shard.
+    """
+    arrays = [_as_array(columns[field.name], field.type) for field in schema]
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
+    sync(path)
+
+
+def _as_array(values: Sequence[Any] | pa.Array, data_type: pa.DataType) -> pa.Array:
+    return values.cast(data_type) if isinstance(values, pa.Array) else pa.array(values, data_type)
 
 
 def shard_path(folder: Path, number: int) -> Path:

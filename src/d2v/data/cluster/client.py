@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 from uuid import uuid4
 
@@ -20,8 +22,14 @@ ADDRESS = "DASK_SCHEDULER_ADDRESS"
 TASKS_PER_THREAD = 3
 """Tasks that wait for each thread of a worker, so that none is idle and the scheduler holds few."""
 CONNECT_S = 30
-NO_PAGES: dict[str, object] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
-"""With no address for its pages, dask takes port 8787 for them; without routes there are none."""
+NO_PAGES: dict[str, object] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
+}
+"""With no address for its pages, dask takes port 8787 for them; without routes there are none. Samples of what a worker
+does, a hundred a second, are for these pages alone."""
+POLL_S = 0.01
 TELL_S, COUNT_S = 30.0, 1.0
 """How often it says that there are no workers, and counts them."""
 
@@ -73,18 +81,19 @@ class Cluster:
     def _connected(self, stack: ExitStack) -> Any:
         if self.address is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="d2v-dask-", ignore_cleanup_errors=True))
-            found = stack.enter_context(
-                self._library.LocalCluster(
-                    n_workers=self.config.workers or (self.one_a_gpu and _count_gpus()) or os.cpu_count() or 1,
-                    threads_per_worker=1,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:8787" if self.config.dashboard else "127.0.0.1:0",
-                    scheduler_kwargs={"dashboard": self.config.dashboard},
-                    memory_limit=0,
-                    local_directory=folder,
-                    silence_logs=logging.CRITICAL,
+            with _without_ctrl_c():
+                found = stack.enter_context(
+                    self._library.LocalCluster(
+                        n_workers=self.config.workers or (self.one_a_gpu and _count_gpus()) or os.cpu_count() or 1,
+                        threads_per_worker=1,
+                        host="127.0.0.1",
+                        dashboard_address="127.0.0.1:8787" if self.config.dashboard else "127.0.0.1:0",
+                        scheduler_kwargs={"dashboard": self.config.dashboard},
+                        memory_limit=0,
+                        local_directory=folder,
+                        silence_logs=logging.CRITICAL,
+                    )
                 )
-            )
             if self.config.dashboard:
                 log(f"{self.step}: dask's pages are at {found.dashboard_link}")
             return self._library.Client(found, set_as_default=False)
@@ -129,7 +138,7 @@ class Cluster:
         """
         while not self._done.has_ready():
             self._look()
-            time.sleep(0.003)
+            time.sleep(POLL_S)
         future, result = next(self._done)
         name = self._tasks.pop(future)
         if future.status == "finished":
@@ -171,3 +180,18 @@ def _count_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that are started in the block, or later by its threads, do not see Ctrl-C, which is for the command: it
+    ends them. One that comes meanwhile is kept until the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # else its start lets the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -19,7 +19,7 @@ import pyarrow as pa
 from d2v.config import ClusterConfig
 from d2v.data.cluster import machine
 from d2v.data.disk import sync
-from d2v.data.store import ShardWriter, shard_path
+from d2v.data.store import shard_path, write_shard
 from d2v.errors import DataError, is_of_storage
 from d2v.progress import log
 
@@ -69,14 +69,14 @@ class Piece:
         end: index behind its last one.
         is_last: whether the source ends there.
         seconds: that it took.
-        rows: what is said of each item.
+        rows: what is said of the items, as the step likes it.
     """
 
     start: int
     end: int
     is_last: bool
     seconds: float
-    rows: Sequence[Any]
+    rows: Any
 
 
 def make_folders(folder: Path) -> None:
@@ -114,7 +114,6 @@ def write_said(folder: Path, piece: Piece) -> None:
     path = said_path(folder, piece.start)
     temporary = _new_name(path)
     temporary.write_text(json.dumps(vars(piece), separators=(",", ":")))
-    sync(temporary)
     temporary.replace(path)
 
 
@@ -149,46 +148,55 @@ def data_file(path: Path) -> Iterator[Callable[[bytes | None], None]]:
         temporary.unlink(missing_ok=True)
 
 
-def records(path: Path, first: int, rows: int) -> Iterator[bytes]:
-    """Records of a piece from a row on."""
-    with pa.memory_map(str(path)) as content:
-        file = pa.ipc.open_file(content)
-        begin = 0
-        for number in range(file.num_record_batches):
-            batch = file.get_batch(number)
-            start, end = max(first, begin), min(first + rows, begin + len(batch))
-            if start < end:
-                yield from batch.column(0).slice(start - begin, end - start).to_pylist()
-            begin += len(batch)
-            if begin >= first + rows:
-                return
+def records(path: Path, first: int, rows: int) -> list[pa.Array]:
+    """Records of a piece from a row on, in some arrays that lie in the file."""
+    found, begin = [], 0
+    file = pa.ipc.open_file(pa.memory_map(str(path)))
+    for number in range(file.num_record_batches):
+        batch = file.get_batch(number)
+        start, end = max(first, begin), min(first + rows, begin + len(batch))
+        if start < end:
+            found.append(batch.column(0).slice(start - begin, end - start))
+        begin += len(batch)
+    return found
 
 
-def piece_of_run(folder: Path, run: Run) -> tuple[Sequence[Any], Iterator[bytes]]:
-    """What is said of the items of a run, and their records."""
-    start, first, rows = run
-    piece, path = read_said(said_path(folder, start)), data_path(folder, start)
-    if piece is None or not path.exists():
-        raise DataError(f"The piece {path} is gone: remove {folder} and run the same command again")
-    return piece.rows[first : first + rows], records(path, first, rows)
+def save_shard(
+    job: Job, number: int, schema: pa.Schema, runs: Sequence[Run], columns: Callable[[Piece, slice], Mapping[str, Any]]
+) -> int:
+    """Write a shard and its digest.
 
+    Args:
+        job: of the step.
+        number: of the shard.
+        schema: of the shard.
+        runs: its rows.
+        columns: (piece, rows of it) -> values of all columns but `data`.
 
-def save_shard(job: Job, number: int, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write a shard and its digest. Returns its number."""
+    Returns:
+        The number.
+    """
+    data: list[pa.Array] = []
+    others: dict[str, list[Any]] = {name: [] for name in schema.names if name != "data"}
+    for start, first, rows in runs:
+        piece, path = read_said(said_path(job.folder, start)), data_path(job.folder, start)
+        if piece is None or not path.exists():
+            raise DataError(f"The piece {path} is gone: remove {job.folder} and run the same command again")
+        data += records(path, first, rows)
+        for name, values in columns(piece, slice(first, first + rows)).items():
+            others[name] += values
     final = shard_path(job.folder / SHARDS, number)
-    own = _new_name(final)  # a folder, as the writer has its own names of files
+    temporary = _new_name(final)
+    said = temporary.with_name(f"{temporary.name}.digest")
     try:
-        writer = ShardWriter(own, schema, 2**63 - 1, first=number)
-        for row in rows:
-            writer.append(row)
-        writer.flush()
-        written, said = shard_path(own, number), own / "digest"
-        with written.open("rb") as content:
+        write_shard(temporary, {**others, "data": pa.concat_arrays(data)}, schema)
+        with temporary.open("rb") as content:
             said.write_text(hashlib.file_digest(content, "sha256").hexdigest())
         said.replace(job.folder / DIGESTS / final.name)
-        written.replace(final)
+        temporary.replace(final)
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+        said.unlink(missing_ok=True)
     return number
 
 

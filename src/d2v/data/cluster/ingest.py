@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,20 +120,20 @@ class ClusterIngest(IngestPass):
     def take_piece(self, piece: Piece) -> None:
         """Count its items and find their shards. Items that an earlier piece has told of already are left out."""
         position = piece.start
-        for number, said in enumerate(piece.rows):
-            items = said[ROW.index("items")]
+        for number, said in enumerate(zip(*(piece.rows[name] for name in ROW), strict=True)):
+            _, items, *_, data_bytes, _ = said
             if position >= self.next_item:
-                self.plan.at(piece.start, number, said[ROW.index("bytes")])
-                self._take(_outcome_of(said))
+                self.plan.at(piece.start, number, data_bytes)
+                self._take(_outcome_of(*said))
                 self.next_item += items
             position += items
 
     def _grouped(self) -> Iterator[tuple[str, str]]:
         for path in sorted((self.work / PIECES).glob("*.json")):
-            for said in whole_piece(self.work, int(path.stem)).rows:
-                of = dict(zip(ROW, said, strict=True))
-                if of["group"] is not None:
-                    yield of["key"], of["group"]
+            said = whole_piece(self.work, int(path.stem)).rows
+            yield from (
+                (key, group) for key, group in zip(said["key"], said["group"], strict=True) if group is not None
+            )
 
     # ------------------------------------------------------------------------------------ end
 
@@ -151,9 +151,20 @@ class ClusterIngest(IngestPass):
         shutil.rmtree(self.work.parent, ignore_errors=True)
 
 
-def _outcome_of(said: Sequence[Any]) -> Outcome:
-    of = dict(zip(ROW, said, strict=True))
-    if of["reason"] is not None:
-        return Outcome(Item(of["key"], None, rows=of["items"]), b"", None, of["reason"])
-    item = Item(of["key"], None, of["label"], of["split"], group=of["group"], fold=of["fold"], rows=of["items"])
-    return Outcome(item, bytes.fromhex(of["sha256"]), Record(b"", {}, of["note"], {}, of["origin"]), "")
+def _outcome_of(
+    key: str,
+    items: int,
+    reason: str | None,
+    split: str,
+    label: str | None,
+    group: str | None,
+    fold: str | None,
+    note: str,
+    sha256: str,
+    _bytes: int,
+    origin: Mapping[str, str],
+) -> Outcome:
+    if reason is not None:
+        return Outcome(Item(key, None, rows=items), b"", None, reason)
+    item = Item(key, None, label, split, group=group, fold=fold, rows=items)
+    return Outcome(item, bytes.fromhex(sha256), Record(b"", {}, note, {}, origin), "")

@@ -20,7 +20,6 @@ from d2v.data.cluster.files import (
     check_running,
     data_file,
     data_path,
-    piece_of_run,
     save_shard,
     with_retries,
     write_said,
@@ -36,22 +35,12 @@ LISTINGS = "listings.json"
 """A file of the work folder: folders of the source with their files, as the driver listed them."""
 LOOK_S = 1.0
 """How often a worker looks whether the driver was interrupted."""
-ROW = (
-    "key",
-    "split",
-    "label",
-    "group",
-    "fold",
-    "items",
-    "reason",
-    "sha256",
-    "bytes",
-    "note",
-    "origin",
-    "texts",
-    "facts",
-)
-"""What is said of an item: `reason` of its quarantine, or null and the rest."""
+ROW = ("key", "items", "reason", "split", "label", "group", "fold", "note", "sha256", "bytes", "origin")
+"""What is said of an item beside its texts and facts: `reason` of its quarantine, or null and the rest."""
+_OWN = "own "
+"""Before the names of a modality's texts and facts, which may be any."""
+KEPT = ("key", "split", "label", "note", "group", "fold")
+"""What of it the corpus keeps as it is."""
 
 
 @dataclass(frozen=True)
@@ -186,10 +175,10 @@ def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> 
     """
     worker, began_s = _worker_of(job), time.monotonic()
 
-    def read() -> tuple[list[list[Any]], _Reached]:
+    def read() -> tuple[list[tuple[Any, ...]], _Reached]:
         reached = _Reached(start)
         items = _bounded(worker.items(start), stop, reached, job)
-        rows: list[list[Any]] = []
+        rows: list[tuple[Any, ...]] = []
         with data_file(data_path(job.folder, start)) as append:
             for outcome in worker.inspection(careful).outcomes(items):
                 rows.append(_row(job, outcome))
@@ -198,7 +187,9 @@ def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> 
 
     rows, reached = with_retries(job, f"Items {start:,} to {stop - 1:,}", read, worker.forget_position)
     seconds = round(time.monotonic() - began_s, 3)
-    write_said(job.folder, Piece(start, reached.position, reached.is_last, seconds, rows))
+    names = (*ROW, *(_OWN + name for name in (*job.texts, *job.facts)))
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)) if rows else [[] for _ in names], strict=True))
+    write_said(job.folder, Piece(start, reached.position, reached.is_last, seconds, columns))
     return seconds
 
 
@@ -224,29 +215,28 @@ def _bounded(items: Iterator[Item], stop: int, reached: _Reached, job: IngestJob
                 return
 
 
-def _row(job: IngestJob, outcome: Outcome) -> list[Any]:
+def _row(job: IngestJob, outcome: Outcome) -> tuple[Any, ...]:
     item, record = outcome.item, outcome.record
     if record is None:
-        return [item.key, None, None, None, None, item.rows, outcome.reason, None, 0, None, None, None, None]
+        return (item.key, item.rows, outcome.reason, *[None] * (len(ROW) - 3 + len(job.texts) + len(job.facts)))
     said = {**item.texts, **record.texts}
     split = split_of(item, outcome.digest, job.test_fraction)
-    texts = [said.get(name) for name in job.texts]
-    facts = [int(record.facts[name]) for name in job.facts]
-    about = [item.key, split, item.label, item.group, item.fold, item.rows, None]
-    return [*about, outcome.digest.hex(), len(record.data), record.note, dict(record.origin), texts, facts]
+    return (
+        *(item.key, item.rows, None, split, item.label, item.group, item.fold, record.note, outcome.digest.hex()),
+        *(len(record.data), dict(record.origin)),
+        *(said.get(name) for name in job.texts),
+        *(int(record.facts[name]) for name in job.facts),
+    )
 
 
 def write_shard(job: IngestJob, number: int, runs: Sequence[Run]) -> int:
     """Write a shard of the corpus: some rows of some pieces, one after the other. Returns its number."""
     machine.check(job.versions, job.folder, job.token)
     check_running(job)
-    rows = (row for run in runs for row in _rows_of(job, run))
-    return save_shard(job, number, schema_of(job.facts, job.texts), rows)
 
+    def columns(piece: Piece, rows: slice) -> Mapping[str, list[Any]]:
+        found = {name: piece.rows[name][rows] for name in KEPT}
+        found |= {name: piece.rows[_OWN + name][rows] for name in (*job.texts, *job.facts)}
+        return found | {"sha256": [bytes.fromhex(digest) for digest in piece.rows["sha256"][rows]]}
 
-def _rows_of(job: IngestJob, run: Run) -> Iterator[Mapping[str, Any]]:
-    for said, data in zip(*piece_of_run(job.folder, run), strict=True):
-        of = dict(zip(ROW, said, strict=True))
-        row = {name: of[name] for name in ("key", "split", "label", "note", "group", "fold")}
-        row |= dict(zip(job.texts, of["texts"], strict=True)) | dict(zip(job.facts, of["facts"], strict=True))
-        yield row | {"sha256": bytes.fromhex(of["sha256"]), "data": data}
+    return save_shard(job, number, schema_of(job.facts, job.texts), runs, columns)

@@ -28,7 +28,6 @@ from d2v.data.cluster.files import (
     data_path,
     digests_of_shards,
     make_folders,
-    piece_of_run,
     save_shard,
     with_retries,
     write_said,
@@ -199,15 +198,15 @@ def write_rows(job: RowsJob, number: int, runs: Sequence[Run]) -> int:
     """Write a shard of a part. Returns its number."""
     _open(job)
     check_running(job)
-    return save_shard(job, number, job.schema, (row for run in runs for row in _rows_of(job, run)))
+    table = pa.ipc.open_file(pa.memory_map(str(job.folder / COLUMNS))).read_all()
 
+    def columns(piece: Piece, rows: slice) -> dict[str, list[Any]]:
+        known = table.slice(piece.start + rows.start, rows.stop - rows.start).to_pydict()
+        said = piece.rows[rows]
+        found = {name: [one[name] for one in said] for name in job.schema.names if name in said[0]}
+        return known | found
 
-def _rows_of(job: RowsJob, run: Run) -> Iterator[Mapping[str, Any]]:
-    start, first, rows = run
-    with pa.memory_map(str(job.folder / COLUMNS)) as content:
-        columns = pa.ipc.open_file(content).read_all().slice(start + first, rows).to_pylist()
-    for of_driver, said, data in zip(columns, *piece_of_run(job.folder, run), strict=True):
-        yield of_driver | {name: said[name] for name in job.schema.names if name in said} | {"data": data}
+    return save_shard(job, number, job.schema, runs, columns)
 
 
 def work_folder(folder: Path) -> Path:

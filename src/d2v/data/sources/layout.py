@@ -18,6 +18,7 @@ Folders = tuple[str, ...]  # the names of the folders above a file, outermost fi
 Role = Literal["item", "side", "paper"]
 
 MOST_ENDINGS = 2  # .txt.gz
+ENDING = re.compile(r"\.[A-Za-z]\w{0,8}")
 PAPER = re.compile(
     r"(readme|licen[cs]e|copying|notice|authors|citation|change(s|log)|(sha\d+|md5|check)sums?).*"
     r"|.*\.(txt|md|rst|csv|tsv|jsonl?|ya?ml|xml|html?|pdf)",
@@ -310,11 +311,12 @@ def split_path(name: str) -> Folders:
 
 def stem_of(path: str) -> str:
     """The last part of a path without its endings, such as .tokens and .txt.gz; dots between words become spaces."""
-    name, cut = split_path(path)[-1], 0
-    while cut < MOST_ENDINGS and re.fullmatch(r"\.[A-Za-z]\w{0,8}", PurePosixPath(name).suffix):
-        if kind_of(PurePosixPath(name).suffix):
+    name = split_path(path)[-1]
+    for _ in range(MOST_ENDINGS):
+        dot = name.rfind(".")
+        if dot < 1 or not ENDING.fullmatch(name, dot) or kind_of(name[dot:]):
             break
-        name, cut = PurePosixPath(name).stem, cut + 1
+        name = name[:dot]
     return name.replace(".", " ")
 
 
