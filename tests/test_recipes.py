@@ -33,6 +33,7 @@ PUBLISHED = {
 CLS_POSITION, WEIGHT_NORM, TOKEN_TYPE, POSITIONS_OF_PADDING = 768, 128, 768, 2 * 768
 OPPONENTS = {
     ("imagenet_maskfeat", "vision"): 85_882_476 - CLS_POSITION,
+    ("imagenet_beit", "vision"): 91_965_776,
     ("librispeech_hubert", "speech"): 94_371_712 + 196_864 + 100 * 256 - WEIGHT_NORM,
     ("librispeech_hubert_2", "speech"): 94_696_576 - WEIGHT_NORM,
     ("bookwiki_roberta", "text"): 124_697_433 - TOKEN_TYPE,

@@ -16,10 +16,10 @@ from d2v.objectives.build import build_objective
 LAYOUT_OF = {"speech": "data2vec1", "text": "data2vec1", "vision": "beit"}
 MASK_OF = {"speech": ("block", "span"), "text": ("random", "span"), "vision": ("block", "beit")}
 """Kinds of masks for data2vec 2.0 and for 1.0."""
-BASELINES_OF = {"speech": ("maskfeat", "wav2vec2", "hubert"), "text": ("mlm",), "vision": ("mae", "maskfeat")}
+BASELINES_OF = {"speech": ("maskfeat", "wav2vec2", "hubert"), "text": ("mlm",), "vision": ("mae", "maskfeat", "beit")}
 NEEDED = {"hubert": {"codes": 5}}
 """What an objective must be told."""
-PREPARED = {"hubert": {"codebook": {"codes": 5}}}
+PREPARED = {"hubert": {"codebook": {"codes": 5}}, "beit": {"codebook": {}}}
 """What it asks of the prepare block."""
 
 
@@ -64,7 +64,7 @@ def test_masks_of_data2vec1_do_not_fit_2(modality: str) -> None:
 
 
 @pytest.mark.parametrize("modality", LAYOUT_OF)
-@pytest.mark.parametrize("objective", ["mae", "maskfeat", "wav2vec2", "hubert", "mlm"])
+@pytest.mark.parametrize("objective", ["mae", "maskfeat", "beit", "wav2vec2", "hubert", "mlm"])
 def test_a_baseline_fits_some_modalities_and_the_rest_name_what_fits(modality: str, objective: str) -> None:
     values = recipe(modality)
     layout = "data2vec2" if modality == "vision" else "data2vec1"

@@ -42,6 +42,12 @@ SMALL_MASKFEAT = SMALL | {
     "objective": {"name": "maskfeat"},
     "descriptors": {"cell_px": 2},
 }
+SMALL_BEIT = SMALL | {
+    "encoder": SMALL_V1["encoder"],
+    "mask": {"kind": "beit", "ratio": 0.4, "min_patches": 2},
+    "objective": {"name": "beit"},
+    "codebook": {"codes": 12, "width": 6, "hidden": 4, "layers": 2},
+}
 
 
 def recipe(values: dict = SMALL) -> VisionTrainConfig:

@@ -12,12 +12,14 @@ from d2v.config import MaeConfig, MlmConfig, Wav2Vec2Config, parse
 from d2v.data.batch import Batch
 from d2v.errors import ConfigError
 from d2v.objectives.base import Objective
-from tests.objectives import test_hubert, test_mae, test_maskfeat, test_mlm, test_wav2vec2
+from d2v.objectives.masked_prediction import MaskedPrediction
+from tests.objectives import test_beit, test_hubert, test_mae, test_maskfeat, test_mlm, test_wav2vec2
 
 Make = tuple[Callable[[], Objective], Callable[[], Batch]]
 ALL: dict[str, Make] = {
     "mae": (test_mae.build, test_mae.batch),
     "maskfeat": (test_maskfeat.build, test_maskfeat.batch),
+    "beit": (test_beit.build, test_beit.batch),
     "wav2vec2": (test_wav2vec2.build, test_wav2vec2.batch),
     "hubert": (test_hubert.build, test_hubert.batch),
     "mlm": (test_mlm.build, test_mlm.batch),
@@ -32,7 +34,8 @@ def test_there_is_no_teacher(build: Callable[[], Objective], batch: Callable[[],
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     objective.update_teacher(0.5)
     assert all(torch.equal(value, before[name]) for name, value in objective.state_dict().items())
-    assert objective.flops_per_sample(16)["teacher"] == 0.0
+    targets = objective.target_flops(16) if isinstance(objective, MaskedPrediction) else 0.0
+    assert objective.flops_per_sample(16)["teacher"] == targets
 
 
 @pytest.mark.parametrize(("build", "batch"), ALL.values(), ids=ALL)

@@ -29,6 +29,7 @@ from d2v.config.finetuning import (
 )
 from d2v.config.ingest import ColumnsConfig
 from d2v.config.objectives import (
+    BeitConfig,
     Data2Vec1Config,
     Data2Vec2Config,
     DecoderConfig,
@@ -64,6 +65,7 @@ from d2v.config.updates import updates_of
 __all__ = [
     "RESULT_NEUTRAL",
     "BatchBudget",
+    "BeitConfig",
     "BenchmarkConfig",
     "Block",
     "CheckpointConfig",

@@ -185,6 +185,15 @@ class MaskFeatConfig(Block):
     """Picks this objective."""
 
 
+class BeitConfig(Block):
+    """BEiT: name the code that a trained tokenizer gives a masked token (Bao et al. 2021). The tokenizer's sizes stand
+    in the train block's `codebook`. The prepare step trains it on the corpus at hand (`prepare.codebook`), unlike the
+    paper's, which learned from other images."""
+
+    name: Literal["beit"]
+    """Picks this objective."""
+
+
 class QuantizerConfig(Block):
     """Product quantisation with Gumbel noise (wav2vec 2.0 section 2): one vector of each codebook, side by side."""
 
@@ -310,6 +319,13 @@ class MlmConfig(Block):
 
 
 ObjectiveConfig = Annotated[
-    Data2Vec2Config | Data2Vec1Config | MaeConfig | MaskFeatConfig | Wav2Vec2Config | HubertConfig | MlmConfig,
+    Data2Vec2Config
+    | Data2Vec1Config
+    | MaeConfig
+    | MaskFeatConfig
+    | BeitConfig
+    | Wav2Vec2Config
+    | HubertConfig
+    | MlmConfig,
     Field(discriminator="name"),
 ]

@@ -30,7 +30,7 @@ from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 
 if TYPE_CHECKING:  # with these comes torch, for which ingest need not wait
     import pandas as pd
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from d2v.data.prepared import Corpus
     from d2v.modalities.probes import Probe
@@ -177,6 +177,23 @@ class Descriptors:
 
     values: int
     make: Callable[[Tensor], Tensor]
+    flops: Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What gives tokens their codes, for objectives that name these. Inputs are all alike, without padding.
+
+    Attributes:
+        number: K.
+        build: -> a module, inputs -> (B, T) int64, whose parameters do not learn.
+        weights: prepared data -> its weights. Raises ConfigError where prepare left none, or others.
+        flops: T -> operations of the codes of one sample.
+    """
+
+    number: int
+    build: Callable[[], nn.Module]
+    weights: Callable[[PreparedData], Mapping[str, Tensor]]
     flops: Callable[[int], float]
 
 
@@ -580,6 +597,10 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
 
     def descriptors(self, recipe: TrainT) -> Descriptors | None:
         """Hand-made features of tokens (`d2v.objectives.maskfeat`); None where there are none."""
+        return None
+
+    def codes(self, recipe: TrainT) -> Codes | None:
+        """What gives tokens their codes (`d2v.objectives.beit`); None where nothing does."""
         return None
 
     def frames(self, recipe: TrainT) -> Frames | None:

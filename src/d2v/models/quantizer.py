@@ -84,3 +84,9 @@ def _gumbel(uniform: Tensor) -> Tensor:
 def perplexity(shares_GV: Tensor) -> Tensor:
     """() entries in use: the exponential of the entropy of each codebook's shares, summed over codebooks."""
     return torch.exp(-(shares_GV * torch.log(shares_GV + _EPSILON)).sum(dim=-1)).sum()
+
+
+def shares(codes_N: Tensor, codes: int) -> Tensor:
+    """(K,) how often each of K codes is there, as a share."""
+    counts_K = torch.zeros(codes, device=codes_N.device).index_add_(0, codes_N, torch.ones_like(codes_N).float())
+    return counts_K / max(len(codes_N), 1)

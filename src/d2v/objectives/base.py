@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from d2v.config import TrainConfig
 from d2v.data.batch import Batch
 from d2v.data.random import STREAM_MASK, fold_in
-from d2v.modalities.base import Modality
+from d2v.modalities.base import Modality, PreparedData
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
 from d2v.models.teacher import Teacher
@@ -64,6 +64,13 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """One forward pass and its loss."""
+
+    def take_from(self, data: PreparedData) -> None:
+        """Take what prepare found for this objective, before training starts. By default there is nothing.
+
+        Raises:
+            ConfigError: it is not there, or of other sizes.
+        """
 
     def token_losses(self, batch: Batch, masks: Masks) -> Tensor | None:
         """(N,) the loss of every masked token, row by row, in evaluation; None where an objective has no loss of single

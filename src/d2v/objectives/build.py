@@ -8,6 +8,7 @@ from d2v.config import TrainConfig
 from d2v.errors import ConfigError
 from d2v.modalities.base import Modality
 from d2v.objectives.base import Objective, Pretraining
+from d2v.objectives.beit import Beit
 from d2v.objectives.data2vec1 import Data2Vec1
 from d2v.objectives.data2vec2 import Data2Vec2
 from d2v.objectives.hubert import Hubert
@@ -21,6 +22,7 @@ OBJECTIVES: dict[str, type[Pretraining]] = {
     "data2vec1": Data2Vec1,
     "mae": Mae,
     "maskfeat": MaskFeat,
+    "beit": Beit,
     "wav2vec2": Wav2Vec2,
     "hubert": Hubert,
     "mlm": Mlm,

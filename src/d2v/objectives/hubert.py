@@ -20,7 +20,7 @@ from d2v.modalities.base import Frames, LocalFrames, Modality
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, Selected, is_padding
 from d2v.models.ops import Dropout
-from d2v.models.quantizer import perplexity
+from d2v.models.quantizer import perplexity, shares
 from d2v.objectives.base import DrawMasks, LossOutput, mask_keys
 from d2v.objectives.masked_prediction import MaskedPrediction
 from d2v.objectives.wav2vec2 import feature_penalty
@@ -87,8 +87,8 @@ class Hubert(MaskedPrediction):
             "code_loss": (losses_N.detach() * is_masked_N).sum() / masks.count,
             "feature_penalty": penalty.detach() / masks.count,
             "accuracy": ((named_N == codes_N) & is_masked_N).sum() / masks.count,
-            "code_perplexity": perplexity(_shares(codes_N, c.codes)),
-            "named_perplexity": perplexity(_shares(named_N, c.codes)),
+            "code_perplexity": perplexity(shares(codes_N, c.codes)),
+            "named_perplexity": perplexity(shares(named_N, c.codes)),
         }
         return LossOutput((losses_N * weights_N).sum() + c.penalty_weight * penalty, statistics)
 
@@ -123,9 +123,3 @@ class Hubert(MaskedPrediction):
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """As every masked prediction; at all frames where those that are not masked count, too."""
         return self.count_flops(tokens, tokens) if self.config.unmasked_weight else super().flops_per_sample(tokens)
-
-
-def _shares(codes_N: Tensor, codes: int) -> Tensor:
-    """(K,) how often each is there."""
-    counts_K = torch.zeros(codes, device=codes_N.device).index_add_(0, codes_N, torch.ones_like(codes_N).float())
-    return counts_K / max(len(codes_N), 1)

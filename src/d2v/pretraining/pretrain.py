@@ -108,8 +108,11 @@ class _Pretraining:
 
     def build(self) -> Objective:
         if self.start is None:
-            return build_objective(self.modality, self.recipe)
-        return build_from(self.start, self.modality, self.recipe)
+            objective = build_objective(self.modality, self.recipe)
+        else:
+            objective = build_from(self.start, self.modality, self.recipe)
+        objective.take_from(self._data)
+        return objective
 
     def probe(self, encoder: Encoder) -> dict[str, float]:
         return self._online_probe(encoder)

@@ -73,6 +73,43 @@ class VisionIngestConfig(Block):
     """Of the engine `dask`."""
 
 
+class DvaeConfig(Block):
+    """Sizes of the discrete autoencoder that BEiT's codes come from."""
+
+    codes: Annotated[int, Field(ge=2)] = 8192
+    """Codes of a token."""
+    width: PositiveInt = 512
+    """Numbers in a code's vector, which the decoder starts from."""
+    hidden: PositiveInt = 64
+    """Channels between."""
+    layers: PositiveInt = 3
+    """Convolutions that halve the side: a token has 2^layers pixels along each side of what the autoencoder sees, to
+    which images are resized."""
+
+    def sizes(self) -> dict[str, int]:
+        """What must agree between the recipe's blocks, and with what prepare left."""
+        return {name: getattr(self, name) for name in DvaeConfig.model_fields}
+
+
+class VisionCodebookConfig(DvaeConfig):
+    """Training of that autoencoder on the corpus's own images (Ramesh et al. 2021, section 2.1)."""
+
+    image_px: PositiveInt | None = None
+    """Side of the images that it learns on, in pixels; null: `store_px`."""
+    updates: PositiveInt = 3000
+    """Updates."""
+    batch_size: PositiveInt = 64
+    """Images of an update."""
+    lr: Positive = 1e-3
+    """Adam's learning rate."""
+    temperature_end: Positive = 0.0625
+    """Last temperature of the Gumbel softmax, which falls from 1 along half a cosine."""
+    divergence_weight: NonNegative = 0.0
+    """Weight of the divergence of codes from even use, in nats a token."""
+    seed: NonNegativeInt = 0
+    """Seed of weights, order and noise."""
+
+
 class VisionPrepareConfig(Block):
     """The model-ready store of RGB images, with the channels' means and standard deviations, and a probe set."""
 
@@ -89,6 +126,8 @@ class VisionPrepareConfig(Block):
     """Labelled test images at most in the probe set."""
     seed: NonNegativeInt = 0
     """Seed of the probe set's choice."""
+    codebook: VisionCodebookConfig | None = None
+    """A tokenizer for `beit`; null: none."""
     engine: Engine = "local"
     """Where it computes: `local`, in this process, or `dask`, on the machines of a cluster. Both write the same
     bytes."""
@@ -262,8 +301,15 @@ LAYOUTS = {
     "data2vec1": ("beit",),
     "mae": ("data2vec2",),
     "maskfeat": ("vit", "data2vec2", "beit"),
+    "beit": ("beit", "vit", "data2vec2"),
 }
-MASKS = {"data2vec2": ("block",), "data2vec1": ("beit", "block"), "mae": ("block",), "maskfeat": ("beit", "block")}
+MASKS = {
+    "data2vec2": ("block",),
+    "data2vec1": ("beit", "block"),
+    "mae": ("block",),
+    "maskfeat": ("beit", "block"),
+    "beit": ("beit", "block"),
+}
 """Objective -> layouts of the encoder, and kinds of masks, that go with it."""
 
 
@@ -278,6 +324,8 @@ class VisionTrainConfig(TrainConfig):
     """How images vary from epoch to epoch."""
     descriptors: HogConfig = HogConfig()
     """What `maskfeat` predicts."""
+    codebook: DvaeConfig = DvaeConfig()
+    """Sizes of the tokenizer whose codes `beit` predicts, as in `prepare.codebook`."""
 
     @model_validator(mode="after")
     def _cells_fit(self) -> VisionTrainConfig:
@@ -364,6 +412,14 @@ class VisionRecipe(Block):
     """What a scheduled retraining does."""
     benchmark: BenchmarkConfig | None = None
     """Objectives side by side; null: there is no benchmark."""
+
+    @model_validator(mode="after")
+    def _codebook_is_asked_for(self) -> VisionRecipe:
+        wanted, made = self.train.codebook.sizes(), self.prepare.codebook
+        if self.train.objective.name == "beit" and (made is None or made.sizes() != wanted):
+            listed = ", ".join(f"{name} {value}" for name, value in wanted.items())
+            raise ValueError(f"beit names codes of train.codebook ({listed}): give prepare.codebook the same sizes")
+        return self
 
     @model_validator(mode="after")
     def _store_is_large_enough(self) -> VisionRecipe:

@@ -6,10 +6,13 @@ Shape legend: B images, S stored side, P the encoder's side.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -23,6 +26,9 @@ from d2v.modalities.base import ProbeSet
 from d2v.modalities.vision.config import VisionAugmentConfig, VisionTrainConfig
 from d2v.modalities.vision.reading import decode
 from d2v.modalities.vision.resampling import Crops, draw_crops, jitter_colours, resample
+
+CODEBOOK = "codebook.safetensors"
+"""Weights of the tokenizer that prepare trained."""
 
 
 class VisionData(PreparedFolder):
@@ -81,8 +87,7 @@ class VisionData(PreparedFolder):
         return torch.stack([_cut(image, crops, n, out_px) for n, image in enumerate(decoded)])
 
     def _pixels(self, shards: ShardReader, rows: np.ndarray) -> Tensor:
-        side = int(self.about["store_px"])
-        return torch.from_numpy(shards.fixed("data", rows).reshape(len(rows), side, side, 3))
+        return stored_pixels(shards, rows, int(self.about["store_px"]))
 
     def normalise(self, images: Tensor) -> Tensor:
         """Pixels in 0..255 as the encoder takes them; what is given is overwritten, for copies cost more than sums."""
@@ -112,15 +117,48 @@ class VisionData(PreparedFolder):
 
     def whole(self, shards: ShardReader, rows: np.ndarray, out_px: int) -> Tensor:
         """(n, 3, P, P) stored images as they are, normalised."""
-        if not len(rows):
-            return torch.zeros(0, 3, out_px, out_px)
-        if self.about["storage"] == "pixels":
-            images = self._pixels(shards, rows).permute(0, 3, 1, 2).float()
-        else:
-            images = torch.stack([_central_square(decode(shards.binary("data", int(row)))) for row in rows])
-        if images.shape[-1] != out_px:
-            images = interpolate(images, (out_px, out_px), mode="bicubic", antialias=True).clamp_(0.0, 255.0)
-        return self.normalise(images)
+        return self.normalise(stored_images(shards, rows, out_px, self.about))
+
+    def codebook(self, recipe: VisionTrainConfig) -> dict[str, Tensor]:
+        """Weights of the tokenizer's encoder, as `dvae.ImageCodes` takes them.
+
+        Raises:
+            ConfigError: prepare left none, or one of other sizes.
+        """
+        wanted, there = recipe.codebook.sizes(), self.about.get("codebook")
+        if there is None or any(there[name] != value for name, value in wanted.items()):
+            has = "no codebook" if there is None else f"a codebook of {there['codes']} codes with other sizes"
+            raise ConfigError(
+                f"beit names codes, and the prepared images have {has}: set prepare.codebook to {wanted} and prepare "
+                "again"
+            )
+        weights = load_file(self.folder / CODEBOOK)
+        return {name: value for name, value in weights.items() if name.startswith("encoder.")}
+
+
+def stored_images(shards: ShardReader, rows: np.ndarray, out_px: int, about: Mapping[str, Any]) -> Tensor:
+    """(n, 3, P, P) whole images in 0..255, resized.
+
+    Args:
+        shards: of a prepared folder.
+        rows: of them.
+        out_px: P.
+        about: how they are stored.
+    """
+    if not len(rows):
+        return torch.zeros(0, 3, out_px, out_px)
+    if about["storage"] == "pixels":
+        images = stored_pixels(shards, rows, int(about["store_px"])).permute(0, 3, 1, 2).float()
+    else:
+        images = torch.stack([_central_square(decode(shards.binary("data", int(row)))) for row in rows])
+    if images.shape[-1] != out_px:
+        images = interpolate(images, (out_px, out_px), mode="bicubic", antialias=True).clamp_(0.0, 255.0)
+    return images
+
+
+def stored_pixels(shards: ShardReader, rows: np.ndarray, side: int) -> Tensor:
+    """(n, S, S, 3) uint8 of a store of pixels."""
+    return torch.from_numpy(shards.fixed("data", rows).reshape(len(rows), side, side, 3))
 
 
 def _cut(image_HWC: Tensor, crops: Crops, n: int, out_px: int) -> Tensor:

@@ -20,12 +20,14 @@ from d2v.data.batch import Inputs
 from d2v.data.ingest import Reader, Record
 from d2v.data.sources.source import Source
 from d2v.modalities.base import (
+    Codes,
     Descriptors,
     Foreign,
     GraphInputs,
     LabelledSplit,
     Modality,
     Patches,
+    PreparedData,
     Preprocessing,
     Preview,
     Quantity,
@@ -172,6 +174,14 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
         values = CHANNELS * config.bins * (patch_px // config.cell_px) ** 2
         return Descriptors(values, partial(hog_of_patches, config=config, patch_px=patch_px), flops=no_products)
 
+    def codes(self, recipe: VisionTrainConfig) -> Codes:
+        """Codes of the tokenizer that prepare trained."""
+        from d2v.modalities.vision.dvae import ImageCodes, encoder_flops
+
+        config = recipe.codebook
+        build = partial(ImageCodes, config, recipe.encoder.grid)
+        return Codes(config.codes, build, partial(codebook_of, recipe=recipe), partial(encoder_flops, config))
+
     # ----------------------------------------------------------------------------------------- looking
 
     def baseline_features(self, inputs: Inputs) -> Tensor:
@@ -266,6 +276,11 @@ class Vision(Modality[VisionIngestConfig, VisionPrepareConfig, VisionTrainConfig
             )
             return {}, (note,)
         return about_images(source, encoder.image_px)
+
+
+def codebook_of(data: PreparedData, recipe: VisionTrainConfig) -> Mapping[str, Tensor]:
+    """Weights of the tokenizer that prepare left with these images."""
+    return cast("VisionData", data).codebook(recipe)
 
 
 def no_products(tokens: int) -> float:

@@ -35,9 +35,19 @@ def prepare(config: VisionPrepareConfig, corpus: Path, out: Path) -> dict[str, A
     Raises:
         DataError: there is no finished corpus, nothing to train on, or the disk is full.
     """
-    return bring_up_to_date(
-        corpus, out, shaping(config), lambda opened, folder: _Preparation(config, opened, folder).run(), _summary
-    )
+    parameters = shaping(config)
+    if config.codebook is None:
+        parameters.pop("codebook")  # a later key
+    return bring_up_to_date(corpus, out, parameters, partial(_build, config=config), _summary)
+
+
+def _build(corpus: Corpus, folder: Path, config: VisionPrepareConfig) -> dict[str, Any]:
+    about = _Preparation(config, corpus, folder).run()
+    if config.codebook is None:
+        return about
+    from d2v.modalities.vision.codebook import write_codebook  # imported late: most recipes have none
+
+    return about | {"codebook": write_codebook(config.codebook, folder, about)}
 
 
 def _summary(content: Mapping[str, Any]) -> str:
