@@ -22,9 +22,13 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 moved.install()
 
 
+_LATE = {"Model": "load", "load": "load", "load_aligned": "aligned"}
+"""Name -> module of `d2v.interchange`."""
+
+
 def __getattr__(name: str) -> Any:
     """`d2v.load`, `d2v.load_aligned` and `d2v.Model` are imported when they are first used: with them come torch and
-    seconds. By its name, as this module lies below all layers and `d2v.interchange` above most."""
-    if name not in ("Model", "load", "load_aligned"):
+    seconds. By their names, as this module lies below all layers and `d2v.interchange` above most."""
+    if name not in _LATE:
         raise AttributeError(f"module 'd2v' has no attribute {name!r}")
-    return getattr(importlib.import_module("d2v.interchange.load"), name)
+    return getattr(importlib.import_module(f"d2v.interchange.{_LATE[name]}"), name)

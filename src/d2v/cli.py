@@ -271,7 +271,8 @@ def search(
 
 def _encoders(model: str, aligned: str, device: str) -> Encoders:
     """What makes the vectors of an index."""
-    from d2v.interchange.load import load, load_aligned
+    from d2v.interchange.aligned import load_aligned
+    from d2v.interchange.load import load
 
     if bool(model) == bool(aligned):
         raise ConfigError(

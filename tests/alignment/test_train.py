@@ -118,6 +118,7 @@ def test_settings_that_mean_nothing_are_refused():
     for pairs, said in (
         ({"first": "text", "second": "text"}, "two modalities"),
         ({"first": "vision", "second": "text", "columns": ["a", "b"]}, "belong to a table"),
+        ({"first": "vision"}, "second: required"),
     ):
         with pytest.raises(ConfigError, match=said):
             config(pairs={"mine": pairs})

@@ -19,13 +19,14 @@ from d2v.cli import app
 from d2v.config import parse
 from d2v.config.alignment import AlignConfig
 from d2v.errors import CheckpointError, DataError
-from d2v.interchange.load import AlignedModels
+from d2v.interchange.aligned import AlignedModels
 from d2v.search.index import Index
 from d2v.search.query import question_of, search, vector_of
 from tests.interchange.test_load import model_of
 
 pytest.importorskip("lancedb")
-RECIPE = parse(AlignConfig, {"pairs": {"a": {"first": "vision"}, "b": {"first": "speech"}}, "width": 16, "hidden": 16})
+KINDS = {"a": {"first": "vision", "second": "text"}, "b": {"first": "speech", "second": "text"}}
+RECIPE = parse(AlignConfig, {"pairs": KINDS, "width": 16, "hidden": 16})
 
 
 def write_space(folder: Path, encoders: Path, seed: int = 0) -> Path:

@@ -18,7 +18,7 @@ class PairsConfig(Block):
     first: str
     """Modality of the first items, such as `vision`."""
     second: str
-    """Modality of the second items: without a table the one that reads texts."""
+    """Modality of the second items, such as `text`."""
     table: str | None = None
     """CSV, TSV, JSON lines or Parquet file with a row a pair; null: the corpus of the first modality. Cells of images
     and recordings are paths, relative to the table's folder; cells of texts are the texts."""
@@ -28,7 +28,7 @@ class PairsConfig(Block):
     """Pairs at most, evenly spread over what there is; null: all."""
 
     @model_validator(mode="after")
-    def _a_table_is_needed(self) -> PairsConfig:
+    def _sides_fit(self) -> PairsConfig:
         if self.first == self.second:
             raise ValueError(f"first and second are both {self.first}: name two modalities")
         if self.table is None and self.columns is not None:

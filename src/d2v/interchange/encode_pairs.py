@@ -109,10 +109,10 @@ def _pairs(
     name: str, kind: PairsConfig, corpora: Mapping[str, Path], items: dict[str, Items]
 ) -> tuple[Pairs, np.ndarray]:
     """(pairs, whether the source counts the first item of each as a test item); their items join `items`."""
-    if kind.table is None and registry.get(kind.second).names_file("a"):
+    if kind.table is None and not registry.get(kind.second).takes_words:
         raise ConfigError(
-            f"align.pairs.{name}: a corpus says texts of its items, and {kind.second} reads none: give a table, "
-            "or set second to the modality of texts"
+            f"align.pairs.{name} pairs {kind.first} with {kind.second}, and a corpus says texts alone of its items: "
+            "give a table"
         )
     rows = list(_of_corpus(kind, corpora[kind.first]) if kind.table is None else _of_table(name, kind))
     if not rows:
@@ -120,8 +120,7 @@ def _pairs(
     if kind.most is not None and len(rows) > kind.most:
         rows = [rows[number] for number in np.linspace(0, len(rows) - 1, kind.most).astype(int).tolist()]
     for modality in (kind.first, kind.second):
-        takes_texts = not registry.get(modality).names_file("a")
-        items.setdefault(modality, Items(modality, is_text=takes_texts))
+        items.setdefault(modality, Items(modality, is_text=registry.get(modality).takes_words))
     sides = [
         np.array([items[modality].row(key, read) for key, read in some], np.int64)
         for modality, some in ((kind.first, [row[0] for row in rows]), (kind.second, [row[1] for row in rows]))
@@ -203,7 +202,7 @@ def _read_table(table: Path, key: str) -> pd.DataFrame:
 def _cell(modality: str, cell: object, folder: Path) -> str:
     """An item as `Model.encode` takes it: a text, or a path from the table's folder; "" of an empty cell."""
     text = "" if cell is None or cell != cell else str(cell)
-    return str(folder / text) if text and registry.get(modality).names_file(text) else text
+    return text if not text or registry.get(modality).takes_words else str(folder / text)
 
 
 # --------------------------------------------------------------------------------------------- encoding

@@ -16,8 +16,9 @@ from d2v.data.disk import one_at_a_time, read_json
 from d2v.data.ingest import CORPUS
 from d2v.errors import CheckpointError, DataError
 from d2v.evaluation.metrics_file import METRICS
+from d2v.interchange.aligned import load_aligned
 from d2v.interchange.encode_pairs import encode_pairs
-from d2v.interchange.load import Model, load, load_aligned
+from d2v.interchange.load import Model, load
 from d2v.lifecycle.gate import Decision, Measured, MetricScore
 from d2v.lifecycle.promotion import Unfinished, decide, write_decisions
 from d2v.model_folder import ENCODER

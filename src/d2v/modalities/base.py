@@ -663,6 +663,11 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         """Whether what a user gave is the path of a file or a folder; by default strings are."""
         return isinstance(given, str | Path)
 
+    @property
+    def takes_words(self) -> bool:
+        """Whether a string is an item itself, and not the path of one."""
+        return not self.names_file("a")
+
     def item_words(self, about: Mapping[str, object]) -> str:
         """What the encoder with this config.json takes, in a few words, such as "images of 32 px"."""
         return f"items of {self.name}"

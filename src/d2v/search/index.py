@@ -33,7 +33,8 @@ from d2v.data.ingest import one_line
 from d2v.data.sources.source import Item
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.search_space import SearchSpace
-from d2v.interchange.load import AlignedModels, Model, Space, check_finite
+from d2v.interchange.aligned import AlignedModels
+from d2v.interchange.load import Model, Space, check_finite
 from d2v.modalities import registry
 from d2v.modalities.base import Modality, Preview
 from d2v.models.encoder import Encoder

@@ -12,7 +12,8 @@ from typing import Any, cast
 import numpy as np
 
 from d2v.errors import ConfigError, DataError
-from d2v.interchange.load import AlignedModels, Space
+from d2v.interchange.aligned import AlignedModels
+from d2v.interchange.load import Space
 from d2v.modalities import registry
 from d2v.search.index import MODIFIED, Encoders, Hit, Index, quoted
 
@@ -160,8 +161,8 @@ def question_of(model: Encoders, given: str) -> Question:
         DataError: it is neither.
     """
     path, models = Path(given), list(model.values()) if isinstance(model, AlignedModels) else [model]
-    takes_words = any(not registry.get(one.modality).names_file(given) for one in models)
-    takes_files = any(registry.get(one.modality).names_file(given) for one in models)
+    takes_words = any(registry.get(one.modality).takes_words for one in models)
+    takes_files = not all(registry.get(one.modality).takes_words for one in models)
     if os.path.isfile(path):  # False for a text that is too long for a name
         if takes_files and takes_words:
             try:
