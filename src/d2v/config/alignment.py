@@ -18,7 +18,7 @@ class PairsConfig(Block):
     first: str
     """Modality of the first items, such as `vision`."""
     second: str
-    """Modality of the second items, such as `text`."""
+    """Modality of the second items: without a table the one that reads texts."""
     table: str | None = None
     """CSV, TSV, JSON lines or Parquet file with a row a pair; null: the corpus of the first modality. Cells of images
     and recordings are paths, relative to the table's folder; cells of texts are the texts."""

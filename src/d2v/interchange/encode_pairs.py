@@ -111,8 +111,8 @@ def _pairs(
     """(pairs, whether the source counts the first item of each as a test item); their items join `items`."""
     if kind.table is None and not registry.get(kind.second).takes_words:
         raise ConfigError(
-            f"align.pairs.{name} pairs {kind.first} with {kind.second}, and a corpus says texts alone of its items: "
-            "give a table"
+            f"align.pairs.{name}: a corpus says texts of its items, and {kind.second} reads none: give a table, "
+            "or set second to the modality of texts"
         )
     rows = list(_of_corpus(kind, corpora[kind.first]) if kind.table is None else _of_table(name, kind))
     if not rows:
