@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,7 +131,11 @@ def _d2v_build(rows: np.ndarray, folder: Path) -> None:
     for start in range(0, len(rows), product.WRITTEN_AT_A_TIME):
         some = rows[start : start + product.WRITTEN_AT_A_TIME]
         names = [f"{row:064d}" for row in range(start, start + len(some))]
-        columns = {"id": names, "root": ["/photos"] * len(some), "file": [f"/photos/{name}.jpg" for name in names]}
+        columns: dict[str, Any] = {
+            "id": names,
+            "root": ["/photos"] * len(some),
+            "file": [f"/photos/{name}.jpg" for name in names],
+        }
         columns |= {"sha256": names, "label": [name[-2:] for name in names], "is_small": [False] * len(some)}
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(some.ravel()), rows.shape[1])
         empty = {one.name: pa.nulls(len(some), one.type) for one in schema if one.name not in columns}
@@ -168,7 +173,7 @@ def _faiss_open(folder: Path, count: int, width: int) -> Ask:
     index = faiss.read_index(str(folder / "index"))
     if hasattr(index, "nprobe"):
         index.nprobe = product.PROBED[0]
-    return lambda vector: index.search(vector[None], K)[1][0].tolist()  # type: ignore[no-any-return]
+    return lambda vector: index.search(vector[None], K)[1][0].tolist()
 
 
 def _usearch_build(dtype: str) -> Callable[[np.ndarray, Path], None]:
@@ -192,7 +197,7 @@ def _usearch_open(expansion: int) -> Callable[[Path, int, int], Ask]:
         index = Index.restore(str(folder / "index"))
         assert index is not None
         index.expansion_search = expansion  # it is not kept in the file
-        return lambda vector: index.search(vector, K).keys.tolist()  # type: ignore[no-any-return]
+        return lambda vector: index.search(vector, K).keys.tolist()
 
     return opened
 
