@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from d2v.config.alignment import AlignConfig, PairsConfig
 from d2v.errors import ConfigError
 from d2v.modalities import reference, requests
 from d2v.modalities.registry import MODALITIES, recipe_type
@@ -24,7 +25,8 @@ def test_the_tables_are_current() -> None:
 
 
 def test_every_key_says_what_it_means() -> None:
-    assert reference.undescribed([*(recipe_type(name) for name in MODALITIES), SeriesRecipe]) == []
+    further = [SeriesRecipe, AlignConfig, PairsConfig]
+    assert reference.undescribed([*(recipe_type(name) for name in MODALITIES), *further]) == []
 
 
 def test_a_key_without_a_text_is_found() -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
 import d2v
+from d2v.alignment.measure import encode, measure
 from d2v.alignment.pair_features import read_pair_features
+from d2v.alignment.train import train_heads
 from d2v.config import parse
 from d2v.config.alignment import AlignConfig
 from d2v.data.prepared import Corpus
@@ -128,3 +131,22 @@ def test_what_is_not_there_or_says_nothing_is_named(models: dict[str, d2v.Model]
     registry.get("vision").ingest(VisionIngestConfig(source="digits"), digits)
     with pytest.raises(ConfigError, match="says no texts of its items"):
         encode_pairs(recipe(), {"vision": digits}, models, tmp_path / "out")
+
+
+def test_a_table_pairs_pictures_with_recordings(tmp_path: Path) -> None:
+    models = {name: model_of(tmp_path / "encoders", name) for name in ("vision", "speech")}
+    rows = []
+    for number in range(12):
+        Image.new("RGB", (16, 16), (20 * number, 10, 200)).save(tmp_path / f"{number}.png")
+        soundfile.write(tmp_path / f"{number}.wav", np.sin(np.arange(4000) * 0.01 * (number + 1)) * 0.3, 16_000)
+        rows.append({"vision": f"{number}.png", "speech": f"{number}.wav"})
+    table = write_table(tmp_path, "pairs.csv", rows)
+    config = recipe(table=str(table), second="speech")
+    found = read_pair_features(encode_pairs(config, {}, models, tmp_path / "features"))
+    held = found.held_out["captions"]
+    assert len(held.train) + len(held.test) == 12
+    assert not found.texts
+    heads, _ = train_heads(found.features, [held.train], config.model_copy(update={"max_updates": 2}))
+    vectors = encode({name: heads.head(name) for name in models}, found.features)
+    directions = measure(vectors, found.features, found.held_out, found.texts, 10)
+    assert [(one.name, one.baseline) for one in directions] == [("vision_to_speech", {}), ("speech_to_vision", {})]
