@@ -222,6 +222,20 @@ def test_storage_that_fails_is_tried_again_with_a_limit(tmp_path, scheduler, mon
         cluster_ingest(tmp_path / "again", make, scheduler, retries=2)
 
 
+def away(seen: Path, fails: int) -> Source:
+    """A source that cannot be opened so many times, after the driver has opened it."""
+    with seen.open("a") as file:
+        file.write("x")
+    if 1 < seen.stat().st_size <= 1 + fails:
+        raise DataError("Reading it failed") from OSError("the network is away")
+    return source_of(make_items(30))
+
+
+def test_storage_that_fails_while_a_source_is_opened_is_tried_again_too(tmp_path, scheduler, monkeypatch):
+    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
+    assert cluster_ingest(tmp_path / "c", partial(away, tmp_path / "seen", 2), scheduler).total == 30
+
+
 def test_a_worker_of_other_versions_is_refused_by_name(tmp_path):
     (tmp_path / machine.SEEN).write_text("token")
     machine.check(machine.versions(), tmp_path, "token")
