@@ -20,6 +20,7 @@ from d2v.config import ClusterConfig, read_recipe
 from d2v.data import prepared
 from d2v.data.cluster import client, files, machine
 from d2v.data.cluster import prepare as cluster_prepare
+from d2v.data.cluster.ingest import ClusterIngest
 from d2v.data.cluster.prepare import ClusterRowWriter
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, ingest
@@ -183,6 +184,34 @@ def test_an_ingest_that_failed_goes_on_with_the_pieces_that_are_missing(tmp_path
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
+def test_an_ingest_that_was_killed_before_its_last_step_reads_and_writes_nothing_again(
+    tmp_path, scheduler, monkeypatch
+):
+    make = partial(source_of, make_items(100))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClusterIngest, "swap_in", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cluster_ingest(tmp_path / "there", make, scheduler)
+    monkeypatch.setattr(ClusterIngest, "read_task", None)
+    monkeypatch.setattr(ClusterIngest, "write_task", None)
+    cluster_ingest(tmp_path / "there", make, scheduler)
+    ingest(make(), read, ("length",), tmp_path / "here", {"p": 1}, 300, 0.25)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def test_one_process_removes_what_a_cluster_began(tmp_path, scheduler):
+    make = partial(failing, make_items(100), tmp_path / "log", 1, 60, ValueError("a defect"))
+    with pytest.raises(ValueError, match="a defect"):
+        cluster_ingest(tmp_path / "c", make, scheduler)
+    assert list(tmp_path.glob(".c.cluster/*/pieces/*.json"))
+    ingest(make(), read, ("length",), tmp_path / "c", {"p": 1}, 300, 0.25)
+    assert not (tmp_path / ".c.cluster").exists()
+
+
 def test_storage_that_fails_is_tried_again_with_a_limit(tmp_path, scheduler, monkeypatch):
     monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
     items = make_items(50)
@@ -191,6 +220,20 @@ def test_storage_that_fails_is_tried_again_with_a_limit(tmp_path, scheduler, mon
     make = partial(failing, items, tmp_path / "other", 9, 20, OSError("the network is away"))
     with pytest.raises(DataError, match=r"Items 16 to 31 were tried 3 times: the network is away"):
         cluster_ingest(tmp_path / "again", make, scheduler, retries=2)
+
+
+def away(seen: Path, fails: int) -> Source:
+    """A source that cannot be opened so many times, after the driver has opened it."""
+    with seen.open("a") as file:
+        file.write("x")
+    if 1 < seen.stat().st_size <= 1 + fails:
+        raise DataError("Reading it failed") from OSError("the network is away")
+    return source_of(make_items(30))
+
+
+def test_storage_that_fails_while_a_source_is_opened_is_tried_again_too(tmp_path, scheduler, monkeypatch):
+    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
+    assert cluster_ingest(tmp_path / "c", partial(away, tmp_path / "seen", 2), scheduler).total == 30
 
 
 def test_a_worker_of_other_versions_is_refused_by_name(tmp_path):

@@ -739,8 +739,9 @@ class IngestPass:
         digests.seal(self.folder, self.known_digests)
 
     def swap_in(self, out: Path) -> None:
-        """Put the whole corpus in its place."""
+        """Put the whole corpus in its place. What a cluster left of it is of no more use."""
         swap_in(self.folder, out)
+        shutil.rmtree(out.with_name(f".{out.name}.cluster"), ignore_errors=True)
 
 
 def _held_out(splits: Sequence[str]) -> str:

@@ -20,7 +20,6 @@ from d2v.data.cluster.files import PIECES, SHARDS, Piece, digests_of_shards, mak
 from d2v.data.cluster.pieces import LISTINGS, ROW, IngestJob, read_piece, write_shard
 from d2v.data.cluster.remote import Remote
 from d2v.data.cluster.stream import ShardPlan, Stream, whole_piece
-from d2v.data.disk import swap_in
 from d2v.data.ingest import CSV_HEADS, RULES, IngestPass, Outcome, Record
 from d2v.data.ingest import SHARDS as CORPUS_SHARDS
 from d2v.data.sources.source import Item
@@ -145,10 +144,9 @@ class ClusterIngest(IngestPass):
         super()._write_corpus(parameters, settings)
 
     def swap_in(self, out: Path) -> None:
-        """Put the whole corpus in its place, and remove the work folder."""
+        """Put the whole corpus in its place."""
         (self.folder / OWNER).unlink()
-        swap_in(self.folder, out)
-        shutil.rmtree(self.work.parent, ignore_errors=True)
+        super().swap_in(out)
 
 
 def _outcome_of(

@@ -29,7 +29,7 @@ from d2v.data.ingest import Inspection, Outcome, Reader, schema_of, split_of
 from d2v.data.sources.listing import Found, listed
 from d2v.data.sources.row_sources import LISTED_ROWS
 from d2v.data.sources.source import Item, Source
-from d2v.errors import DataError
+from d2v.errors import DataError, is_of_storage
 
 LISTINGS = "listings.json"
 """A file of the work folder: folders of the source with their files, as the driver listed them."""
@@ -80,6 +80,8 @@ class _Worker:
             with listed({name: [Found(*file) for file in files] for name, files in listings.items()}):
                 self.source = job.remote.open_source()
         except DataError as error:
+            if is_of_storage(error):
+                raise
             raise _sees_other_data(str(error)) from error
         if self.source.fingerprint != job.source_fingerprint:
             raise _sees_other_data(self.source.description)
@@ -153,6 +155,11 @@ def _worker_of(job: IngestJob) -> _Worker:
         return _workers[job.token]
 
 
+def _forget_position(job: IngestJob) -> None:
+    if worker := _workers.get(job.token):
+        worker.forget_position()
+
+
 # ---------------------------------------------------------------------------------------------- tasks
 
 
@@ -173,10 +180,10 @@ def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> 
     Raises:
         DataError: the source cannot be read, also after some tries.
     """
-    worker, began_s = _worker_of(job), time.monotonic()
+    began_s = time.monotonic()
 
     def read() -> tuple[list[tuple[Any, ...]], _Reached]:
-        reached = _Reached(start)
+        worker, reached = _worker_of(job), _Reached(start)
         items = _bounded(worker.items(start), stop, reached, job)
         rows: list[tuple[Any, ...]] = []
         with data_file(data_path(job.folder, start)) as append:
@@ -185,7 +192,7 @@ def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> 
                 append(outcome.record.data if outcome.record else None)
         return rows, reached
 
-    rows, reached = with_retries(job, f"Items {start:,} to {stop - 1:,}", read, worker.forget_position)
+    rows, reached = with_retries(job, f"Items {start:,} to {stop - 1:,}", read, lambda: _forget_position(job))
     seconds = round(time.monotonic() - began_s, 3)
     names = (*ROW, *(_OWN + name for name in (*job.texts, *job.facts)))
     columns = dict(zip(names, map(list, zip(*rows, strict=True)) if rows else [[] for _ in names], strict=True))
