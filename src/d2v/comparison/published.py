@@ -1,7 +1,8 @@
 """Published results, beside ours only where both measure the same.
 
 `published.csv` holds the fine-tuning tables of the two papers: data2vec (arXiv 2202.03555, tables 1 to 4) and data2vec
-2.0 (arXiv 2212.07525), in percent. MNLI is the mean of its two test sets.
+2.0 (arXiv 2212.07525), and what repositories of BEiT, MaskFeat and HuBERT state of theirs, in percent. MNLI is the mean
+of its two test sets.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from d2v.config import parse
 from d2v.data.batch import SampleKeys
 from d2v.errors import ConfigError, DataError
 from d2v.modalities import registry
-from d2v.modalities.clusters import batches_of, find_clusters, nearest, quality
+from d2v.modalities.speech.clusters import batches_of, find_clusters, nearest, quality
 from d2v.modalities.speech.codebook import LayerFeatures, identity, mfcc
 from d2v.modalities.speech.codes import label_indices, labelled_frames
 from d2v.modalities.speech.config import CodebookConfig, SpeechEncoderConfig

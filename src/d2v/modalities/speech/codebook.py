@@ -20,7 +20,7 @@ from d2v.data.disk import read_json
 from d2v.data.store import ShardReader, ShardWriter
 from d2v.distributed.environment import own_device
 from d2v.errors import DataError
-from d2v.modalities.clusters import find_clusters, nearest
+from d2v.modalities.speech.clusters import find_clusters, nearest
 from d2v.modalities.speech.codes import CODES, SCHEMA
 from d2v.modalities.speech.config import RATE_HZ, CodebookConfig, SpeechEncoderConfig, SpeechTrainConfig
 from d2v.modalities.speech.data import HOP, WINDOW, normalised
