@@ -105,7 +105,11 @@ def run_step(jobs: Sequence[Job], step: str, seconds: float) -> tuple[Taken, int
         "prepare": _prepare,
     }
     if step in works:
-        with mock.patch(f"d2v.modalities.{jobs[-1].case.modality}.preparation.SHARD_BYTES", SMALL_SHARD_BYTES):
+        own = f"d2v.modalities.{jobs[-1].case.modality}.preparation.SHARD_BYTES"  # not of all modalities
+        with (
+            mock.patch("d2v.data.prepared.SHARD_BYTES", SMALL_SHARD_BYTES),
+            mock.patch(own, SMALL_SHARD_BYTES, create=True),
+        ):
             taken = [_timed(job, works[step]) for job in jobs][-1]
     else:
         taken = _rate(our_batches(jobs[-1], 0), seconds)

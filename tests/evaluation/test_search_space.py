@@ -106,7 +106,7 @@ def test_an_encoder_without_a_space_says_the_command_that_makes_it(tmp_path: Pat
     assert model.encode(ITEMS[modality]).shape == (3, model.width)
     with pytest.raises(ConfigError, match="d2v space"):
         model.encode(ITEMS[modality], space="search")
-    with pytest.raises(ConfigError, match="plain or search"):
+    with pytest.raises(ConfigError, match="plain, search or aligned"):
         model.encode(ITEMS[modality], space="other")
 
 

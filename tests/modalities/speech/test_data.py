@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from d2v.config import Data2Vec2Config
 from d2v.data.batch import Inputs, SampleKeys
 from d2v.errors import DataError
 from d2v.modalities.speech.config import SpeechAugmentConfig, SpeechTrainConfig
@@ -29,7 +30,8 @@ def data(tmp_path_factory):
 
 def recipe(max_seconds=20.0, seed=0):
     """The parts of a recipe that the data looks at."""
-    return SpeechTrainConfig.model_construct(seed=seed, augment=SpeechAugmentConfig(max_seconds=max_seconds))
+    augment = SpeechAugmentConfig(max_seconds=max_seconds)
+    return SpeechTrainConfig.model_construct(seed=seed, augment=augment, objective=Data2Vec2Config.model_construct())
 
 
 def keys(rows, epoch=0, length=None):
