@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from d2v.data import workers as workers_module
 from d2v.data.ingest import Record, Rejected, ingest
 from d2v.data.sources.source import Item
 from d2v.data.store import ShardReader
@@ -108,8 +109,22 @@ def test_a_server_that_was_ended_is_started_again() -> None:
     assert again != pid
 
 
+def test_a_server_that_ends_after_it_was_looked_at_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = type(workers_module._server)()
+    monkeypatch.setattr(workers_module, "_server", server)
+    with Workers(own_id, count=1) as workers:
+        workers.map([b""])
+    assert server._process is not None
+    server._process.kill()
+    server._process.wait()
+    monkeypatch.setattr(server._process, "poll", lambda: None)
+    with Workers(own_id, count=1) as workers:
+        assert isinstance(workers.map([b""])[0], int)
+    server.close()
+
+
 def test_a_worker_that_cannot_start_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d2v.data.workers._server", type(sys.modules["d2v.data.workers"]._server)())  # type: ignore[attr-defined]
+    monkeypatch.setattr("d2v.data.workers._server", type(workers_module._server)())  # type: ignore[attr-defined]
     monkeypatch.setattr("d2v.data.workers.SERVER", "raise SystemExit(3) # {}")
     with pytest.raises(DataError, match="in a process of their own"), Workers(own_id, count=1) as workers:
         workers.map([b""])

@@ -70,7 +70,11 @@ class _Server:
             ours, theirs = Pipe()
             status, telling = os.pipe()
             try:
-                socket.send_fds(self._channel, [b"w"], [theirs.fileno(), telling])
+                try:
+                    socket.send_fds(self._channel, [b"w"], [theirs.fileno(), telling])
+                except BrokenPipeError:  # it was ended after it was looked at
+                    self._start()
+                    socket.send_fds(self._channel, [b"w"], [theirs.fileno(), telling])
             finally:  # nobody else may hold them, or their end would not be seen
                 theirs.close()
                 os.close(telling)
