@@ -5,15 +5,15 @@ from pathlib import Path
 
 from kedro.pipeline import Node, Pipeline
 
-from d2v.config import BenchmarkConfig, EvaluateConfig, FinetuneConfig, TrainConfig
+from d2v.config import BenchmarkConfig, Block, EvaluateConfig, FinetuneConfig, TrainConfig, changed
 from d2v.modalities import registry
 from pipelines.recipes import of_modality
 
 
 def create_pipeline(modality: str) -> Pipeline:
     """The benchmark step of one modality, without its namespace."""
-    blocks = [f"params:{block}" for block in ("benchmark", "train", "finetune", "evaluate")]
-    inputs = [*blocks, "prepared", "benchmark_dir"]
+    blocks = [f"params:{block}" for block in ("benchmark", "prepare", "train", "finetune", "evaluate")]
+    inputs = [*blocks, "corpus", "prepared", "benchmark_dir"]
     return Pipeline([Node(of_modality(benchmark, modality), inputs, "benchmark_folder", name="benchmark")])
 
 
@@ -29,9 +29,11 @@ def create_report_pipeline() -> Pipeline:
 def benchmark(
     modality: str,
     config: BenchmarkConfig,
+    prepare: Block,
     train: TrainConfig,
     finetune: FinetuneConfig,
     evaluate: EvaluateConfig,
+    corpus: Path,
     prepared: Path,
     out: Path,
 ) -> Path:
@@ -40,6 +42,10 @@ def benchmark(
     from d2v.comparison.comparison import Comparison
     from pipelines.tracking import active_tracker
 
+    if config.prepare:
+        own = changed(prepare, config.prepare, at=f"{modality}.benchmark.prepare")
+        prepared = out / "prepared" / prepared.name
+        registry.get(modality).prepare(own, corpus, prepared)
     comparison = Comparison(registry.get(modality), config, train, finetune, evaluate, prepared, out)
     run_benchmark(comparison, active_tracker())
     return out

@@ -30,7 +30,6 @@ ALLOWED = {
     "benchmarks/readme.py": "data: which pictures the README shows",
     "benchmarks/search.py": "data: whose index is measured",
     "benchmarks/sizes.py": "data: noise of the shape of each modality's inputs",
-    "benchmarks/cluster_run.py": "data: what is ingested",
     "benchmarks/encode/material.py": "data: files and models of each modality",
     "benchmarks/encode/ways.py": "data: what each modality is compared with",
     "benchmarks/input/cases.py": "data: what each case reads",

@@ -22,6 +22,9 @@ class BenchmarkConfig(Block):
     objectives: dict[str, dict[str, Any]]
     """A name for each, and what it changes of the train block; `{}` is the train block itself. The others are compared
     with the first one."""
+    prepare: dict[str, Any] = Field(default_factory=dict)
+    """What changes of the prepare block for all objectives, such as a codebook that one of them learns. The benchmark
+    then prepares data of its own, in its folder; with nothing changed it takes those of the prepare step."""
     pretraining: dict[str, Any] = Field(default_factory=dict)
     """What changes of the train block for all objectives, such as `max_updates`; applied before their own changes."""
     pretraining_seeds: PositiveInt = 1
