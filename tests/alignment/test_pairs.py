@@ -39,6 +39,13 @@ def test_neither_items_nor_texts_leak():
     assert len(held.test) + len(held.known) == 200
 
 
+def test_texts_of_test_items_alone_are_new():
+    pairs = made([*range(40), 50, 51, 52], [*range(40), 100, 101, 3])
+    held = hold_out(pairs, [f"text {number}" for number in pairs.second_rows], np.arange(43) >= 40, 0.25)
+    assert {100, 101} <= set(held.test.second_rows)
+    assert set(held.known.second_rows) <= {3}
+
+
 def test_more_pairs_do_not_move_what_is_held_out():
     pairs, keys, is_test = some()
     before = hold_out(pairs.select(np.arange(500)), keys[:500], is_test[:500], 0.25)

@@ -74,7 +74,8 @@ def hold_out(pairs: Pairs, second_keys: Sequence[str], first_is_test: np.ndarray
     """Part pairs into those to train on and those to measure on, the same way in every run.
 
     A group is held out by a hash of what its second items are, so that more data do not move it. Where the source has
-    test items of its own, only these are measured on, and none is trained on.
+    test items of its own, only these are measured on, and none is trained on; their partners that no training pair has
+    are held out as well.
 
     Args:
         pairs: of one kind.
@@ -93,8 +94,9 @@ def hold_out(pairs: Pairs, second_keys: Sequence[str], first_is_test: np.ndarray
     is_held = np.array([held[group] for group in groups.tolist()], dtype=bool)
     measured = first_is_test if has_test else np.ones(len(pairs), dtype=bool)
     unseen = ~first_is_test if has_test else np.ones(len(pairs), dtype=bool)
+    is_seen = np.isin(groups, groups[~is_held & unseen])  # a test split may have texts of its own beside those held out
     found = HeldOut(
-        pairs.select(~is_held & unseen), pairs.select(is_held & measured), pairs.select(~is_held & first_is_test)
+        pairs.select(~is_held & unseen), pairs.select(~is_seen & measured), pairs.select(is_seen & first_is_test)
     )
     if len(np.unique(found.train.second_rows)) < 2 or not len(found.test):
         raise DataError(
