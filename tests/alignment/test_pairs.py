@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from d2v.alignment.pairs import Pairs, hold_out
+from d2v.alignment.pairs import HeldOut, Pairs, apart, hold_out
 from d2v.errors import DataError
 
 
@@ -63,3 +63,17 @@ def test_without_test_items_of_the_source_groups_are_held_out_whole():
 def test_pairs_that_are_all_one_group_cannot_be_parted():
     with pytest.raises(DataError, match="held_out"):
         hold_out(made([0, 1, 2], [0, 0, 0]), ["a", "a", "a"], np.zeros(3, dtype=bool), 0.25)
+
+
+def test_what_another_kind_is_trained_on_is_known():
+    nothing = np.zeros(0, np.int64)
+    one = HeldOut(made([0, 1], [0, 1]), made([2, 3], [2, 3]), made([4], [0]))
+    sounds = Pairs("transcripts", "speech", "text", np.array([0, 1]), np.array([2, 5]))
+    other = HeldOut(sounds, sounds.select(nothing), sounds.select(nothing))
+    other = HeldOut(sounds, Pairs("transcripts", "speech", "text", np.array([7]), np.array([8])), other.known)
+    found = apart({"captions": one, "transcripts": other})
+    assert found["captions"].test.second_rows.tolist() == [3]
+    assert found["captions"].known.second_rows.tolist() == [0, 2]
+    assert found["transcripts"].test.second_rows.tolist() == [8]
+    with pytest.raises(DataError, match="one by one"):
+        apart({"captions": HeldOut(one.train, one.test.select(np.array([0])), one.known), "transcripts": other})

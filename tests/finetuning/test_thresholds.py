@@ -53,6 +53,9 @@ def test_the_thresholds_that_evaluation_uses_stay_in_the_model(tmp_path: Path) -
     assert d2v.load(folder).thresholds == dict.fromkeys(thresholds, 0.5)
     tuning.run()  # a finished run whose thresholds are missing gets them again
     assert (folder / THRESHOLDS).read_bytes() == before
+    Tuning(prepared, tuning.out, {**tuning.changes, "task": {"name": "multilabel"}}).run()  # trains nothing
+    assert d2v.load(folder).thresholds == dict.fromkeys(thresholds, 0.5)
+    tuning.run()
     (folder / THRESHOLDS).write_text("{}")
     with pytest.raises(CheckpointError, match=THRESHOLDS):
         d2v.load(folder)

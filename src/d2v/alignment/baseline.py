@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+MOST_WORDS = 4096
+"""The most frequent words alone: the regression holds items x words."""
 
 
 class BagOfWords:
@@ -32,7 +34,7 @@ class BagOfWords:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        self._words = TfidfVectorizer(token_pattern=r"\S+", lowercase=False)
+        self._words = TfidfVectorizer(token_pattern=r"\S+", lowercase=False, max_features=MOST_WORDS)
         bags_nW = self._words.fit_transform(texts).toarray()
         self._map = make_pipeline(StandardScaler(), RidgeCV(PENALTIES)).fit(features_nD, bags_nW)
         self.penalty = float(self._map[-1].alpha_)

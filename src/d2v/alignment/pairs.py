@@ -8,7 +8,7 @@ picture would be asked for with another.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,6 +39,14 @@ class Pairs:
         """Some of the pairs, by number or by bool."""
         return replace(self, first_rows=self.first_rows[chosen], second_rows=self.second_rows[chosen])
 
+    def joined(self, other: Pairs) -> Pairs:
+        """These and others of the kind."""
+        rows = (
+            np.concatenate([self.first_rows, other.first_rows]),
+            np.concatenate([self.second_rows, other.second_rows]),
+        )
+        return replace(self, first_rows=rows[0], second_rows=rows[1])
+
     def groups(self) -> np.ndarray:
         """(n,) int64: pairs that share an item, directly or over others, have the same number."""
         from scipy.sparse import coo_array  # imported late: encoding into an aligned space does not need it
@@ -68,6 +76,10 @@ class HeldOut:
     train: Pairs
     test: Pairs
     known: Pairs
+
+
+RULES = 2
+"""Of `hold_out` and `apart`; raised when they part pairs differently."""
 
 
 def hold_out(pairs: Pairs, second_keys: Sequence[str], first_is_test: np.ndarray, share: float) -> HeldOut:
@@ -103,6 +115,33 @@ def hold_out(pairs: Pairs, second_keys: Sequence[str], first_is_test: np.ndarray
             f"{pairs.name}: {len(pairs):,} pairs in {len(names):,} groups that share nothing give {len(found.train):,} "
             f"to train on and {len(found.test):,} to measure on: give more pairs, or change align.held_out ({share:g})"
         )
+    return found
+
+
+def apart(kinds: Mapping[str, HeldOut]) -> dict[str, HeldOut]:
+    """Kinds of pairs whose held-out items no other kind is trained on: where one is, the pair is a known one.
+
+    Args:
+        kinds: name -> its pairs, each parted by `hold_out`.
+
+    Raises:
+        DataError: nothing of a kind is left to measure on.
+    """
+    trained: dict[str, set[int]] = {}
+    for held in kinds.values():
+        for modality, rows in ((held.train.first, held.train.first_rows), (held.train.second, held.train.second_rows)):
+            trained.setdefault(modality, set()).update(rows.tolist())
+    found = {}
+    for name, held in kinds.items():
+        seen = {side: np.array(sorted(trained.get(side, ())), np.int64) for side in (held.test.first, held.test.second)}
+        is_known = np.isin(held.test.first_rows, seen[held.test.first])
+        is_known |= np.isin(held.test.second_rows, seen[held.test.second])
+        if is_known.all():
+            raise DataError(
+                f"{name}: all {len(is_known):,} held-out pairs have an item that another kind is trained on: give more "
+                "pairs, or train the kinds one by one"
+            )
+        found[name] = HeldOut(held.train, held.test.select(~is_known), held.known.joined(held.test.select(is_known)))
     return found
 
 

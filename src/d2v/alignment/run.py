@@ -81,7 +81,7 @@ def evaluate_space(config: AlignConfig, features: Path, run: Path, out: Path, tr
         tracker: gets the metrics and files.
     """
     found, space = read_pair_features(features), read_space(run / SPACE)
-    identity = {"space": digests.read(run / SPACE), "features": found.about["files"]}
+    identity = {"space": digests.read(run / SPACE), "features": found.about["files"], "pairs": found.identity}
     identity |= {"bootstrap_resamples": config.bootstrap_resamples}
     metrics = measured_before(out, identity, WRITTEN)
     if metrics is None:

@@ -44,6 +44,13 @@ def add(folder: Path, name: str) -> None:
         write_json(folder / DIGESTS, dict(sorted((sealed | {name: of_file(folder / name)}).items())))
 
 
+def remove(folder: Path, name: str) -> None:
+    """Remove a file, and take it out of the list of a sealed folder; nothing where there is no such file."""
+    (folder / name).unlink(missing_ok=True)
+    if name in (sealed := read(folder) or {}):
+        write_json(folder / DIGESTS, {other: digest for other, digest in sealed.items() if other != name})
+
+
 def of_files(folder: Path, known: Mapping[str, str] | None = None) -> dict[str, str]:
     """Name below the folder -> digest, of all files but hidden ones and the list itself; see `seal`."""
     known = known or {}

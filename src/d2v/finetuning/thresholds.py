@@ -51,6 +51,7 @@ def keep_thresholds(folder: Path, chosen: Chosen, config: FinetuneConfig) -> Non
     """
     assert isinstance(config.task, MultilabelTask)
     if config.task.thresholds == "half":
+        digests.remove(folder, THRESHOLDS)
         return
     model = load_finetuned(folder)
     assert isinstance(model.task, Multilabel)

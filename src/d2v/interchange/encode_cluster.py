@@ -31,7 +31,7 @@ from d2v.interchange.encode_files import (
     read_item,
     write_features,
 )
-from d2v.interchange.load import Pool, Space, load
+from d2v.interchange.load import Model, Pool, Space, load
 from d2v.modalities.long_items import Cuts, Long
 from d2v.progress import Progress, log
 
@@ -100,7 +100,7 @@ def encode_on_cluster(
     model = how.asked("cpu").model
     opened = open_all(model, given, ingest)
     seen = [str(one) if isinstance(one, DataError) else one.source.fingerprint for _, one in opened]
-    asked = asdict(how) | {"model": model.fingerprint(), "device": None, "batch_size": None}
+    asked = asdict(how) | {"model": _weights_of(model), "device": None, "batch_size": None}
     identity = fingerprint.of_values(
         {"asked": asked, "files": list(map(str, given)), "seen": seen, "ingest": ingest, "size": config.piece_items}
     )
@@ -198,13 +198,21 @@ class _Encoding:
 # --------------------------------------------------------------------------------------------- worker
 
 
+def _weights_of(model: Model) -> str:
+    """The model's fingerprint, with its head where it has one."""
+    if model.head is None or model.task is None:
+        return model.fingerprint()
+    head = {name: fingerprint.of_values(value.tolist()) for name, value in model.head.state_dict().items()}
+    return fingerprint.of_values({"encoder": model.fingerprint(), "head": head, "task": model.task.describe()})
+
+
 class _Loaded:
     """What a worker keeps for the tasks of one job: the model, the opened files, and where it is reading."""
 
     def __init__(self, job: EncodeJob) -> None:
         machine.check(job.versions, job.folder, job.token)
         self.asked = job.how.asked(_device(job.how.device))
-        if self.asked.model.fingerprint() != job.weights:
+        if _weights_of(self.asked.model) != job.weights:
             raise DataError(
                 f"The worker loads another model from {job.how.model} than the command that it works for: give a path "
                 "that is the same on all machines"

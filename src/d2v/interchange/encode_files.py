@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -137,7 +138,7 @@ def write_features(
         advance: is told how many items are done.
     """
     schema = _schema(asked)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = out.with_name(f".{out.name}.{platform.node()}.{os.getpid()}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
     rows, problems, first = 0, 0, ""
     try:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from d2v.alignment.pair_features import FEATURES, TEXTS, read_pair_features
-from d2v.alignment.pairs import Pairs, hold_out
+from d2v.alignment.pairs import RULES, Pairs, apart, hold_out
 from d2v.config.alignment import AlignConfig, PairsConfig
 from d2v.data import digests
 from d2v.data.disk import full_disk_named, one_at_a_time, write_json
@@ -86,11 +86,14 @@ def encode_pairs(config: AlignConfig, corpora: Mapping[str, Path], models: Mappi
             rows = _encode(models[name], some, config)
             np.savez(out / f"{name}.npz", features=rows)
         write_json(out / TEXTS, {name: some.keys for name, some in items.items() if some.is_text})
-        found: dict[str, Any] = {}
+        parted = {}
         for name, (pairs, is_test) in kinds.items():
-            sides = {"first": pairs.first, "second": pairs.second}
             keys = [items[pairs.second].keys[row] for row in pairs.second_rows.tolist()]
-            held = hold_out(pairs, keys, is_test, config.held_out)
+            parted[name] = hold_out(pairs, keys, is_test, config.held_out)
+        found: dict[str, Any] = {}
+        for name, held in apart(parted).items():
+            pairs = kinds[name][0]
+            sides = {"first": pairs.first, "second": pairs.second}
             parts = {part: getattr(held, part) for part in ("train", "test", "known")}
             rows_of = {part: [one.first_rows.tolist(), one.second_rows.tolist()] for part, one in parts.items()}
             found[name] = sides | rows_of
@@ -109,6 +112,8 @@ def _pairs(
     name: str, kind: PairsConfig, corpora: Mapping[str, Path], items: dict[str, Items]
 ) -> tuple[Pairs, np.ndarray]:
     """(pairs, whether the source counts the first item of each as a test item); their items join `items`."""
+    if registry.get(kind.first).takes_words:
+        raise ConfigError(f"align.pairs.{name}.first is {kind.first}, which reads texts: name that side second")
     if kind.table is None and not registry.get(kind.second).takes_words:
         raise ConfigError(
             f"align.pairs.{name} pairs {kind.first} with {kind.second}, and a corpus says texts alone of its items: "
@@ -235,11 +240,19 @@ def _identity(
     digest = hashlib.sha256()
     for name, some in sorted(items.items()):
         for key in some.keys:
-            digest.update(f"{name}\0{key}\n".encode("utf-8", "surrogatepass"))
+            digest.update(f"{name}\0{key}\0{_changed_s(some, key)}\n".encode("utf-8", "surrogatepass"))
     for name, (pairs, is_test) in sorted(kinds.items()):
         digest.update(name.encode() + pairs.first_rows.tobytes() + pairs.second_rows.tobytes() + is_test.tobytes())
     encoders = {name: models[name].fingerprint() for name in sorted(items)}
-    return {"encoders": encoders, "pairs": digest.hexdigest(), "reads": config.features, "held_out": config.held_out}
+    identity = {"encoders": encoders, "pairs": digest.hexdigest(), "reads": config.features}
+    return identity | {"held_out": config.held_out, "rules": RULES}
+
+
+def _changed_s(items: Items, key: str) -> float:
+    """When the file of a table's item was modified last; 0 of texts, and of items of a corpus, which its fingerprint
+    names."""
+    path = Path(key)
+    return 0.0 if items.is_text or not path.is_file() else path.stat().st_mtime
 
 
 def _is_up_to_date(out: Path, identity: Mapping[str, Any]) -> bool:

@@ -3,7 +3,6 @@ of recordings and whole texts beside the pictures, and items on a map."""
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 from d2v.data.sources.source import Item, Source
@@ -71,7 +70,8 @@ def look(model: Model, source: Path, out: Path, items: int = 8, on_map: int = 0)
 
 def _some(source: Source, total: int, count: int) -> list[Item]:
     """Items at equal distances."""
-    return list(islice(source.items(0), 0, None, max(1, total // count)))[:count]
+    chosen = {number * total // count for number in range(count)} if total > count else None
+    return [item for number, item in enumerate(source.items(0)) if chosen is None or number in chosen]
 
 
 def _map(model: Model, opened: OwnFiles, total: int, count: int, path: Path) -> Plot:

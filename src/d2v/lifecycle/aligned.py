@@ -134,6 +134,12 @@ def measured(config: AlignConfig, corpora: Mapping[str, Path], found: PairFeatur
         space: folder of an aligned space.
     """
     opened = read_space(space)
+    wanted = {side for kind in config.pairs.values() for side in (kind.first, kind.second)}
+    if missing := wanted - opened.heads.keys():
+        raise CheckpointError(
+            f"{space} aligns no {', '.join(sorted(missing))}, so it cannot be measured on align.pairs: take the alias "
+            "champion from it, or take these pairs out"
+        )
     reads = next(iter(opened.heads.values())).reads
     fingerprints = {name: head.fingerprint for name, head in opened.heads.items()}
     if found.identity["encoders"] != fingerprints or found.identity["reads"] != reads:

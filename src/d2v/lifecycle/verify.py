@@ -14,16 +14,13 @@ from d2v.data import digests
 from d2v.data.digests import DIGESTS
 from d2v.data.ingest import one_line
 from d2v.errors import CheckpointError
-from d2v.finetuning.model import HEAD
 from d2v.model_folder import ENCODER
 from d2v.progress import Progress
 from d2v.tracking import versions
-from d2v.tracking.registry import ALIGNED_DIGEST, FINETUNED_DIGEST, digest_of
+from d2v.tracking.registry import ALIGNED_DIGEST, FINETUNED_DIGEST, digest_of, finetuned_files
 
 CACHES = (".dvc/cache/files/md5", ".dvc/cache")
 """Where DVC keeps files by their MD5, of version 3 and before."""
-WEIGHTS = {FINETUNED_DIGEST: (ENCODER, HEAD), ALIGNED_DIGEST: (HEADS,)}
-"""Tag of a registered version -> the files that it is the digest of; encoders have others."""
 IN_REGISTRY = "restore the artifact store, register the weights again, or go back with d2v rollback"
 _MD5 = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
 
@@ -64,10 +61,11 @@ def verify_registry() -> list[Verified]:
     """
     found = []
     for version in versions.all_versions():
-        files = next((names for tag, names in WEIGHTS.items() if tag in version.tags), (ENCODER,))
+        files: tuple[str, ...] = (HEADS,) if ALIGNED_DIGEST in version.tags else (ENCODER,)
         with tempfile.TemporaryDirectory(prefix="d2v-verify-") as scratch:
             try:
                 model = versions.fetch(version, Path(scratch)).model
+                files = finetuned_files(model) if FINETUNED_DIGEST in version.tags else files
                 changed = () if digest_of(model, files) == version.digest else files
             except (CheckpointError, OSError) as error:
                 changed = (one_line(str(error)),)

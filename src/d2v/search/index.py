@@ -18,7 +18,7 @@ import hashlib
 import importlib.util
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -363,6 +363,7 @@ class _Building:
         self.added = self.changed = self.removed = 0
         self.refused: list[tuple[str, str]] = []
         self.touched: dict[str, float | None] = {}
+        self._staying = set[str]()  # ids of paths that were not read to their end
 
     @property
     def problems(self) -> list[str]:
@@ -393,7 +394,7 @@ class _Building:
                 log(f"index: {path} gave no item, so what the index has of it stays")
                 continue
             self._write_times(known)
-            self._remove(known.keys() - seen, root)
+            self._remove(known.keys() - seen - self._staying, root, files | {file for file, _ in self.refused})
 
     def _forget_what_another_read(self, first: int, files: set[str]) -> None:
         """Of the problems from `first` on keep one a file that no model could read."""
@@ -410,12 +411,16 @@ class _Building:
             self.table.delete(below)
             self.removed += count
 
-    def _remove(self, missing: Iterable[str], root: Path) -> None:
-        """Remove known items that a walk over a path has not met; but not those of an archive or a table that was given
-        by itself and is still there, which a folder around it does not open."""
+    def _remove(self, missing: Iterable[str], root: Path, opened: Container[str]) -> None:
+        """Remove known items that a walk over a path has not met, also of files that it opened; but not those of an
+        archive or a table that was given by itself and is still there, which a folder around it does not open."""
         for ids in _in_parts(sorted(missing), 500):
             rows = self._rows(_one_of("id", ids), ["id", "root", "file"])
-            gone = [row["id"] for row in rows if row["root"] == _text(str(root)) or modified_s_of(row["file"]) is None]
+            gone = [
+                row["id"]
+                for row in rows
+                if row["root"] == _text(str(root)) or row["file"] in opened or modified_s_of(row["file"]) is None
+            ]
             if gone:
                 self.table.delete(_one_of("id", gone))
                 self.removed += len(gone)
@@ -442,7 +447,7 @@ class _Building:
         except DataError as error:
             self.refused.append((str(root), str(error)))
             if len(self.models) == 1:
-                self._stay(root, known, seen)
+                self._stay(root, known)
             return
         try:
             for item in opened.source.items(0):
@@ -456,7 +461,7 @@ class _Building:
                 if item.data is None or item.refused:
                     self.refused.append((file, item.refused or "it has no content"))
                     if Path(address).is_dir():  # a folder that cannot be read: nothing in it is known to be gone
-                        seen.update(self._known(Path(address)))
+                        self._staying.update(self._known(Path(address)))
                     continue
                 sha256, modified_s = hashlib.sha256(_content(item)).hexdigest(), modified_s_of(address)
                 before = known.get(name)
@@ -474,16 +479,16 @@ class _Building:
                 files.add(file)
         except DataError as error:
             self.refused.append((str(root), str(error)))
-            self._stay(root, known, seen)
+            self._stay(root, known)
 
-    def _stay(self, root: Path, known: Mapping[str, _Known], seen: set[str]) -> None:
+    def _stay(self, root: Path, known: Mapping[str, _Known]) -> None:
         """A walk that did not come to its end does not know what is gone."""
         if known:
             log(
                 f"index: {root} was not read to its end, so all {len(known):,} items that the index has of it "
                 "stay; --drop removes the items of a path that is gone for good"
             )
-        seen.update(known)
+        self._staying.update(known)
 
     def _shown(self, modality: Modality, item: Item) -> dict[str, Any]:
         """The columns of an item's preview. An item that cannot be shown can still be found."""

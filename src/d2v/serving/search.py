@@ -155,6 +155,10 @@ def _vector(value: Any, number: int) -> np.ndarray:
     return np.array([_number(one, what) for one in value], np.float32)
 
 
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _settings(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     for key in given:
         if key not in KEYS:
@@ -168,7 +172,7 @@ def _settings(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         raise bad(f'"previews" is {_shown(previews)}: send true or false')
     texts = {key: given[key] for key in ("path", "label", "after", "before") if given.get(key) is not None}
     for key, value in texts.items():
-        if not isinstance(value, str) or len(value) > limits.characters:
+        if not isinstance(value, str) or len(value) > limits.characters or _has_surrogates(value):
             raise bad(f'"{key}" is {_shown(value)}: send a short string')
     found: dict[str, Any] = {"count": count, "previews": previews, **texts}
     for key in ("after", "before"):

@@ -20,7 +20,7 @@ from d2v.alignment.space import HEADS, is_space, read_space
 from d2v.config import first_names
 from d2v.data import fingerprint
 from d2v.errors import DataError
-from d2v.finetuning.model import HEAD, load_finetuned
+from d2v.finetuning.model import HEAD, THRESHOLDS, load_finetuned
 from d2v.modalities import registry
 from d2v.modalities.requests import Request
 from d2v.model_folder import CONFIG, ENCODER, read_config
@@ -98,15 +98,20 @@ def register_finetuned(
     """
     files = (CONFIG, ENCODER, HEAD)
     _check(folder, files, "fine-tuned model", f"fine-tune first (kedro run --pipeline=finetune_{modality})")
-    name, digest = finetuned_name(modality), digest_of(folder, (ENCODER, HEAD))
+    name, digest = finetuned_name(modality), digest_of(folder, finetuned_files(folder))
     return _have(name, {FINETUNED_DIGEST: digest}, alias, metrics, folder, notes, _log_finetuned)
+
+
+def finetuned_files(folder: Path) -> tuple[str, ...]:
+    """The files that make two fine-tuned models the same: of several labels, their thresholds too."""
+    return (ENCODER, HEAD, THRESHOLDS) if (folder / THRESHOLDS).is_file() else (ENCODER, HEAD)
 
 
 def register_aligned(
     folder: Path, metrics: Mapping[str, float], alias: str = "challenger", notes: Notes = Notes()
 ) -> str:
-    """The same of an aligned space with its encoders, called `d2v-aligned`, whose `predict` takes a table with a column
-    `text` and gives vectors of the space.
+    """The same of an aligned space with its encoders, called `d2v-aligned`, whose `predict` takes a table with the
+    columns of one of its modalities and gives vectors of the space.
 
     Raises:
         DataError: the folder holds no aligned space.

@@ -69,7 +69,9 @@ class Cluster:
         with ExitStack() as stack:
             for name in list(logging.root.manager.loggerDict):
                 if name.split(".")[0] == "distributed":  # what it would say, this says in one line
-                    logging.getLogger(name).setLevel(logging.CRITICAL)
+                    logger = logging.getLogger(name)
+                    stack.callback(logger.setLevel, logger.level)
+                    logger.setLevel(logging.CRITICAL)
             stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": CONNECT_S}))
             if not self.config.dashboard:
                 stack.enter_context(dask.config.set(NO_PAGES))
