@@ -29,7 +29,7 @@ def test_calls_on_one_folder_wait_for_one_another(tmp_path: Path, capsys: pytest
     work("elsewhere", out=tmp_path / "other")
     assert order == ["first begins", "elsewhere begins", "elsewhere ends"]
     deadline = time.monotonic() + 30
-    while "work: another process works on" not in capsys.readouterr().err:
+    while "another process works on" not in capsys.readouterr().err:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     leave.set()

@@ -26,7 +26,7 @@ from d2v.evaluation.search_space import SearchSpace
 from d2v.search import index as index_module
 from d2v.search.console import show_lists
 from d2v.search.index import Index, fingerprint, measure_recall
-from d2v.search.query import search, time_of, vector_of
+from d2v.search.query import question_of, search, time_of, vector_of
 from d2v.search.reports import near_duplicates, outliers
 from tests.interchange.test_load import model_of
 
@@ -469,3 +469,54 @@ def test_outliers_are_the_items_without_like(model: d2v.Model, tmp_path: Path) -
     page = tmp_path / "look.html"
     show_lists(index, 0.99, 2, page)
     assert "the least typical items" in page.read_text()
+
+
+# ------------------------------------------------------------------------------------------------ as users do
+
+
+def test_a_deeper_path_keeps_the_classes_that_a_path_above_it_gave(folder: Path, made: Path, model: d2v.Model) -> None:
+    index, built = Index.build(model, [made / "pictures" / "red"], folder / "index")
+    assert (built.changed, built.removed) == (0, 0)
+    assert len(search(index, model, np.ones(32, np.float32), 18, label="red")) == 6
+
+
+def test_a_drop_that_names_an_unknown_path_drops_nothing_and_makes_no_index(
+    folder: Path, made: Path, model: d2v.Model
+) -> None:
+    known = made / "pictures" / "red"
+    with pytest.raises(DataError, match="no items of"):
+        Index.build(model, [], folder / "index", drop=[known, made / "typo"])
+    assert len(Index(folder / "index")) == 18
+    with pytest.raises(DataError, match="no index at"):
+        Index.build(model, [], folder / "other", drop=[known])
+    assert not (folder / "other").exists()
+
+
+def test_an_empty_folder_counts_as_gone(folder: Path, model: d2v.Model) -> None:
+    pictures = write_pictures(folder / "mine", 2)
+    index, _ = Index.build(model, [pictures], folder / "own")
+    pictures.rename(folder / "away")
+    pictures.mkdir()
+    assert index.lost() == {str(pictures.resolve()): 6}
+
+
+def test_an_index_inside_of_what_it_indexes_is_no_item(model: d2v.Model, tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 1)
+    for _ in range(2):
+        _, built = Index.build(model, [pictures], pictures / "index")
+        assert (built.items, built.problems) == (3, 0)
+
+
+def test_a_folder_is_no_question(made: Path, model: d2v.Model) -> None:
+    with pytest.raises(DataError, match="is a folder"):
+        question_of(model, str(made / "pictures"))
+
+
+def test_words_that_look_like_a_file_are_said_and_nothing_is_no_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = model_of(tmp_path, "text")
+    assert question_of(words, "holiday.pgn") == "holiday.pgn"
+    assert "is no file here" in capsys.readouterr().err
+    with pytest.raises(DataError, match="empty"):
+        question_of(words, " ")

@@ -98,7 +98,7 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
             try:
                 lock.acquire(blocking=False)
             except Timeout:
-                log(f"{function.__name__}: another process works on {out}; waiting until it is done")
+                log(f"another process works on {out}; waiting until it is done")
                 lock.acquire()
         except OSError:
             return function(*args, **kwargs)

@@ -111,7 +111,7 @@ def encode_on_cluster(
     work.mkdir(parents=True, exist_ok=True)
     write_json(work / DONE, {"identity": identity})
     job = EncodeJob(
-        work.absolute(), machine.mark(work), machine.versions(), config, how, model.fingerprint(), given, ingest
+        work.absolute(), machine.mark(work), machine.versions(), config, how, _weights_of(model), given, ingest
     )
     written = _Encoding(job, opened).run()
     write_json(out / DONE, {"identity": identity, **asdict(written)})

@@ -14,7 +14,7 @@ from d2v.alignment.space import HEADS, TRAINED_ON, read_space, text_digests
 from d2v.config.alignment import AlignConfig
 from d2v.data.disk import one_at_a_time, read_json
 from d2v.data.ingest import CORPUS
-from d2v.errors import CheckpointError, DataError
+from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.metrics_file import METRICS
 from d2v.interchange.aligned import load_aligned
 from d2v.interchange.encode_pairs import encode_pairs
@@ -40,9 +40,16 @@ def encoders_of(config: AlignConfig, run_dirs: Mapping[str, Path]) -> dict[str, 
 
     Raises:
         CheckpointError: an encoder is missing; the message names the command that makes it.
+        ConfigError: `align.encoders` names what is no modality.
     """
     found, missing = {}, []
-    for name in dict.fromkeys(side for kind in config.pairs.values() for side in (kind.first, kind.second)):
+    sides = dict.fromkeys(side for kind in config.pairs.values() for side in (kind.first, kind.second))
+    if unknown := config.encoders.keys() - run_dirs.keys():
+        raise ConfigError(
+            f"align.encoders names {', '.join(sorted(unknown))}, which is no modality: the pairs are of "
+            f"{', '.join(sides)}"
+        )
+    for name in sides:
         given = config.encoders.get(name)
         if given is None and name not in run_dirs:
             raise CheckpointError(f"align.pairs names {name}, which is no modality: known are {', '.join(run_dirs)}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from d2v.progress import log
 from d2v.reporting.tables import Table
 from d2v.search.index import Encoders, Hit, Index, say_lost
 from d2v.search.page import hits_table, pairs_table, write_hits
@@ -31,6 +32,8 @@ def search_and_show(
     words = " + ".join(question if weight == 1.0 else f"{weight:g} {question}" for weight, question in asked)
     title = f"Nearest to {words}"
     _print(hits_table(title, hits))
+    if not hits:
+        log("search: no item fits the filters; --path is compared with whole paths, as d2v search prints them")
     if html is not None:
         write_hits(html, title, [("the nearest first", f"{len(hits)} of {len(index):,} items", hits)])
     return hits

@@ -31,7 +31,7 @@ import pyarrow as pa
 from d2v.alignment.space import encoder_fingerprint
 from d2v.data.disk import full_disk_named, one_at_a_time, read_json, write_json
 from d2v.data.ingest import one_line
-from d2v.data.sources.source import Item
+from d2v.data.sources.source import Item, Source
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.search_space import SearchSpace
 from d2v.interchange.aligned import AlignedModels
@@ -212,8 +212,9 @@ class Index:
         """Raises CheckpointError if the index is another encoder's, or of another fingerprint."""
         if self.about["fingerprint"] != (model if isinstance(model, str) else fingerprint(model)):
             raise CheckpointError(
-                f"{self.folder} holds vectors of another encoder ({self.about['model']}), whose distances to this "
-                "one's mean nothing: search with that one, or make another index with d2v index"
+                f"{self.folder} holds vectors of another encoder ({self.about['model']}), or of this one before it was "
+                "trained again, whose distances to this one's mean nothing: take the encoder that made it, or make "
+                "another index with d2v index and another --out"
             )
 
     def nearest(
@@ -269,7 +270,7 @@ class Index:
         with _reading(self.folder):
             roots = self._table.search().select(["root"]).limit(max(len(self), 1)).to_arrow()["root"].value_counts()
         counts = {one["values"]: one["counts"] for one in roots.to_pylist()}
-        return {root: counts[root] for root in sorted(counts) if not Path(root).exists()}
+        return {root: counts[root] for root in sorted(counts) if not _is_there(Path(root))}
 
     def _shown(self) -> list[str]:
         return [*SHOWN, MODIFIED] if self.has_times() else [*SHOWN]
@@ -310,6 +311,8 @@ def _build(
     ingest: Mapping[str, object],
     previews: bool,
 ) -> Built:
+    if drop and not (out / ABOUT).is_file():
+        raise DataError(f"there is no index at {out}, so nothing can be dropped from it: correct --out")
     out.mkdir(parents=True, exist_ok=True)
     space = _space_of(model)
     if not (out / ABOUT).is_file():
@@ -332,6 +335,14 @@ def _build(
         recall = _optimize(index)
     say_lost(index)
     return Built(len(index), built.added, built.changed, built.removed, len(built.problems), built.first, recall)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file, or a folder with something in it, which may be a disk that is not mounted otherwise."""
+    try:
+        return path.is_file() or any(path.iterdir())
+    except OSError:
+        return False
 
 
 def _space_of(model: Encoders) -> Space:
@@ -391,7 +402,8 @@ class _Building:
             if len(self.models) > 1:
                 self._forget_what_another_read(before, files)
             if len(self.refused) > before and not seen:
-                log(f"index: {path} gave no item, so what the index has of it stays")
+                if known:
+                    log(f"index: {path} gave no item, so what the index has of it stays")
                 continue
             self._write_times(known)
             self._remove(known.keys() - seen - self._staying, root, files | {file for file, _ in self.refused})
@@ -402,14 +414,14 @@ class _Building:
         self.refused[first:] = list(reversed(left.items()))
 
     def drop(self, paths: Sequence[Path]) -> None:
-        """Remove the items of these paths."""
+        """Remove the items of these paths; nothing if the index has none of one of them."""
+        for path in paths:
+            if not self.table.count_rows(_below(path.resolve())):
+                raise DataError(f"The index has no items of {path.resolve()}: give --drop a path that it has items of")
         for path in paths:
             below = _below(path.resolve())
-            count = self.table.count_rows(below)
-            if not count:
-                raise DataError(f"The index has no items of {path.resolve()}: give --drop a path that it has items of")
+            self.removed += self.table.count_rows(below)
             self.table.delete(below)
-            self.removed += count
 
     def _remove(self, missing: Iterable[str], root: Path, opened: Container[str]) -> None:
         """Remove known items that a walk over a path has not met, also of files that it opened; but not those of an
@@ -450,8 +462,7 @@ class _Building:
                 self._stay(root, known)
             return
         try:
-            for item in opened.source.items(0):
-                address = item.address or f"{root}/{item.key}"
+            for item, address in self._items(opened.source, root):
                 file = _text(address)
                 # without the path that led to it: the key of an item in a folder begins below that
                 name = f"{file}\0{PurePosixPath(_text(item.key)).name}\0{item.line}"
@@ -465,13 +476,15 @@ class _Building:
                     continue
                 sha256, modified_s = hashlib.sha256(_content(item)).hexdigest(), modified_s_of(address)
                 before = known.get(name)
-                if before is None or (before.sha256, before.label) != (sha256, item.label):
+                # a deeper path says no class
+                label = before.label if before is not None and item.label is None else item.label
+                if before is None or (before.sha256, before.label) != (sha256, label):
                     try:
                         raw = opened.read(item)
                     except DataError as error:
                         self.refused.append((file, str(error)))
                         continue
-                    row = {"id": name, "root": _text(str(root)), "file": file, "line": item.line, "label": item.label}
+                    row = {"id": name, "root": _text(str(root)), "file": file, "line": item.line, "label": label}
                     yield row | {"sha256": sha256, MODIFIED: modified_s, **self._shown(modality, item)}, raw
                 elif before.modified_s != modified_s:
                     self.touched[name] = modified_s
@@ -480,6 +493,14 @@ class _Building:
         except DataError as error:
             self.refused.append((str(root), str(error)))
             self._stay(root, known)
+
+    def _items(self, source: Source, root: Path) -> Iterator[tuple[Item, str]]:
+        """Items and their addresses, without the files of the index itself."""
+        own = self.index.folder.resolve()
+        for item in source.items(0):
+            address = item.address or f"{root}/{item.key}"
+            if not Path(address).is_relative_to(own):
+                yield item, address
 
     def _stay(self, root: Path, known: Mapping[str, _Known]) -> None:
         """A walk that did not come to its end does not know what is gone."""

@@ -15,6 +15,7 @@ from d2v.errors import ConfigError, DataError
 from d2v.interchange.aligned import AlignedModels
 from d2v.interchange.load import Space
 from d2v.modalities import registry
+from d2v.progress import log
 from d2v.search.index import MODIFIED, Encoders, Hit, Index, quoted
 
 Question = Any
@@ -154,6 +155,17 @@ def time_of(given: str) -> datetime | None:
         raise ConfigError(f"{given!r} is no time: give a date such as 2026-11-30, or 2026-11-30T18:00") from None
 
 
+def _text_in(path: Path, reason: DataError) -> str:
+    """The text of a file that is no picture and no recording. Raises `reason` for what is no text."""
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise reason from None
+    if not text.strip() or "\0" in text:
+        raise reason
+    return text
+
+
 def question_of(model: Encoders, given: str) -> Question:
     """What a user wrote on the command line: a file if it is there, else a text where the model takes texts.
 
@@ -168,11 +180,17 @@ def question_of(model: Encoders, given: str) -> Question:
             try:
                 cast(AlignedModels, model).model_of(path)
                 return path
-            except DataError:
-                return path.read_text("utf-8", "replace")
+            except DataError as error:
+                return _text_in(path, error)
         return path.read_text("utf-8") if takes_words else path
-    if takes_words:
+    if os.path.isdir(path):
+        raise DataError(f"{given} is a folder: give one file of it")
+    if takes_words and given.strip():
+        if path.suffix and len(given.split()) == 1:
+            log(f"search: {given} is no file here, so it is searched as a text")
         return given
+    if takes_words:
+        raise DataError("The question is empty: give a text or a file")
     raise DataError(
         f"{given} is not there, and an encoder of {', '.join(one.modality for one in models)} finds nothing by words: "
         f"give a file (it was looked for in {Path.cwd()})"
