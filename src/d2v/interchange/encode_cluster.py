@@ -29,6 +29,7 @@ from d2v.interchange.encode_files import (
     asked_of,
     open_all,
     read_item,
+    remarks,
     write_features,
 )
 from d2v.interchange.load import Model, Pool, Space, load
@@ -114,6 +115,10 @@ def encode_on_cluster(
         work.absolute(), machine.mark(work), machine.versions(), config, how, _weights_of(model), given, ingest
     )
     written = _Encoding(job, opened).run()
+    cuts = Cuts(written.rows, written.cut, written.tokens_cut_off)
+    for line in [cuts.said("--long windows reads all of them, --long error refuses them"), *remarks(opened)]:
+        if line:
+            log(f"encode: {line}")
     write_json(out / DONE, {"identity": identity, **asdict(written)})
     shutil.rmtree(work)
     return written

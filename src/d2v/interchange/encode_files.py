@@ -111,7 +111,7 @@ def encode_files(
     cuts = Cuts()
     with Progress("encode", _total(found)) as progress:
         written = write_features(asked, _items(found), out, cuts, progress.advance)
-    for line in [cuts.said("--long windows reads all of them, --long error refuses them"), *_remarks(found)]:
+    for line in [cuts.said("--long windows reads all of them, --long error refuses them"), *remarks(found)]:
         if line:
             log(f"encode: {line}")
     return written
@@ -233,7 +233,7 @@ def read_item(opened: OwnFiles, item: Item, file: str) -> FileItem:
         return FileItem(file, item.line, problem=str(error))
 
 
-def _remarks(found: Opened) -> list[str]:
+def remarks(found: Opened) -> list[str]:
     """Files that sources leave out."""
     return [remark for _, one in found if not isinstance(one, DataError) for remark in one.source.left_out]
 

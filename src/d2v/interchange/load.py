@@ -250,8 +250,8 @@ class Model:
         check_space(space)
         if space == "aligned" and self.aligned is None:
             raise ConfigError(
-                "the model has no space that modalities share: load it with aligned=FOLDER, which kedro run "
-                "--pipeline=align makes"
+                "the model has no space that modalities share: in Python load it with aligned=FOLDER, which kedro run "
+                "--pipeline=align makes; d2v index and d2v search take --aligned FOLDER"
             )
         if space == "search" and self.search_space is None:
             raise ConfigError(
@@ -568,7 +568,7 @@ def load(
 
 def _read(path: Path, teacher: bool, tokenizer: Path | None, labels: Path | None) -> Model:
     if is_space(path):
-        raise ConfigError(f"{path} is an aligned space, not a model: load it with d2v.load_aligned, or give --aligned")
+        raise ConfigError(f"{path} is an aligned space, not a model: take d2v.load_aligned, or --aligned of d2v index")
     if path.is_dir() and _is_ours(path):
         return _from_folder(path, teacher)
     if not path.exists():

@@ -16,9 +16,9 @@ from d2v.errors import DataError
 
 PACKAGES = (
     *("av", "imagecodecs", "numpy", "pillow", "pyarrow", "scipy", "soundfile", "soxr", "tifffile", "tokenizers"),
-    *("torch", "torchaudio", "torchvision"),
+    *("torch", "torchaudio", "torchvision", "onnxruntime"),
 )
-"""Packages that decode, resample, tokenise or write."""
+"""Packages that decode, resample, tokenise, compute or write."""
 SEEN = "driver.txt"
 STOP = "stop"
 """A file of the work folder that ends the tasks of a driver that was interrupted."""
@@ -37,10 +37,10 @@ def versions() -> dict[str, str]:
 
 
 def code_digest() -> str:
-    """Digest of the code that reads and writes data, in a few digits."""
+    """Digest of this package's code, in a few digits."""
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()
-    for file in sorted((*package.glob("data/**/*.py"), *package.glob("modalities/**/*.py"))):
+    for file in sorted(package.glob("**/*.py")):
         digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
     return f"code {digest.hexdigest()[:12]}"
 
