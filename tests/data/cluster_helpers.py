@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from distributed import LocalCluster
+
 from d2v.config import ClusterConfig
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, Record, ingest
@@ -27,6 +29,26 @@ def contents(folder: Path) -> dict[str, str]:
     """File below a folder -> digest."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@contextmanager
+def threads_of_this_process(folder: Path, workers: int = 1) -> Iterator[str]:
+    """The address of a cluster of threads, which starts in a second.
+
+    Args:
+        folder: for what dask writes.
+    """
+    loopback = "127.0.0.1:0"
+    with LocalCluster(
+        n_workers=workers,
+        threads_per_worker=2,
+        processes=False,
+        protocol="inproc",
+        dashboard_address=loopback,
+        worker_dashboard_address=loopback,
+        local_directory=str(folder),
+    ) as cluster:
+        yield cluster.scheduler_address
 
 
 def slow_source(count: int, delay_s: float) -> Source:

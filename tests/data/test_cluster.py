@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from distributed import LocalCluster
 from fsspec.implementations.local import LocalFileSystem
 
 from d2v.config import ClusterConfig, read_recipe
@@ -34,23 +33,14 @@ from d2v.modalities.registry import get
 from d2v.modalities.text.config import TextIngestConfig
 from d2v.progress import Progress
 from tests.conftest import ROOT
-from tests.data.cluster_helpers import contents
+from tests.data.cluster_helpers import contents, threads_of_this_process
 from tests.data.ingest_helpers import make_items, read, source_of
 
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory) -> Iterator[str]:
-    loopback = "127.0.0.1:0"
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=2,
-        processes=False,
-        protocol="inproc",
-        dashboard_address=loopback,
-        worker_dashboard_address=loopback,
-        local_directory=str(tmp_path_factory.mktemp("dask")),
-    ) as cluster:
-        yield cluster.scheduler_address
+    with threads_of_this_process(tmp_path_factory.mktemp("dask")) as address:
+        yield address
 
 
 def both(tmp_path: Path, scheduler: str, make: partial, **further) -> tuple[IngestReport, IngestReport]:

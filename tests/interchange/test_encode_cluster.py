@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from distributed import LocalCluster
 from typer.testing import CliRunner
 
 import d2v
@@ -18,6 +17,7 @@ from d2v.interchange import encode_cluster
 from d2v.interchange.encode_cluster import How, encode_on_cluster
 from d2v.interchange.encode_files import encode_files
 from d2v.modalities.text.tokenizer import train_tokenizer
+from tests.data.cluster_helpers import threads_of_this_process
 from tests.interchange import encoders
 
 TOKENIZER = train_tokenizer(["some words of many lines"], 300).to_json()
@@ -25,17 +25,8 @@ TOKENIZER = train_tokenizer(["some words of many lines"], 300).to_json()
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory) -> Iterator[str]:
-    loopback = "127.0.0.1:0"
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=2,
-        processes=False,
-        protocol="inproc",
-        dashboard_address=loopback,
-        worker_dashboard_address=loopback,
-        local_directory=str(tmp_path_factory.mktemp("dask")),
-    ) as cluster:
-        yield cluster.scheduler_address
+    with threads_of_this_process(tmp_path_factory.mktemp("dask")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -212,6 +212,17 @@ def test_a_fine_tuned_model_searches_by_its_encoder(tmp_path: Path) -> None:
     file = (tmp_path / "red.png").read_bytes()
     found = client.post("/search", content=file, headers={"Content-Type": "application/octet-stream"})
     assert found.json()["hits"][0]["similarity"] == pytest.approx(1.0, abs=1e-4)
+    words = client.post("/search", content=b"red", headers={"Content-Type": "text/plain"})
+    assert words.status_code == 400
+    assert "finds nothing by words" in words.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "time", ["1970-01-01T02:16:41+02:00", "1970-01-01T02:16:41%2B02:00", "1969-12-31T22:16:41-02:00"]
+)
+def test_a_time_in_an_address_may_have_a_zone(client: TestClient, time: str) -> None:
+    found = client.post(f"/search?after={time}&count=5", content=b"a", headers={"Content-Type": "text/plain"})
+    assert set(places(found)) == {"b.txt:1", "b.txt:2"}
 
 
 def test_embeddings_in_the_space_to_search_in(client: TestClient, made: Path) -> None:

@@ -17,7 +17,7 @@ from d2v.config import ClusterConfig
 from d2v.data import fingerprint
 from d2v.data.cluster import machine
 from d2v.data.cluster.client import Cluster, WorkerLost
-from d2v.data.cluster.files import check_running, with_retries
+from d2v.data.cluster.files import Kept, check_running, with_retries
 from d2v.data.disk import one_at_a_time, write_json
 from d2v.data.parallel import ordered_map
 from d2v.errors import ConfigError, DataError, is_of_storage
@@ -241,16 +241,7 @@ class _Loaded:
                 yield item
 
 
-_loaded: dict[str, _Loaded] = {}
-_lock = threading.Lock()
-
-
-def _load(job: EncodeJob) -> _Loaded:
-    with _lock:
-        if job.token not in _loaded:
-            _loaded.clear()
-            _loaded[job.token] = _Loaded(job)
-        return _loaded[job.token]
+_loaded = Kept(_Loaded)
 
 
 def _device(device: str) -> str:
@@ -277,7 +268,7 @@ def encode_piece(job: EncodeJob, number: int, start: int, size: int) -> dict[str
     Returns:
         Counts of what was written, and whether these were the last items.
     """
-    loaded, began_s = _load(job), time.monotonic()
+    loaded, began_s = _loaded.of(job), time.monotonic()
 
     def encode() -> tuple[Written, int]:
         cuts, read = Cuts(), _Counted()

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.config import TrainConfig
@@ -20,6 +21,7 @@ from d2v.data.random import STREAM_MASK, fold_in
 from d2v.modalities.base import Modality, PreparedData
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks
+from d2v.models.targets import mean_std
 from d2v.models.teacher import Teacher
 
 DrawMasks = Callable[[Tensor, int, Tensor | None], Tensor]
@@ -38,6 +40,19 @@ class LossOutput:
 
     loss_sum: Tensor
     statistics: dict[str, Tensor]
+
+
+def squared_error(name: str, prediction_NP: Tensor, target_NP: Tensor, masks: Masks) -> LossOutput:
+    """The mean squared error of each masked token's P values, summed over the N tokens.
+
+    Args:
+        name: of the loss in the log.
+        prediction_NP, target_NP: at all masked tokens.
+        masks: that hid them.
+    """
+    loss = F.mse_loss(prediction_NP, target_NP, reduction="sum") / target_NP.shape[1]
+    spreads = {"target_std": mean_std(target_NP), "pred_std": mean_std(prediction_NP.detach())}
+    return LossOutput(loss, {name: loss.detach() / masks.count, **spreads})
 
 
 class Objective(nn.Module, ABC):

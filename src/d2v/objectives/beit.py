@@ -16,7 +16,7 @@ from d2v.config import BeitConfig, TrainConfig
 from d2v.data.batch import Batch
 from d2v.modalities.base import Codes, Modality, PreparedData
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks, Selected
+from d2v.models.masking import Masks
 from d2v.models.quantizer import perplexity, shares
 from d2v.objectives.base import DrawMasks, LossOutput
 from d2v.objectives.masked_prediction import MaskedPrediction
@@ -89,8 +89,4 @@ class Beit(MaskedPrediction):
 
     def _at_masked(self, batch: Batch, masks: Masks) -> tuple[Tensor, Tensor]:
         """(N, K) logits in at least float32 and (N,) codes at all masked tokens."""
-        masked, lengths = Selected.masked(masks), self.student.token_lengths(batch.lengths)
-        features_ND = self.features_of(masked, self.student.stem(batch.inputs), masks, lengths)
-        logits_NK = masked.without_fill(self.head(features_ND))
-        wide = torch.promote_types(logits_NK.dtype, torch.float32)
-        return logits_NK.to(wide), masked.without_fill(masked.of(self.targets(batch.inputs)))
+        return self.head_and_targets(self.head, self.targets(batch.inputs), batch, masks)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from d2v.config import MaeConfig, TrainConfig
@@ -18,8 +17,7 @@ from d2v.modalities.base import Modality, Patches
 from d2v.models.decoders import MaeDecoder
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, Selected
-from d2v.models.targets import mean_std
-from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, mask_keys
+from d2v.objectives.base import DrawMasks, LossOutput, Pretraining, mask_keys, squared_error
 
 VARIANCE_EPS = 1e-6
 
@@ -79,14 +77,7 @@ class Mae(Pretraining):
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """The mean squared error of each masked patch (section 3, "Reconstruction target"), summed over them."""
-        prediction_NP, target_NP = self._at_masked(batch, masks)
-        loss = F.mse_loss(prediction_NP, target_NP, reduction="sum") / self.patches.values
-        statistics = {
-            "reconstruction_loss": loss.detach() / masks.count,
-            "target_std": mean_std(target_NP),
-            "pred_std": mean_std(prediction_NP.detach()),
-        }
-        return LossOutput(loss, statistics)
+        return squared_error("reconstruction_loss", *self._at_masked(batch, masks), masks)
 
     @torch.no_grad()
     def token_losses(self, batch: Batch, masks: Masks) -> Tensor:

@@ -64,6 +64,22 @@ class MaskedPrediction(Pretraining):
         """
         return self.student.encode_some(self.masked(local_BTD, masks), some, lengths)[0]
 
+    def head_and_targets(
+        self, head: nn.Module, targets_BT: Tensor, batch: Batch, masks: Masks
+    ) -> tuple[Tensor, Tensor]:
+        """What a head says of masked tokens, in at least float32, and their targets.
+
+        Args:
+            head: (N, D) features -> (N, ...).
+            targets_BT: (B, T, ...) of all tokens.
+            batch, masks: as of `forward`.
+        """
+        masked, lengths = Selected.masked(masks), self.student.token_lengths(batch.lengths)
+        features_ND = self.features_of(masked, self.student.stem(batch.inputs), masks, lengths)
+        said_N = masked.without_fill(head(features_ND))
+        wide = torch.promote_types(said_N.dtype, torch.float32)
+        return said_N.to(wide), masked.without_fill(masked.of(targets_BT))
+
     def flops_per_sample(self, tokens: int) -> dict[str, float]:
         """See `count_flops`, with as many masked tokens as masks mask in the mean."""
         return self.count_flops(tokens, mean_masked(self._draw, tokens))

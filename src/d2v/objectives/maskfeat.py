@@ -9,17 +9,15 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.config import MaskFeatConfig, TrainConfig
 from d2v.data.batch import Batch
 from d2v.modalities.base import Descriptors, Modality
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks, Selected
+from d2v.models.masking import Masks
 from d2v.models.ops import LayerNorm
-from d2v.models.targets import mean_std
-from d2v.objectives.base import DrawMasks, LossOutput
+from d2v.objectives.base import DrawMasks, LossOutput, squared_error
 from d2v.objectives.masked_prediction import MaskedPrediction
 
 NORM_EPS = 1e-6
@@ -67,14 +65,7 @@ class MaskFeat(MaskedPrediction):
 
     def forward(self, batch: Batch, masks: Masks) -> LossOutput:
         """The mean squared error of each masked token's descriptors (section 3.1), summed over them."""
-        prediction_NP, target_NP = self._at_masked(batch, masks)
-        loss = F.mse_loss(prediction_NP, target_NP, reduction="sum") / self.descriptors.values
-        statistics = {
-            "regression_loss": loss.detach() / masks.count,
-            "target_std": mean_std(target_NP),
-            "pred_std": mean_std(prediction_NP.detach()),
-        }
-        return LossOutput(loss, statistics)
+        return squared_error("regression_loss", *self._at_masked(batch, masks), masks)
 
     @torch.no_grad()
     def token_losses(self, batch: Batch, masks: Masks) -> Tensor:
@@ -83,8 +74,4 @@ class MaskFeat(MaskedPrediction):
 
     def _at_masked(self, batch: Batch, masks: Masks) -> tuple[Tensor, Tensor]:
         """(N, P) predictions and targets at all masked tokens."""
-        masked, lengths = Selected.masked(masks), self.student.token_lengths(batch.lengths)
-        features_ND = self.features_of(masked, self.student.stem(batch.inputs), masks, lengths)
-        prediction_NP = masked.without_fill(self.head(features_ND))
-        wide = torch.promote_types(prediction_NP.dtype, torch.float32)
-        return prediction_NP.to(wide), masked.without_fill(masked.of(self.targets(batch.inputs)))
+        return self.head_and_targets(self.head, self.targets(batch.inputs), batch, masks)

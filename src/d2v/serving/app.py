@@ -220,7 +220,7 @@ class App:
         loaded = self.loaded
         assert self.index is not None
         with _refusing():
-            asked = read_asked(body, content_type, address, loaded.model.columns, loaded.model.requests.limits)
+            asked = read_asked(body, content_type, address, loaded.model.requests)
             return search_index(self.index, loaded, asked), len(asked.weights), loaded.label
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from d2v.search.query import condition, mixed, time_of
 from d2v.serving.refused import Refused, bad
 from d2v.serving.rows import JSON, described, media_type, parse_json, shortened, unknown, unsupported, utf8
 from d2v.serving.source import Loaded
+from d2v.tracking.requests import Requests
 
 log = logging.getLogger("d2v.serving")
 TEXT = "text/plain"
@@ -59,22 +61,19 @@ class Asked:
     previews: bool = False
 
 
-def read_asked(
-    body: bytes, content_type: str, address: Sequence[tuple[str, str]], columns: Sequence[str], limits: Limits
-) -> Asked:
+def read_asked(body: bytes, content_type: str, address: Sequence[tuple[str, str]], requests: Requests) -> Asked:
     """What a request asks.
 
     Args:
         body: as it came.
         content_type: the header.
         address: names and values in the query of the address.
-        columns: that the model knows.
-        limits: how many questions may come, and how many items may be asked for.
+        requests: says which columns the model knows, and how much may come.
 
     Raises:
         Refused: 400, 413 or 415 with the reason.
     """
-    kind = media_type(content_type)
+    kind, columns, limits = media_type(content_type), requests.modality.request.columns, requests.limits
     if kind == JSON:
         if address:
             raise bad("JSON has the filters in itself: put what stands behind the ? of the address into it")
@@ -85,6 +84,8 @@ def read_asked(
             f"The request has {given}: send the header Content-Type: {JSON}, or with a file as it is image/png, "
             f"audio/wav, {TEXT} or application/octet-stream"
         )
+    if kind == TEXT and not requests.modality.takes_words:
+        raise bad(f"This model finds nothing by words: send a file with its own content type, or {_example(columns)}")
     if not body:
         raise bad(f"The request has no body: send a file, or {_example(columns)}")
     settings: dict[str, Any] = dict(address)
@@ -93,6 +94,9 @@ def read_asked(
     for name in ("count", "previews"):
         if name in settings:
             settings[name] = _value_of(settings[name])
+    for name in ("after", "before"):  # a + in an address is a space
+        if name in settings:
+            settings[name] = re.sub(r"(T.*) (\d\d:?\d\d)$", r"\1+\2", settings[name])
     cell = utf8(body) if kind == TEXT else body
     return Asked([1.0], {0: {columns[0]: cell}}, {}, **_settings(settings, limits))
 

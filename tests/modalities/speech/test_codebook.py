@@ -192,6 +192,13 @@ def test_what_cannot_be_clustered_is_refused(corpus: Path, tmp_path: Path) -> No
     save_encoder(tmp_path / "encoder", build_objective(SPEECH, recipe), "speech", recipe)
     with pytest.raises(DataError, match="more than the 2 blocks"):
         LayerFeatures(tmp_path / "encoder", 3)
+    weights = tmp_path / "encoder" / "encoder.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(DataError, match="restore the file"):
+        LayerFeatures(tmp_path / "encoder", 1)
+    (tmp_path / "encoder" / "digests.json").unlink()  # folders of earlier versions have none
+    with pytest.raises(DataError, match="does not fill the encoder"):
+        LayerFeatures(tmp_path / "encoder", 1)
     prepare(corpus, tmp_path / "prepared", SMALL_CODEBOOK | {"codes": 5})
     with pytest.raises(ConfigError, match=r"a codebook of 5 codes: set prepare\.codebook\.codes=6"):
         SPEECH.open(tmp_path / "prepared").batch(SampleKeys(0, np.arange(2), np.zeros(2, np.int64)), recipe)

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -54,6 +55,37 @@ class Job(Protocol):
     def versions(self) -> Mapping[str, str]: ...
     @property
     def config(self) -> ClusterConfig: ...
+
+
+J = TypeVar("J", bound=Job)
+
+
+class Kept(Generic[J, T]):
+    """What a worker's process keeps for the tasks of one job. It is made for the first of them, and given up for
+    another job.
+
+    Args:
+        make: makes it.
+        give_up: ends what it holds.
+    """
+
+    def __init__(self, make: Callable[[J], T], give_up: Callable[[T], None] = lambda _: None) -> None:
+        self._make, self._give_up = make, give_up
+        self._lock, self._made = threading.Lock(), dict[str, T]()
+
+    def of(self, job: J) -> T:
+        """That of a job. Raises what `make` does."""
+        with self._lock:
+            if job.token not in self._made:
+                made = self._make(job)
+                for old in self._made.values():
+                    self._give_up(old)
+                self._made = {job.token: made}
+            return self._made[job.token]
+
+    def there(self, job: J) -> T | None:
+        """That of a job, if it was made."""
+        return self._made.get(job.token)
 
 
 class Stopped(Exception):

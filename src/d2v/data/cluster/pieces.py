@@ -15,6 +15,7 @@ from typing import Any
 from d2v.config import ClusterConfig
 from d2v.data.cluster import machine
 from d2v.data.cluster.files import (
+    Kept,
     Piece,
     Run,
     check_running,
@@ -139,24 +140,11 @@ def _sees_other_data(what: str) -> DataError:
     )
 
 
-_workers: dict[str, _Worker] = {}
-_workers_lock = threading.Lock()
-
-
-def _worker_of(job: IngestJob) -> _Worker:
-    """The one of this process; one of an earlier job is forgotten."""
-    with _workers_lock:
-        if job.token not in _workers:
-            made = _Worker(job)
-            for old in _workers.values():
-                old.close()
-            _workers.clear()
-            _workers[job.token] = made
-        return _workers[job.token]
+_workers = Kept(_Worker, _Worker.close)
 
 
 def _forget_position(job: IngestJob) -> None:
-    if worker := _workers.get(job.token):
+    if worker := _workers.there(job):
         worker.forget_position()
 
 
@@ -183,7 +171,7 @@ def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> 
     began_s = time.monotonic()
 
     def read() -> tuple[list[tuple[Any, ...]], _Reached]:
-        worker, reached = _worker_of(job), _Reached(start)
+        worker, reached = _workers.of(job), _Reached(start)
         items = _bounded(worker.items(start), stop, reached, job)
         rows: list[tuple[Any, ...]] = []
         with data_file(data_path(job.folder, start)) as append:

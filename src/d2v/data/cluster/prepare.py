@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from d2v.data.cluster import machine
 from d2v.data.cluster.client import Cluster
 from d2v.data.cluster.files import (
     SHARDS,
+    Kept,
     Piece,
     Run,
     check_running,
@@ -158,16 +158,7 @@ class _Opened:
         return ShardReader(self.job.corpus / CORPUS_SHARDS)
 
 
-_opened: dict[str, _Opened] = {}
-_lock = threading.Lock()
-
-
-def _open(job: RowsJob) -> _Opened:
-    with _lock:
-        if job.token not in _opened:
-            _opened.clear()
-            _opened[job.token] = _Opened(job)
-        return _opened[job.token]
+_opened = Kept(_Opened)
 
 
 def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> float:
@@ -176,7 +167,7 @@ def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> fl
     Raises:
         DataError: the corpus cannot be read, also after some tries.
     """
-    opened, began_s = _open(job), time.monotonic()
+    opened, began_s = _opened.of(job), time.monotonic()
 
     def make() -> list[dict[str, Any]]:
         said = []
@@ -196,7 +187,7 @@ def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> fl
 
 def write_rows(job: RowsJob, number: int, runs: Sequence[Run]) -> int:
     """Write a shard of a part. Returns its number."""
-    _open(job)
+    _opened.of(job)
     check_running(job)
     table = pa.ipc.open_file(pa.memory_map(str(job.folder / COLUMNS))).read_all()
 

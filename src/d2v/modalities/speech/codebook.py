@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from d2v.config import parse
+from d2v.config import current_names, parse
+from d2v.data import digests
 from d2v.data.disk import read_json
 from d2v.data.store import ShardReader, ShardWriter
 from d2v.distributed.environment import own_device
@@ -68,12 +70,13 @@ class LayerFeatures:
     def __init__(self, folder: Path, layer: int) -> None:
         from d2v.modalities.speech.encoder import build_encoder
 
+        digests.check(folder, [SETTINGS, WEIGHTS], DataError, "train again, or restore the file")
         about = read_json(folder / SETTINGS, DataError, "give a model folder", {"modality": str, "recipe": dict})
         if about["modality"] != "speech":
             raise DataError(
                 f"{folder} is a model for {about['modality']}: set prepare.codebook.encoder to one of speech"
             )
-        recipe = parse(SpeechTrainConfig, about["recipe"], at="recipe")
+        recipe = parse(SpeechTrainConfig, current_names(SpeechTrainConfig, about["recipe"], "recipe"), at="recipe")
         if layer > recipe.encoder.depth:
             raise DataError(
                 f"prepare.codebook.layer {layer} is more than the {recipe.encoder.depth} blocks of {folder}: lower it"
@@ -81,7 +84,13 @@ class LayerFeatures:
         self.settings: SpeechEncoderConfig = recipe.encoder
         self._layer, self._device = layer, own_device()
         self._encoder = build_encoder(recipe)
-        self._encoder.load_state_dict(load_file(folder / WEIGHTS))
+        try:
+            self._encoder.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise DataError(
+                f"{folder / WEIGHTS} does not fill the encoder of its recipe ({error}): set prepare.codebook.encoder "
+                "to another model folder"
+            ) from error
         self._encoder.eval().to(self._device)
 
     @torch.no_grad()
