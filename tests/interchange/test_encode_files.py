@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import d2v
 from d2v.cli import app
 from d2v.errors import ConfigError, DataError
-from d2v.interchange.encode_files import encode_files
+from d2v.interchange.encode_files import encode_files, some_items
 from d2v.modalities.text.tokenizer import TextTokenizer, train_tokenizer
 from d2v.modalities.vision import reading
 from tests.interchange import encoders
@@ -437,3 +437,14 @@ def test_a_decoder_that_fails_is_a_reason(
     assert "its decoder failed: Panic: out of luck" in row["problem"]
     with pytest.raises(DataError, match="its decoder failed: Panic: out of luck"):
         models["vision"].encode(file)
+
+
+def test_some_items_of_many_lie_at_equal_distances(tmp_path: Path, text: d2v.Model) -> None:
+    (tmp_path / "many.txt").write_text("".join(f"line {number}\n" for number in range(99)))
+    assert [*some_items(text, [tmp_path / "many.txt"], 200)] == [f"line {number}" for number in range(99)]
+    pictures = encoders.save(tmp_path / "vision", "vision", 2)
+    (tmp_path / "photos").mkdir()
+    for number in range(7):
+        Image.new("RGB", (8, 8), (30 * number,) * 3).save(tmp_path / "photos" / f"{number}.png")
+    chosen = [*some_items(d2v.load(pictures, device="cpu"), [tmp_path / "photos"], 4)]
+    assert [int(np.asarray(one)[0, 0, 0]) for one in chosen] == [0, 30, 90, 150]

@@ -520,3 +520,7 @@ def test_words_that_look_like_a_file_are_said_and_nothing_is_no_question(
     assert "is no file here" in capsys.readouterr().err
     with pytest.raises(DataError, match="empty"):
         question_of(words, " ")
+    for content in (b"\x89PNG\xff", b"", b"a\0b"):
+        (tmp_path / "file").write_bytes(content)
+        with pytest.raises(DataError, match="no text in UTF-8"):
+            question_of(words, str(tmp_path / "file"))

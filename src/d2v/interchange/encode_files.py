@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -159,13 +160,20 @@ def write_features(
     return Written(rows, problems, first, cuts.cut, cuts.tokens)
 
 
-def readable_items(model: Model, files: Iterable[Path]) -> Iterator[Any]:
-    """The items of files that can be read, as `Model.to_inputs` takes them, in order.
+def some_items(model: Model, files: Iterable[Path], most: int) -> Iterator[Any]:
+    """Items of files that can be read, as `Model.to_inputs` takes them, in order: of more than `most` some at equal
+    distances, or the first where nobody knows how many there are.
 
     Raises:
         DataError: no files, or a file that is not there.
     """
-    return (item.raw for item in _items(open_all(model, files, {})) if not item.problem)
+    found = open_all(model, files, {})
+    total, reads = _total(found), (read for path, opened in found for read in _unread(path, opened))
+    if total is not None and total > most:
+        chosen = {number * total // most for number in range(most)}
+        reads = (read for number, read in enumerate(reads) if number in chosen)
+    items = ordered_map(lambda read: read(), reads)
+    return islice((item.raw for item in items if not item.problem), most)
 
 
 def check_pool(pool: str) -> Pool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from d2v.config import parse
 from d2v.data.batch import Inputs
 from d2v.errors import CheckpointError, ConfigError
 from d2v.evaluation.search_space import MOST_ITEMS, SearchSpace, pool
-from d2v.interchange.encode_files import readable_items
+from d2v.interchange.encode_files import some_items
 from d2v.interchange.load import load
 from d2v.modalities import registry
 from d2v.modalities.long_items import inputs_of
@@ -25,7 +24,7 @@ def learn_space(folder: Path, files: Sequence[Path], device: str = "auto") -> Se
 
     Args:
         folder: of an encoder.
-        files: items like those that will be compared; the first MOST_ITEMS that can be read are taken.
+        files: items like those that will be compared; of more than MOST_ITEMS some at equal distances.
         device: that computes.
 
     Raises:
@@ -42,7 +41,7 @@ def learn_space(folder: Path, files: Sequence[Path], device: str = "auto") -> Se
     grid = modality.grid(parse(modality.train_config, model.about["recipe"], at="recipe"))
     found = []
     with Progress("space", None) as progress:
-        for window in model.batch_limit().windows(islice(readable_items(model, files), MOST_ITEMS), model.tokens_of):
+        for window in model.batch_limit().windows(some_items(model, files, MOST_ITEMS), model.tokens_of):
             for numbers in model.batch_limit().by_length([model.tokens_of(one) for one in window]):
                 inputs = inputs_of(modality, [window[number] for number in numbers], model.about, "cut")
                 found.append(pool(*model.tokens(Inputs(inputs.values, inputs.lengths)), grid).cpu())

@@ -182,7 +182,8 @@ def question_of(model: Encoders, given: str) -> Question:
                 return path
             except DataError as error:
                 return _text_in(path, error)
-        return path.read_text("utf-8") if takes_words else path
+        no_text = DataError(f"{given} is no text in UTF-8, or is empty: give a text, or a file that holds one")
+        return _text_in(path, no_text) if takes_words else path
     if os.path.isdir(path):
         raise DataError(f"{given} is a folder: give one file of it")
     if takes_words and given.strip():
