@@ -518,8 +518,9 @@ def test_words_that_look_like_a_file_are_said_and_nothing_is_no_question(
     words = model_of(tmp_path, "text")
     assert question_of(words, "holiday.pgn") == "holiday.pgn"
     assert "is no file here" in capsys.readouterr().err
-    with pytest.raises(DataError, match="empty"):
-        question_of(words, " ")
+    for empty in ("", " "):
+        with pytest.raises(DataError, match="The question is empty"):
+            question_of(words, empty)
     for content in (b"\x89PNG\xff", b"", b"a\0b"):
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(DataError, match="no text in UTF-8"):

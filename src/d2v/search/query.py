@@ -175,6 +175,8 @@ def question_of(model: Encoders, given: str) -> Question:
     path, models = Path(given), list(model.values()) if isinstance(model, AlignedModels) else [model]
     takes_words = any(registry.get(one.modality).takes_words for one in models)
     takes_files = not all(registry.get(one.modality).takes_words for one in models)
+    if not given.strip():
+        raise DataError(f"The question is empty: give {'a text or a file' if takes_words else 'a file'}")
     if os.path.isfile(path):  # False for a text that is too long for a name
         if takes_files and takes_words:
             try:
@@ -186,12 +188,10 @@ def question_of(model: Encoders, given: str) -> Question:
         return _text_in(path, no_text) if takes_words else path
     if os.path.isdir(path):
         raise DataError(f"{given} is a folder: give one file of it")
-    if takes_words and given.strip():
+    if takes_words:
         if path.suffix and len(given.split()) == 1:
             log(f"search: {given} is no file here, so it is searched as a text")
         return given
-    if takes_words:
-        raise DataError("The question is empty: give a text or a file")
     raise DataError(
         f"{given} is not there, and an encoder of {', '.join(one.modality for one in models)} finds nothing by words: "
         f"give a file (it was looked for in {Path.cwd()})"
