@@ -19,7 +19,6 @@ from tests.modalities.contract.case import RUN, find_case
 SHORT: dict[str, Any] = {
     "max_updates": 6,
     "checkpoint": {"every_updates": 2, "keep": 2},
-    "float32_matmul": "onednn",  # what is faster depends on what else runs, and other products have other last bits
 }
 EVALUATE = {"bootstrap_resamples": 50, "linear_l2": [0.01], "neighbour_queries": 2, "picture_items": 2, "knn_k": 3}
 FINETUNE = {

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import torch
@@ -28,9 +29,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _measured_anew() -> Iterator[None]:
-    products._compared.cache_clear()
+    products._errors.cache_clear()
     yield
-    products._compared.cache_clear()
+    products._errors.cache_clear()
 
 
 def test_the_setting_ends_with_its_block() -> None:
@@ -48,7 +49,7 @@ def test_a_gpu_is_left_alone() -> None:
 
 
 def test_bf16_has_nothing_to_choose_and_a_recipe_can_choose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_fastest_s", lambda *_: pytest.fail("nothing is timed"))
+    monkeypatch.setattr(products, "_errors", lambda: pytest.fail("nothing is measured"))
     assert choose_matmul_backend("auto", "bf16", CPU) == ("blas", "")
     assert [choose_matmul_backend(name, "fp32", CPU)[0] for name in ("blas", "onednn")] == ["blas", "onednn"]
     monkeypatch.setattr(products, "_can_switch", lambda: False)
@@ -79,18 +80,34 @@ def test_what_was_set_before_comes_back_when_the_last_thread_leaves(monkeypatch:
         assert torch.get_float32_matmul_precision() == "highest"
 
 
-@pytest.mark.parametrize(("ratio", "choice"), [(2.0, "onednn"), (1.1, "blas"), (0.5, "blas")])
-def test_only_what_is_much_faster_is_taken(monkeypatch: pytest.MonkeyPatch, ratio: float, choice: str) -> None:
-    monkeypatch.setattr(products, "_fastest_s", lambda *_: {"blas": ratio, "onednn": 1.0})
-    monkeypatch.setattr(products, "_errors", lambda *_: (4e-7, 8e-7))
-    library, reason = choose_matmul_backend("auto", "fp32", CPU)
-    assert library == choice
-    assert f"{ratio:.1f} times" in reason
+@pytest.mark.parametrize(
+    ("has_mkl", "processor", "choice"),
+    [
+        (True, "vendor_id\t: AuthenticAMD", "onednn"),
+        (True, "Intel64 Family 6 Model 85 Stepping 4, GenuineIntel", "blas"),
+        (False, "AuthenticAMD", "blas"),
+    ],
+)
+def test_only_where_torchs_own_library_is_slow(
+    monkeypatch: pytest.MonkeyPatch, has_mkl: bool, processor: str, choice: str
+) -> None:
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
+    monkeypatch.setattr(products, "_processor", lambda: processor)
+    monkeypatch.setattr(products, "_errors", _errors_of(8e-7))
+    assert choose_matmul_backend("auto", "fp32", CPU)[0] == choice
+
+
+def _errors_of(onednn: float) -> Callable[[], tuple[float, float]]:
+    return cache(lambda: (4e-7, onednn))
+
+
+def test_the_processor_names_its_maker() -> None:
+    assert products._processor.__wrapped__().strip()
 
 
 def test_what_is_less_exact_is_not_taken_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_fastest_s", lambda *_: {"blas": 3.0, "onednn": 1.0})
-    monkeypatch.setattr(products, "_errors", lambda *_: (4e-7, 4e-3))
+    monkeypatch.setattr(products, "_blas_is_slow", lambda: True)
+    monkeypatch.setattr(products, "_errors", _errors_of(4e-3))
     assert choose_matmul_backend("auto", "fp32", CPU)[0] == "blas"
     assert "less exact" in choose_matmul_backend("auto", "fp32", CPU)[1]
     kept, why = keep_matmul_backend("onednn", CPU)

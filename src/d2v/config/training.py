@@ -147,8 +147,8 @@ class RunConfig(Block):
     """Number format of matrix products; weights, teacher and losses stay in fp32. `auto`: bf16 where the hardware has
     it."""
     float32_matmul: Literal["auto", "blas", "onednn"] = "auto"
-    """Library that multiplies float32 matrices on a CPU. `auto`: oneDNN where it is much faster and as exact, else
-    torch's BLAS."""
+    """Library that multiplies float32 matrices on a CPU. `auto`: oneDNN where torch's BLAS is MKL and the
+    processor not Intel's, if it is as exact there; else torch's BLAS."""
     log_every_updates: PositiveInt = 50
     """Updates between two log lines; also the interval of the collapse checks."""
     probe_every_updates: Updates = 0

@@ -1,17 +1,19 @@
 """Which library multiplies float32 matrices on a CPU.
 
-torch gives them to its BLAS, which on some processors reaches half of what oneDNN does with the same error. The switch
-that lets oneDNN have them, `torch.set_float32_matmul_precision`, allows bf16 inside where the processor has units for
-it, so its error is measured and not assumed.
+torch gives them to its BLAS. Where that is Intel's MKL on a processor of another maker, it reaches half of what oneDNN
+does with the same error. The switch that lets oneDNN have them, `torch.set_float32_matmul_precision`, allows bf16
+inside where there are units for it, so its error is measured and not assumed. The speed is not timed: a busy machine
+would choose differently, and the same command must train the same model.
 """
 
 from __future__ import annotations
 
 import functools
+import platform
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -25,11 +27,7 @@ _sharing = threading.Lock()
 _inside: list[str] = []
 """For each block that computes with oneDNN, the switch that it found."""
 _SHAPE = (1024, 512, 1536)
-"""Rows, channels before and after of the product that is timed: 1.6 GFLOP."""
-_REPEATS = 7
-_WORTH = 1.2
-"""oneDNN is taken if it is so many times as fast: far from both 1 and the 2 where it matters, so that a busy machine
-makes the same choice as an idle one."""
+"""Rows, channels before and after of the product whose error is measured."""
 _SAME_ERROR = 4.0
 
 
@@ -37,8 +35,7 @@ def choose_matmul_backend(wanted: str, precision: str, device: torch.device) -> 
     """What should multiply float32 matrices, and why; the reason is empty where training has none to multiply.
 
     Args:
-        wanted: blas, onednn, or auto: oneDNN on a CPU where it is much faster and no less exact, which takes a tenth of
-            a second to find out.
+        wanted: blas, onednn, or auto: oneDNN on a CPU where torch's BLAS is slow and oneDNN no less exact.
         precision: of the training's products.
         device: that computes.
     """
@@ -48,20 +45,27 @@ def choose_matmul_backend(wanted: str, precision: str, device: torch.device) -> 
         return "blas", "torch's own library multiplies"
     if wanted == "onednn":
         return "onednn", "oneDNN multiplies, as the recipe says"
-    ratio, blas, onednn = _compared(torch.get_num_threads())
-    compared = f"{ratio:.1f} times as fast as torch's own library, error {onednn:.0e} against {blas:.0e}"
+    if not _blas_is_slow():
+        return "blas", "torch's own library suits this processor"
+    blas, onednn = _errors()
+    compared = f"error {onednn:.0e} against {blas:.0e}"
     if onednn > _SAME_ERROR * blas:
         return "blas", f"oneDNN is less exact: {compared}"
-    return ("onednn" if ratio >= _WORTH else "blas"), f"oneDNN is {compared}"
+    return "onednn", f"oneDNN is faster than MKL on processors that are not Intel's: {compared}"
+
+
+def _blas_is_slow() -> bool:
+    """Is torch's BLAS MKL, on a processor for which MKL has no code of its own?"""
+    return torch.backends.mkl.is_available() and "GenuineIntel" not in _processor()
 
 
 @functools.cache
-def _compared(threads: int) -> tuple[float, float, float]:
-    """How many times as fast oneDNN is, and the errors of both. A process finds that out once for each number of
-    threads, so that what it computes twice is the same."""
-    x, weight = _example()
-    seconds = _fastest_s(x, weight)
-    return seconds["blas"] / seconds["onednn"], *_errors(x, weight)
+def _processor() -> str:
+    """Text that holds the maker's id, as `GenuineIntel` or `AuthenticAMD`."""
+    try:
+        return Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0]
+    except OSError:
+        return platform.processor()
 
 
 def keep_matmul_backend(library: MatmulBackend, device: torch.device) -> tuple[MatmulBackend, str]:
@@ -70,7 +74,7 @@ def keep_matmul_backend(library: MatmulBackend, device: torch.device) -> tuple[M
     if device.type != "cpu":
         return "blas", ""
     if library == "onednn":
-        blas, onednn = _errors(*_example()) if _can_switch() else (0.0, 1.0)
+        blas, onednn = _errors() if _can_switch() else (0.0, 1.0)
         if onednn > _SAME_ERROR * blas:
             return "blas", "oneDNN, which the run began with, is less exact here: torch's own library multiplies"
     return library, f"{library} multiplies, as in the checkpoint"
@@ -145,18 +149,6 @@ def _example() -> tuple[Tensor, Tensor]:
     return x, weight
 
 
-def _fastest_s(x: Tensor, weight: Tensor) -> dict[MatmulBackend, float]:
-    """By turns, so that a busy moment falls on both."""
-    seconds = dict.fromkeys(_SWITCH, float("inf"))
-    for _ in range(_REPEATS):
-        for library in _SWITCH:
-            with _switched(library):
-                began = time.perf_counter()
-                F.linear(x, weight)
-                seconds[library] = min(seconds[library], time.perf_counter() - began)
-    return seconds
-
-
 _FORMS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     F.linear,
     lambda x, weight: (weight @ x.t()).t(),
@@ -166,8 +158,10 @@ _FORMS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
 """Ways to the same product: each may go through other code."""
 
 
-def _errors(x: Tensor, weight: Tensor) -> tuple[float, float]:
-    """Largest error over the largest value, of the BLAS and of oneDNN."""
+@functools.cache
+def _errors() -> tuple[float, float]:
+    """Largest error over the largest value, of the BLAS and of oneDNN; a process measures them once."""
+    x, weight = _example()
     exact = F.linear(x.double(), weight.double())
     errors = []
     for library in _SWITCH:
