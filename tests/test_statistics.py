@@ -12,8 +12,11 @@ from d2v.statistics import (
     accuracy_interval,
     better,
     difference_interval,
+    of_right,
     score_difference_interval,
     score_interval,
+    seeds_difference_interval,
+    seeds_interval,
 )
 
 REPEATS = 400
@@ -134,3 +137,33 @@ def test_scores_without_items_and_of_unequal_items_are_refused() -> None:
         score_interval(Score(0, lambda counts_RN: np.zeros(len(counts_RN))))
     with pytest.raises(DataError, match="same items on both sides"):
         score_difference_interval(mean_of(np.ones(3)), mean_of(np.ones(4)))
+
+
+def test_one_seed_has_the_interval_of_its_items() -> None:
+    score = of_right(np.random.default_rng(0).random(200) < 0.7)
+    assert seeds_interval([score]) == score_interval(score)
+
+
+def test_seeds_that_differ_widen_an_interval_and_shared_faults_cancel() -> None:
+    right_N = np.arange(400) < 240
+    alike, apart = [of_right(right_N)] * 3, [of_right(np.arange(400) < count) for count in (160, 240, 320)]
+    narrow, wide = seeds_interval(alike), seeds_interval(apart)
+    assert narrow.value == wide.value == pytest.approx(0.6)
+    assert (narrow.low, narrow.high) == (pytest.approx(0.6, abs=0.07), pytest.approx(0.6, abs=0.07))
+    assert wide.low < 0.5
+    assert wide.high > 0.7
+    shifted = [of_right(np.arange(400) < count - 40) for count in (160, 240, 320)]
+    gain = seeds_difference_interval(apart, shifted)
+    assert gain.value == pytest.approx(0.1)
+    assert gain.above_zero
+
+
+def test_one_of_a_kind_stands_beside_every_seed() -> None:
+    ours = [of_right(np.arange(100) < count) for count in (50, 70)]
+    gain = seeds_difference_interval(ours, [of_right(np.arange(100) < 10)])
+    assert gain.value == pytest.approx(0.5)
+    assert gain.high > 0.6
+    with pytest.raises(DataError, match="same seeds"):
+        seeds_difference_interval(ours, [*ours, ours[0]])
+    with pytest.raises(DataError, match="same items"):
+        seeds_interval([ours[0], of_right(np.ones(3))])

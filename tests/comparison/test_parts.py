@@ -8,14 +8,15 @@ import signal
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 from pydantic import TypeAdapter
 
 from d2v.comparison.label_efficiency_report import Measured
-from d2v.comparison.outcome import speeds
 from d2v.comparison.pretraining import Curve
 from d2v.comparison.published import Facts, amount_of, comparable, published, why_not_comparable
+from d2v.comparison.time_to_accuracy import speeds
 from d2v.config import MlmConfig, TrainConfig, changed
 from d2v.errors import Interrupted
 from d2v.tracking.mlflow_tracker import MlflowTracker
@@ -42,14 +43,40 @@ def test_time_to_accuracy_has_the_range_of_the_seeds() -> None:
         "data2vec2 reaches the best online probe of mae (0.500) after 0.50 of its time "
         "(0.33 to 0.67 over 4 pairs of seeds)."
     )
-    assert "floating point operations" in speeds([*ours, *theirs], "data2vec2")[1].sentence()
+    by_axis = {(one.objective, one.axis): one for one in speeds([*ours, *theirs], "data2vec2")}
+    assert "floating point operations" in by_axis["data2vec2", "flops"].sentence()
+    assert by_axis["mae", "seconds"].shares == []
+
+
+def test_an_interval_is_over_seeds_and_items() -> None:
+    """Ours is as good as theirs ever gets after half of their time, in each of 400 items and each seed."""
+    items = np.random.default_rng(0).permutation(400)
+
+    def kept(objective: str, accuracy: list[float]) -> dict[tuple[str, int], np.ndarray]:
+        right_KN = np.stack([items < 400 * share for share in accuracy])
+        return {(objective, seed): right_KN for seed in range(3)}
+
+    ours, theirs = [0.2, 0.5, 0.6, 0.6], [0.1, 0.2, 0.3, 0.4]
+    curves = [curve(name, seed, of) for name, of in (("data2vec2", ours), ("mae", theirs)) for seed in range(3)]
+    forth, back = speeds(curves, "data2vec2", kept("data2vec2", ours) | kept("mae", theirs))[:2]
+    assert forth.interval == (0.5, 0.5)
+    assert forth.verdict == "sooner"
+    assert "after 0.50 of its time (0.50 over 9 pairs of seeds; 95% over seeds and items: 0.50 to 0.50, sooner)" in (
+        forth.sentence()
+    )
+    assert (back.objective, back.interval, back.verdict) == ("mae", (None, None), "later")
+    slow = [curve("data2vec2", seed, ours if seed else theirs[::-1], step_s=20) for seed in range(3)]
+    mixed = kept("data2vec2", ours) | {("data2vec2", 0): kept("", theirs[::-1])["", 0]} | kept("mae", theirs)
+    seeds_differ = speeds(slow + curves[3:], "data2vec2", mixed)[0]
+    assert seeds_differ.interval == (0.5, 1.0)
+    assert seeds_differ.verdict == "not told apart"
 
 
 def test_what_is_not_reached_is_said() -> None:
     theirs = [curve("mae", 0, [0.1, 0.8])]
     assert "does not reach" in sentence(curve("data2vec2", 0, [0.3, 0.7]), *theirs)
     both = [curve("data2vec2", 0, [0.3, 0.7]), curve("data2vec2", 1, [0.3, 0.9])]
-    assert "in 1 of 2 pairs of seeds, there after 1.00" in sentence(*both, *theirs)
+    assert "in 1 of 2 pairs of seeds, there after 1.00 of its time, and not" in sentence(*both, *theirs)
     assert "so no interval" in sentence(curve("data2vec2", 0, [0.9, 0.9]), *theirs)
     assert speeds([curve("data2vec2", 0, []), curve("mae", 0, [])], "data2vec2") == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -176,3 +177,44 @@ def test_it_starts_its_own_ranks(comparison: Comparison, monkeypatch: pytest.Mon
 def test_benchmarks_of_nothing_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(BenchmarkConfig, values)
+
+
+def test_trials_choose_the_settings_that_are_compared(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"mae": [{}, {"optimizer": {"lr": 1e-5}}], "data2vec2": [{"mask": {"ratio": 0.5}}, {}]}
+    trials, efficiency = {"changes": changes, "share": 0.5}, {"shares": [1.0], "inits": ["pretrained"]}
+    block = {"trials": trials, "pretraining_seeds": 1, "efficiency": efficiency}
+    config = parse(BenchmarkConfig, BENCHMARK | block)
+    ours, best = dataclasses.replace(comparison, config=config, out=tmp_path), ("mae-1", "data2vec2-0")
+    monkeypatch.setattr("d2v.comparison.trials._accuracy", lambda one: float(one.folder.name in best))
+    outcome = benchmark(ours)
+    assert [(one.objective, one.settings, one.updates, one.chosen) for one in outcome.trials] == [
+        ("mae", "as in the recipe", 2, False),
+        ("mae", "optimizer: {lr: 1e-05}", 2, True),
+        ("data2vec2", "mask: {ratio: 0.5}", 2, True),
+        ("data2vec2", "as in the recipe", 2, False),
+    ]
+    recipes = {
+        name: json.loads((tmp_path / "pretrainings" / f"{name}-seed-0" / "result.json").read_text())["recipe"]
+        for name in ("mae", "data2vec2")
+    }
+    assert recipes["mae"]["optimizer"]["lr"] == 1e-5
+    assert recipes["data2vec2"]["mask"]["ratio"] == 0.5
+    assert {one.recipe.seed for one in ours.trials} == {ours.train.seed + 1000}
+    text = (tmp_path / "report.md").read_text()
+    assert "| mae | optimizer: {lr: 1e-05} | 2 | 1.000 | chosen |" in text
+    assert rerun(ours) == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"mae": [{}], "data2vec2": [{}, {}]}, "as many trials"),
+        ({"mae": []}, "as many trials"),
+        ({"beit": [{}]}, "is no objective"),
+    ],
+)
+def test_trials_are_as_many_for_every_objective(changes: dict[str, object], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        parse(BenchmarkConfig, BENCHMARK | {"trials": {"changes": changes}})

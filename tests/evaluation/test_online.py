@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from d2v.config import EvaluateConfig
-from d2v.evaluation.online import TEST_ITEMS, TRAIN_ITEMS, OnlineProbe
+from d2v.evaluation.online import OnlineProbe
 from d2v.evaluation.probe_set import smaller, with_test_items
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
@@ -83,9 +85,17 @@ def test_items_are_read_once_and_late(objective: Objective) -> None:
     assert data.calls == ["probe_set"]
 
 
+def test_it_keeps_which_items_were_named(objective: Objective, tmp_path: Path) -> None:
+    sizes = CONFIG.model_copy(update={"online_train_items": 30, "online_test_items": 7})
+    metrics = probe_of(FakeData(train_items=100), sizes)(objective.student, tmp_path / "probed" / "5.npy")
+    right = np.load(tmp_path / "probed" / "5.npy")
+    assert (right.shape, right.dtype) == ((7,), bool)
+    assert metrics["online/linear"] == pytest.approx(right.mean())
+
+
 def test_the_subset_is_fixed_and_holds_no_more() -> None:
     whole = FakeData(train_items=1300, test_items=700).probe_set(recipe())
-    part, again = (smaller(whole, TRAIN_ITEMS, TEST_ITEMS) for _ in range(2))
+    part, again = (smaller(whole, 1000, 500) for _ in range(2))
     assert (len(part.train_labels), len(part.test_labels)) == (1000, 500)
     assert torch.equal(part.train_inputs.values, again.train_inputs.values)
     assert part.train_inputs.values.untyped_storage().nbytes() == part.train_inputs.values.numel() * 4

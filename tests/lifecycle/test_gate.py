@@ -10,15 +10,15 @@ import pytest
 
 from d2v.config import PromoteConfig
 from d2v.lifecycle.gate import Measured, MetricScore, judge
-from d2v.lifecycle.measure import accuracy_score, recalls
-from d2v.statistics import Interval, Score
+from d2v.lifecycle.measure import recalls
+from d2v.statistics import Interval, Score, of_right
 
 ITEMS = 400
 
 
 def model(right: int, **changes: Any) -> Measured:
     """A model that names the first `right` items."""
-    metrics = {"accuracy": MetricScore(accuracy_score(np.arange(ITEMS) < right))}
+    metrics = {"accuracy": MetricScore(of_right(np.arange(ITEMS) < right))}
     plain = Measured(metrics, {"cat": 0.8, "dog": 0.8}, 1_000_000, 0.01, 20.0, Interval(0.3, 0.2, 0.4))
     return replace(plain, **changes)
 
@@ -102,7 +102,7 @@ def test_the_first_challenger_is_promoted_if_its_guards_hold() -> None:
 
 
 def test_without_a_common_metric_nobody_is_replaced() -> None:
-    other = {"another": MetricScore(accuracy_score(np.arange(ITEMS) < 340))}
+    other = {"another": MetricScore(of_right(np.arange(ITEMS) < 340))}
     assert failed(model(340, metrics=other, recalls={})) == "gain over the champion"
 
 

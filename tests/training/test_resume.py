@@ -95,7 +95,7 @@ def stop_at(out: Path, update: int) -> None:
     class StopError(Exception):
         pass
 
-    def probe(encoder: torch.nn.Module) -> dict[str, float]:
+    def probe(encoder: torch.nn.Module, update: int) -> dict[str, float]:
         raise StopError
 
     recipe = make_recipe(log_every_updates=1, probe_every_updates=update)

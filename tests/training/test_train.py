@@ -115,7 +115,7 @@ def test_workers_do_not_change_the_result(tmp_path: Path, data_workers: int) -> 
 def test_probe_is_logged_at_its_interval_and_at_the_end(tmp_path: Path) -> None:
     modes = []
 
-    def probe(encoder: torch.nn.Module) -> dict[str, float]:
+    def probe(encoder: torch.nn.Module, update: int) -> dict[str, float]:
         modes.append(encoder.training)
         return {"probe/knn": 0.5}
 

@@ -15,6 +15,7 @@ from d2v.comparison.outcome import OUTCOME, Outcome, gather, read_outcome, write
 from d2v.comparison.pretraining import is_pretrained, read_cost, run_pretraining
 from d2v.comparison.probing import Probed, Prober
 from d2v.comparison.report import write_benchmark_report
+from d2v.comparison.trials import Trial, choose
 from d2v.distributed.environment import read_dist_env
 from d2v.errors import ConfigError
 from d2v.evaluation.metrics_file import BELONGS_TO, METRICS
@@ -27,7 +28,7 @@ from d2v.training.performance import duration
 
 Result = TypeVar("Result")
 
-PRETRAINING, TASK = "pretraining", "task"
+TRIAL, PRETRAINING, TASK = "trial", "pretraining", "task"
 """Kinds of runs: those of one kind take about as long as one another."""
 _COSTS = ("seconds", "samples", "flops", "peak_memory_mb")
 
@@ -85,14 +86,26 @@ def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome
     comparison.check()
     tracker = tracker or NullTracker()
     (comparison.out / OUTCOME).unlink(missing_ok=True)
+    comparison, tried = _choose(comparison)
     runs = _count(comparison)
     probed, why_not = _pretrain(comparison, runs, tracker)
     scores = _tune(comparison, runs, tracker)
-    outcome = gather(comparison, compare(comparison.study, scores), probed, why_not)
+    outcome = gather(comparison, compare(comparison.study, scores), probed, why_not, tried)
     write_benchmark_report(comparison.out, [outcome])
     write_outcome(outcome, comparison.out)
     _log_outcome(tracker, outcome, comparison)
     return outcome
+
+
+def _choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
+    """All trials, and the comparison with the settings that they choose."""
+    if comparison.trials:
+        missing = [one for one in comparison.trials if not is_pretrained(comparison, one)]
+        seconds = [read_cost(one).seconds for one in comparison.trials if one not in missing]
+        runs = _Runs(comparison.modality.name, {TRIAL: seconds}, {TRIAL: len(missing)})
+        for one in missing:
+            runs.do(TRIAL, f"trial {one.key}", lambda one=one: run_pretraining(comparison, one))  # type: ignore[misc]
+    return choose(comparison)
 
 
 def _count(comparison: Comparison) -> _Runs:

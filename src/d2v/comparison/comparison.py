@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d2v.comparison.label_efficiency import Study, contenders
-from d2v.config import BenchmarkConfig, EvaluateConfig, FinetuneConfig, TrainConfig, changed
+from d2v.config import BenchmarkConfig, EvaluateConfig, FinetuneConfig, TrainConfig, TrialsConfig, changed
 from d2v.modalities.base import Modality
 from d2v.objectives.build import build_objective
 
@@ -31,8 +31,8 @@ class Pretraining:
 
     @property
     def key(self) -> str:
-        """Name of its folder."""
-        return f"{self.objective}-seed-{self.seed}"
+        """Its name among all."""
+        return self.folder.name
 
     @property
     def encoder(self) -> Path:
@@ -75,7 +75,7 @@ class Comparison:
         """
         import torch
 
-        for one in self.pretrainings:
+        for one in [*self.trials, *self.pretrainings]:
             with torch.device("meta"):
                 build_objective(self.modality, one.recipe)
         self.study.check()
@@ -88,6 +88,23 @@ class Comparison:
             Pretraining(name, seed, self._recipe(name, seed), self.out / "pretrainings" / f"{name}-seed-{seed}")
             for seed in range(self.config.pretraining_seeds)
             for name in self.config.objectives
+        ]
+
+    @cached_property
+    def trials(self) -> list[Pretraining]:
+        """Short ones that choose the settings of the others, objective by objective."""
+        config = self.config.trials
+        return [] if config is None else [one for name in config.changes for one in self._trials(name, config)]
+
+    def _trials(self, objective: str, config: TrialsConfig) -> list[Pretraining]:
+        whole, at = self._recipe(objective, config.seed), f"{self.modality.name}.benchmark.trials.changes.{objective}"
+        recipes = [changed(whole, change, at=at) for change in config.changes[objective]]
+        shorter = [{"max_updates": max(1, round(config.share * recipe.max_updates))} for recipe in recipes]
+        return [
+            Pretraining(
+                objective, config.seed, changed(recipe, short, at=at), self.out / "trials" / f"{objective}-{number}"
+            )
+            for number, (recipe, short) in enumerate(zip(recipes, shorter, strict=True))
         ]
 
     def _recipe(self, objective: str, seed: int) -> Any:

@@ -27,7 +27,7 @@ from d2v.finetuning.finetune import Setting, finetune
 from d2v.finetuning.metrics import metric
 from d2v.modalities.base import Modality
 from d2v.progress import log
-from d2v.statistics import Interval, Score, score_difference_interval, score_interval
+from d2v.statistics import Interval, Score, seeds_difference_interval, seeds_interval
 from d2v.tracker import NullTracker, Tracker
 from d2v.training.resume import is_finished, restarting_others
 
@@ -285,7 +285,7 @@ def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
                 contender.objective,
                 contender.key,
                 point.key,
-                score_interval(_mean(seeds(contender, point)), resamples),
+                seeds_interval(seeds(contender, point), resamples),
                 [one.value for one in seeds(contender, point)],
             )
             for contender, point in pairs
@@ -298,12 +298,7 @@ def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
     )
 
 
-def _mean(of_seeds: list[Score]) -> Score:
-    """The mean of the seeds' metrics, all taken of the same resamples."""
-    return Score(of_seeds[0].items, lambda counts_RN: np.mean([one.of_counts(counts_RN) for one in of_seeds], axis=0))
-
-
 def _gain(name: str, ours: list[Score], theirs: list[Score], resamples: int) -> Interval:
     """How much the first are better, for error rates with its sign turned."""
-    pair = (_mean(ours), _mean(theirs)) if metric(name).higher_is_better else (_mean(theirs), _mean(ours))
-    return score_difference_interval(*pair, resamples)
+    pair = (ours, theirs) if metric(name).higher_is_better else (theirs, ours)
+    return seeds_difference_interval(*pair, resamples)

@@ -42,7 +42,7 @@ class Measured:
         objective: what its encoders were pretrained with; empty for random weights.
         key: name in metrics.
         amount: key of the amount of labels.
-        interval: mean over seeds, with its interval over test items.
+        interval: mean over seeds, with its interval over seeds and test items.
         by_seed: the metric of each seed.
     """
 
@@ -98,8 +98,8 @@ class Findings:
 
     def metrics(self) -> dict[str, float]:
         """For each contender and amount of labels: `efficiency/<metric>_<contender>_<amount>`, the mean over seeds,
-        with `_low` and `_high` (a 95 % bootstrap interval over test items) and `_seed_std`; how much better the first
-        contender is, `efficiency/<metric>_gain_over_<contender>_<amount>`, with the paired interval; and
+        with `_low` and `_high` (a 95 % bootstrap interval over seeds and test items) and `_seed_std`; how much better
+        the first contender is, `efficiency/<metric>_gain_over_<contender>_<amount>`, with the paired interval; and
         `efficiency/items_<amount>`, the training items."""
         metrics: dict[str, float] = {f"efficiency/items_{key}": float(count) for key, count in self.items.items()}
         for one in self.measured:
@@ -128,7 +128,7 @@ def write_efficiency_report(out: Path, modality: str, findings: Findings) -> Non
     write_report(out, "What pretraining is worth in labels", parts)
 
 
-CURVE_CAPTION = "Mean over seeds; bars are 95% bootstrap intervals over the test items."
+CURVE_CAPTION = "Mean over seeds; bars are 95% bootstrap intervals over seeds and test items."
 
 
 def efficiency_parts(modality: str, findings: Findings) -> list[Part]:
@@ -136,8 +136,8 @@ def efficiency_parts(modality: str, findings: Findings) -> list[Part]:
     first, seeds = findings.measured[0], len(findings.measured[0].by_seed)
     note = (
         f"A cell is the mean over {seeds} seed(s) ± their standard deviation; in brackets its 95% bootstrap interval "
-        "over the test items. Gains are differences on the same items and seeds, positive where the first is better; "
-        "their intervals speak of the choice of test items only. Where one holds 0, the two are not told apart."
+        "over seeds and test items. Gains are differences on the same items and seeds, positive where the first is "
+        "better. Where an interval holds 0, the two are not told apart."
     )
     measured = {(one.key, one.amount): _cell(one) for one in findings.measured}
     parts: list[Part] = [_table(f"{modality}: {_metric_name(findings.metric)}", findings, measured)]

@@ -1,113 +1,25 @@
-"""The outcome of a benchmark as one file, `benchmark.json`, and time to accuracy: how soon one objective is as good as
-another becomes. A report of several modalities is made from such files."""
+"""The outcome of a benchmark as one file, `benchmark.json`. A report of several modalities is made from such files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import TypeAdapter
 
 from d2v.comparison.comparison import Comparison
 from d2v.comparison.label_efficiency_report import Findings
-from d2v.comparison.pretraining import Cost, Curve, read_cost, read_curve
+from d2v.comparison.pretraining import Cost, Curve, read_cost, read_curve, read_right
 from d2v.comparison.probing import Probed
 from d2v.comparison.published import Facts, amount_of
+from d2v.comparison.time_to_accuracy import Speed, speeds
+from d2v.comparison.trials import Trial
 from d2v.data.disk import write_json
 from d2v.errors import DataError
 from d2v.models.shards import count
 
 OUTCOME = "benchmark.json"
-
-
-# ------------------------------------------------------------------------------------ time to accuracy
-
-Axis = Literal["seconds", "flops"]
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Time to accuracy: the share of a baseline's cost of its best metric after which an objective reaches it.
-
-    Attributes:
-        objective: the one that is looked at.
-        baseline: whose best metric is to be reached.
-        axis: the cost.
-        best: the baseline's best accuracy, of each of its seeds.
-        shares: of the pairs of seeds that reached it, ascending; above 1 is slower.
-        pairs: how many pairs of seeds there are.
-    """
-
-    objective: str
-    baseline: str
-    axis: Axis
-    best: list[float]
-    shares: list[float]
-    pairs: int
-
-    def sentence(self) -> str:
-        """The mean over the pairs with their range; one pair is reported as an observation."""
-        of = {"seconds": "time", "flops": "floating point operations"}[self.axis]
-        best = f"the best online probe of {self.baseline} ({_range(self.best, '.3f')})"
-        if not self.shares:
-            return f"{self.objective} does not reach {best} in its budget ({_pairs(self.pairs)})."
-        shares = _range(self.shares, ".2f")
-        if self.pairs == 1:
-            return f"{self.objective} reaches {best} after {shares} of its {of}: one pair of seeds, so no interval."
-        if len(self.shares) < self.pairs:
-            return (
-                f"{self.objective} reaches {best} in {len(self.shares)} of {_pairs(self.pairs)}, there after {shares} "
-                f"of its {of}, and not in the others."
-            )
-        mean = sum(self.shares) / self.pairs
-        return f"{self.objective} reaches {best} after {mean:.2f} of its {of} ({shares} over {_pairs(self.pairs)})."
-
-
-def _pairs(count: int) -> str:
-    return f"{count} pair{'s' if count > 1 else ''} of seeds"
-
-
-def _range(values: Sequence[float], shape: str) -> str:
-    low, high = f"{min(values):{shape}}", f"{max(values):{shape}}"
-    return low if low == high else f"{low} to {high}"
-
-
-def speeds(curves: Sequence[Curve], first: str) -> list[Speed]:
-    """The first objective against each other one, in time and in operations; none without probes."""
-    by_name: dict[str, list[Curve]] = {}
-    for curve in curves:
-        by_name.setdefault(curve.objective, []).append(curve)
-    if not all(curve.accuracy for curve in curves):
-        return []
-    axes: tuple[Axis, ...] = ("seconds", "flops")
-    return [_speed(by_name[first], theirs, axis) for axis in axes for name, theirs in by_name.items() if name != first]
-
-
-def _speed(ours: Sequence[Curve], theirs: Sequence[Curve], axis: Axis) -> Speed:
-    shares = [share for their in theirs for our in ours if (share := _share(our, their, axis)) is not None]
-    return Speed(
-        objective=ours[0].objective,
-        baseline=theirs[0].objective,
-        axis=axis,
-        best=[max(their.accuracy) for their in theirs],
-        shares=sorted(shares),
-        pairs=len(ours) * len(theirs),
-    )
-
-
-def _share(ours: Curve, theirs: Curve, axis: Axis) -> float | None:
-    """At the first probe that is as good, without interpolation: never too early."""
-    best = max(theirs.accuracy)
-    their_cost = getattr(theirs, axis)[theirs.accuracy.index(best)]
-    costs = (cost for cost, accuracy in zip(getattr(ours, axis), ours.accuracy, strict=True) if accuracy >= best)
-    cost = next(costs, None)
-    return None if cost is None else cost / their_cost
-
-
-# --------------------------------------------------------------------------------------------- outcome
 
 
 @dataclass(frozen=True)
@@ -123,6 +35,8 @@ class Outcome:
         findings: the task's.
         probed: frozen features; empty if they cannot be probed.
         why_not_probed: why.
+        trials: that chose the objectives' settings; none in files of before.
+        timed: time to accuracy, with intervals; None in files of before.
     """
 
     facts: Facts
@@ -133,6 +47,8 @@ class Outcome:
     findings: Findings
     probed: list[Probed]
     why_not_probed: str | None
+    trials: list[Trial] = field(default_factory=list)
+    timed: list[Speed] | None = None
 
     @property
     def first(self) -> str:
@@ -145,8 +61,8 @@ class Outcome:
         return list(dict.fromkeys(cost.objective for cost in self.costs))
 
     def speeds(self) -> list[Speed]:
-        """The first objective against each other one."""
-        return speeds(self.curves, self.first)
+        """The first objective against each other one, and each of these against the first."""
+        return speeds(self.curves, self.first) if self.timed is None else self.timed
 
     def metrics(self) -> dict[str, float]:
         """For a tracker: the task's and the probes' metrics, the first objective's costs beside the others'."""
@@ -163,7 +79,9 @@ class Outcome:
 _FILE = TypeAdapter(Outcome)
 
 
-def gather(comparison: Comparison, findings: Findings, probed: list[Probed], why_not_probed: str | None) -> Outcome:
+def gather(
+    comparison: Comparison, findings: Findings, probed: list[Probed], why_not_probed: str | None, trials: list[Trial]
+) -> Outcome:
     """The outcome of finished runs."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} thread(s)"
     with torch.device("meta"):
@@ -175,15 +93,20 @@ def gather(comparison: Comparison, findings: Findings, probed: list[Probed], why
         labels=[amount_of(key) for key in findings.items],
         parameters=count(encoder.parameters()),
     )
+    curves = [read_curve(one) for one in comparison.pretrainings]
+    kept = {(one.objective, one.seed): read_right(one) for one in comparison.pretrainings}
+    right = {key: right_KN for key, right_KN in kept.items() if right_KN is not None}
     return Outcome(
         facts=facts,
         task=comparison.finetune.task.name,
         device=device,
         costs=[read_cost(one) for one in comparison.pretrainings],
-        curves=[read_curve(one) for one in comparison.pretrainings],
+        curves=curves,
         findings=findings,
         probed=probed,
         why_not_probed=why_not_probed,
+        trials=trials,
+        timed=speeds(curves, curves[0].objective, right),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from d2v.comparison.comparison import Comparison, Pretraining
 from d2v.distributed.supervisor import Supervisor
-from d2v.pretraining.pretrain import digest_of, pretrain
+from d2v.pretraining.pretrain import PROBED, digest_of, pretrain
 from d2v.training import resume
 from d2v.training.history import History
 from d2v.training.performance import TRAINED_S
@@ -50,6 +52,7 @@ class Curve:
         seconds: of updates, at each probe.
         flops: done, at each probe.
         accuracy: of the linear probe, 0 to 1.
+        samples: seen, at each probe; empty in files of before.
     """
 
     objective: str
@@ -57,6 +60,7 @@ class Curve:
     seconds: list[float]
     flops: list[float]
     accuracy: list[float]
+    samples: list[float] = field(default_factory=list)
 
 
 def is_pretrained(comparison: Comparison, one: Pretraining) -> bool:
@@ -106,14 +110,24 @@ def read_curve(one: Pretraining) -> Curve:
     """The curve of a finished pretraining."""
     rows = [row for row in History.read(one.folder / "history.csv").rows if ACCURACY in row]
     result = _result(one)
-    per_update = result["flops"] / result["updates"]
+    flops, samples = (result[name] / result["updates"] for name in ("flops", "samples"))
     return Curve(
         one.objective,
         one.seed,
         seconds=[row[TRAINED_S] for row in rows],
-        flops=[row["update"] * per_update for row in rows],
+        flops=[row["update"] * flops for row in rows],
         accuracy=[row[ACCURACY] for row in rows],
+        samples=[row["update"] * samples for row in rows],
     )
+
+
+def read_right(one: Pretraining) -> np.ndarray | None:
+    """(K, N) which items each probe of a finished pretraining named right; None if it kept none."""
+    rows = [row for row in History.read(one.folder / "history.csv").rows if ACCURACY in row]
+    files = [one.folder / PROBED / f"{row['update']:.0f}.npy" for row in rows]
+    if not files or not all(file.is_file() for file in files):
+        return None
+    return np.stack([np.load(file) for file in files])
 
 
 def _result(one: Pretraining) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from d2v.modalities.base import ProbeSet
 from d2v.model_folder import ENCODER, load_encoder
 from d2v.models.encoder import Encoder
 from d2v.objectives.build import build_objective
-from d2v.statistics import Interval, accuracy_interval, difference_interval
+from d2v.statistics import Interval, of_right, seeds_difference_interval, seeds_interval
 from d2v.training import resume
 
 PROBES = ("linear", "knn")
@@ -44,7 +44,7 @@ class Probed:
     Attributes:
         features: an objective, RANDOM or PLAIN.
         probe: one of PROBES.
-        interval: accuracy, the mean over seeds, with its interval over test items.
+        interval: accuracy, the mean over seeds, with its interval over seeds and test items.
         by_seed: the accuracy of each seed.
         gain: how much better the first objective is, paired; None for itself.
     """
@@ -131,7 +131,7 @@ class Prober:
     ) -> Mapping[str, np.ndarray]:
         """For each probe, (T,) bool: whether it names the test item's class."""
         config = self._comparison.evaluate
-        identity = {**of, "data": self._data.fingerprint, "evaluate": config.model_dump(mode="json")}
+        identity = {**of, "data": self._data.fingerprint, "evaluate": config.of_the_end()}
         if measured_before(out, identity, (_RIGHT,)) is None:
             right = _right(*features(), self._items, config)
             out.mkdir(parents=True, exist_ok=True)
@@ -152,9 +152,9 @@ def _probed(right: Mapping[str, Sequence[Mapping[str, np.ndarray]]], resamples: 
     first = next(iter(right))
     found = []
     for probe in PROBES:
-        mean_T = {name: np.mean([one[probe] for one in of_seeds], axis=0) for name, of_seeds in right.items()}
-        for name, of_seeds in right.items():
-            gain = None if name == first else difference_interval(mean_T[first], mean_T[name], resamples)
-            interval = accuracy_interval(mean_T[name], resamples)
-            found.append(Probed(name, probe, interval, [float(one[probe].mean()) for one in of_seeds], gain))
+        scores = {name: [of_right(one[probe]) for one in of_seeds] for name, of_seeds in right.items()}
+        for name, of_seeds in scores.items():
+            gain = None if name == first else seeds_difference_interval(scores[first], of_seeds, resamples)
+            interval = seeds_interval(of_seeds, resamples)
+            found.append(Probed(name, probe, interval, [one.value for one in of_seeds], gain))
     return found

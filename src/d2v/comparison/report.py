@@ -18,10 +18,11 @@ from d2v.comparison.label_efficiency_report import (
     objective_colour,
     verdict,
 )
-from d2v.comparison.outcome import Axis, Outcome
+from d2v.comparison.outcome import Outcome
 from d2v.comparison.pretraining import Cost, Curve
 from d2v.comparison.probing import PLAIN, PROBES, RANDOM, Probed
 from d2v.comparison.published import amount_of, comparable, why_not_comparable
+from d2v.comparison.time_to_accuracy import Axis
 from d2v.reporting.report import Heading, Part, Plot, write_report
 from d2v.reporting.tables import Table
 from d2v.statistics import Interval
@@ -58,7 +59,7 @@ def _summary(one: Outcome) -> str:
     said = [text.replace("not told apart than", "not told apart from") for text in said]
     first = one.findings.measured[0].name
     about = f"{one.facts.modality}, {one.facts.data}, with {amount_name(amount, count)}"
-    in_time = [speed.sentence() for speed in one.speeds() if speed.axis == "seconds"]
+    in_time = [speed.sentence() for speed in one.speeds() if (speed.objective, speed.axis) == (one.first, "seconds")]
     return " ".join([f"{about}: by {one.findings.metric}, {first} is {'; '.join(said)}.", *in_time, *_untaught(one)])
 
 
@@ -82,12 +83,28 @@ def _section(one: Outcome) -> list[Part]:
         "budgets are in the table of costs. Other settings of a baseline are the recipe's, and not tuned for it."
     )
     parts: list[Part] = [Heading(f"{name}: the task"), about, *efficiency_parts(name, one.findings)]
+    parts += [Heading(f"{name}: settings"), _trials(one)] if one.trials else []
     parts += [Heading(f"{name}: published results"), *_published(one)]
     parts += [Heading(f"{name}: frozen features"), *_probes(one)]
     return [*parts, Heading(f"{name}: what pretraining costs"), _costs(one), *_speeds(one)]
 
 
 # ------------------------------------------------------------------------------------------ tables
+
+
+def _trials(one: Outcome) -> Table:
+    rows = [
+        (
+            trial.objective,
+            trial.settings,
+            f"{trial.updates:,}",
+            f"{trial.accuracy:.3f}",
+            "chosen" if trial.chosen else "",
+        )
+        for trial in one.trials
+    ]
+    columns = ("objective", "trial", "updates", "last online probe", "")
+    return Table(f"{one.facts.modality}: trials on held-out training items", columns, tuple(rows))
 
 
 def _published(one: Outcome) -> list[Part]:
@@ -115,7 +132,10 @@ def _probes(one: Outcome) -> list[Part]:
         for features in dict.fromkeys(probed.features for probed in one.probed)
     ]
     columns = ("features", *(column for probe in PROBES for column in (probe, f"{one.first} ahead")))
-    note = "Accuracy of probes of frozen features on the test items, 95% intervals over these; differences are paired."
+    note = (
+        "Accuracy of probes of frozen features on the test items, 95% intervals over these and the seeds; differences "
+        "are paired."
+    )
     return [Table(f"{one.facts.modality}: probes", columns, tuple(rows)), note]
 
 
@@ -163,9 +183,9 @@ def _speeds(one: Outcome) -> list[Part]:
 
 def _draw_times(path: Path, outcomes: Sequence[Outcome]) -> Path:
     """One row of panels a modality: over time, and over operations."""
-    axes: tuple[Axis, ...] = ("seconds", "flops")
+    axes: tuple[Axis, ...] = ("seconds", "flops", "samples")
     panels = [(one.facts.modality, partial(_draw_time, one, axis)) for one in outcomes for axis in axes]
-    return draw_panels(path, panels, height_in=3.4, columns=2)
+    return draw_panels(path, panels, height_in=3.4, columns=3)
 
 
 def _draw_time(one: Outcome, axis: Axis, ax: Axes) -> None:
@@ -173,7 +193,7 @@ def _draw_time(one: Outcome, axis: Axis, ax: Axes) -> None:
         curves = [curve for curve in one.curves if curve.objective == objective and curve.accuracy]
         if curves:
             _draw_curves(ax, curves, axis, objective_colour(objective, one.objectives))
-    ax.set_title(f"probe accuracy over {'seconds' if axis == 'seconds' else 'FLOPs'} of pretraining")
+    ax.set_title(f"probe accuracy over {axis if axis != 'flops' else 'FLOPs'} of pretraining")
     ax.set_xlim(left=0)
 
 

@@ -6,7 +6,7 @@ What all modalities share is here; what one modality adds (its sources, encoder,
 dotted key, the given value, what is allowed and the nearest known key.
 """
 
-from d2v.config.benchmark import BenchmarkConfig
+from d2v.config.benchmark import BenchmarkConfig, TrialsConfig
 from d2v.config.blocks import Block, Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt
 from d2v.config.changes import changed
 from d2v.config.cluster import ClusterConfig, Engine
@@ -112,6 +112,7 @@ __all__ = [
     "TaskConfig",
     "TrainConfig",
     "TranscriptionTask",
+    "TrialsConfig",
     "ValidationConfig",
     "Wav2Vec2Config",
     "changed",

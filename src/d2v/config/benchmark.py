@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from d2v.config.blocks import Block, PositiveInt
+from d2v.config.blocks import Block, NonNegativeInt, PositiveInt
 from d2v.config.efficiency import EfficiencyConfig
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = ("pretrained", "frozen", "scratch", "random_frozen", "random", "plain")
+
+
+class TrialsConfig(Block):
+    """Short pretrainings that choose the settings of each objective before the comparison, by the online probe's
+    held-out training items."""
+
+    changes: dict[str, list[dict[str, Any]]]
+    """For each objective, alternative changes of its train block, on top of its own; `{}` is as it is. All objectives
+    named here have as many. One that costs more for each update should name fewer `max_updates`."""
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    """Updates of a trial, as a share of those of its settings."""
+    seed: NonNegativeInt = 1000
+    """Added to the train block's seed; the compared pretrainings have other seeds."""
+
+    @model_validator(mode="after")
+    def _are_as_many(self) -> TrialsConfig:
+        counts = {name: len(alternatives) for name, alternatives in self.changes.items()}
+        if not counts or len(set(counts.values())) > 1 or 0 in counts.values():
+            raise ValueError(f"every objective needs as many trials, at least one, not {counts}: add or remove some")
+        return self
 
 
 class BenchmarkConfig(Block):
@@ -25,6 +45,8 @@ class BenchmarkConfig(Block):
     prepare: dict[str, Any] = Field(default_factory=dict)
     """What changes of the prepare block for all objectives, such as a codebook that one of them learns. The benchmark
     then prepares data of its own, in its folder; with nothing changed it takes those of the prepare step."""
+    trials: TrialsConfig | None = None
+    """Chooses settings of the objectives first; null: they are compared as they are."""
     pretraining: dict[str, Any] = Field(default_factory=dict)
     """What changes of the train block for all objectives, such as `max_updates`; applied before their own changes."""
     pretraining_seeds: PositiveInt = 1
@@ -45,6 +67,9 @@ class BenchmarkConfig(Block):
                     f"objective {name!r} would name folders and figures: take small letters, digits and _, and none of "
                     f"{', '.join(_TAKEN)}"
                 )
+        if self.trials and not self.trials.changes.keys() <= self.objectives.keys():
+            unknown = ", ".join(sorted(self.trials.changes.keys() - self.objectives.keys()))
+            raise ValueError(f"trials of {unknown}, which is no objective: name one of {', '.join(self.objectives)}")
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from d2v.config.blocks import Block, NonNegativeInt, Positive, PositiveInt
 
 
@@ -24,5 +26,13 @@ class EvaluateConfig(Block):
     further_items: NonNegativeInt = 800
     """Items at most of each probe that needs no labels, such as sentences of the forced choice; 0 leaves these probes
     out."""
+    online_train_items: PositiveInt = 1000
+    """Train items at most that the probe during pretraining learns from."""
+    online_test_items: PositiveInt = 500
+    """Held-out train items at most that it is measured on; more make the curve of pretraining less noisy."""
     batch_size: PositiveInt = 256
     """Items that are encoded at a time; larger needs more memory and changes no result."""
+
+    def of_the_end(self) -> dict[str, Any]:
+        """The settings that what is measured after training depends on."""
+        return self.model_dump(mode="json", exclude={"online_train_items", "online_test_items"})

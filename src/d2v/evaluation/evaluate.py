@@ -140,8 +140,8 @@ def _identity(weights: Path, data: PreparedData, config: EvaluateConfig) -> dict
         digest = digests.of_file(weights)
     except OSError as error:
         raise CheckpointError(f"{weights} cannot be read ({error}): train again or restore the file") from error
-    settings = config.model_dump(mode="json")
-    return {"encoder_sha256": digest, "data_fingerprint": data.fingerprint, "evaluate": settings, "space": VERSION}
+    settings = {"evaluate": config.of_the_end(), "space": VERSION}
+    return {"encoder_sha256": digest, "data_fingerprint": data.fingerprint, **settings}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
@@ -15,11 +17,9 @@ from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
 from d2v.objectives.build import build_objective
 
-TRAIN_ITEMS, TEST_ITEMS = 1000, 500
-
 
 class OnlineProbe:
-    """Nearest neighbours, linear probe and RankMe on at most 1000 and 500 of the probe set's train items.
+    """Nearest neighbours, linear probe and RankMe on some of the probe set's train items.
 
     Its metrics show a trend; `d2v.evaluation.evaluate.evaluate` measures on the whole probe set, with intervals.
     Items are read at the first call.
@@ -40,12 +40,17 @@ class OnlineProbe:
 
     @cached_property
     def _items(self) -> ProbeSet:
-        whole = within_train(self._data.probe_set(self._recipe))
-        return smaller(whole if why_not_probed(whole) else labelled(whole), TRAIN_ITEMS, TEST_ITEMS)
+        whole, config = within_train(self._data.probe_set(self._recipe)), self._config
+        items = whole if why_not_probed(whole) else labelled(whole)
+        return smaller(items, config.online_train_items, config.online_test_items)
 
-    def __call__(self, encoder: Encoder) -> dict[str, float]:
+    def __call__(self, encoder: Encoder, keep: Path | None = None) -> dict[str, float]:
         """`online/rank`, and with labels of two classes or more the shares `online/knn` and `online/linear` of test
         items named right (0 to 1). Modes of modules and the global random state are left as they were.
+
+        Args:
+            encoder: that is probed.
+            keep: file for the linear probe's (items,) bool: is the item named right? None: not kept.
 
         Raises:
             CollapseError: a feature is NaN or infinite.
@@ -55,7 +60,11 @@ class OnlineProbe:
         rank = {"online/rank": effective_rank(train_ND)}
         if why_not_probed(items):
             return rank
-        return rank | self._accuracies(train_ND, extract_features(encoder, items.test_inputs, batch_size))
+        right = self._right(train_ND, extract_features(encoder, items.test_inputs, batch_size))
+        if keep is not None:
+            keep.parent.mkdir(parents=True, exist_ok=True)
+            np.save(keep, right["online/linear"].numpy())
+        return rank | _shares(right)
 
     def baselines(self) -> dict[str, float]:
         """The same metrics of the encoder with its first random weights (`_random`) and of plain features
@@ -65,13 +74,18 @@ class OnlineProbe:
         if why_not_probed(self._items):
             return metrics
         plain_of = self._modality.baseline_features
-        plain = self._accuracies(plain_of(self._items.train_inputs), plain_of(self._items.test_inputs))
-        return metrics | {f"{name}_baseline": value for name, value in plain.items()}
+        plain = self._right(plain_of(self._items.train_inputs), plain_of(self._items.test_inputs))
+        return metrics | {f"{name}_baseline": value for name, value in _shares(plain).items()}
 
-    def _accuracies(self, train_ND: Tensor, test_TD: Tensor) -> dict[str, float]:
+    def _right(self, train_ND: Tensor, test_TD: Tensor) -> dict[str, Tensor]:
+        """(T,) bool of each probe."""
         items, config = self._items, self._config
         predictions = {
             "online/knn": knn(train_ND, items.train_labels, test_TD, config.knn_k, config.knn_temperature),
             "online/linear": linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2).predictions_T,
         }
-        return {name: float((given == items.test_labels).float().mean()) for name, given in predictions.items()}
+        return {name: given == items.test_labels for name, given in predictions.items()}
+
+
+def _shares(right: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(right_T.float().mean()) for name, right_T in right.items()}

@@ -35,7 +35,7 @@ from d2v.model_folder import ENCODER, load_encoder, read_config
 from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
 from d2v.objectives.build import build_objective
-from d2v.statistics import Interval, Score, difference_interval
+from d2v.statistics import Interval, difference_interval, of_right
 
 WARM_UP_CALLS = 2
 
@@ -117,11 +117,6 @@ def _latencies(answers: Sequence[Callable[[], Any]], calls: int) -> list[float]:
     return [statistics.median(kept) for kept in seconds]
 
 
-def accuracy_score(right_T: np.ndarray) -> Score:
-    """The share of items that are right, ready for resampling."""
-    return Score(len(right_T), lambda counts_RT: counts_RT @ right_T / len(right_T))
-
-
 def recalls(right_T: np.ndarray, labels_T: np.ndarray, names: Sequence[str], least: int) -> dict[str, float]:
     """Share of the items of each class that are right, of classes with at least so many items."""
     counts = np.bincount(labels_T, minlength=len(names))
@@ -158,7 +153,7 @@ def _encoder(folder: Path, prepared: Path, held_out: HeldOut, rival: Path | None
         answering,
         measured=replace(
             measured,
-            metrics={name: MetricScore(accuracy_score(right_T)) for name, right_T in rights.items()},
+            metrics={name: MetricScore(of_right(right_T)) for name, right_T in rights.items()},
             recalls=recalls(rights["linear probe"], labels_T, items.class_names, promote.min_class_items),
             over_random=over_random,
         ),

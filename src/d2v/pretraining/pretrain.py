@@ -26,6 +26,9 @@ from d2v.tracker import Tracker
 from d2v.training.job import Job
 from d2v.training.train import TrainResult, train
 
+PROBED = "probed"
+"""Folder of a run that keeps the items which the online probe named right."""
+
 
 def pretrain(
     modality: Modality,
@@ -49,7 +52,7 @@ def pretrain(
     Example:
         >>> pretrain(registry.get(name), recipe, Path("prepared"), Path("run"))  # doctest: +SKIP
     """
-    return train(pretraining_job(modality, recipe, prepared, evaluation, start), out, tracker)
+    return train(pretraining_job(modality, recipe, prepared, evaluation, start, out / PROBED), out, tracker)
 
 
 def pretraining_job(
@@ -58,6 +61,7 @@ def pretraining_job(
     prepared: Path,
     evaluation: EvaluateConfig | None = None,
     start: Path | None = None,
+    probed: Path | None = None,
 ) -> Job:
     """What pretraining trains.
 
@@ -67,12 +71,14 @@ def pretraining_job(
         prepared: folder that prepare left.
         evaluation: settings of the online probe.
         start: folder of the encoder to start from, which `recipe.start` names; None for random weights.
+        probed: folder for `<updates>.npy`, which says of each item of the online probe whether the linear probe names
+            it; None: not kept.
 
     Raises:
         CheckpointError: the encoder to start from is missing, damaged, of another modality or of other sizes.
     """
     recipe = recipe.in_updates()
-    parts = _Pretraining(modality, recipe, prepared, evaluation or EvaluateConfig(), start)
+    parts = _Pretraining(modality, recipe, prepared, evaluation or EvaluateConfig(), start, probed)
     return Job(
         name=f"{modality.name}.train",
         recipe=recipe,
@@ -93,6 +99,7 @@ class _Pretraining:
     prepared: Path
     evaluation: EvaluateConfig
     start: Path | None
+    probed: Path | None
 
     @cached_property
     def _data(self) -> PreparedData:
@@ -114,8 +121,8 @@ class _Pretraining:
         objective.take_from(self._data)
         return objective
 
-    def probe(self, encoder: Encoder) -> dict[str, float]:
-        return self._online_probe(encoder)
+    def probe(self, encoder: Encoder, update: int) -> dict[str, float]:
+        return self._online_probe(encoder, self.probed and self.probed / f"{update}.npy")
 
     def export(self, out: Path, objective: Objective, weights_of: WeightsOf) -> None:
         folder, about = out / "encoder", self.modality.describe(self._data)

@@ -172,7 +172,7 @@ class OnlineProbing(Callback):
             if not loop.engine.env.is_main:
                 return {}
             loop.begin("probe")
-            return self._probe(student)
+            return self._probe(student, loop.state.update)
 
 
 class Validation(Callback):

@@ -16,7 +16,7 @@ from d2v.models.encoder import Encoder
 from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
 
-Probe = Callable[[Encoder], dict[str, float]]
+Probe = Callable[[Encoder, int], dict[str, float]]
 """student -> metrics"""
 
 
@@ -78,7 +78,7 @@ class Job:
         open_data: called once the ranks have met, as rank 0 may have to make the data first.
         build: makes student, teacher, decoder and loss, with the weights that a fresh run starts from.
         export: (run folder, objective, weights_of), called on every rank at the end, to write the model for users.
-        probe: called with the student every `probe_every_updates` and at the end, on rank 0.
+        probe: called with the student and the updates done, every `probe_every_updates` and at the end, on rank 0.
         selection: how the best state is found, which is exported then; None: the last state is.
         origin: digest of the weights that `build` starts from, if they are not random: part of the run's identity.
     """

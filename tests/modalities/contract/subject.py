@@ -94,7 +94,7 @@ class Subject:
     def train(self, out: Path, fail_at: int | None = None) -> TrainResult:
         """Train through the real engine, or go on; `fail_at` makes the probe of that update fail."""
 
-        def probe(encoder: Any) -> dict[str, float]:
+        def probe(encoder: Any, update: int) -> dict[str, float]:
             raise ProbeError
 
         recipe = self.recipe.model_copy(update={"probe_every_updates": fail_at or 0})

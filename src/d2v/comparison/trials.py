@@ -1,0 +1,71 @@
+"""Settings of each objective, chosen by short pretrainings before the ones that are compared.
+
+Every objective gets the same number of trials. What counts is the last online probe, whose items are held-out training
+items: the test items are not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from d2v.comparison.comparison import Comparison, Pretraining
+from d2v.comparison.pretraining import read_curve
+from d2v.config.changes import merged
+from d2v.errors import DataError
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial.
+
+    Attributes:
+        objective: its name.
+        changes: of the objective's train block.
+        accuracy: of the last online probe, 0 to 1.
+        updates: done.
+        chosen: the best one of its objective, the first of equals.
+    """
+
+    objective: str
+    changes: dict[str, Any]
+    accuracy: float
+    updates: int
+    chosen: bool
+
+    @property
+    def settings(self) -> str:
+        """Its changes in a line."""
+        return json.dumps(self.changes, sort_keys=True).replace('"', "")[1:-1] or "as in the recipe"
+
+
+def choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
+    """The comparison with the best trial's settings for each objective, and all trials.
+
+    Args:
+        comparison: whose trials are done.
+
+    Raises:
+        DataError: there are no labels to choose by.
+    """
+    if comparison.config.trials is None:
+        return comparison, []
+    objectives, found = dict(comparison.config.objectives), []
+    for name, alternatives in comparison.config.trials.changes.items():
+        pretrainings = [one for one in comparison.trials if one.objective == name]
+        accuracies = [_accuracy(one) for one in pretrainings]
+        best = accuracies.index(max(accuracies))
+        objectives[name] = merged(objectives[name], alternatives[best], f"trials.{name}")
+        found += [
+            Trial(name, changes, accuracy, one.recipe.max_updates, number == best)
+            for number, (changes, accuracy, one) in enumerate(zip(alternatives, accuracies, pretrainings, strict=True))
+        ]
+    return replace(comparison, config=comparison.config.model_copy(update={"objectives": objectives})), found
+
+
+def _accuracy(one: Pretraining) -> float:
+    accuracy = read_curve(one).accuracy
+    if not accuracy:
+        raise DataError("Trials are chosen by the online probe, and this data has no labels to probe with: remove them")
+    return accuracy[-1]
