@@ -2,6 +2,7 @@
 test_cluster_processes.py."""
 
 import csv
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,10 @@ from d2v.data.store import ShardReader
 from d2v.errors import ConfigError, DataError, LaunchError
 from d2v.modalities import registry
 from d2v.modalities.registry import get
-from d2v.modalities.text.config import TextIngestConfig
+from d2v.modalities.text import encoding as text_encoding
+from d2v.modalities.text import packing as text_packing
+from d2v.modalities.text import preparation as text_preparation
+from d2v.modalities.text.config import TextIngestConfig, TextPrepareConfig
 from d2v.progress import Progress
 from tests.conftest import ROOT
 from tests.data.cluster_helpers import contents, threads_of_this_process
@@ -316,6 +320,66 @@ def test_prepared_folders_have_the_same_bytes(tmp_path, scheduler, modality, mon
     written = (tmp_path / "local" / "prepared.json").stat().st_mtime_ns
     get(modality).prepare(prepare_block(engine="dask", **keys), tmp_path / "corpus", tmp_path / "local")
     assert (tmp_path / "local" / "prepared.json").stat().st_mtime_ns == written
+
+
+NAMES = ["Ada", "Ben", "Cleo", "Dora", "Emil", "Fritz", "Gwen", "Hugo", "Ida", "Jan", "Kim", "Lena", "Max", "Nora"]
+SAYINGS = (
+    "went down to the river to see the boats.",
+    "have never been told about it before today.",
+    "like long walks in the woods, where it is quiet and where nobody asks them anything at all.",
+    "came home late.",
+)
+
+
+def corpus_of_texts(folder: Path, has_labels: bool) -> Path:
+    """Documents of some lines, or labelled sentences of which some are pairs."""
+    source = folder / "texts.jsonl"
+    rows = []
+    for number in range(120):
+        lines = [f"{NAMES[number // 9]} and {NAMES[number % 9]} {SAYINGS[line]}" for line in range(4)]
+        labelled = {"label": number % 3, "second": f"and {number}" if number % 4 else None}
+        rows.append({"text": lines[number % 4], **labelled} if has_labels else {"text": "\n".join(lines)})
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"text": "text", **({"label": "label", "second": "second"} if has_labels else {})}
+    get("text").ingest(TextIngestConfig(source=str(source), columns=columns, test_fraction=0.3), folder / "corpus")
+    return folder / "corpus"
+
+
+@pytest.mark.parametrize(
+    ("packing", "has_labels"),
+    [("contiguous", False), ("contiguous", True), ("documents", False), ("sentences", False), ("pairs", False)],
+)
+def test_texts_have_the_same_tokens(tmp_path, scheduler, packing, has_labels, monkeypatch):
+    monkeypatch.setattr(text_packing, "BATCH_CHARACTERS", 700)  # several records in a piece
+    corpus = corpus_of_texts(tmp_path, has_labels)
+    keys = {"packing": packing, "vocab_size": 300, "block_tokens": 40, "probe_train_items": 20, "probe_test_items": 10}
+    for engine in ("local", "dask"):
+        config = TextPrepareConfig(
+            **keys, engine=engine, cluster=ClusterConfig(scheduler=scheduler, piece_items=25, retries=0)
+        )
+        about = get("text").prepare(config, corpus, tmp_path / engine)
+        assert about["train_items"] > 10
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+    assert about["probe"] == ("labels" if has_labels else "acceptability")
+    assert not list(tmp_path.glob(".*.cluster"))
+
+
+def test_texts_that_were_tokenized_are_not_again(tmp_path, scheduler, monkeypatch):
+    corpus = corpus_of_texts(tmp_path, False)
+    cluster = ClusterConfig(scheduler=scheduler, piece_items=25, retries=0)
+    config = TextPrepareConfig(vocab_size=300, block_tokens=40, engine="dask", cluster=cluster)
+    with monkeypatch.context() as patch:
+        patch.setattr(text_preparation, "_find_probe", failing_at_once)
+        with pytest.raises(ValueError, match="a defect"):
+            get("text").prepare(config, corpus, tmp_path / "dask")
+    monkeypatch.setattr(text_encoding, "documents_to_records", failing_at_once)
+    get("text").prepare(config, corpus, tmp_path / "dask")
+    get("text").prepare(TextPrepareConfig(vocab_size=300, block_tokens=40), corpus, tmp_path / "local")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+
+
+def failing_at_once(*_: object) -> None:
+    raise ValueError("a defect")
 
 
 def shout(data: bytes, log: Path, fails_at: bytes) -> tuple[bytes, dict[str, int]]:

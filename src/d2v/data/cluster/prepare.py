@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +28,12 @@ from d2v.data.cluster.files import (
     data_path,
     digests_of_shards,
     make_folders,
+    records,
     save_shard,
     with_retries,
     write_said,
 )
-from d2v.data.cluster.stream import ShardPlan, Stream, whole_piece
+from d2v.data.cluster.stream import NoShards, ShardPlan, Stream, whole_piece
 from d2v.data.disk import write_json
 from d2v.data.ingest import SHARDS as CORPUS_SHARDS
 from d2v.data.prepared import KNOWN_DIGESTS, SHARD_BYTES, Columns, Corpus, Facts, Make, RowWriter
@@ -63,6 +64,90 @@ class RowsJob:
     schema: pa.Schema
 
 
+Stored = tuple[bytes, Mapping[str, Any]]
+"""What the corpus stores of an item, and what the driver knows of it."""
+Maker = Callable[[Iterator[Stored]], Iterator[tuple[bytes, Facts]]]
+"""Makes records of items that follow one another, as many as it likes, with facts about each."""
+OpenMaker = Callable[[Path], Maker]
+"""Makes the maker on a worker, from the files of a folder. A module's function, or a partial of one: it is pickled."""
+
+
+@dataclass(frozen=True)
+class RecordsJob:
+    """See `d2v.data.cluster.files.Job`.
+
+    Attributes:
+        corpus: its folder.
+        opened: see `OpenMaker`.
+    """
+
+    folder: Path
+    token: str
+    versions: Mapping[str, str]
+    config: ClusterConfig
+    corpus: Path
+    opened: OpenMaker
+
+
+class _Prepare:
+    """The work of a prepare step on a cluster, part by part.
+
+    Args:
+        corpus: whose items.
+        folder: that is being prepared.
+        config: the cluster.
+        parameters: all that shapes the records.
+    """
+
+    def __init__(self, corpus: Corpus, folder: Path, config: ClusterConfig, parameters: Mapping[str, Any]) -> None:
+        self.corpus, self.config = corpus, config
+        shaping = {
+            "corpus": corpus.fingerprint,
+            "parameters": dict(parameters),
+            "piece_items": config.piece_items,
+            "versions": machine.versions(),
+        }
+        every = work_folder(folder)
+        self.work = every / fingerprint.of_values(shaping)[:16]
+        for old in every.glob("*"):
+            if old != self.work:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.cluster = stack.enter_context(Cluster(self.config, "prepare"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def begin(self, part: str, items: np.ndarray, known: pa.Table | None) -> dict[str, Any]:
+        """Make the work folder of a part.
+
+        Args:
+            part: its name.
+            items: of the corpus.
+            known: what the driver knows of each of them, if it does.
+
+        Returns:
+            What every job of it is told.
+        """
+        folder = self.work / part
+        make_folders(folder)
+        np.save(folder / ROWS, self.corpus.rows_of(items))
+        if known is not None:
+            with pa.OSFile(str(folder / COLUMNS), "wb") as sink, pa.ipc.new_file(sink, known.schema) as file:
+                file.write_table(known)
+        return {
+            "folder": folder.absolute(),
+            "token": machine.mark(folder),
+            "versions": machine.versions(),
+            "config": self.config,
+            "corpus": self.corpus.folder.absolute(),
+        }
+
+
 class ClusterRowWriter(RowWriter):
     """Writes parts with a cluster, with the bytes of one process. The parts appear in the folder when all are whole.
 
@@ -75,53 +160,84 @@ class ClusterRowWriter(RowWriter):
 
     def __init__(self, corpus: Corpus, folder: Path, config: ClusterConfig, parameters: Mapping[str, Any]) -> None:
         super().__init__(corpus, folder)
-        self.config = config
-        shaping = {
-            "corpus": corpus.fingerprint,
-            "parameters": dict(parameters),
-            "piece_items": config.piece_items,
-            "versions": machine.versions(),
-        }
-        every = work_folder(folder)
-        self.work = every / fingerprint.of_values(shaping)[:16]
-        for old in every.glob("*"):
-            if old != self.work:
-                shutil.rmtree(old, ignore_errors=True)
+        self._prepare = _Prepare(corpus, folder, config, parameters)
         self.parts: list[str] = []
 
     def __enter__(self) -> ClusterRowWriter:
-        with ExitStack() as stack:
-            self.cluster = stack.enter_context(Cluster(self.config, "prepare"))
-            self._stack = stack.pop_all()
+        self._prepare.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stack.close()
+        self._prepare.__exit__()
         if kind is None:
             known: dict[str, str] = {}
             for part in self.parts:
-                known |= digests_of_shards(self.work / part, part)
-                (self.work / part / SHARDS).rename(self.folder / part)
+                known |= digests_of_shards(self._prepare.work / part, part)
+                (self._prepare.work / part / SHARDS).rename(self.folder / part)
             write_json(self.folder / KNOWN_DIGESTS, known)
 
     def write(
         self, part: str, schema: pa.Schema, items: np.ndarray, make: Make, columns: Columns, progress: Progress
     ) -> Iterator[Facts]:
         """See `RowWriter.write`. All facts come after all rows."""
-        folder = self.work / part
-        make_folders(folder)
-        np.save(folder / ROWS, self.corpus.rows_of(items))
         known = [field for field in schema if field.name in columns(int(items[0]))] if len(items) else []
         table = pa.Table.from_pylist([columns(int(item)) for item in items], schema=pa.schema(known))
-        with pa.OSFile(str(folder / COLUMNS), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
-            file.write_table(table)
-        token, where = machine.mark(folder), folder.absolute()
-        job = RowsJob(where, token, machine.versions(), self.config, self.corpus.folder.absolute(), make, schema)
-        work = _Part(job, len(items))
-        Stream(work, self.cluster, "prepare").run(progress)
+        job = RowsJob(**self._prepare.begin(part, items, table), make=make, schema=schema)
+        work = _Part(job, len(items), ShardPlan(SHARD_BYTES))
+        Stream(work, self._prepare.cluster, "prepare").run(progress)
         self.parts.append(part)
-        for start in range(0, len(items), self.config.piece_items):
-            yield from whole_piece(folder, start).rows
+        for start in range(0, len(items), job.config.piece_items):
+            yield from whole_piece(job.folder, start).rows
+
+
+class ClusterRecords:
+    """What a function makes of items, in their order: the workers of a cluster make it, and this process reads it.
+
+    Args:
+        corpus: whose items.
+        folder: that is being prepared.
+        config: the cluster.
+        parameters: all that shapes the records.
+    """
+
+    def __init__(self, corpus: Corpus, folder: Path, config: ClusterConfig, parameters: Mapping[str, Any]) -> None:
+        self._prepare = _Prepare(corpus, folder, config, parameters)
+
+    def __enter__(self) -> ClusterRecords:
+        self._prepare.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._prepare.__exit__()
+
+    def make(
+        self,
+        part: str,
+        items: np.ndarray,
+        opened: OpenMaker,
+        files: Mapping[str, str],
+        known: pa.Table | None,
+        progress: Progress,
+    ) -> Iterator[tuple[bytes, Facts]]:
+        """Records and facts about them. The workers go on while these are used; a command that was interrupted does not
+        have them made again.
+
+        Args:
+            part: name of these items, another one each time.
+            items: of the corpus.
+            opened: see `OpenMaker`.
+            files: what it reads: names and contents.
+            known: columns for `Stored`, a row an item.
+            progress: counts the items.
+        """
+        given = self._prepare.begin(part, items, known)
+        for name, content in files.items():
+            (given["folder"] / name).write_text(content, encoding="utf-8")
+        work = _Part(RecordsJob(**given, opened=opened), len(items), NoShards())
+        for piece in Stream(work, self._prepare.cluster, "prepare").pieces(progress):
+            found = records(data_path(given["folder"], piece.start), 0, len(piece.rows))
+            values = (value.as_py() for array in found for value in array)
+            yield from zip(values, piece.rows, strict=True)
 
 
 class _Part:
@@ -129,16 +245,17 @@ class _Part:
 
     detail = ""
 
-    def __init__(self, job: RowsJob, total: int) -> None:
-        self.job, self.total, self.done, self.plan = job, total, 0, ShardPlan(SHARD_BYTES)
-        self.read_task, self.write_task = make_piece, write_rows
+    def __init__(self, job: RowsJob | RecordsJob, total: int, plan: ShardPlan) -> None:
+        self.job, self.total, self.done, self.plan = job, total, 0, plan
+        self.read_task, self.write_task = (make_piece if isinstance(job, RowsJob) else make_records), write_rows
 
     def take_piece(self, piece: Piece) -> None:
         """Find the shards of its rows."""
-        for number, facts in enumerate(piece.rows):
-            self.plan.at(piece.start, number, facts[BYTES])
-            self.plan.append({})
-            self.done += 1
+        if self.plan.has_shards:
+            for number, facts in enumerate(piece.rows):
+                self.plan.at(piece.start, number, facts[BYTES])
+                self.plan.append({})
+        self.done += piece.end - piece.start
 
 
 # --------------------------------------------------------------------------------------------- worker
@@ -147,18 +264,35 @@ class _Part:
 class _Opened:
     """A corpus and the items of a part, as a worker keeps them for its tasks."""
 
-    def __init__(self, job: RowsJob) -> None:
+    def __init__(self, job: RowsJob | RecordsJob) -> None:
         machine.check(job.versions, job.folder, job.token)
         self.job = job
-        self.rows = np.load(job.folder / ROWS)
+        self.rows = np.load(job.folder / ROWS, mmap_mode="r")
 
     @cached_property
     def shards(self) -> ShardReader:
         """Of the corpus."""
         return ShardReader(self.job.corpus / CORPUS_SHARDS)
 
+    @cached_property
+    def maker(self) -> Maker:
+        """Of records."""
+        if not isinstance(self.job, RecordsJob):
+            raise TypeError("a job of rows makes no records")
+        return self.job.opened(self.job.folder)
 
-_opened = Kept(_Opened)
+    def stored(self, start: int, stop: int) -> Iterator[Stored]:
+        """What the corpus stores of some items, and what the driver knows of each."""
+        known: list[dict[str, Any]] = [{}] * (stop - start)
+        if (self.job.folder / COLUMNS).exists():
+            table = pa.ipc.open_file(pa.memory_map(str(self.job.folder / COLUMNS))).read_all()
+            known = table.slice(start, stop - start).to_pylist()
+        for row, said in zip(self.rows[start:stop], known, strict=True):
+            check_running(self.job)
+            yield self.shards.binary("data", int(row)), said
+
+
+_opened: Kept[RowsJob | RecordsJob, _Opened] = Kept(_Opened)
 
 
 def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> float:
@@ -177,6 +311,28 @@ def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> fl
                 data, facts = job.make(opened.shards.binary("data", int(row)))
                 append(data)
                 said.append({**facts, BYTES: len(data)})
+        return said
+
+    said = with_retries(job, f"Items {start:,} to {stop - 1:,}", make, lambda: None)
+    seconds = round(time.monotonic() - began_s, 3)
+    write_said(job.folder, Piece(start, stop, False, seconds, said))
+    return seconds
+
+
+def make_records(job: RecordsJob, start: int, stop: int, careful: bool = False) -> float:
+    """Make the records of the items `start` to `stop` of a part. Returns seconds.
+
+    Raises:
+        DataError: the corpus cannot be read, also after some tries.
+    """
+    opened, began_s = _opened.of(job), time.monotonic()
+
+    def make() -> list[Facts]:
+        said = []
+        with data_file(data_path(job.folder, start)) as append:
+            for data, facts in opened.maker(opened.stored(start, stop)):
+                append(data)
+                said.append(facts)
         return said
 
     said = with_retries(job, f"Items {start:,} to {stop - 1:,}", make, lambda: None)

@@ -27,6 +27,8 @@ class ShardPlan:
         shard_bytes: as of `ShardWriter`.
     """
 
+    has_shards = True
+
     def __init__(self, shard_bytes: int) -> None:
         self.shard_bytes, self.shards = shard_bytes, 0
         self.piece, self.row, self.data_bytes = 0, 0, 0
@@ -60,6 +62,15 @@ class ShardPlan:
         self.shards += 1
         self._runs, self._bytes = [], 0
         return True
+
+
+class NoShards(ShardPlan):
+    """Of a step that writes none: the records of its pieces stay."""
+
+    has_shards = False
+
+    def __init__(self) -> None:
+        super().__init__(0)
 
 
 class Work(Protocol):
@@ -127,11 +138,16 @@ class Stream:
 
     def run(self, progress: Progress) -> None:
         """Until every shard is there. After an error the tasks of the workers end, too."""
+        for _ in self.pieces(progress):
+            pass
+
+    def pieces(self, progress: Progress) -> Iterator[Piece]:
+        """The same, which goes on as the pieces are asked for: each of them once it is counted."""
         self.progress = progress
         try:
             while not self.is_ended or self.shards:
                 self._submit_pieces()
-                self._count_pieces()
+                yield from self._count_pieces()
                 if self.is_ended:
                     self.work.plan.flush()
                 self._submit_shards()
@@ -152,18 +168,20 @@ class Stream:
     def _stop(self, start: int) -> int:
         return start + self.size if self.total is None else min(start + self.size, self.total)
 
-    def _count_pieces(self) -> None:
+    def _count_pieces(self) -> Iterator[Piece]:
         """Go through the pieces that were read, as far as they follow one another."""
         while self.next_start in self.read and not self.is_ended:
             start, before = self.next_start, self.work.done
             self.read.remove(start)
-            self.needed[start] += 1
-            self.counted.append(start)
+            if self.work.plan.has_shards:
+                self.needed[start] += 1
+                self.counted.append(start)
             piece = whole_piece(self.folder, start)
             self.work.take_piece(piece)
             self.next_start += self.size
             self.is_ended = piece.is_last if self.total is None else self.next_start >= self.total
             self.progress.advance(self.work.done - before, self.work.detail)
+            yield piece
 
     def _submit_shards(self) -> None:
         for number, runs in self.work.plan.ready:

@@ -109,6 +109,11 @@ class TextPrepareConfig(Block):
     """Tokens that a labelled item for fine-tuning is cut to; null: `block_tokens`."""
     seed: NonNegativeInt = 0
     """Seed of the probe set's choice, of exchanged words, and of the sample that a tokenizer is trained on."""
+    engine: Engine = "local"
+    """Where it computes: `local`, in this process, or `dask`, on the machines of a cluster. Both write the same
+    bytes."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Of the engine `dask`."""
 
 
 class TextEncoderConfig(Block):

@@ -8,9 +8,9 @@ behind it. `sentences` (RoBERTa; fairseq's complete): whole lines across documen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -38,12 +38,14 @@ class Tokens(NamedTuple):
 def encoded(tokenizer: TextTokenizer, pieces: Iterable[Piece]) -> Iterator[Tokens]:
     """Pieces to tokens in order, with all cores and in constant memory."""
 
-    def encode(batch: list[Piece]) -> list[Tokens]:
-        ids = tokenizer.encode_batch([piece.text for piece in batch])
-        return [Tokens(one, piece.end) for one, piece in zip(ids, batch, strict=True)]
-
-    for batch in ordered_map(encode, batches(pieces)):
+    for batch in ordered_map(partial(encode, tokenizer), batches(pieces)):
         yield from batch
+
+
+def encode(tokenizer: TextTokenizer, batch: Sequence[Piece]) -> list[Tokens]:
+    """Tokens of some pieces."""
+    ids = tokenizer.encode_batch([piece.text for piece in batch])
+    return [Tokens(one, piece.end) for one, piece in zip(ids, batch, strict=True)]
 
 
 class _HasText(Protocol):
@@ -74,6 +76,7 @@ def _whole(documents: Iterable[str]) -> Iterator[Piece]:
 
 
 def lines_of_documents(documents: Iterable[str]) -> Iterator[Piece]:
+    """The lines of documents that hold something."""
     for document in documents:
         for line in document.split("\n"):
             if line.strip():
@@ -101,6 +104,13 @@ def pack_stream(stream: Iterable[Tokens], room: int) -> Iterator[np.ndarray]:
             pending, size = [flat[whole:]], size - whole
     if size:
         yield np.concatenate(pending)
+
+
+def joined_stream(tokens: Sequence[Tokens]) -> list[Tokens]:
+    """The same to `pack_stream`, as one piece that goes on."""
+    ends = ([_END] if end == DOCUMENT_END else [] for _, end in tokens)
+    flat = [one for (ids, _), end in zip(tokens, ends, strict=True) for one in (ids, *end)]
+    return [Tokens(np.concatenate(flat), GOES_ON)] if flat else []
 
 
 def pack_lines(stream: Iterable[Tokens], room: int, across: bool = False) -> Iterator[np.ndarray]:
@@ -134,10 +144,17 @@ def pack_lines(stream: Iterable[Tokens], room: int, across: bool = False) -> Ite
 
 
 _END = np.array([EOS], dtype=np.int32)
+Packing = Literal["contiguous", "documents", "sentences", "pairs"]
 Splitter = Callable[[Iterable[str]], Iterator[Piece]]
 Packer = Callable[[Iterable[Tokens], int], Iterator[np.ndarray]]
-PACKINGS: dict[str, tuple[Splitter, Packer]] = {
+PACKINGS: Mapping[str, tuple[Splitter, Packer]] = {
     "contiguous": (_whole, pack_stream),
     "documents": (lines_of_documents, pack_lines),
     "sentences": (lines_of_documents, partial(pack_lines, across=True)),
 }
+
+
+def pieces_of(packing: Packing, documents: Iterable[str]) -> Iterator[Piece]:
+    """Documents as a packing wants to have them encoded."""
+    split, _ = PACKINGS.get(packing, (lines_of_documents, None))
+    return split(documents)

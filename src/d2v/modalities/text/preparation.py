@@ -19,16 +19,23 @@ import numpy as np
 import pyarrow as pa
 
 from d2v.data import fingerprint
-from d2v.data.parallel import ordered_map
-from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows, write_items
+from d2v.data.prepared import SHARD_BYTES, Corpus, bring_up_to_date, probe_rows, shaping, write_items
 from d2v.data.store import ShardWriter
 from d2v.errors import DataError
 from d2v.modalities.text import acceptability
 from d2v.modalities.text.config import TextPrepareConfig
-from d2v.modalities.text.packing import PACKINGS, batches, encoded, lines_of_documents
+from d2v.modalities.text.encoding import (
+    Count,
+    Encoded,
+    Encoding,
+    encode_in_threads,
+    encode_labelled,
+    encoding,
+)
+from d2v.modalities.text.packing import PACKINGS, Tokens
 from d2v.modalities.text.pairs import pack_pairs
 from d2v.modalities.text.texts import LabelledText, Texts
-from d2v.modalities.text.tokenizer import BOS, PAD, TextTokenizer, encode_items, train_tokenizer
+from d2v.modalities.text.tokenizer import BOS, PAD, TextTokenizer, train_tokenizer
 from d2v.modalities.text.tokenizer_files import TOKENIZER, load_tokenizer
 from d2v.progress import Progress, log
 
@@ -51,7 +58,7 @@ def prepare(config: TextPrepareConfig, corpus: Path, out: Path) -> dict[str, Any
         DataError: there is no finished corpus, no such tokenizer, nothing to train on, or the disk is full.
     """
     tokenizer = None if config.tokenizer == "train" else load_tokenizer(config.tokenizer)
-    parameters = config.model_dump()
+    parameters = shaping(config)
     if tokenizer:
         parameters |= {"tokenizer": fingerprint.of_values(tokenizer.to_json()), "vocab_size": None}
     build = partial(_build, config=config, tokenizer=tokenizer)
@@ -82,22 +89,35 @@ def _build(corpus: Corpus, folder: Path, config: TextPrepareConfig, tokenizer: T
         "probe_max_tokens": config.probe_max_tokens,
         "token_type": token_type(tokenizer.vocab_size),
     }
+    with encoding(texts, tokenizer, folder, config) as encoder:
+        return about | _write_parts(texts, folder, encoder, tokenizer, config)
+
+
+def _write_parts(
+    texts: Texts, folder: Path, encoder: Encoding, tokenizer: TextTokenizer, config: TextPrepareConfig
+) -> dict[str, Any]:
+    """Blocks, probe and labelled items; what prepared.json says of them."""
+    about: dict[str, Any] = {}
     with Progress("prepare", sum(len(items) for items in texts.parts.values())) as progress:
         for part, items in texts.parts.items():
-            documents = _counted(texts.read(items), progress)
-            about |= _write_blocks(folder / part, documents, tokenizer, config, part)
+            count = Count()
+            tokens = encoder.blocks(part, items, config.packing, count, progress)
+            blocks = _write_blocks(folder / part, _packed(tokens, config), tokenizer, config)
+            about |= {f"{part}_{name}": value for name, value in (blocks | vars(count)).items()}
     about["characters_per_token"] = about["train_characters"] / max(about["train_tokens"], 1)
     names, kind, probe = _find_probe(texts, config)
     about |= {"probe": kind, "class_names": names, **_write_probe(folder, probe, tokenizer, config)}
+    longest = config.labelled_max_tokens or config.block_tokens
     if kind == "labels":
         parts = texts.labelled()
-        write_items(folder, corpus, {labelled_folder(part): items for part, items in parts.items()})
-        about |= _write_labelled(folder, {part: texts.known(items) for part, items in parts.items()}, tokenizer, config)
+        write_items(folder, texts.corpus, {labelled_folder(part): items for part, items in parts.items()})
+        found = {name: encoder.labelled(labelled_folder(name), items, longest) for name, items in parts.items()}
     else:
-        about |= _write_labelled(folder, probe, tokenizer, config)
+        found = {part: encode_in_threads(tokenizer, items, longest) for part, items in probe.items()}
+    about |= _write_labelled(folder, found, tokenizer)
     if not about["train_items"] and not about["labelled"]["train"]:
         raise DataError(
-            f"The train part of {corpus.source} gives no block of {FEWEST_TOKENS} tokens: ingest more text"
+            f"The train part of {texts.corpus.source} gives no block of {FEWEST_TOKENS} tokens: ingest more text"
             + (", or set text.prepare.packing=contiguous" if config.packing == "documents" else "")
         )
     return about
@@ -113,50 +133,37 @@ def token_type(vocab_size: int) -> str:
     return "<u2" if vocab_size <= 2**16 else "<i4"
 
 
-def _counted(documents: Iterable[str], progress: Progress) -> Iterator[str]:
-    for document in documents:
-        yield document
-        progress.advance()
-
-
 # --------------------------------------------------------------------------------------------- blocks
 
 
 def _write_blocks(
-    folder: Path, documents: Iterable[str], tokenizer: TextTokenizer, config: TextPrepareConfig, part: str
+    folder: Path,
+    packed: Iterable[tuple[np.ndarray, dict[str, int]]],
+    tokenizer: TextTokenizer,
+    config: TextPrepareConfig,
 ) -> dict[str, int]:
-    """All blocks of a part; its counts under their names in prepared.json."""
-    count = {"documents": 0, "characters": 0}
-
-    def counted() -> Iterator[str]:
-        for document in documents:
-            count["documents"] += 1
-            count["characters"] += len(document)
-            yield document
-
+    """All blocks of a part; their number and that of their tokens."""
     more = ((IS_NEXT, pa.int64()),) if config.packing == "pairs" else ()
     writer = _writer(folder, config.block_tokens, tokenizer, *more)
     blocks = tokens = 0
-    for block, said in _packed(counted(), tokenizer, config):
+    for block, said in packed:
         if len(block) + 1 >= FEWEST_TOKENS:
             row = np.concatenate([np.array([BOS], np.int32), block])
             writer.append(_row(row, config.block_tokens, tokenizer) | said)
             blocks, tokens = blocks + 1, tokens + len(row)
     writer.flush()
-    return {f"{part}_items": blocks, f"{part}_tokens": tokens} | {f"{part}_{name}": n for name, n in count.items()}
+    return {"items": blocks, "tokens": tokens}
 
 
-def _packed(
-    documents: Iterable[str], tokenizer: TextTokenizer, config: TextPrepareConfig
-) -> Iterator[tuple[np.ndarray, dict[str, int]]]:
+def _packed(stream: Iterable[Tokens], config: TextPrepareConfig) -> Iterator[tuple[np.ndarray, dict[str, int]]]:
     """Blocks without their `<s>`, and what is said of each beside its tokens."""
     room = config.block_tokens - 1
     if config.packing == "pairs":
-        for ids, is_next in pack_pairs(encoded(tokenizer, lines_of_documents(documents)), room, config.seed):
+        for ids, is_next in pack_pairs(stream, room, config.seed):
             yield ids, {IS_NEXT: int(is_next)}
         return
-    split, pack = PACKINGS[config.packing]
-    for block in pack(encoded(tokenizer, split(documents)), room):
+    _, pack = PACKINGS[config.packing]
+    for block in pack(stream, room):
         yield block, {}
 
 
@@ -184,14 +191,10 @@ def _write_probe(folder: Path, probe: _Items, tokenizer: TextTokenizer, config: 
     for part, items in probe.items():
         more = (("label", pa.int64()), ("text", pa.string()))
         writer = _writer(folder / PROBE_FOLDERS[part], longest, tokenizer, *more)
-        for ids, item in zip(_encode(tokenizer, longest, items), items, strict=True):
+        for item, ids in encode_labelled(tokenizer, longest, items):
             writer.append(_row(ids, longest, tokenizer) | {"label": item.label, "text": item.text})
         writer.flush()
     return {f"{PROBE_FOLDERS[part]}_items": len(items) for part, items in probe.items()}
-
-
-def _encode(tokenizer: TextTokenizer, max_tokens: int, items: Sequence[LabelledText]) -> list[np.ndarray]:
-    return encode_items(tokenizer, [item.first for item in items], [item.second for item in items], max_tokens)
 
 
 def _find_probe(texts: Texts, config: TextPrepareConfig) -> tuple[list[str], str, _Items]:
@@ -236,26 +239,17 @@ def _sentences(texts: Texts, config: TextPrepareConfig) -> _Items:
 # ------------------------------------------------------------------------------------------- labelled
 
 
-def _write_labelled(
-    folder: Path, parts: Mapping[str, Iterable[LabelledText]], tokenizer: TextTokenizer, config: TextPrepareConfig
-) -> dict[str, Any]:
+def _write_labelled(folder: Path, parts: Mapping[str, Iterable[Encoded]], tokenizer: TextTokenizer) -> dict[str, Any]:
     """Store all labelled items; what prepared.json says of them: how many each part has, and tokens of the longest."""
     longest = 0
     counts = dict.fromkeys(parts, 0)
     for part, items in parts.items():
         writer = ShardWriter(folder / labelled_folder(part), LABELLED_SCHEMA, SHARD_BYTES)
-        for batch, encoded_batch in ordered_map(partial(_encoded_batch, tokenizer, config), batches(items)):
-            for item, ids in zip(batch, encoded_batch, strict=True):
-                tokens = ids.astype(token_type(tokenizer.vocab_size)).tobytes()
-                text = item.text.encode()  # bytes, which the writer counts
-                writer.append({"tokens": tokens, "label": item.label, "score": item.score, "text": text})
-                longest = max(longest, len(ids))
-            counts[part] += len(batch)
+        for item, ids in items:
+            tokens = ids.astype(token_type(tokenizer.vocab_size)).tobytes()
+            text = item.text.encode()  # bytes, which the writer counts
+            writer.append({"tokens": tokens, "label": item.label, "score": item.score, "text": text})
+            longest = max(longest, len(ids))
+            counts[part] += 1
         writer.flush()
     return {"labelled": counts, "labelled_tokens": longest}
-
-
-def _encoded_batch(
-    tokenizer: TextTokenizer, config: TextPrepareConfig, items: Sequence[LabelledText]
-) -> tuple[Sequence[LabelledText], list[np.ndarray]]:
-    return items, _encode(tokenizer, config.labelled_max_tokens or config.block_tokens, items)
