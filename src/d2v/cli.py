@@ -134,6 +134,13 @@ def encode(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes of a cluster of this machine.", min=1)] = None,
     piece_items: Annotated[int, typer.Option(help="Items of a file that a cluster writes.", min=1)] = 4096,
+    for_index: Annotated[
+        bool,
+        typer.Option(
+            help="Of engine dask: write what d2v index takes without encoding again, which are vectors of the space "
+            "that it compares items in, of whole texts, with classes, digests and previews."
+        ),
+    ] = False,
 ) -> None:
     """Write the features of files to a Parquet file. They are found and read as ingest does; what cannot be read is a
     row with its reason."""
@@ -150,10 +157,17 @@ def encode(
         from d2v.config import ClusterConfig
         from d2v.interchange.encode_cluster import How, encode_on_cluster
 
-        how = How(model, device, dtype, runtime, batch_size, layers or None, check_pool(pool), predict, way, chosen)
+        given = layers or None, check_pool(pool), predict, way, chosen
+        if for_index and given != (None, "mean", False, "cut", "plain"):
+            raise ConfigError(
+                "--for-index chooses the vectors itself: leave --layers, --pool, --long, --space and --predict out"
+            )
+        how = How(model, device, dtype, runtime, batch_size, *given, for_index)
         config = ClusterConfig(scheduler=scheduler, workers=workers, piece_items=piece_items)
         _say_encoded(f"{out}: ", "rows", encode_on_cluster(how, files, out, settings, config))
         return
+    if for_index:
+        raise ConfigError("--for-index is of --engine dask: d2v index encodes by itself on one machine")
     if out.is_dir():
         raise ConfigError(f"{out} is a folder: give --out a file, or take engine dask")
     loaded = load(model, device=device, dtype=dtype, runtime=runtime)
@@ -188,7 +202,10 @@ def space(
 def index(
     out: Annotated[Path, typer.Option(help="The folder of the index, new or there.", file_okay=False)],
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Folders, archives, tables or files, as for d2v encode.")
+        list[Path] | None,
+        typer.Argument(
+            help="Folders, archives, tables or files, as for d2v encode; or what that has written with --for-index."
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")] = "",
     aligned: Annotated[

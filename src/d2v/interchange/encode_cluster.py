@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,12 +27,15 @@ from d2v.interchange.encode_files import (
     Opened,
     Written,
     asked_of,
+    no_row,
     open_all,
     read_item,
     remarks,
     write_features,
 )
+from d2v.interchange.index_rows import INDEX_LONG, row_of, space_of
 from d2v.interchange.load import Model, Pool, Space, load
+from d2v.modalities import registry
 from d2v.modalities.long_items import Cuts, Long
 from d2v.progress import Progress, log
 
@@ -42,7 +45,12 @@ WORK, DONE = ".work", "encode.json"
 
 @dataclass(frozen=True)
 class How:
-    """How items are encoded, see `encode_files` and `load`."""
+    """How items are encoded, see `encode_files` and `load`.
+
+    Attributes:
+        for_index: write what `d2v index` takes: vectors of the space that it compares items in, of whole texts, with
+            what it keeps of an item.
+    """
 
     model: str
     device: str = "auto"
@@ -54,12 +62,15 @@ class How:
     predict: bool = False
     long: Long = "cut"
     space: Space = "plain"
+    for_index: bool = False
 
     def asked(self, device: str) -> Asked:
         """The model, loaded, and what is asked of each item."""
         model = load(self.model, device=device, dtype=self.dtype, runtime=self.runtime)
         model.batch_size = self.batch_size
-        return asked_of(model, self.layers, self.pool, self.predict, self.long, self.space)
+        space, long = (space_of(model), INDEX_LONG) if self.for_index else (self.space, self.long)
+        asked = asked_of(model, self.layers, self.pool, self.predict, long, space)
+        return replace(asked, weights=model.fingerprint(), for_index=self.for_index)
 
 
 @dataclass(frozen=True)
@@ -97,11 +108,13 @@ def encode_on_cluster(
         DataError: no files, or a file that is not there.
         LaunchError: there is no scheduler.
     """
-    given = tuple(path.absolute() for path in map(Path, files))
+    given = tuple(path.resolve() if how.for_index else path.absolute() for path in map(Path, files))
     model = how.asked("cpu").model
     opened = open_all(model, given, ingest)
     seen = [str(one) if isinstance(one, DataError) else one.source.fingerprint for _, one in opened]
     asked = asdict(how) | {"model": _weights_of(model), "device": None, "batch_size": None}
+    if not how.for_index:
+        del asked["for_index"]  # a later key: folders of before stay what they are
     identity = fingerprint.of_values(
         {"asked": asked, "files": list(map(str, given)), "seen": seen, "ingest": ingest, "size": config.piece_items}
     )
@@ -119,7 +132,7 @@ def encode_on_cluster(
     for line in [cuts.said("--long windows reads all of them, --long error refuses them"), *remarks(opened)]:
         if line:
             log(f"encode: {line}")
-    write_json(out / DONE, {"identity": identity, **asdict(written)})
+    write_json(out / DONE, {"identity": identity, "files": list(map(str, given)), **asdict(written)})
     shutil.rmtree(work)
     return written
 
@@ -136,6 +149,7 @@ def _whole(out: Path, identity: str) -> Written | None:
                 f"{out} holds features of other files, another model or other settings: give --out another folder, or "
                 "remove this one"
             )
+        content.pop("files", None)
         return Written(**content) if about.parent == out else None
     if out.exists() and any(path.name != WORK for path in out.iterdir()):
         raise ConfigError(f"{out} is there and holds no features: give --out a new folder")
@@ -300,10 +314,13 @@ def _unread(
     try:
         if isinstance(opened, DataError):
             raise opened
+        modality = registry.get(loaded.asked.model.modality)
         for item in loaded.items_from(number, start):
             check_running(job)
             read.items += item.rows
-            yield partial(read_item, opened, item, item.address or f"{path}/{item.key}")
+            address = item.address or f"{path}/{item.key}"
+            keep = partial(row_of, modality, address=address, root=str(path)) if job.how.for_index else no_row
+            yield partial(read_item, opened, item, address, keep)
             if read.items >= size:
                 return
     except DataError as error:

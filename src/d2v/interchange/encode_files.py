@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,11 +20,15 @@ from d2v.data.disk import full_disk_named, sync
 from d2v.data.parallel import ordered_map
 from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
+from d2v.interchange.index_rows import FIELDS
 from d2v.interchange.load import Model, Pool, Space, check_finite
 from d2v.modalities import registry
 from d2v.modalities.base import OwnFiles
 from d2v.modalities.long_items import Cuts, Long, check_long
 from d2v.progress import Progress, log
+
+ABOUT = "d2v"
+"""Key of what a Parquet file's schema says of the features in it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,13 @@ class Written:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of each item."""
+    """What is asked of each item.
+
+    Attributes:
+        model, layers, pool, predict, long, space: see `encode_files`.
+        weights: the model's fingerprint, to be written beside its features; "" leaves it out.
+        for_index: also what an index keeps of an item.
+    """
 
     model: Model
     layers: Sequence[int] | None
@@ -56,6 +66,8 @@ class Asked:
     predict: bool
     long: Long
     space: Space = "plain"
+    weights: str = ""
+    for_index: bool = False
 
     def tokens_of(self, item: FileItem) -> int:
         """For batches of like lengths."""
@@ -64,12 +76,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class FileItem:
-    """An item of a file: what the encoder takes, or why there is nothing."""
+    """An item of a file: what the encoder takes, or why there is nothing, and what an index keeps of it."""
 
     file: str
     line: int | None
     raw: Any = None
     problem: str | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encode_files(
@@ -230,13 +243,25 @@ def _unread(path: Path, opened: OwnFiles | DataError) -> Iterator[Callable[[], F
         yield lambda: FileItem(str(path), None, problem="it holds no items")
 
 
-def read_item(opened: OwnFiles, item: Item, file: str) -> FileItem:
-    """An item as the encoder takes it, or why there is nothing."""
+def no_row(_: Item) -> Mapping[str, Any]:
+    """Nothing is kept for an index."""
+    return {}
+
+
+def read_item(opened: OwnFiles, item: Item, file: str, keep: Callable[[Item], Mapping[str, Any]] = no_row) -> FileItem:
+    """An item as the encoder takes it, or why there is nothing.
+
+    Args:
+        opened: its source.
+        item: as the source gives it.
+        file: where it lies.
+        keep: what an index keeps of it.
+    """
     file = file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # a name that is no valid text
     if item.data is None or item.refused:
         return FileItem(file, item.line, problem=item.refused or "it has no content")
     try:
-        return FileItem(file, item.line, opened.read(item))
+        return FileItem(file, item.line, opened.read(item), kept=keep(item))
     except DataError as error:
         return FileItem(file, item.line, problem=str(error))
 
@@ -254,13 +279,17 @@ def _schema(asked: Asked) -> pa.Schema:
     fields += [pa.field(name, vector) for name in _columns(asked.layers)]
     fields += [pa.field("prediction", pa.string())] if asked.predict else []
     fields.append(pa.field("problem", pa.string()))
+    if asked.for_index:
+        there = {one.name for one in fields}
+        fields += [one for one in FIELDS if one.name not in there]
     about = {
         "modality": model.modality,
         "width": model.width_in(asked.space, asked.layers, asked.pool),
         "pool": asked.pool,
         "source": model.about.get("source"),
     }
-    return pa.schema(fields, metadata={"d2v": json.dumps(about | {"long": asked.long, "space": asked.space})})
+    about |= {"fingerprint": asked.weights, "layers": asked.layers} if asked.weights else {}
+    return pa.schema(fields, metadata={ABOUT: json.dumps(about | {"long": asked.long, "space": asked.space})})
 
 
 def _columns(layers: Sequence[int] | None) -> list[str]:
@@ -275,7 +304,8 @@ def _table(asked: Asked, items: Sequence[FileItem], schema: pa.Schema, cuts: Cut
         numbers = [readable[one] for one in batch]
         for number, row in zip(numbers, _rows(asked, [items[number].raw for number in numbers], cuts), strict=True):
             rows[number] = row
-    named = [row | {"file": item.file, "line": item.line} for row, item in zip(rows, items, strict=True)]
+    said = ({**item.kept, "file": item.file, "line": item.line} for item in items)
+    named = [row | one for row, one in zip(rows, said, strict=True)]
     return pa.Table.from_pylist(named, schema=schema)
 
 

@@ -14,15 +14,14 @@ the index until that is RECALL_WANTED, and says it. Where nothing is enough, the
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import stat
 import warnings
+from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,11 +34,24 @@ from d2v.data.sources.source import Item, Source
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.search_space import SearchSpace
 from d2v.interchange.aligned import AlignedModels
+from d2v.interchange.index_rows import (
+    FIELDS,
+    HIDDEN,
+    INDEX_LONG,
+    MODIFIED,
+    digest_of,
+    id_of,
+    modified_s_of,
+    shown,
+    space_of,
+    text_of,
+)
 from d2v.interchange.load import Model, Space, check_finite
 from d2v.modalities import registry
-from d2v.modalities.base import Modality, Preview
+from d2v.modalities.base import Preview
 from d2v.models.encoder import Encoder
 from d2v.progress import Progress, log
+from d2v.search.encoded import Partitions, Taken, forget_taken, is_encoded
 
 ABOUT, TABLE = "index.json", "items"
 EXACT_ITEMS = 50_000
@@ -53,26 +65,9 @@ KEPT = timedelta(minutes=1)
 MOST_BY_INDEX = 1_000
 """More items than this are found by looking at all vectors."""
 WRITTEN_AT_A_TIME = 512
-PREVIEW_BYTES = 200_000
-"""A preview that is larger is left out."""
 FORMAT = 1
 INSTALL = "pip install 'd2v[search]'"
-COLUMNS = (
-    "id",
-    "root",
-    "file",
-    "line",
-    "label",
-    "sha256",
-    "snippet",
-    "media_type",
-    "preview",
-    "is_small",
-    "modified_s",
-)
 SHOWN = ("id", "file", "line", "label", "snippet", "media_type", "preview", "is_small")
-MODIFIED = "modified_s"
-"""The column of times; indexes of before have none until they are brought up to date."""
 
 
 @dataclass(frozen=True)
@@ -348,10 +343,7 @@ def _is_there(path: Path) -> bool:
 def _space_of(model: Encoders) -> Space:
     if isinstance(model, AlignedModels):
         return "aligned"
-    if model.search_space is not None:
-        return "search"
-    log("index: the model has no space to search in, so plain features are compared; d2v space makes one")
-    return "plain"
+    return space_of(model)
 
 
 @dataclass(frozen=True)
@@ -390,6 +382,9 @@ class _Building:
         """Bring the items of these paths up to date, one after the other. Where several models share a space, each
         takes the items that it can read and that none before has taken."""
         for path in paths:
+            if is_encoded(path):
+                self._take(Partitions(path))
+                continue
             root = path.resolve()
             known = self._known(root)
             seen, files = set[str](), set[str]()
@@ -408,6 +403,44 @@ class _Building:
             self._write_times(known)
             self._remove(known.keys() - seen - self._staying, root, files | {file for file, _ in self.refused})
 
+    def _take(self, found: Partitions) -> None:
+        """Add the rows of partitions that the index has not taken yet."""
+        taken, width = Taken(self.index.folder, found.identity), int(self.index.about["width"])
+        for path in found.paths:
+            found.partition(path).check(self.index.about)
+        if taken.is_new:
+            known = any(self.table.count_rows(_below(Path(root))) for root in found.roots)
+            taken.appends = not found.overlap() and not known and bool(found.roots or not len(self.index))
+        if taken.done == len(found.paths):
+            log(f"index: {found.folder} is in the index since it was taken")
+        with Progress("index", found.rows) as progress:
+            for path in found.paths[taken.done :]:
+                partition = found.partition(path)
+                first = partition.first_id()
+                is_there = taken.appends and taken.begun and bool(self.table.count_rows(_one_of("id", [first or ""])))
+                taken.begun = True
+                taken.write()
+                rows = partition.batches(width, self.previews)
+                if first and not is_there:
+                    self._add(pa.RecordBatchReader.from_batches(_schema(width), rows), taken.appends)
+                else:
+                    deque(rows, maxlen=0)  # for its problems
+                self.refused += partition.problems
+                taken.done, taken.begun = taken.done + 1, False
+                taken.write()
+                progress.advance(partition.file.metadata.num_rows)
+
+    def _add(self, rows: pa.RecordBatchReader, are_new: bool) -> None:
+        if are_new:
+            before = self.table.count_rows()
+            self.table.add(rows)
+            self.added += self.table.count_rows() - before
+            return
+        merge = self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        done = merge.execute(rows)
+        self.added += done.num_inserted_rows
+        self.changed += done.num_updated_rows
+
     def _forget_what_another_read(self, first: int, files: set[str]) -> None:
         """Of the problems from `first` on keep one a file that no model could read."""
         left = {file: reason for file, reason in reversed(self.refused[first:]) if file not in files}
@@ -422,6 +455,8 @@ class _Building:
             below = _below(path.resolve())
             self.removed += self.table.count_rows(below)
             self.table.delete(below)
+        if paths:
+            forget_taken(self.index.folder)
 
     def _remove(self, missing: Iterable[str], root: Path, opened: Container[str]) -> None:
         """Remove known items that a walk over a path has not met, also of files that it opened; but not those of an
@@ -431,7 +466,7 @@ class _Building:
             gone = [
                 row["id"]
                 for row in rows
-                if row["root"] == _text(str(root)) or row["file"] in opened or modified_s_of(row["file"]) is None
+                if row["root"] == text_of(str(root)) or row["file"] in opened or modified_s_of(row["file"]) is None
             ]
             if gone:
                 self.table.delete(_one_of("id", gone))
@@ -463,10 +498,8 @@ class _Building:
             return
         try:
             for item, address in self._items(opened.source, root):
-                file = _text(address)
-                # without the path that led to it: the key of an item in a folder begins below that
-                name = f"{file}\0{PurePosixPath(_text(item.key)).name}\0{item.line}"
-                name = hashlib.sha256(name.encode()).hexdigest()
+                file = text_of(address)
+                name = id_of(file, item.key, item.line)
                 if len(self.models) > 1 and (name in seen or (file in files and item.refused)):
                     continue
                 if item.data is None or item.refused:
@@ -474,7 +507,7 @@ class _Building:
                     if Path(address).is_dir():  # a folder that cannot be read: nothing in it is known to be gone
                         self._staying.update(self._known(Path(address)))
                     continue
-                sha256, modified_s = hashlib.sha256(_content(item)).hexdigest(), modified_s_of(address)
+                sha256, modified_s = digest_of(item), modified_s_of(address)
                 before = known.get(name)
                 # a deeper path says no class
                 label = before.label if before is not None and item.label is None else item.label
@@ -484,8 +517,9 @@ class _Building:
                     except DataError as error:
                         self.refused.append((file, str(error)))
                         continue
-                    row = {"id": name, "root": _text(str(root)), "file": file, "line": item.line, "label": label}
-                    yield row | {"sha256": sha256, MODIFIED: modified_s, **self._shown(modality, item)}, raw
+                    row = {"id": name, "root": text_of(str(root)), "file": file, "line": item.line, "label": label}
+                    preview = shown(modality, item) if self.previews else HIDDEN
+                    yield row | {"sha256": sha256, MODIFIED: modified_s, **preview}, raw
                 elif before.modified_s != modified_s:
                     self.touched[name] = modified_s
                 seen.add(name)
@@ -510,20 +544,6 @@ class _Building:
                 "stay; --drop removes the items of a path that is gone for good"
             )
         self._staying.update(known)
-
-    def _shown(self, modality: Modality, item: Item) -> dict[str, Any]:
-        """The columns of an item's preview. An item that cannot be shown can still be found."""
-        nothing: dict[str, Any] = {"snippet": None, "media_type": None, "preview": None, "is_small": False}
-        if not self.previews or not isinstance(item.data, bytes):
-            return nothing
-        try:
-            preview = modality.preview(item.data, dict(item.texts))
-        except Exception:
-            return nothing
-        if preview is None or len(preview.data) > PREVIEW_BYTES:
-            return nothing
-        shown = {"snippet": _text(preview.text), "media_type": preview.media_type}
-        return shown | {"preview": preview.data, "is_small": preview.is_small}
 
     def _write(self, model: Model, some: Sequence[tuple[dict[str, Any], object]], known: Mapping[str, object]) -> None:
         vectors = self._vectors(model, [raw for _, raw in some])
@@ -565,7 +585,7 @@ class _Building:
 
     def _batch(self, model: Model, raw: list[object]) -> list[np.ndarray | str]:
         try:
-            features = model.features(model.to_inputs(raw, long="windows"), space=self.space)
+            features = model.features(model.to_inputs(raw, long=INDEX_LONG), space=self.space)
             for one in features:
                 check_finite(one, "the item")
                 if not one.any():  # has no direction: LanceDB 0.40 leaves it out of every answer by cosine
@@ -666,36 +686,13 @@ def _reading(folder: Path) -> Iterator[None]:
 
 
 def _schema(width: int) -> pa.Schema:
-    kinds = {"line": pa.int64(), "preview": pa.binary(), "is_small": pa.bool_(), MODIFIED: pa.float64()}
-    fields = [pa.field(name, kinds.get(name, pa.string())) for name in COLUMNS]
-    return pa.schema([*fields, pa.field("vector", pa.list_(pa.float32(), width))])
-
-
-def _content(item: Item) -> bytes:
-    return item.data if isinstance(item.data, bytes) else np.ascontiguousarray(item.data).tobytes()
-
-
-def _text(value: str) -> str:
-    """Valid text of a name or a beginning that may not be."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def modified_s_of(address: str) -> float | None:
-    """When a file was modified last, or the archive or table that an item lies in, in seconds since 1970; None where
-    there is no such file."""
-    for path in (Path(address), *Path(address).parents):
-        try:
-            found = path.stat()
-        except (OSError, ValueError):
-            continue
-        return found.st_mtime if stat.S_ISREG(found.st_mode) else None
-    return None
+    return pa.schema([*FIELDS, pa.field("vector", pa.list_(pa.float32(), width))])
 
 
 def _below(path: Path) -> str:
     """Condition of the items of a file or a folder. Names of files in indexes of before are as they were typed, so
     their `root` is asked too."""
-    name, folder = _text(str(path)), _text(str(path)).rstrip("/") + "/"
+    name, folder = text_of(str(path)), text_of(str(path)).rstrip("/") + "/"
     return f"(root = {quoted(name)} OR file = {quoted(name)} OR starts_with(file, {quoted(folder)}))"
 
 

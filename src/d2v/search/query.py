@@ -13,10 +13,11 @@ import numpy as np
 
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.aligned import AlignedModels
+from d2v.interchange.index_rows import MODIFIED
 from d2v.interchange.load import Space
 from d2v.modalities import registry
 from d2v.progress import log
-from d2v.search.index import MODIFIED, Encoders, Hit, Index, quoted
+from d2v.search.index import Encoders, Hit, Index, quoted
 
 Question = Any
 """An item as `Model.encode` takes it (a file, an image, a text ...), or a vector of the index's width."""
