@@ -87,6 +87,17 @@ def test_budget_epochs_mix_differently_and_do_not_depend_on_what_was_asked_befor
     assert not np.array_equal(buckets(seed=1).at(0).indices, sampler.at(0).indices)
 
 
+def test_budget_crops_can_be_multiples_that_repeat_and_those_below_one_stay() -> None:
+    plain, rounded = buckets(), buckets(crop_multiple=4_000)
+    for update in range(80):
+        one, other = plain.at(update), rounded.at(update)
+        assert np.array_equal(one.indices, other.indices)
+        assert one.length is not None
+        assert other.length == (one.length // 4_000 * 4_000 if one.length >= 4_000 else one.length)
+    assert min(length or 0 for _, length in rounded.shapes()) < 4_000
+    assert len(set(rounded.shapes())) < len(set(plain.shapes())) / 2
+
+
 def test_budget_pieces_keep_the_crop_of_the_whole_update() -> None:
     sampler = buckets()
     keys = sampler.at(5)

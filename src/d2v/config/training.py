@@ -122,6 +122,9 @@ class BatchBudget(Block):
     """The number of items in a batch is a multiple of this; it must split into ranks times accumulation steps."""
     bucket_ratio: Annotated[float, Field(gt=1.0)] = 1.1
     """Items of one bucket differ in length by less than this ratio; larger mixes the order more and crops more away."""
+    crop_multiple: PositiveInt = 1
+    """Crops are rounded down to a multiple of so many input positions; shorter ones stay as they are. Shapes then
+    repeat, and a CPU compiles its kernels once: a new shape costs it a third of a small step."""
 
 
 class RunConfig(Block):

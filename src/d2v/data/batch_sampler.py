@@ -157,12 +157,12 @@ class BucketBatchSampler(BatchSampler):
 
     Items stand sorted by length, longest first, in buckets within which each epoch shuffles them anew; batches are cut
     off that line, so their sizes are the same in every epoch, and then come in an order that is shuffled too. Every
-    batch is cropped to its shortest item. Up to `multiple_of` - 1 of the shortest items wait in an epoch, others in
-    the next.
+    batch is cropped to its shortest item, rounded down to a multiple of `crop_multiple`. Up to `multiple_of` - 1 of the
+    shortest items wait in an epoch, others in the next.
 
     Args:
         lengths: (items,) int64 input positions of each item.
-        budget: positions per update, the multiple of batch sizes, and the width of buckets.
+        budget: positions per update, the multiples of batch sizes and of crops, and the width of buckets.
         seed: the recipe's seed.
 
     Raises:
@@ -172,6 +172,7 @@ class BucketBatchSampler(BatchSampler):
     def __init__(self, lengths: np.ndarray, budget: BatchBudget, seed: int) -> None:
         self.lengths, self.seed, self.num_items = np.asarray(lengths, dtype=np.int64), seed, len(lengths)
         self._buckets = np.floor(np.log(np.maximum(self.lengths, 1)) / np.log(budget.bucket_ratio)).astype(np.int64)
+        self._crop_multiple = budget.crop_multiple
         self._shuffles = _Shuffles(seed, STREAM_ORDER)
         self._bounds = _cut(self.lengths, self._buckets, budget)
 
@@ -181,7 +182,9 @@ class BucketBatchSampler(BatchSampler):
         line = self._shuffles.of(epoch, self._shuffle, self.num_items + len(self._bounds))
         start, stop = self._bounds[line[self.num_items + number]]
         indices = line[start:stop]
-        return SampleKeys(update, indices, np.full(len(indices), epoch, np.int64), int(self.lengths[indices].min()))
+        shortest = int(self.lengths[indices].min())
+        length = shortest // self._crop_multiple * self._crop_multiple or shortest
+        return SampleKeys(update, indices, np.full(len(indices), epoch, np.int64), length)
 
     def _shuffle(self, words: np.ndarray) -> np.ndarray:
         """All items, longest bucket first and random within buckets; then all batches, in random order."""

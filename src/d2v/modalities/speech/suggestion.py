@@ -13,6 +13,8 @@ from d2v.modalities.suggestion import Hardware, Suggestion, Survey
 LONGEST_CROP_S = {False: 4.0, True: 15.6}
 BATCH_S = {False: 32.0, True: 1000.0}
 """Whether there is a GPU -> seconds."""
+CROP_STEP = {False: 0.05, True: 0.0}
+"""Likewise, the share of the longest crop that crops are a multiple of."""
 SMALL = {
     "convs": [[32, 10, 5], [32, 3, 2], [32, 3, 2], [64, 3, 2], [64, 3, 2], [128, 2, 2], [128, 2, 2]],
     "tap_spread": 0.3,
@@ -47,7 +49,11 @@ def suggest(survey: Survey, hardware: Hardware) -> Suggestion:
         "augment": {"max_seconds": crop_s},
         "optimizer": {"lr": 5.0e-4 if hardware.is_gpu else 1.5e-3},
         "schedule": {"warmup_updates": 0.08},
-        "batch_budget": {"positions": int(batch_s * RATE_HZ), "multiple_of": unit},
+        "batch_budget": {
+            "positions": int(batch_s * RATE_HZ),
+            "multiple_of": unit,
+            "crop_multiple": round(CROP_STEP[hardware.is_gpu] * crop_s * RATE_HZ) or 1,
+        },
     }
     prepare = {
         "min_seconds": round(max(0.1, min(1.0, 0.9 * short_s)), 2),
@@ -64,4 +70,6 @@ def suggest(survey: Survey, hardware: Hardware) -> Suggestion:
         "train.augment.max_seconds": f"longest crop; 98% of the recordings are no longer than {long_s:.1f} s",
         "train.batch_budget.positions": f"samples of an update: {batch_s:g} s at {RATE_HZ} Hz",
     }
+    if not hardware.is_gpu:
+        reasons["train.batch_budget.crop_multiple"] = "few lengths, as a CPU compiles kernels for each"
     return Suggestion(changes, reasons)
