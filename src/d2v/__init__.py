@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # Read at the first product. oneDNN keeps compiled kernels, by default 1,024 of them. Where lengths differ from batch to
-# batch, so do shapes, and it keeps half a gigabyte that no one asks for again. A training takes about 60 for a shape, so
+# batch, so do shapes, and it keeps half a gigabyte that no one asks for again. A training takes about 60 for a shape:
 # 512 are enough for eight lengths, and nearly for the fourteen of a recipe whose crops are rounded.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 
