@@ -102,17 +102,20 @@ class SpeechData(PreparedFolder):
         return pieces(shards, rows, np.zeros_like(rows), np.minimum(shards.integers("samples")[rows], longest))
 
 
-def pieces(shards: ShardReader, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Inputs:
-    """Pieces of recordings, padded with zeros to the longest; each recording is normalised as a whole.
+def pieces(
+    shards: ShardReader, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray, width: int | None = None
+) -> Inputs:
+    """Pieces of recordings, padded with zeros; each recording is normalised as a whole.
 
     Args:
         shards: of a part.
         rows: (n,) of them.
         starts: (n,) first sample of each piece.
         lengths: (n,) its samples.
+        width: samples to pad to; None: as many as the longest has.
     """
     mean, std = shards.floats("mean"), shards.floats("std")
-    waves = np.zeros((len(rows), lengths.max(initial=WINDOW)), np.float32)  # at once: it can be a gigabyte
+    waves = np.zeros((len(rows), width or lengths.max(initial=WINDOW)), np.float32)  # at once: it can be a gigabyte
     for wave, row, start, length in zip(waves, rows, starts, lengths, strict=True):
         wave[:length] = _samples(shards, int(row))[start : start + length]
         _normalise(wave[:length], mean[row], std[row])

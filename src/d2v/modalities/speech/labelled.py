@@ -15,7 +15,8 @@ from d2v.data.store import ShardReader
 from d2v.errors import DataError
 from d2v.modalities.base import LabelledSplit
 from d2v.modalities.speech.config import RATE_HZ, SpeechEncoderConfig, SpeechFinetuneConfig, SpeechTrainConfig
-from d2v.modalities.speech.data import SpeechData, pieces
+from d2v.modalities.speech.data import WINDOW, SpeechData, pieces
+from d2v.models.masking import rounded_up
 from d2v.progress import log
 
 DEV_STREAM = 3
@@ -121,7 +122,7 @@ class LabelledRecordings:
 
     def inputs(self, rows: np.ndarray) -> Inputs:
         """Whole recordings, normalised."""
-        return pieces(self.shards, self.chosen[rows], np.zeros_like(rows), self.samples[rows])
+        return self._pieces(rows, np.zeros_like(rows), self.samples[rows])
 
     def augmented(self, keys: SampleKeys) -> Inputs:
         """Whole recordings, or random crops of those that are longer; a pure function of (the recipe's seed, epoch,
@@ -133,4 +134,11 @@ class LabelledRecordings:
         ids, epochs = torch.from_numpy(rows), torch.from_numpy(keys.epochs)
         where = uniform(fold_in(self.config.seed, STREAM_AUGMENT, epochs, ids), 1)[:, 0].double().numpy()
         starts = (where * (self.samples[rows] - lengths + 1)).astype(np.int64)
-        return pieces(self.shards, self.chosen[rows], starts, lengths)
+        return self._pieces(rows, starts, lengths)
+
+    def _pieces(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Inputs:
+        """Padded to a rounded length where the encoder does not see it: shapes then repeat, and a CPU keeps
+        fewer compiled kernels."""
+        longest = int(lengths.max(initial=WINDOW))
+        width = longest if self.encoder.stem_norm == "group" else rounded_up(longest)
+        return pieces(self.shards, self.chosen[rows], starts, lengths, width)
