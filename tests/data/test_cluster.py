@@ -3,6 +3,7 @@ test_cluster_processes.py."""
 
 import csv
 import json
+import pickle
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
 
 from d2v.config import ClusterConfig, read_recipe
 from d2v.data import prepared
-from d2v.data.cluster import client, files, machine
+from d2v.data.cluster import client, files, machine, pieces
 from d2v.data.cluster import prepare as cluster_prepare
 from d2v.data.cluster.ingest import ClusterIngest
 from d2v.data.cluster.prepare import ClusterRowWriter
@@ -26,6 +28,9 @@ from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, ingest
 from d2v.data.prepared import Corpus
 from d2v.data.sources import listing
+from d2v.data.sources.layout import Annotation, Wanted, find_layout
+from d2v.data.sources.listing import Found
+from d2v.data.sources.locations import FileRange, Location
 from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError, DataError, LaunchError
@@ -35,6 +40,7 @@ from d2v.modalities.text import encoding as text_encoding
 from d2v.modalities.text import packing as text_packing
 from d2v.modalities.text import preparation as text_preparation
 from d2v.modalities.text.config import TextIngestConfig, TextPrepareConfig
+from d2v.modalities.vision.config import VisionIngestConfig
 from d2v.progress import Progress
 from tests.conftest import ROOT
 from tests.data.cluster_helpers import contents, threads_of_this_process
@@ -263,6 +269,54 @@ def test_workers_do_not_list_a_folder_again(tmp_path):
     (tmp_path / "a.txt").write_text("changed")
     with listing.listed(known), pytest.raises(DataError, match=r"a\.txt is not as it was"):
         listing.list_files(LocalFileSystem(), str(tmp_path))
+
+
+def folder_of_images(folder: Path) -> Path:
+    """Images in folders of splits and classes, one of which is none."""
+    for number in range(40):
+        inside = folder / ("test" if number % 4 == 0 else "train") / f"class{number % 3}"
+        inside.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((12, 10, 3), 6 * number, np.uint8)).save(inside / f"{number}.png")
+    (folder / "train" / "class1" / "none.png").write_bytes(b"no image")
+    return folder
+
+
+def test_a_worker_reads_a_list_of_its_own_files_and_not_the_folder(tmp_path, scheduler, monkeypatch):
+    keys = {"source": str(folder_of_images(tmp_path / "images")), "shard_bytes": 3_000}
+    get("vision").ingest(VisionIngestConfig(**keys), tmp_path / "local")
+    monkeypatch.setattr(pieces._Worker, "_open", None)
+    cluster = ClusterConfig(scheduler=scheduler, piece_items=7)
+    get("vision").ingest(VisionIngestConfig(**keys, engine="dask", cluster=cluster), tmp_path / "dask")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+
+
+def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path, scheduler, monkeypatch):
+    images = folder_of_images(tmp_path / "images")
+    mark, changed = machine.mark, images / "train" / "class2" / "5.png"
+
+    def later(folder: Path) -> str:
+        changed.write_bytes(b"another one")
+        return mark(folder)
+
+    monkeypatch.setattr(machine, "mark", later)
+    cluster = ClusterConfig(scheduler=scheduler, piece_items=1)
+    with pytest.raises(DataError, match=r"sees other data .*5\.png is not as it was"):
+        get("vision").ingest(VisionIngestConfig(source=str(images), engine="dask", cluster=cluster), tmp_path / "dask")
+
+
+def test_a_list_of_files_says_what_the_whole_folder_says(tmp_path):
+    """Splits in the names of files, and what a table beside them says, for any part of the files."""
+    names = [f"{'train' if n % 3 else 'test'}{n:02d}.png" for n in range(12)]
+    files = tuple(Found(name, f"/away/{name}", 9, "1") for name in names)
+    wanted = Wanted(modality="vision", noun="images", suffixes=frozenset({".png"}), max_item_bytes=99)
+    location = Location("/away", LocalFileSystem(), files, is_folder=True)
+    for said in (None, {name: Annotation(label=f"c{n % 4}", split="val") for n, name in enumerate(names)}.get):
+        whole = find_layout(names, wanted, said=said)
+        some = FileRange(replace(location, files=files[5:8]), whole.of(names[5:8]), wanted)
+        there = pickle.loads(pickle.dumps(some))
+        found = [there.layout.item(name) for name in names[5:8]]
+        assert found == [whole.item(name) for name in names[5:8]]
+        assert {item.split for item in found} == ({"test"} if said else {"train", "test"})
 
 
 def test_other_versions_begin_the_work_anew(tmp_path, scheduler, monkeypatch):

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -16,6 +17,16 @@ def manifest() -> list[dict]:
     text = re.search(r"<!-- kubernetes: begin -->\n```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert text
     return list(yaml.safe_load_all(text[1]))
+
+
+def test_the_manifest_is_what_kubernetes_takes() -> None:
+    documents = manifest()
+    for one in documents:
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+    container = documents[-1]["spec"]["template"]["spec"]["containers"][0]
+    container["resorces"] = container.pop("resources")
+    with pytest.raises(kubernetes_validate.ValidationError, match="resorces"):
+        kubernetes_validate.validate(documents[-1], kubernetes_validate.latest_version(), strict=True)
 
 
 def test_the_manifest_holds_together() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import threading
 import time
@@ -20,12 +21,13 @@ import pyarrow as pa
 from d2v.config import ClusterConfig
 from d2v.data.cluster import machine
 from d2v.data.disk import sync
+from d2v.data.sources.source import ItemRange
 from d2v.data.store import shard_path, write_shard
 from d2v.errors import DataError, is_of_storage
 from d2v.progress import log
 
-PIECES, SHARDS, DIGESTS, UNFINISHED = "pieces", "shards", "digests", "unfinished"
-"""Folders of a work folder. What a worker writes lies in the last, until it is renamed."""
+PIECES, SHARDS, DIGESTS, UNFINISHED, RANGES = "pieces", "shards", "digests", "unfinished", "ranges"
+"""Folders of a work folder. What is written lies in `unfinished` until it is renamed."""
 DATA = pa.schema([("data", pa.large_binary())])
 BATCH_BYTES = 16 * 2**20
 """What a worker holds of a piece."""
@@ -115,7 +117,7 @@ def make_folders(folder: Path) -> None:
     """Make a work folder, or make one that is there fit for going on: what was not finished is removed, and so are
     pieces whose records went when their shards were written, if these shards are gone too."""
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-    for name in (PIECES, SHARDS, DIGESTS, UNFINISHED):
+    for name in (PIECES, SHARDS, DIGESTS, UNFINISHED, RANGES):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not any((folder / SHARDS).iterdir()):
         for said in (folder / PIECES).glob("*.json"):
@@ -131,6 +133,25 @@ def said_path(folder: Path, start: int) -> Path:
 def data_path(folder: Path, start: int) -> Path:
     """The file with the records of a piece's items."""
     return folder / PIECES / f"{start:012d}.arrow"
+
+
+def range_path(folder: Path, start: int) -> Path:
+    """The file with the items that a piece is to read, of a source that has a list of them."""
+    return folder / RANGES / f"{start:012d}.pickle"
+
+
+def write_range(folder: Path, start: int, items: ItemRange) -> None:
+    """Write it for the worker that will read the piece."""
+    path = range_path(folder, start)
+    temporary = _new_name(path)
+    temporary.write_bytes(pickle.dumps(items, pickle.HIGHEST_PROTOCOL))
+    temporary.replace(path)
+
+
+def read_range(folder: Path, start: int) -> ItemRange:
+    """What the driver wrote."""
+    found: ItemRange = pickle.loads(range_path(folder, start).read_bytes())
+    return found
 
 
 def read_said(path: Path) -> Piece | None:

@@ -16,7 +16,15 @@ from typing import Any
 from d2v.data import fingerprint
 from d2v.data.cluster import machine
 from d2v.data.cluster.client import Cluster
-from d2v.data.cluster.files import PIECES, SHARDS, Piece, digests_of_shards, make_folders
+from d2v.data.cluster.files import (
+    PIECES,
+    SHARDS,
+    Piece,
+    digests_of_shards,
+    make_folders,
+    range_path,
+    write_range,
+)
 from d2v.data.cluster.pieces import LISTINGS, ROW, IngestJob, read_piece, write_shard
 from d2v.data.cluster.remote import Remote
 from d2v.data.cluster.stream import ShardPlan, Stream, whole_piece
@@ -42,7 +50,8 @@ class ClusterIngest(IngestPass):
     def __init__(self, remote: Remote, *args: Any) -> None:
         self.remote = remote
         super().__init__(*args)
-        (self.work / LISTINGS).write_text(json.dumps(self.remote.listings))
+        listings = {} if self.source.ranges else self.remote.listings
+        (self.work / LISTINGS).write_text(json.dumps(listings))
         self.job = IngestJob(
             self.work.absolute(),
             machine.mark(self.work),
@@ -54,6 +63,7 @@ class ClusterIngest(IngestPass):
             self.texts,
             self.test_fraction,
             self.in_workers,
+            self.source.ranges is not None,
         )
 
     # ------------------------------------------------------------------------------------ work folder
@@ -116,6 +126,11 @@ class ClusterIngest(IngestPass):
         """What to say behind the bar."""
         return f"{self.report.kept:,} kept, {self.report.quarantined:,} quarantined"
 
+    def hand_out(self, start: int, stop: int) -> None:
+        """Write the list of a piece's items, so that a worker needs no other list."""
+        if self.source.ranges:
+            write_range(self.work, start, self.source.ranges(start, stop))
+
     def take_piece(self, piece: Piece) -> None:
         """Count its items and find their shards. Items that an earlier piece has told of already are left out."""
         position = piece.start
@@ -126,6 +141,7 @@ class ClusterIngest(IngestPass):
                 self._take(_outcome_of(*said))
                 self.next_item += items
             position += items
+        range_path(self.work, piece.start).unlink(missing_ok=True)
 
     def _grouped(self) -> Iterator[tuple[str, str]]:
         for path in sorted((self.work / PIECES).glob("*.json")):

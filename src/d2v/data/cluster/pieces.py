@@ -21,6 +21,7 @@ from d2v.data.cluster.files import (
     check_running,
     data_file,
     data_path,
+    read_range,
     save_shard,
     with_retries,
     write_said,
@@ -51,6 +52,7 @@ class IngestJob:
     Attributes:
         source_fingerprint: of the source, as the driver sees it.
         remote, read, facts, texts, test_fraction, in_workers: see `d2v.data.ingest.ingest`.
+        has_ranges: the driver writes a list of the items of each piece.
     """
 
     folder: Path
@@ -63,6 +65,7 @@ class IngestJob:
     texts: tuple[str, ...]
     test_fraction: float
     in_workers: bool
+    has_ranges: bool
 
     @property
     def config(self) -> ClusterConfig:
@@ -71,23 +74,28 @@ class IngestJob:
 
 
 class _Worker:
-    """What a process keeps for the tasks of one job: the opened source, and for each thread where it is reading."""
+    """What a process keeps for the tasks of one job: the opened source, unless the driver lists its items, and for each
+    thread where it is reading."""
 
     def __init__(self, job: IngestJob) -> None:
         machine.check(job.versions, job.folder, job.token)
         self.job = job
+        self.source = None if job.has_ranges else self._open(job)
+        self._threads = threading.local()
+        self._inspections: list[Inspection] = []
+
+    def _open(self, job: IngestJob) -> Source:
         listings = json.loads((job.folder / LISTINGS).read_text())
         try:
             with listed({name: [Found(*file) for file in files] for name, files in listings.items()}):
-                self.source = job.remote.open_source()
+                source = job.remote.open_source()
         except DataError as error:
             if is_of_storage(error):
                 raise
             raise _sees_other_data(str(error)) from error
-        if self.source.fingerprint != job.source_fingerprint:
-            raise _sees_other_data(self.source.description)
-        self._threads = threading.local()
-        self._inspections: list[Inspection] = []
+        if source.fingerprint != job.source_fingerprint:
+            raise _sees_other_data(source.description)
+        return source
 
     def inspection(self, careful: bool) -> Inspection:
         """What reads items for this thread; its process lives on between tasks."""
@@ -107,6 +115,9 @@ class _Worker:
     def items(self, start: int) -> Iterator[Item]:
         """Items from `start` on, with the position of this thread kept up to date. It goes on from there where that is
         cheaper than to begin anew."""
+        if self.source is None:
+            yield from self._listed(start)
+            return
         position: int | None = getattr(self._threads, "position", None)
         if position is None or not _goes_on(self.source, position, start):
             self.forget_position()
@@ -117,6 +128,17 @@ class _Worker:
             self._threads.position = position
             if first >= start:
                 yield item
+
+    def _listed(self, start: int) -> Iterator[Item]:
+        """The items that the driver lists for a piece."""
+        found = read_range(self.job.folder, start)
+        try:
+            found.check()
+        except DataError as error:
+            if is_of_storage(error):
+                raise
+            raise _sees_other_data(str(error)) from error
+        yield from found.items()
 
     def forget_position(self) -> None:
         """Close what this thread reads."""

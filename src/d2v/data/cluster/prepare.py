@@ -249,6 +249,9 @@ class _Part:
         self.job, self.total, self.done, self.plan = job, total, 0, plan
         self.read_task, self.write_task = (make_piece if isinstance(job, RowsJob) else make_records), write_rows
 
+    def hand_out(self, start: int, stop: int) -> None:
+        """A worker has all that it needs."""
+
     def take_piece(self, piece: Piece) -> None:
         """Find the shards of its rows."""
         if self.plan.has_shards:

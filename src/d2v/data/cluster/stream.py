@@ -100,6 +100,10 @@ class Work(Protocol):
     @property
     def detail(self) -> str: ...
 
+    def hand_out(self, start: int, stop: int) -> None:
+        """Leave what a worker needs to read a piece."""
+        ...
+
     def take_piece(self, piece: Piece) -> None:
         """Count the items of a piece, and add them to the plan."""
         ...
@@ -163,7 +167,9 @@ class Stream:
             start = next(self.starts, None)
             if start is None:
                 return
-            self.cluster.submit(("piece", start), self.work.read_task, self.work.job, start, self._stop(start))
+            stop = self._stop(start)
+            self.work.hand_out(start, stop)
+            self.cluster.submit(("piece", start), self.work.read_task, self.work.job, start, stop)
 
     def _stop(self, start: int) -> int:
         return start + self.size if self.total is None else min(start + self.size, self.total)

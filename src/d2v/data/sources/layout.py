@@ -164,6 +164,16 @@ class Layout:
         split = self.settled[kind] if kind else self.unsaid
         return Item("/".join(parts), data, label, split, refused, texts, group, fold, address)
 
+    def of(self, names: Sequence[str]) -> Layout:
+        """The same for some files alone. It can be pickled."""
+        stems = (
+            {stem: self.stems[stem] for name in names if (stem := stem_of(name)) in self.stems} if self.stems else {}
+        )
+        if self.said is None:
+            return replace(self, stems=stems)
+        paths = ("/".join(split_path(name)) for name in names)
+        return replace(self, stems=stems, said={path: self.said(path) for path in paths}.get)
+
     def _kind_and_classes(self, parts: Folders) -> tuple[str | None, Folders]:
         """The kind of split of a path below `top`, and the folders that are left for its class."""
         folders = parts[:-1]

@@ -74,7 +74,7 @@ def list_files(fs: Any, path: str) -> list[Found]:
     refused."""
     known, name = _known.get(), f"{fs.protocol} {path}"
     if known is not None and name in known:
-        _check_some(fs, known[name])
+        check_some(fs, known[name])
         return known[name]
     found = _list_files(fs, path)
     if known is not None:
@@ -82,14 +82,19 @@ def list_files(fs: Any, path: str) -> list[Found]:
     return found
 
 
-def _check_some(fs: Any, files: Sequence[Found]) -> None:
-    """Raises DataError if one of some files, the first and the last among them, is not as it was listed."""
-    chosen = files[:: max(len(files) // LOOKED_AT, 1)]
+def check_some(fs: Any, files: Sequence[Found], most: int = LOOKED_AT) -> None:
+    """Look at some files, the first and the last among them.
+
+    Raises:
+        DataError: one is not as it was listed.
+        OSError: the disk or the network failed.
+    """
+    chosen = files[:: max(len(files) // most, 1)]
     for file in [*chosen, *files[-1:]]:
         try:
             now = find_file(fs, file.path, file.key)
         except OSError as error:
-            now = file._replace(refused=str(error))
+            now = file._replace(refused=unreadable(error))
         if now != file:
             raise DataError(f"{file.path} is not as it was when its folder was listed ({now.refused or 'it changed'})")
 

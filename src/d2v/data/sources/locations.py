@@ -16,7 +16,16 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.sources.layout import Annotator, Layout, Wanted, find_layout, too_large
-from d2v.data.sources.listing import NOT_A_FILE, Found, NotAFile, find_file, list_files, open_file, unreadable
+from d2v.data.sources.listing import (
+    NOT_A_FILE,
+    Found,
+    NotAFile,
+    check_some,
+    find_file,
+    list_files,
+    open_file,
+    unreadable,
+)
 from d2v.data.sources.source import Item, Source
 from d2v.errors import ConfigError, DataError
 
@@ -254,13 +263,48 @@ def folder_source(location: Location, wanted: Wanted, annotator: Annotator | Non
 
     def items(start: int) -> Iterator[Item]:
         for file in files[start:]:
-            refused = file.refused or too_large(file.size or 0, wanted)
-            data = None
-            if not refused:
-                data, refused = read_file(location.fs, file.path, wanted)
-            yield layout().item(file.key, data, refused, location.address(file))
+            yield _item_of(file, location, layout(), wanted)
 
-    return Source(f"folder {location.given}", location.fingerprint, len(files), items, remarks=lambda: layout().remarks)
+    def ranges(start: int, stop: int) -> FileRange:
+        some = files[start:stop]
+        return FileRange(replace(location, files=tuple(some)), layout().of([file.key for file in some]), wanted)
+
+    name, print_of = f"folder {location.given}", location.fingerprint
+    return Source(name, print_of, len(files), items, remarks=lambda: layout().remarks, ranges=ranges)
+
+
+@dataclass(frozen=True)
+class FileRange:
+    """Some files of a folder; see `d2v.data.sources.source.ItemRange`.
+
+    Attributes:
+        location: the folder with these files alone.
+        layout: of the folder, what it says of these files.
+        wanted: the modality's words.
+    """
+
+    location: Location
+    layout: Layout
+    wanted: Wanted
+
+    def check(self) -> None:
+        """Raises DataError if the first or the last is not as it was listed, or the storage fails."""
+        with reading(self.location.given):
+            check_some(self.location.fs, self.location.files, most=1)
+
+    def items(self) -> Iterator[Item]:
+        """The files, in their order. Raises DataError where the storage fails."""
+        with reading(self.location.given):
+            for file in self.location.files:
+                yield _item_of(file, self.location, self.layout, self.wanted)
+
+
+def _item_of(file: Found, location: Location, layout: Layout, wanted: Wanted) -> Item:
+    refused = file.refused or too_large(file.size or 0, wanted)
+    data = None
+    if not refused:
+        data, refused = read_file(location.fs, file.path, wanted)
+    return layout.item(file.key, data, refused, location.address(file))
 
 
 def file_source(path: str) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -39,6 +40,18 @@ class Item:
     rows: int = 1
 
 
+class ItemRange(Protocol):
+    """Some items of a source, which a process can read that has not opened the source: it can be pickled."""
+
+    def check(self) -> None:
+        """Raises DataError if they are not what they were when the source was opened."""
+        ...
+
+    def items(self) -> Iterator[Item]:
+        """The items."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
     """A source of items in a fixed order.
@@ -54,6 +67,8 @@ class Source:
         left_out: sentences about files of the source that are not read.
         cuts: indices of items, ascending, at which reading can start without what lies before, of a source whose
             `total` is None. One with a total can start anywhere.
+        ranges: (start, stop) -> these items as others can read them, of a source that has a list of its items; None of
+            others.
     """
 
     description: str
@@ -65,3 +80,4 @@ class Source:
     licence: str = ""
     left_out: tuple[str, ...] = ()
     cuts: Callable[[], Sequence[int]] = tuple
+    ranges: Callable[[int, int], ItemRange] | None = None
