@@ -28,6 +28,15 @@ def main() -> None:
     """data2vec 1.0 and 2.0 as a pipeline: `d2v train FOLDER` on your own data, `kedro run --env=...` for recipes."""
 
 
+def _place(given: str) -> Path:
+    """A path, or what a URL names."""
+    if "://" not in given:
+        return Path(given)
+    from d2v.data.places import place_of
+
+    return place_of(given)
+
+
 @app.command(epilog="Example: d2v doctor --project ~/d2v")
 def doctor(
     project: Annotated[Path, typer.Option(help="The project's folder.", file_okay=False)] = Path(),
@@ -95,11 +104,20 @@ def encode(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Images, recordings, texts with an item a line; JSON, CSV, Parquet, archives, arrays; or folders."
+            parser=_place,
+            help="Images, recordings, texts with an item a line; JSON, CSV, Parquet, archives, arrays; or folders. "
+            "Also URLs of folders and of files that hold several items.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")],
-    out: Annotated[Path, typer.Option(help="The Parquet file to write; with engine dask, the folder of such files.")],
+    model: Annotated[
+        str, typer.Option(help="A model folder, a checkpoint, a URL of these, or models:/d2v-<modality>@champion.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=_place, help="The Parquet file to write; with engine dask, the folder of such files; or a URL."
+        ),
+    ],
     layers: Annotated[list[int] | None, typer.Option(help="A block, from 0; give it again for others.")] = None,
     pool: Annotated[str, typer.Option(help="mean of the tokens, or the first one.")] = "mean",
     predict: Annotated[bool, typer.Option(help="Also what a fine-tuned model says.")] = False,
@@ -204,7 +222,9 @@ def index(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders, archives, tables or files, as for d2v encode; or what that has written with --for-index."
+            parser=_place,
+            help="Folders, archives, tables or files, as for d2v encode; or what that has written with --for-index, "
+            "also behind a URL.",
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="A model folder, a checkpoint, or models:/d2v-<modality>@champion.")] = "",

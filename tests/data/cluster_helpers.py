@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
 from distributed import LocalCluster
 
 from d2v.config import ClusterConfig
@@ -49,6 +51,26 @@ def threads_of_this_process(folder: Path, workers: int = 1) -> Iterator[str]:
         local_directory=str(folder),
     ) as cluster:
         yield cluster.scheduler_address
+
+
+@contextmanager
+def bucket_server(bucket: str) -> Iterator[Any]:
+    """A client of an S3 server of this process with an empty bucket. Keys and address are in the environment, as they
+    are on a worker."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
+            patch.setenv(name, value)
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket=bucket)
+        yield s3
+    server.stop()
 
 
 def slow_source(count: int, delay_s: float) -> Source:

@@ -5,21 +5,18 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from d2v.modalities import registry
 from d2v.modalities.registry import get
-from tests.data.cluster_helpers import contents, processes
+from tests.data.cluster_helpers import bucket_server, contents, processes
 
 pytestmark = pytest.mark.slow
-KEY = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 RNG = np.random.default_rng(0)
 
 
@@ -49,23 +46,14 @@ def table() -> bytes:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """Address of the server; the keys and the address are in the environment, as they are on a worker."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (KEY | {"AWS_ENDPOINT_URL": address}).items():
-            patch.setenv(name, value)
-        s3 = boto3.client("s3", endpoint_url=address)
-        s3.create_bucket(Bucket="raw")
+    """The name of a bucket with images, recordings and texts."""
+    with bucket_server("raw") as s3:
         for number in range(60):
             content = b"no image" if number == 7 else png(number)
             s3.put_object(Bucket="raw", Key=f"photos/class{number % 4}/{number:03d}.png", Body=content)
         s3.put_object(Bucket="raw", Key="speech.zip", Body=recordings())
         s3.put_object(Bucket="raw", Key="texts.parquet", Body=table())
-        yield address
-    server.stop()
+        yield "raw"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ class ClusterConfig(Block):
     this machine, which ends with the command."""
     workers: PositiveInt | None = None
     """Processes of a cluster of this machine; null: one for each core."""
-    piece_items: PositiveInt = 512
+    piece_items: PositiveInt = 1024
     """Items of a piece, the work of a task: fewer lose less with a worker and spread better, more cost less."""
     retries: NonNegativeInt = 3
     """How often a piece is tried again where the storage fails, each time after twice the wait."""

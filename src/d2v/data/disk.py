@@ -82,7 +82,8 @@ def swap_in(new: Path, target: Path) -> None:
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     """Let calls with the same folder `out` wait for one another, in other processes too; a lock ends with its process.
 
-    The second call then finds what the first one left. A folder that cannot be written needs no lock.
+    The second call then finds what the first one left. A folder that cannot be written needs no lock; one behind a URL
+    has none.
 
     Args:
         function: has a parameter `out`.
@@ -91,7 +92,10 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
-        out = Path(parameters.bind(*args, **kwargs).arguments["out"])
+        given = parameters.bind(*args, **kwargs).arguments["out"]
+        if "://" in str(given):
+            return function(*args, **kwargs)
+        out = Path(given)
         lock = FileLock(out.with_name(f".{out.name}.writer.lock"))
         try:
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,13 @@ from typing import Any
 from d2v.config import ClusterConfig
 from d2v.data import fingerprint
 from d2v.data.cluster import machine
-from d2v.data.cluster.client import Cluster, WorkerLost
-from d2v.data.cluster.files import Kept, check_running, with_retries
-from d2v.data.disk import one_at_a_time, write_json
+from d2v.data.cluster.client import Cluster
+from d2v.data.cluster.files import Kept, check_running, read_range, until_seen, with_retries, write_range
+from d2v.data.cluster.pieces import checked
+from d2v.data.disk import one_at_a_time
 from d2v.data.parallel import ordered_map
+from d2v.data.places import absolute, is_url, place_of, put_json, remove_folder
+from d2v.data.sources.source import Item, ItemRange
 from d2v.errors import ConfigError, DataError, is_of_storage
 from d2v.interchange.encode_files import (
     Asked,
@@ -36,6 +38,7 @@ from d2v.interchange.encode_files import (
 from d2v.interchange.index_rows import INDEX_LONG, row_of, space_of
 from d2v.interchange.load import Model, Pool, Space, load
 from d2v.modalities import registry
+from d2v.modalities.base import OwnFiles
 from d2v.modalities.long_items import Cuts, Long
 from d2v.progress import Progress, log
 
@@ -82,6 +85,7 @@ class EncodeJob:
         weights: fingerprint of the model, as the driver sees it.
         files: what was given.
         ingest: keys of the ingest block.
+        listed: of each of the files, whether the driver lists the items of its pieces.
     """
 
     folder: Path
@@ -92,6 +96,7 @@ class EncodeJob:
     weights: str
     files: tuple[Path, ...]
     ingest: Mapping[str, object]
+    listed: tuple[bool, ...]
 
 
 @one_at_a_time
@@ -108,7 +113,9 @@ def encode_on_cluster(
         DataError: no files, or a file that is not there.
         LaunchError: there is no scheduler.
     """
-    given = tuple(path.resolve() if how.for_index else path.absolute() for path in map(Path, files))
+    out = place_of(out)
+    places = map(place_of, files)
+    given = tuple(path if is_url(path) else path.resolve() if how.for_index else path.absolute() for path in places)
     model = how.asked("cpu").model
     opened = open_all(model, given, ingest)
     seen = [str(one) if isinstance(one, DataError) else one.source.fingerprint for _, one in opened]
@@ -123,17 +130,16 @@ def encode_on_cluster(
         return done
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
-    write_json(work / DONE, {"identity": identity})
-    job = EncodeJob(
-        work.absolute(), machine.mark(work), machine.versions(), config, how, _weights_of(model), given, ingest
-    )
+    put_json(work / DONE, {"identity": identity})
+    token, listed = machine.mark(work), tuple(_lists(one) is not None for _, one in opened)
+    job = EncodeJob(absolute(work), token, machine.versions(), config, how, _weights_of(model), given, ingest, listed)
     written = _Encoding(job, opened).run()
     cuts = Cuts(written.rows, written.cut, written.tokens_cut_off)
     for line in [cuts.said("--long windows reads all of them, --long error refuses them"), *remarks(opened)]:
         if line:
             log(f"encode: {line}")
-    write_json(out / DONE, {"identity": identity, "files": list(map(str, given)), **asdict(written)})
-    shutil.rmtree(work)
+    put_json(out / DONE, {"identity": identity, "files": list(map(str, given)), **asdict(written)})
+    remove_folder(work)
     return written
 
 
@@ -156,11 +162,16 @@ def _whole(out: Path, identity: str) -> Written | None:
     return None
 
 
+def _lists(opened: OwnFiles | DataError) -> Callable[[int, int], ItemRange] | None:
+    """What lists the items of a piece, of a source that has a list."""
+    return None if isinstance(opened, DataError) else opened.source.ranges
+
+
 class _Encoding:
     """The driver's loop."""
 
     def __init__(self, job: EncodeJob, opened: Opened) -> None:
-        self.job, self.size = job, job.config.piece_items
+        self.job, self.opened, self.size = job, opened, job.config.piece_items
         self.totals = [1 if isinstance(one, DataError) else one.source.total for _, one in opened]
         self.ended: set[int] = set()  # files of which a piece was the last
         self.said: dict[tuple[int, int], dict[str, Any]] = {}
@@ -176,15 +187,19 @@ class _Encoding:
             try:
                 while True:
                     while cluster.has_room() and (piece := next(missing, None)) is not None:
+                        self._hand_out(*piece)
                         cluster.submit(piece, encode_piece, self.job, *piece, self.size)
                     if not cluster.waiting:
                         break
-                    piece, said = cluster.next_done()
-                    if isinstance(said, WorkerLost):
+                    piece, lost = cluster.next_done()
+                    if lost:
                         raise DataError(
-                            f"No worker outlives the items from {piece[1]:,} of {self.job.files[piece[0]]} ({said}): "
+                            f"No worker outlives the items from {piece[1]:,} of {self.job.files[piece[0]]} ({lost}): "
                             "see whether they have enough memory, and lower the sizes of batches and pieces"
                         )
+                    said = until_seen(partial(self._said, piece))
+                    if said is None:
+                        raise DataError(f"{_said_path(self.job, *piece)} is gone: give the same command again")
                     self._count(piece, said)
                     progress.advance(said["rows"], f"{sum(one['problems'] for one in self.said.values()):,} problems")
             except BaseException:
@@ -198,10 +213,23 @@ class _Encoding:
             for start in count(0, self.size) if total is None else range(0, max(total, 1), self.size):
                 if number in self.ended:
                     break
-                try:
-                    self._count((number, start), json.loads(_said_path(self.job, number, start).read_text()))
-                except (OSError, ValueError):
+                if said := self._said((number, start)):
+                    self._count((number, start), said)
+                else:
                     yield number, start
+
+    def _hand_out(self, number: int, start: int) -> None:
+        """List the items of a piece, so that a worker needs no list of all."""
+        if lists := _lists(self.opened[number][1]):
+            write_range(_range_path(self.job, number, start), lists(start, start + self.size))
+
+    def _said(self, piece: tuple[int, int]) -> dict[str, Any] | None:
+        """What a worker says of a piece; None where it is not there or was cut off."""
+        try:
+            said: dict[str, Any] = json.loads(_said_path(self.job, *piece).read_text())
+        except (OSError, ValueError):
+            return None
+        return said
 
     def _count(self, piece: tuple[int, int], said: dict[str, Any]) -> None:
         self.said[piece] = said
@@ -236,14 +264,33 @@ class _Loaded:
                 f"The worker loads another model from {job.how.model} than the command that it works for: give a path "
                 "that is the same on all machines"
             )
-        self.opened = open_all(self.asked.model, job.files, job.ingest)
+        self.job, self.modality = job, registry.get(self.asked.model.modality)
         self.lock = threading.Lock()
         self.place: tuple[int, int] | None = None
         self.items: Iterator[Any] = iter(())
 
-    def items_from(self, number: int, start: int) -> Iterator[Any]:
-        """Items of a file, read on from where the last piece ended if that leads there."""
-        source = self.opened[number][1].source  # type: ignore[union-attr]
+    @cached_property
+    def opened(self) -> list[OwnFiles | DataError | None]:
+        """What is in the files, but for those whose items the driver lists."""
+        rest = [file for file, is_listed in zip(self.job.files, self.job.listed, strict=True) if not is_listed]
+        found = iter(open_all(self.asked.model, rest, self.job.ingest) if rest else [])
+        return [None if is_listed else next(found)[1] for is_listed in self.job.listed]
+
+    @cached_property
+    def readers(self) -> list[Callable[[Item], object]]:
+        """What reads an item of each of the files."""
+        return [self.modality.item_reader(file, self.job.ingest) for file in self.job.files]
+
+    def items_from(self, number: int, start: int) -> Iterator[Item]:
+        """Items of a file, read on from where the last piece ended if that leads there.
+
+        Raises:
+            DataError: the file holds no items that can be read.
+        """
+        opened = self.opened[number]
+        if opened is None or isinstance(opened, DataError):
+            raise opened or TypeError("the driver lists these")
+        source = opened.source
         goes_on = self.place is not None and self.place[0] == number and self.place[1] <= start
         if not goes_on or (source.total is not None and self.place != (number, start)):
             self.items, self.place = source.items(start), (number, start)
@@ -270,23 +317,21 @@ def _device(device: str) -> str:
     return f"cuda:{int(name) % torch.cuda.device_count()}" if name.isdecimal() else device
 
 
-def encode_piece(job: EncodeJob, number: int, start: int, size: int) -> dict[str, Any]:
-    """Write the features of some items of a file.
+def encode_piece(job: EncodeJob, number: int, start: int, size: int) -> None:
+    """Write the features of some items of a file; then counts of these, and whether these were the last items.
 
     Args:
         job: of the command.
         number: of the file among those that were given.
         start: first item.
         size: how many.
-
-    Returns:
-        Counts of what was written, and whether these were the last items.
     """
     loaded, began_s = _loaded.of(job), time.monotonic()
 
     def encode() -> tuple[Written, int]:
         cuts, read = Cuts(), _Counted()
-        items = ordered_map(lambda one: one(), _unread(loaded, job, number, start, size, read))
+        listed = checked(read_range(_range_path(job, number, start))).items() if job.listed[number] else None
+        items = ordered_map(lambda one: one(), _unread(loaded, job, number, start, size, read, listed))
         return write_features(loaded.asked, items, _part_path(job, number, start), cuts, lambda _: None), read.items
 
     def forget() -> None:
@@ -297,8 +342,7 @@ def encode_piece(job: EncodeJob, number: int, start: int, size: int) -> dict[str
     if not written.rows and start:
         _part_path(job, number, start).unlink()
     said = asdict(written) | {"is_last": items < size, "seconds": round(time.monotonic() - began_s, 3)}
-    write_json(_said_path(job, number, start), said)
-    return said
+    put_json(_said_path(job, number, start), said)
 
 
 @dataclass
@@ -307,20 +351,17 @@ class _Counted:
 
 
 def _unread(
-    loaded: _Loaded, job: EncodeJob, number: int, start: int, size: int, read: _Counted
+    loaded: _Loaded, job: EncodeJob, number: int, start: int, size: int, read: _Counted, listed: Iterator[Item] | None
 ) -> Iterator[partial[FileItem]]:
     """What reads each item; what ends a source early is an item with a problem, unless the storage failed."""
-    path, opened = loaded.opened[number]
+    path = job.files[number]
     try:
-        if isinstance(opened, DataError):
-            raise opened
-        modality = registry.get(loaded.asked.model.modality)
-        for item in loaded.items_from(number, start):
+        for item in loaded.items_from(number, start) if listed is None else listed:
             check_running(job)
             read.items += item.rows
             address = item.address or f"{path}/{item.key}"
-            keep = partial(row_of, modality, address=address, root=str(path)) if job.how.for_index else no_row
-            yield partial(read_item, opened, item, address, keep)
+            keep = partial(row_of, loaded.modality, address=address, root=str(path)) if job.how.for_index else no_row
+            yield partial(read_item, loaded.readers[number], item, address, keep)
             if read.items >= size:
                 return
     except DataError as error:
@@ -335,6 +376,10 @@ def _unread(
 
 def _part_path(job: EncodeJob, number: int, start: int) -> Path:
     return job.folder.parent / f"part-{number:05d}-{start:012d}.parquet"
+
+
+def _range_path(job: EncodeJob, number: int, start: int) -> Path:
+    return job.folder / f"{number:05d}-{start:012d}.pickle"
 
 
 def _said_path(job: EncodeJob, number: int, start: int) -> Path:

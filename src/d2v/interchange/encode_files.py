@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from d2v.data.disk import full_disk_named, sync
+from d2v.data.disk import full_disk_named
 from d2v.data.parallel import ordered_map
+from d2v.data.places import is_url, place_of, written_whole
 from d2v.data.sources.source import Item
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.index_rows import FIELDS
@@ -152,24 +154,21 @@ def write_features(
         advance: is told how many items are done.
     """
     schema = _schema(asked)
-    temporary = out.with_name(f".{out.name}.{platform.node()}.{os.getpid()}.tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = f".{out.name}.{platform.node()}.{os.getpid()}.tmp"
     rows, problems, first = 0, 0, ""
-    try:
-        with full_disk_named(out.parent, DataError, "Nothing was written."):
-            with pq.ParquetWriter(temporary, schema) as writer:
-                for window in asked.model.batch_limit().windows(items, asked.tokens_of):
-                    table = _table(asked, window, schema, cuts)
-                    writer.write_table(table)
-                    rows += len(table)
-                    bad = [row for row in table.select(["file", "problem"]).to_pylist() if row["problem"]]
-                    problems += len(bad)
-                    first = first or "".join(f"{row['file']}: {row['problem']}" for row in bad[:1])
-                    advance(len(window))
-            sync(temporary)
-            temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        full_disk_named(Path(tempfile.gettempdir()) if is_url(out) else out.parent, DataError, "Nothing was written."),
+        written_whole(out, temporary) as local,
+        pq.ParquetWriter(local, schema) as writer,
+    ):
+        for window in asked.model.batch_limit().windows(items, asked.tokens_of):
+            table = _table(asked, window, schema, cuts)
+            writer.write_table(table)
+            rows += len(table)
+            bad = [row for row in table.select(["file", "problem"]).to_pylist() if row["problem"]]
+            problems += len(bad)
+            first = first or "".join(f"{row['file']}: {row['problem']}" for row in bad[:1])
+            advance(len(window))
     return Written(rows, problems, first, cuts.cut, cuts.tokens)
 
 
@@ -203,8 +202,8 @@ Opened = list[tuple[Path, OwnFiles | DataError]]
 def open_all(model: Model, files: Iterable[Path], ingest: Mapping[str, object]) -> Opened:
     """What is in files and folders. Raises DataError if one is not there."""
     modality, found = registry.get(model.modality), Opened()
-    for path in map(Path, files):
-        if not path.is_dir() and not path.is_file():
+    for path in map(place_of, files):
+        if not is_url(path) and not path.is_dir() and not path.is_file():
             raise DataError(f"{path} is not there: give files, or folders of them. It was looked for in {Path.cwd()}")
         try:
             found.append((path, modality.open_files(path, ingest)))
@@ -234,7 +233,7 @@ def _unread(path: Path, opened: OwnFiles | DataError) -> Iterator[Callable[[], F
             raise opened
         for item in opened.source.items(0):
             is_empty = False
-            yield partial(read_item, opened, item, item.address or f"{path}/{item.key}")
+            yield partial(read_item, opened.read, item, item.address or f"{path}/{item.key}")
     except DataError as error:
         problem = str(error)
         yield lambda: FileItem(str(path), None, problem=problem)
@@ -248,11 +247,13 @@ def no_row(_: Item) -> Mapping[str, Any]:
     return {}
 
 
-def read_item(opened: OwnFiles, item: Item, file: str, keep: Callable[[Item], Mapping[str, Any]] = no_row) -> FileItem:
+def read_item(
+    read: Callable[[Item], object], item: Item, file: str, keep: Callable[[Item], Mapping[str, Any]] = no_row
+) -> FileItem:
     """An item as the encoder takes it, or why there is nothing.
 
     Args:
-        opened: its source.
+        read: what reads items of its file.
         item: as the source gives it.
         file: where it lies.
         keep: what an index keeps of it.
@@ -261,7 +262,7 @@ def read_item(opened: OwnFiles, item: Item, file: str, keep: Callable[[Item], Ma
     if item.data is None or item.refused:
         return FileItem(file, item.line, problem=item.refused or "it has no content")
     try:
-        return FileItem(file, item.line, opened.read(item), kept=keep(item))
+        return FileItem(file, item.line, read(item), kept=keep(item))
     except DataError as error:
         return FileItem(file, item.line, problem=str(error))
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -30,6 +31,8 @@ from d2v.alignment.space import AlignedHead, encoder_fingerprint, is_space, read
 from d2v.config import Block, TaskConfig, parse
 from d2v.data.batch import Inputs
 from d2v.data.parallel import ordered_map
+from d2v.data.places import is_url
+from d2v.data.url_cache import fetched
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.batches import BatchSize
 from d2v.evaluation.search_space import SearchSpace
@@ -534,7 +537,8 @@ def load(
 
     Args:
         source: a model folder (an encoder or a fine-tuned model), a checkpoint of the reference, a folder of
-            transformers, or a registered model such as `models:/d2v-vision@champion`.
+            transformers, a registered model such as `models:/d2v-vision@champion`, or the URL of one of the first
+            three, which stays in this machine's cache (`d2v.data.url_cache`).
         device: `auto` takes a GPU if there is one.
         dtype: `float32`, `bfloat16` or `float16`; with `onnxruntime` also `int8`.
         runtime: what computes: `torch`, or on a CPU `onnxruntime`, which takes ten seconds to build.
@@ -558,7 +562,8 @@ def load(
         raise ConfigError("int8 is computed by onnxruntime: give runtime onnxruntime with it")
     if str(source).startswith(REGISTERED):
         source = registered_model(str(source))
-    model = _read(Path(source), teacher, *(None if given is None else Path(given) for given in (tokenizer, labels)))
+    with fetched(str(source)) if is_url(source) else nullcontext(Path(source)) as local:
+        model = _read(local, teacher, *(None if given is None else Path(given) for given in (tokenizer, labels)))
     if aligned is not None:
         model = with_space(model, Path(aligned))
     if runtime == "torch":

@@ -21,6 +21,7 @@ from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, Reader, Record, ingest_parameters
 from d2v.data.ingest import ingest as run_ingest
+from d2v.data.places import is_url
 from d2v.data.sources.listing import listed
 from d2v.data.sources.locations import file_source
 from d2v.data.sources.source import Item, Source
@@ -656,27 +657,38 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         """The items of a file or a folder that someone wants features of, found and read as ingest does.
 
         Args:
-            path: of a local file or folder.
+            path: of a local file or folder, or the URL of a folder or of a file that holds items.
             settings: further values of the ingest block, such as names of columns.
 
         Raises:
             ConfigError: settings that the ingest block does not have.
             DataError: nothing to read, or a table that cannot be understood; reading items raises it too.
         """
+        config = self._config_of_files(path, settings)
+        holds_several = is_url(path) or path.is_dir() or self.holds_items(path)
+        source = self.source_of_files(config) if holds_several else file_source(str(path))
+        return OwnFiles(source, self._item_reader(config))
+
+    def item_reader(self, path: Path, settings: Mapping[str, object]) -> Callable[[Item], object]:
+        """What reads an item of `open_files(path, settings)`, for those who have the items already."""
+        return self._item_reader(self._config_of_files(path, settings))
+
+    def _config_of_files(self, path: Path, settings: Mapping[str, object]) -> IngestT:
         if "source" in settings:
             raise ConfigError("the source is the file itself: leave source out of the settings")
         block = cast(type[Block], self.recipe.model_fields["ingest"].annotation)
         at = f"{self.name}.ingest"
         values = {"source": str(path), **merged(self.own_files, settings, at)}
-        config = cast(IngestT, parse(block, values, at=at))
+        return cast(IngestT, parse(block, values, at=at))
+
+    def _item_reader(self, config: IngestT) -> Callable[[Item], object]:
         read = self.reader(config)
 
         def read_item(item: Item) -> object:
             with using("it"):
                 return self.from_record(read(cast(bytes, item.data)))
 
-        holds_several = path.is_dir() or self.holds_items(path)
-        return OwnFiles(self.source_of_files(config) if holds_several else file_source(str(path)), read_item)
+        return read_item
 
     def holds_items(self, file: Path) -> bool:
         """Whether a file holds several items, such as an archive or a table; by default none does."""

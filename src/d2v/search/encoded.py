@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2v.data.disk import read_json, write_json
+from d2v.data.places import is_url
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.interchange.encode_cluster import DONE, WORK
 from d2v.interchange.encode_files import ABOUT
@@ -55,8 +56,8 @@ class Partitions:
 
     def overlap(self) -> bool:
         """Whether one item can lie in two partitions, as one of the paths lies in another."""
-        pairs = combinations(map(Path, self.roots), 2)
-        return any(one.is_relative_to(other) or other.is_relative_to(one) for one, other in pairs)
+        pairs = combinations([f"{root.rstrip('/')}/" for root in self.roots], 2)
+        return any(one.startswith(other) or other.startswith(one) for one, other in pairs)
 
     def partition(self, path: Path) -> Partition:
         """One of the files."""
@@ -86,7 +87,7 @@ class Partition:
     def file(self) -> pq.ParquetFile:
         """The file."""
         try:
-            return pq.ParquetFile(self.path)
+            return pq.ParquetFile(self.path.open("rb") if is_url(self.path) else self.path)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from error
 

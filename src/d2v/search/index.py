@@ -30,6 +30,7 @@ import pyarrow as pa
 from d2v.alignment.space import encoder_fingerprint
 from d2v.data.disk import full_disk_named, one_at_a_time, read_json, write_json
 from d2v.data.ingest import one_line
+from d2v.data.places import is_url, place_of
 from d2v.data.sources.source import Item, Source
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.search_space import SearchSpace
@@ -194,13 +195,15 @@ class Index:
         """
         if not paths and not drop:
             raise DataError("There is nothing to index: give folders or files")
-        missing = [str(path) for path in paths if not path.exists()]
+        missing = [str(path) for path in paths if not place_of(path).exists()]
         if missing:
             raise DataError(
                 f"{', '.join(missing)}: not there. Give folders or files; looked for in {Path.cwd()}. An index that "
                 "has items of them keeps these: if they are gone for good, remove them with d2v index --drop PATH"
             )
-        built = _build(model, [Path(path) for path in paths], drop, out=folder, ingest=ingest or {}, previews=previews)
+        built = _build(
+            model, [place_of(path) for path in paths], drop, out=folder, ingest=ingest or {}, previews=previews
+        )
         return cls(folder), built
 
     def check(self, model: Encoding | AlignedModels | str) -> None:
@@ -265,7 +268,7 @@ class Index:
         with _reading(self.folder):
             roots = self._table.search().select(["root"]).limit(max(len(self), 1)).to_arrow()["root"].value_counts()
         counts = {one["values"]: one["counts"] for one in roots.to_pylist()}
-        return {root: counts[root] for root in sorted(counts) if not _is_there(Path(root))}
+        return {root: counts[root] for root in sorted(counts) if not is_url(root) and not _is_there(Path(root))}
 
     def _shown(self) -> list[str]:
         return [*SHOWN, MODIFIED] if self.has_times() else [*SHOWN]
@@ -385,6 +388,11 @@ class _Building:
             if is_encoded(path):
                 self._take(Partitions(path))
                 continue
+            if is_url(path):
+                raise ConfigError(
+                    f"{path} holds no features: encode its items with d2v encode --engine dask --for-index first, and "
+                    "index what that writes"
+                )
             root = path.resolve()
             known = self._known(root)
             seen, files = set[str](), set[str]()
@@ -409,7 +417,7 @@ class _Building:
         for path in found.paths:
             found.partition(path).check(self.index.about)
         if taken.is_new:
-            known = any(self.table.count_rows(_below(Path(root))) for root in found.roots)
+            known = any(self.table.count_rows(_below(root)) for root in found.roots)
             taken.appends = not found.overlap() and not known and bool(found.roots or not len(self.index))
         if taken.done == len(found.paths):
             log(f"index: {found.folder} is in the index since it was taken")
@@ -689,7 +697,7 @@ def _schema(width: int) -> pa.Schema:
     return pa.schema([*FIELDS, pa.field("vector", pa.list_(pa.float32(), width))])
 
 
-def _below(path: Path) -> str:
+def _below(path: Path | str) -> str:
     """Condition of the items of a file or a folder. Names of files in indexes of before are as they were typed, so
     their `root` is asked too."""
     name, folder = text_of(str(path)), text_of(str(path)).rstrip("/") + "/"

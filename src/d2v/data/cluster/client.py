@@ -1,4 +1,4 @@
-"""A dask cluster, seen from the driver: tasks in, their results as they end."""
+"""A dask cluster, seen from the driver: tasks in, their names as they end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ NO_PAGES: dict[str, object] = {
 }
 """With no address for its pages, dask takes port 8787 for them; without routes there are none. Samples of what a worker
 does, a hundred a second, are for these pages alone."""
-POLL_S = 0.01
+LOOK_S = 0.2
+"""How often it sees that the scheduler is there, while it waits."""
 TELL_S, COUNT_S = 30.0, 1.0
 """How often it says that there are no workers, and counts them."""
 
@@ -76,7 +77,7 @@ class Cluster:
             if not self.config.dashboard:
                 stack.enter_context(dask.config.set(NO_PAGES))
             self.client = stack.enter_context(self._connected(stack))
-            self._done = distributed.as_completed([], loop=self.client.loop, with_results=True, raise_errors=False)
+            self._done = distributed.as_completed([], loop=self.client.loop)
             self._stack = stack.pop_all()
         return self
 
@@ -125,29 +126,33 @@ class Cluster:
         return len(self._tasks)
 
     def submit(self, name: object, function: Callable[..., Any], *args: Any, urgent: bool = False) -> None:
-        """Have a worker call a function of an installed module."""
+        """Have a worker call a function of an installed module. It leaves what it found in a file: fetching a result
+        would cost a third of a task."""
         key = f"d2v-{self.step}-{self._run}-{'-'.join(map(str, name if isinstance(name, tuple) else (name,)))}"
         future = self.client.submit(function, *args, key=key, pure=False, priority=1 if urgent else 0)
         self._tasks[future] = name
         self._done.add(future)
 
-    def next_done(self) -> tuple[Any, Any]:
-        """The next task that ends: its name, and its result or WorkerLost.
+    def next_done(self) -> tuple[Any, WorkerLost | None]:
+        """The name of the next task that ends; and the error if it ended its workers.
 
         Raises:
             LaunchError: the scheduler is gone.
             Exception: what the task raised.
         """
+        arrived = self._done.thread_condition
         while not self._done.has_ready():
             self._look()
-            time.sleep(POLL_S)
-        future, result = next(self._done)
+            with arrived:
+                if not self._done.has_ready():
+                    arrived.wait(LOOK_S)
+        future = next(self._done)
         name = self._tasks.pop(future)
         if future.status == "finished":
-            return name, result
+            return name, None
         if future.status != "error":
             raise self._gone()
-        error = result[1]
+        error = future.exception()
         if isinstance(error, self._library.KilledWorker):
             return name, WorkerLost(f"it ended {error.allowed_failures + 1} workers")
         raise error

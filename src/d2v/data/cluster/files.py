@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from d2v.config import ClusterConfig
@@ -32,7 +33,13 @@ DATA = pa.schema([("data", pa.large_binary())])
 BATCH_BYTES = 16 * 2**20
 """What a worker holds of a piece."""
 FIRST_WAIT_S = 1.0
+UNSEEN_S = (0.1, 1.0, 5.0, 30.0, 30.0)
+"""Waits for a file that a worker has written and that is not seen yet."""
+LOOK_S = 1.0
+"""How often a worker looks whether the driver was interrupted."""
 _temporary = count()
+_looked_s = dict[str, float]()
+"""Token of the job that is worked for -> when it looked last."""
 
 Run = Sequence[int]
 """Start of a piece, its first row, and number of rows."""
@@ -140,17 +147,14 @@ def range_path(folder: Path, start: int) -> Path:
     return folder / RANGES / f"{start:012d}.pickle"
 
 
-def write_range(folder: Path, start: int, items: ItemRange) -> None:
-    """Write it for the worker that will read the piece."""
-    path = range_path(folder, start)
-    temporary = _new_name(path)
-    temporary.write_bytes(pickle.dumps(items, pickle.HIGHEST_PROTOCOL))
-    temporary.replace(path)
+def write_range(path: Path, items: ItemRange) -> None:
+    """Write it, before a worker is told to read the piece."""
+    path.write_bytes(pickle.dumps(items, pickle.HIGHEST_PROTOCOL))
 
 
-def read_range(folder: Path, start: int) -> ItemRange:
+def read_range(path: Path) -> ItemRange:
     """What the driver wrote."""
-    found: ItemRange = pickle.loads(range_path(folder, start).read_bytes())
+    found: ItemRange = pickle.loads(path.read_bytes())
     return found
 
 
@@ -160,6 +164,16 @@ def read_said(path: Path) -> Piece | None:
         return Piece(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def until_seen(look: Callable[[], T | None]) -> T | None:
+    """What another machine has just written. On a network's file system a name that was looked for before can stay
+    unseen for a minute."""
+    for wait_s in UNSEEN_S:
+        if (found := look()) is not None:
+            return found
+        time.sleep(wait_s)
+    return look()
 
 
 def write_said(folder: Path, piece: Piece) -> None:
@@ -216,7 +230,7 @@ def records(path: Path, first: int, rows: int) -> list[pa.Array]:
 
 def save_shard(
     job: Job, number: int, schema: pa.Schema, runs: Sequence[Run], columns: Callable[[Piece, slice], Mapping[str, Any]]
-) -> int:
+) -> None:
     """Write a shard and its digest.
 
     Args:
@@ -225,24 +239,18 @@ def save_shard(
         schema: of the shard.
         runs: its rows.
         columns: (piece, rows of it) -> values of all columns but `data`.
-
-    Returns:
-        The number.
     """
-    data: list[pa.Array] = []
     others: dict[str, list[Any]] = {name: [] for name in schema.names if name != "data"}
     for start, first, rows in runs:
-        piece, path = read_said(said_path(job.folder, start)), data_path(job.folder, start)
-        if piece is None or not path.exists():
-            raise DataError(f"The piece {path} is gone: remove {job.folder} and run the same command again")
-        data += records(path, first, rows)
+        if (piece := read_said(said_path(job.folder, start))) is None:
+            raise _piece_gone(job.folder, start)
         for name, values in columns(piece, slice(first, first + rows)).items():
             others[name] += values
     final = shard_path(job.folder / SHARDS, number)
     temporary = _new_name(final)
     said = temporary.with_name(f"{temporary.name}.digest")
     try:
-        write_shard(temporary, {**others, "data": pa.concat_arrays(data)}, schema)
+        write_shard(temporary, {**others, "data": _joined(job.folder, runs)}, schema)
         with temporary.open("rb") as content:
             said.write_text(hashlib.file_digest(content, "sha256").hexdigest())
         said.replace(job.folder / DIGESTS / final.name)
@@ -250,7 +258,33 @@ def save_shard(
     finally:
         temporary.unlink(missing_ok=True)
         said.unlink(missing_ok=True)
-    return number
+
+
+def _joined(folder: Path, runs: Sequence[Run]) -> pa.Array:
+    """The records of a shard. One piece is mapped at a time, as pages that were read count as memory."""
+    ends = np.zeros(sum(rows for *_, rows in runs) + 1, np.int64)
+    values: pa.Buffer | None = None
+    for _ in range(2):  # first where they end, then what they are
+        row = 0
+        for start, first, rows in runs:
+            if not (path := data_path(folder, start)).exists():
+                raise _piece_gone(folder, start)
+            for array in records(path, first, rows):
+                _, found, content = array.buffers()
+                own = np.frombuffer(found, np.int64)[array.offset : array.offset + len(array) + 1]
+                if values is None:
+                    ends[row + 1 : row + len(array) + 1] = ends[row] + own[1:] - own[0]
+                elif content is not None:
+                    into = np.frombuffer(values, np.uint8)[ends[row] : ends[row + len(array)]]
+                    into[:] = np.frombuffer(content, np.uint8)[own[0] : own[-1]]
+                row += len(array)
+        values = values or pa.allocate_buffer(int(ends[-1]))
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends) - 1, [None, pa.py_buffer(ends), values])
+
+
+def _piece_gone(folder: Path, start: int) -> DataError:
+    path = data_path(folder, start)
+    return DataError(f"The piece {path} is gone: remove {folder} and run the same command again")
 
 
 def digest_of_shard(folder: Path, number: int) -> str | None:
@@ -269,7 +303,12 @@ def digests_of_shards(folder: Path, below: str) -> dict[str, str]:
 
 
 def check_running(job: Job) -> None:
-    """Raises Stopped if the driver was interrupted."""
+    """Raises Stopped if the driver was interrupted. It looks once a second, so any item may ask."""
+    now_s = time.monotonic()
+    if now_s - _looked_s.get(job.token, -LOOK_S) < LOOK_S:
+        return
+    _looked_s.clear()
+    _looked_s[job.token] = now_s
     if machine.is_stopped(job.folder):
         raise Stopped("the command that this is done for was interrupted")
 

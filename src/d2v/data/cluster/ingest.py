@@ -129,7 +129,7 @@ class ClusterIngest(IngestPass):
     def hand_out(self, start: int, stop: int) -> None:
         """Write the list of a piece's items, so that a worker needs no other list."""
         if self.source.ranges:
-            write_range(self.work, start, self.source.ranges(start, stop))
+            write_range(range_path(self.work, start), self.source.ranges(start, stop))
 
     def take_piece(self, piece: Piece) -> None:
         """Count its items and find their shards. Items that an earlier piece has told of already are left out."""

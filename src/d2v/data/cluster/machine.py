@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import platform
 import socket
 from collections.abc import Mapping
@@ -84,4 +83,4 @@ def mark(folder: Path) -> str:
 
 def is_stopped(folder: Path) -> bool:
     """Whether the driver of this work folder was interrupted, or the folder is gone."""
-    return not os.path.exists(folder / SEEN) or os.path.exists(folder / STOP)
+    return not (folder / SEEN).exists() or (folder / STOP).exists()

@@ -21,6 +21,7 @@ from d2v.data.cluster.files import (
     check_running,
     data_file,
     data_path,
+    range_path,
     read_range,
     save_shard,
     with_retries,
@@ -30,13 +31,11 @@ from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import Inspection, Outcome, Reader, schema_of, split_of
 from d2v.data.sources.listing import Found, listed
 from d2v.data.sources.row_sources import LISTED_ROWS
-from d2v.data.sources.source import Item, Source
+from d2v.data.sources.source import Item, ItemRange, Source
 from d2v.errors import DataError, is_of_storage
 
 LISTINGS = "listings.json"
 """A file of the work folder: folders of the source with their files, as the driver listed them."""
-LOOK_S = 1.0
-"""How often a worker looks whether the driver was interrupted."""
 ROW = ("key", "items", "reason", "split", "label", "group", "fold", "note", "sha256", "bytes", "origin")
 """What is said of an item beside its texts and facts: `reason` of its quarantine, or null and the rest."""
 _OWN = "own "
@@ -131,14 +130,7 @@ class _Worker:
 
     def _listed(self, start: int) -> Iterator[Item]:
         """The items that the driver lists for a piece."""
-        found = read_range(self.job.folder, start)
-        try:
-            found.check()
-        except DataError as error:
-            if is_of_storage(error):
-                raise
-            raise _sees_other_data(str(error)) from error
-        yield from found.items()
+        yield from checked(read_range(range_path(self.job.folder, start))).items()
 
     def forget_position(self) -> None:
         """Close what this thread reads."""
@@ -153,6 +145,17 @@ def _goes_on(source: Source, position: int, start: int) -> bool:
     if position >= start or source.total is not None:
         return position == start
     return not any(position < cut <= start for cut in source.cuts())
+
+
+def checked(found: ItemRange) -> ItemRange:
+    """Items that the driver lists, if they are there. Raises DataError if they are not what was listed."""
+    try:
+        found.check()
+    except DataError as error:
+        if is_of_storage(error):
+            raise
+        raise _sees_other_data(str(error)) from error
+    return found
 
 
 def _sees_other_data(what: str) -> DataError:
@@ -173,7 +176,7 @@ def _forget_position(job: IngestJob) -> None:
 # ---------------------------------------------------------------------------------------------- tasks
 
 
-def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> float:
+def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> None:
     """Read the items from `start` to `stop`, and write what was read beside what is said of it.
 
     A piece whose last item was refused goes on for some items, as a table that is damaged lists some rows and counts
@@ -183,9 +186,6 @@ def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> 
         job: of the ingest.
         start, stop: indices of items.
         careful: the piece has ended a worker, so each item is read in a process of its own.
-
-    Returns:
-        Seconds.
 
     Raises:
         DataError: the source cannot be read, also after some tries.
@@ -207,7 +207,6 @@ def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> 
     names = (*ROW, *(_OWN + name for name in (*job.texts, *job.facts)))
     columns = dict(zip(names, map(list, zip(*rows, strict=True)) if rows else [[] for _ in names], strict=True))
     write_said(job.folder, Piece(start, reached.position, reached.is_last, seconds, columns))
-    return seconds
 
 
 @dataclass
@@ -218,11 +217,9 @@ class _Reached:
 
 def _bounded(items: Iterator[Item], stop: int, reached: _Reached, job: IngestJob) -> Iterator[Item]:
     """Items up to `stop`, and behind it as long as what was refused there may go on."""
-    looked_s, further = 0.0, 0
+    further = 0
     for item in items:
-        if time.monotonic() - looked_s > LOOK_S:
-            check_running(job)
-            looked_s = time.monotonic()
+        check_running(job)
         reached.position += item.rows
         yield item
         if reached.position >= stop:
@@ -246,8 +243,8 @@ def _row(job: IngestJob, outcome: Outcome) -> tuple[Any, ...]:
     )
 
 
-def write_shard(job: IngestJob, number: int, runs: Sequence[Run]) -> int:
-    """Write a shard of the corpus: some rows of some pieces, one after the other. Returns its number."""
+def write_shard(job: IngestJob, number: int, runs: Sequence[Run]) -> None:
+    """Write a shard of the corpus: some rows of some pieces, one after the other."""
     machine.check(job.versions, job.folder, job.token)
     check_running(job)
 
@@ -256,4 +253,4 @@ def write_shard(job: IngestJob, number: int, runs: Sequence[Run]) -> int:
         found |= {name: piece.rows[_OWN + name][rows] for name in (*job.texts, *job.facts)}
         return found | {"sha256": [bytes.fromhex(digest) for digest in piece.rows["sha256"][rows]]}
 
-    return save_shard(job, number, schema_of(job.facts, job.texts), runs, columns)
+    save_shard(job, number, schema_of(job.facts, job.texts), runs, columns)

@@ -298,8 +298,8 @@ class _Opened:
 _opened: Kept[RowsJob | RecordsJob, _Opened] = Kept(_Opened)
 
 
-def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> float:
-    """Make the rows `start` to `stop` of a part. Returns seconds.
+def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> None:
+    """Make the rows `start` to `stop` of a part.
 
     Raises:
         DataError: the corpus cannot be read, also after some tries.
@@ -319,11 +319,10 @@ def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> fl
     said = with_retries(job, f"Items {start:,} to {stop - 1:,}", make, lambda: None)
     seconds = round(time.monotonic() - began_s, 3)
     write_said(job.folder, Piece(start, stop, False, seconds, said))
-    return seconds
 
 
-def make_records(job: RecordsJob, start: int, stop: int, careful: bool = False) -> float:
-    """Make the records of the items `start` to `stop` of a part. Returns seconds.
+def make_records(job: RecordsJob, start: int, stop: int, careful: bool = False) -> None:
+    """Make the records of the items `start` to `stop` of a part.
 
     Raises:
         DataError: the corpus cannot be read, also after some tries.
@@ -341,11 +340,10 @@ def make_records(job: RecordsJob, start: int, stop: int, careful: bool = False) 
     said = with_retries(job, f"Items {start:,} to {stop - 1:,}", make, lambda: None)
     seconds = round(time.monotonic() - began_s, 3)
     write_said(job.folder, Piece(start, stop, False, seconds, said))
-    return seconds
 
 
-def write_rows(job: RowsJob, number: int, runs: Sequence[Run]) -> int:
-    """Write a shard of a part. Returns its number."""
+def write_rows(job: RowsJob, number: int, runs: Sequence[Run]) -> None:
+    """Write a shard of a part."""
     _opened.of(job)
     check_running(job)
     table = pa.ipc.open_file(pa.memory_map(str(job.folder / COLUMNS))).read_all()
@@ -356,7 +354,7 @@ def write_rows(job: RowsJob, number: int, runs: Sequence[Run]) -> int:
         found = {name: [one[name] for one in said] for name in job.schema.names if name in said[0]}
         return known | found
 
-    return save_shard(job, number, job.schema, runs, columns)
+    save_shard(job, number, job.schema, runs, columns)
 
 
 def work_folder(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from d2v.data.cluster import machine
 from d2v.data.cluster.client import Cluster, WorkerLost
-from d2v.data.cluster.files import Job, Piece, data_path, digest_of_shard, read_said, said_path
+from d2v.data.cluster.files import Job, Piece, data_path, digest_of_shard, read_said, said_path, until_seen
 from d2v.errors import DataError
 from d2v.progress import Progress, log
 
@@ -79,7 +79,7 @@ class Work(Protocol):
     Attributes:
         job: what its tasks are told.
         total: number of its items, None if that is not known.
-        read_task, write_task: (job, start, stop, careful) -> seconds, and (job, number of the shard, runs) -> number.
+        read_task, write_task: of (job, start, stop, careful), and of (job, number of the shard, runs).
         plan: finds the shards.
         done: items that were counted.
         detail: what to say behind the bar.
@@ -90,9 +90,9 @@ class Work(Protocol):
     @property
     def total(self) -> int | None: ...
     @property
-    def read_task(self) -> Callable[..., float]: ...
+    def read_task(self) -> Callable[..., None]: ...
     @property
-    def write_task(self) -> Callable[..., int]: ...
+    def write_task(self) -> Callable[..., None]: ...
     @property
     def plan(self) -> ShardPlan: ...
     @property
@@ -183,6 +183,7 @@ class Stream:
                 self.needed[start] += 1
                 self.counted.append(start)
             piece = whole_piece(self.folder, start)
+            self.seconds[start] = piece.seconds
             self.work.take_piece(piece)
             self.next_start += self.size
             self.is_ended = piece.is_last if self.total is None else self.next_start >= self.total
@@ -210,14 +211,13 @@ class Stream:
             data_path(self.folder, start).unlink(missing_ok=True)
 
     def _wait(self) -> None:
-        (kind, number), result = self.cluster.next_done()
-        if isinstance(result, WorkerLost):
-            self._again(kind, number, result)
+        (kind, number), lost = self.cluster.next_done()
+        if lost:
+            self._again(kind, number, lost)
         elif kind == "shard":
             for start in self.shards.pop(number):
                 self._release(start)
         else:
-            self.seconds[number] = result
             self.read.add(number)
 
     def _again(self, kind: str, number: int, lost: WorkerLost) -> None:
@@ -243,6 +243,6 @@ class Stream:
 def whole_piece(folder: Path, start: int) -> Piece:
     """A piece that was read. Raises DataError if it is gone since."""
     path = said_path(folder, start)
-    if piece := read_said(path):
+    if piece := until_seen(lambda: read_said(path)):
         return piece
     raise DataError(f"{path} is gone: remove {folder} and run the same command again")

@@ -1,0 +1,89 @@
+"""Files behind URLs on this machine's disk: fetched once, least recently used ones removed above a limit.
+
+`D2V_CACHE` is the folder (~/.cache/d2v), `D2V_CACHE_GB` the limit (20). A file that changed is fetched again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from d2v.data.places import INSTALL, place_of
+from d2v.data.sources.listing import Found, find_file, list_files
+from d2v.errors import ConfigError, DataError, is_of_storage
+
+FOLDER, LIMIT_GB = "D2V_CACHE", "D2V_CACHE_GB"
+USUAL_GB = 20.0
+
+
+@contextmanager
+def fetched(url: str) -> Iterator[Path]:
+    """A local copy of a file, or of a folder with all its files, for the block.
+
+    Raises:
+        DataError: there is nothing, or the storage fails.
+        ConfigError: a package is missing, or the limit is no number.
+    """
+    place: Any = place_of(url)
+    try:
+        is_folder = place.fs.isdir(place.path)
+        files = list_files(place.fs, place.path) if is_folder else [find_file(place.fs, place.path, place.name)]
+        if not files:
+            raise FileNotFoundError(url)
+        with _cache() as cache, tempfile.TemporaryDirectory(prefix="use-", dir=cache.directory) as folder:
+            copy = Path(folder) / place.name
+            for file in files:
+                local = copy / file.key if is_folder else copy
+                local.parent.mkdir(parents=True, exist_ok=True)
+                _bring(cache, place.fs, file, url, local)
+            yield copy
+    except OSError as error:
+        raise _failed(url, error) from error
+    except Exception as error:
+        if isinstance(error, DataError) or not is_of_storage(error):
+            raise
+        raise _failed(url, error) from error
+
+
+def _failed(url: str, error: Exception) -> DataError:
+    said = "nothing is there" if isinstance(error, FileNotFoundError) else str(error)
+    return DataError(f"{url} cannot be fetched ({said}): check the address, the network and the credentials")
+
+
+def _cache() -> Any:
+    try:
+        from diskcache import Cache
+    except ImportError as error:
+        raise ConfigError(f"files behind URLs need the package diskcache: {INSTALL}") from error
+    given = os.environ.get(LIMIT_GB, "")
+    try:
+        limit_bytes = int(float(given or USUAL_GB) * 1e9)
+    except ValueError as error:
+        raise ConfigError(f"{LIMIT_GB}={given} is no number: give gigabytes, such as {LIMIT_GB}=20") from error
+    folder = Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "d2v")
+    rules = {"size_limit": limit_bytes, "eviction_policy": "least-recently-used", "disk_min_file_size": 0}
+    return Cache(str(folder), **rules)
+
+
+def _bring(cache: Any, filesystem: Any, file: Found, url: str, local: Path) -> None:
+    """Link a file from the cache, or have it fetched where the cache may not keep it."""
+    key = f"{url} {file.key} {file.size} {file.stamp}"
+    handle = cache.get(key, read=True)
+    if handle is None:
+        with filesystem.open(file.path, "rb") as content:
+            cache.set(key, content, read=True)
+        handle = cache.get(key, read=True)
+    if handle is None:  # larger than the limit
+        filesystem.get_file(file.path, str(local))
+        return
+    with handle:
+        try:
+            os.link(handle.name, local)
+        except OSError:  # another process has just removed it, or there are no links: it is still open
+            with local.open("wb") as sink:
+                shutil.copyfileobj(handle, sink)
