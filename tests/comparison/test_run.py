@@ -12,10 +12,12 @@ import pytest
 from d2v.comparison import pretraining
 from d2v.comparison.compare import benchmark, combine
 from d2v.comparison.comparison import Comparison
-from d2v.comparison.outcome import Outcome, read_outcome
+from d2v.comparison.outcome import Outcome, read_outcome, write_outcome
+from d2v.comparison.report import write_benchmark_report
 from d2v.config import BenchmarkConfig, parse
 from d2v.errors import ConfigError, DataError
 from tests.comparison.conftest import BENCHMARK, Tree
+from tests.evaluation.test_codebook import COUNTED
 
 
 def written(comparison: Comparison) -> dict[str, int]:
@@ -218,3 +220,15 @@ def test_trials_choose_the_settings_that_are_compared(
 def test_trials_are_as_many_for_every_objective(changes: dict[str, object], fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         parse(BenchmarkConfig, BENCHMARK | {"trials": {"changes": changes}})
+
+
+def test_a_codebook_that_an_objective_learns_is_in_the_report(whole: tuple[Outcome, Tree], tmp_path: Path) -> None:
+    assert whole[0].codes is None
+    write_outcome(dataclasses.replace(whole[0], codes=COUNTED), tmp_path)
+    outcome = read_outcome(tmp_path)
+    assert outcome.metrics()["codebook/purity"] == pytest.approx(0.9)
+    write_benchmark_report(tmp_path, [outcome])
+    assert "vision: codebook" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "codebook_vision.png").is_file()
+    write_benchmark_report(tmp_path, whole[:1])
+    assert not (tmp_path / "codebook_vision.png").exists()

@@ -17,10 +17,12 @@ from d2v.config import TrainConfig
 from d2v.errors import CheckpointError, CollapseError, DataError
 from d2v.evaluation import evaluate as run
 from d2v.modalities import registry
+from d2v.modalities.vision.modality import Vision
 from d2v.model_folder import save_encoder
 from d2v.objectives.build import build_objective
 from d2v.training.history import History
 from tests.evaluation.fakes import CONFIG, FakeData, Recorder, make_run, modality
+from tests.evaluation.test_codebook import COUNTED
 
 FILES = {
     "curves.png",
@@ -222,3 +224,19 @@ def test_labels_may_be_partial(tmp_path: Path, data: FakeData, monkeypatch: pyte
     monkeypatch.setattr(FakeData, "probe_set", lambda self, recipe: replace(whole, train_labels=labels))
     metrics, _ = evaluate(tmp_path, data, make_run(tmp_path / "run", data))
     assert "probe/linear" in metrics
+
+
+def test_a_codebook_has_a_section_and_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = FakeData()
+    monkeypatch.setattr(registry, "get", lambda name: modality(data))
+    recipe = make_run(tmp_path / "run", data)
+    monkeypatch.setattr(Vision, "code_counts", lambda self, data, items: COUNTED)
+    metrics, tracker = evaluate(tmp_path, data, recipe)
+    assert metrics["codebook/purity"] == pytest.approx(0.9)
+    assert "## Codebook" in (tmp_path / "out" / "report.md").read_text()
+    assert "report/codebook.png" in tracker.files
+    monkeypatch.setattr(Vision, "code_counts", lambda self, data, items: None)
+    metrics, _ = evaluate(tmp_path, data, recipe, knn_k=3)
+    assert "codebook/purity" not in metrics
+    assert "Codebook" not in (tmp_path / "out" / "report.md").read_text()
+    assert not (tmp_path / "out" / "codebook.png").exists()

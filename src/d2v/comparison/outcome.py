@@ -17,6 +17,8 @@ from d2v.comparison.time_to_accuracy import Speed, speeds
 from d2v.comparison.trials import Trial
 from d2v.data.disk import write_json
 from d2v.errors import DataError
+from d2v.evaluation.codebook import ITEMS, codebook_metrics
+from d2v.modalities.probes import CodeCounts
 from d2v.models.shards import count
 
 OUTCOME = "benchmark.json"
@@ -37,6 +39,7 @@ class Outcome:
         why_not_probed: why.
         trials: that chose the objectives' settings; none in files of before.
         timed: time to accuracy, with intervals; None in files of before.
+        codes: of the codebook that one of the objectives learns; None without one, and in files of before.
     """
 
     facts: Facts
@@ -49,6 +52,7 @@ class Outcome:
     why_not_probed: str | None
     trials: list[Trial] = field(default_factory=list)
     timed: list[Speed] | None = None
+    codes: CodeCounts | None = None
 
     @property
     def first(self) -> str:
@@ -73,7 +77,7 @@ class Outcome:
         for cost in self.costs:
             names = ("seconds", "samples", "flops", "peak_memory_mb")
             metrics |= {f"cost/{name}_{cost.objective}_seed_{cost.seed}": float(getattr(cost, name)) for name in names}
-        return metrics
+        return metrics if self.codes is None else metrics | codebook_metrics(self.codes)
 
 
 _FILE = TypeAdapter(Outcome)
@@ -107,6 +111,7 @@ def gather(
         why_not_probed=why_not_probed,
         trials=trials,
         timed=speeds(curves, curves[0].objective, right),
+        codes=comparison.modality.code_counts(comparison.modality.open(comparison.prepared), ITEMS),
     )
 
 

@@ -23,6 +23,7 @@ from d2v.comparison.pretraining import Cost, Curve
 from d2v.comparison.probing import PLAIN, PROBES, RANDOM, Probed
 from d2v.comparison.published import amount_of, comparable, why_not_comparable
 from d2v.comparison.time_to_accuracy import Axis
+from d2v.evaluation.codebook import codebook_parts
 from d2v.reporting.report import Heading, Part, Plot, write_report
 from d2v.reporting.tables import Table
 from d2v.statistics import Interval
@@ -47,7 +48,7 @@ def write_benchmark_report(out: Path, outcomes: Sequence[Outcome]) -> None:
         )
         parts.append(Plot(_draw_times(out / TIME, timed), caption))
     for one in outcomes:
-        parts += _section(one)
+        parts += [*_section(one), *_codebook(one, out)]
     write_report(out, "Benchmark: objectives side by side", parts)
 
 
@@ -87,6 +88,14 @@ def _section(one: Outcome) -> list[Part]:
     parts += [Heading(f"{name}: published results"), *_published(one)]
     parts += [Heading(f"{name}: frozen features"), *_probes(one)]
     return [*parts, Heading(f"{name}: what pretraining costs"), _costs(one), *_speeds(one)]
+
+
+def _codebook(one: Outcome, out: Path) -> list[Part]:
+    picture = out / f"codebook_{one.facts.modality}.png"
+    picture.unlink(missing_ok=True)
+    return (
+        [] if one.codes is None else [Heading(f"{one.facts.modality}: codebook"), *codebook_parts(one.codes, picture)]
+    )
 
 
 # ------------------------------------------------------------------------------------------ tables

@@ -22,6 +22,7 @@ from d2v.data.disk import one_at_a_time, read_json
 from d2v.data.prepared import log_ingest
 from d2v.distributed.environment import own_device
 from d2v.errors import CheckpointError, DataError
+from d2v.evaluation import codebook
 from d2v.evaluation.figures import Illustrator
 from d2v.evaluation.flags import encoder_flags, sentence, tags_of
 from d2v.evaluation.further import further_metrics
@@ -30,7 +31,7 @@ from d2v.evaluation.probe_set import labelled, largest_class, why_not_probed, wi
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.evaluation.search_space import VERSION, SearchSpace, extract_pooled
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
-from d2v.modalities.probes import ItemClasses, TokenClasses
+from d2v.modalities.probes import CodeCounts, ItemClasses, TokenClasses
 from d2v.model_folder import DECODER, ENCODER, load_encoder, load_objective, load_state
 from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
@@ -168,6 +169,8 @@ class _Evaluation:
         log(f"evaluate: {len(items.train_labels)} train and {len(items.test_labels)} test items")
         features, in_space = self._features(items, encoder, random)
         metrics = self._metrics(items, features, in_space) | self._further(pretrained, objective, is_whole)
+        if (codes := self.modality.code_counts(self.data, codebook.ITEMS)) is not None:
+            metrics |= codebook.codebook_metrics(codes)
         draw = Illustrator(self.modality, self.recipe, self.config, self.data, items, self.out)
         curves, of_curves = draw.curves(self.run_folder / "history.csv")
         plots = [
@@ -176,7 +179,7 @@ class _Evaluation:
             draw.pca({"pretrained": encoder, "random": random}),
             draw.neighbours(*in_space[PRETRAINED]),
         ]
-        self._write_report(metrics, plots, items, curve_table(of_curves, self.modality.baseline_name))
+        self._write_report(metrics, plots, items, curve_table(of_curves, self.modality.baseline_name), codes)
         self._write_card(metrics)
         write_measured(self.out, metrics, identity)
         return metrics
@@ -235,7 +238,12 @@ class _Evaluation:
         return compare_probes(features, in_space, items, self.config) | ranks
 
     def _write_report(
-        self, metrics: dict[str, float], plots: list[Plot], items: ProbeSet, of_curves: Table | None
+        self,
+        metrics: dict[str, float],
+        plots: list[Plot],
+        items: ProbeSet,
+        of_curves: Table | None,
+        codes: CodeCounts | None,
     ) -> None:
         reason = why_not_probed(items)
         titles = ("Training", "Masks", "Token features", "Nearest neighbours")
@@ -258,6 +266,9 @@ class _Evaluation:
             parts += [Heading(title), plot]
             if plot is plots[0] and of_curves is not None:
                 parts.append(of_curves)
+        (self.out / codebook.PICTURE).unlink(missing_ok=True)
+        if codes is not None:
+            parts += [Heading("Codebook"), *codebook.codebook_parts(codes, self.out / codebook.PICTURE)]
         write_report(self.out, f"d2v {self.modality.name}: a pretrained encoder and its baselines", parts)
 
     def _write_card(self, metrics: dict[str, float]) -> None:

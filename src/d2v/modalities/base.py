@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # with these comes torch, for which ingest need not wait
     from torch import Tensor, nn
 
     from d2v.data.prepared import Corpus
-    from d2v.modalities.probes import Probe
+    from d2v.modalities.probes import CodeCounts, Probe
     from d2v.models.encoder import Encoder
     from d2v.models.masking import Count
 
@@ -639,6 +639,16 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             items: items at most of each.
         """
         return ()
+
+    def code_counts(self, data: DataT, items: int) -> CodeCounts | None:
+        """Codes of a codebook that the prepare step made, beside classes that are known of the same tokens; None where
+        either is missing.
+
+        Args:
+            data: the prepared folder.
+            items: train items at most that are counted.
+        """
+        return None
 
     # --------------------------------------------------------------------------------------- raw items
 

@@ -15,6 +15,27 @@ from d2v.data.batch import Inputs
 
 
 @dataclass(frozen=True)
+class CodeCounts:
+    """The prepared codebook's codes beside classes of tokens that it was not made from.
+
+    Attributes:
+        codebook: what was clustered, for tables.
+        classes: what the classes are, such as "phones".
+        names: of the classes, as many as counts has rows.
+        counts: (classes, codes) tokens of each class that have each code.
+        items: how many items' tokens these are.
+        silence: the class of tokens without content, which are left out once more; None if there is none.
+    """
+
+    codebook: str
+    classes: str
+    names: list[str]
+    counts: list[list[int]]
+    items: int
+    silence: str | None = None
+
+
+@dataclass(frozen=True)
 class CountModel:
     """A plain model that encoders are compared with.
 

@@ -155,6 +155,33 @@ def draw_confusion(counts_CC: np.ndarray, names: Sequence[str], path: Path) -> P
         return _save(figure, path)
 
 
+def draw_codes(counts_CK: np.ndarray, names: Sequence[str], path: Path) -> Path:
+    """Shares of classes (rows) among the tokens of each code (columns). Codes stand in the order of their most frequent
+    class, so that a good codebook is a diagonal.
+
+    Args:
+        counts_CK: tokens of each class that have each code.
+        names: of the classes.
+        path: the PNG to write; returned.
+    """
+    used_CK = counts_CK[:, counts_CK.sum(axis=0) > 0]
+    shares_CK = used_CK / used_CK.sum(axis=0)
+    best_K = shares_CK.argmax(axis=0)
+    order_K = np.lexsort((-shares_CK.max(axis=0), best_K))
+    count = len(names)
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(WIDTH_IN, min(10.0, 1.2 + 0.14 * count)), dpi=DPI, layout="constrained")
+        ax = figure.subplots()
+        image = ax.imshow(shares_CK[:, order_K], cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+        ax.set_yticks(
+            range(count), [_name(number, names) for number in range(count)], fontsize=max(4.0, 7 - count / 40)
+        )
+        ax.set_xticks([])
+        ax.set_xlabel(f"{used_CK.shape[1]} codes in use")
+        figure.colorbar(image, ax=ax, label="share of the code's tokens", fraction=0.03, pad=0.01)
+        return _save(figure, path)
+
+
 def draw_reliability(bins: Sequence[tuple[float, float, int]], path: Path) -> Path:
     """Reliability diagram: how often answers are right over how sure they are, and how many there are.
 

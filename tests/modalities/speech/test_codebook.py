@@ -11,7 +11,7 @@ from d2v.config import parse
 from d2v.data.batch import SampleKeys
 from d2v.errors import ConfigError, DataError
 from d2v.modalities import registry
-from d2v.modalities.speech.clusters import batches_of, find_clusters, nearest, quality
+from d2v.modalities.speech.clusters import batches_of, find_clusters, nearest
 from d2v.modalities.speech.codebook import LayerFeatures, identity, mfcc
 from d2v.modalities.speech.codes import label_indices, labelled_frames
 from d2v.modalities.speech.config import CodebookConfig, SpeechEncoderConfig
@@ -65,12 +65,8 @@ def test_clusters_are_found_in_a_stream() -> None:
     parts = np.array_split(features, 37)
     found = find_clusters((iter(parts) for _ in range(2)), clusters=5, batch=300, seed=0)
     assert np.array_equal(find_clusters((iter(parts) for _ in range(2)), 5, 300, 0), found)
-    assert quality(nearest(features, found), classes) == {
-        "purity": 1.0,
-        "cluster_purity": 1.0,
-        "nmi": pytest.approx(1.0),
-    }
-    assert quality(np.zeros(2000, np.int64), classes)["nmi"] == pytest.approx(0.0)
+    pairs = np.unique(np.stack([nearest(features, found), classes]), axis=1)
+    assert pairs.shape == (2, 5), "one cluster a class"
     order = nearest(centres, found)
     np.testing.assert_allclose(found[order], centres, atol=0.05)
 

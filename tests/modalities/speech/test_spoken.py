@@ -50,7 +50,7 @@ def test_other_processes_say_the_same():
 def test_breathy_voices_do_not_ask_the_clock():
     """espeak-ng seeds their noise with the time in seconds, unless it is told otherwise."""
     speaker = spoken._Speaker("one", "en+f2", 150, 50, 50)
-    first, _ = spoken._say("the kettle is over there", speaker, 1.0, 0.0)
+    first = spoken._say("the kettle is over there", speaker, 1.0, 0.0).samples
     time.sleep(1.1)
     assert np.array_equal(spoken._say("the kettle is over there", speaker, 1.0, 0.0)[0], first)
 
@@ -100,10 +100,58 @@ def test_the_test_split_has_speakers_of_its_own_and_others():
     assert len(set(names)) == len(names)
 
 
+def with_phones(number: int, options=OPTIONS) -> Utterance:
+    return next(speak(options, "train", number, number + 1, with_phones=True))
+
+
+def test_phones_change_no_sample():
+    for variant in spoken.VARIANTS:
+        speaker = spoken._Speaker("x", f"{spoken.ACCENTS[len(variant) % 7]}+{variant}", 160, 50, 50)
+        said = [spoken._say("is that yellow kettle in a box?", speaker, 1.0, 0.0, phones) for phones in (False, True)]
+        assert np.array_equal(said[0].samples, said[1].samples), variant
+        assert not said[0].phones
+    assert [digest(with_phones(number)) for number in range(20)] == [digest(utterance(number)) for number in range(20)]
+
+
+def test_phones_go_from_the_first_sample_to_the_last():
+    for number in range(20):
+        one = with_phones(number)
+        starts = [phone.start for phone in one.phones]
+        assert starts == sorted(starts)
+        assert starts[0] == 0
+        assert starts[-1] < len(one.samples)
+        assert {one.phones[0].name, one.phones[-1].name} == {spoken.SILENCE}
+        assert len(starts) > len(one.transcript.split())
+
+
+def test_phones_are_where_they_are_heard():
+    """The voice's pauses are quieter than its vowels, and the lead of silence is counted."""
+    options = SpokenOptions(min_snr_db=60.0, max_snr_db=60.0, max_silence_s=2.0)
+    vowels, pauses = [], []
+    for number in range(20):
+        one = with_phones(number, options)
+        ends = [*(phone.start for phone in one.phones[1:]), len(one.samples)]
+        for phone, end in zip(one.phones, ends, strict=True):
+            heard = one.samples[phone.start : end].astype(float)
+            if len(heard) > 0.03 * one.rate_hz and phone.name[0] in "aeiouAEIOU@0V_":
+                (pauses if phone.name == spoken.SILENCE else vowels).append(np.sqrt(np.square(heard).mean()))
+    assert len(vowels) > 100
+    assert np.quantile(vowels, 0.02) > 3.0 * np.quantile(pauses, 0.9)
+
+
+def test_phones_have_names_without_stress():
+    said = spoken._say("the yellow ladder", spoken._Speaker("x", "en-us", 160, 50, 50), 1.0, 0.0, with_phones=True)
+    names = [phone.name for phone in said.phones]
+    assert names[:2] == ["D", "@2"]
+    assert [name for name in names if name in ("l", "d", "E")].count("l") == 2
+    assert not any(name[0] in "'," for name in names)
+    assert names[-1] == spoken.SILENCE
+
+
 def test_every_voice_speaks():
     for variant in spoken.VARIANTS:
         speaker = spoken._Speaker("x", f"en-us+{variant}", 160, 50, 50)
-        samples, rate_hz = spoken._say("kettle", speaker, 1.0, 0.0)
+        samples, rate_hz, _ = spoken._say("kettle", speaker, 1.0, 0.0)
         assert (rate_hz, len(samples) > 4000, np.abs(samples).max() > 0.05) == (22_050, True, True), variant
     for accent in spoken.ACCENTS:
         assert len(spoken._say("kettle", spoken._Speaker("x", f"{accent}+m3", 160, 50, 50), 1.0, 0.0)[0]) > 4000

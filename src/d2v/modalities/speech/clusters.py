@@ -73,21 +73,3 @@ def batches_of(features: Iterable[Floats], size: int) -> Iterator[NDArray[np.flo
             waiting, count = [flat[size:]], count - size
     if count:
         yield np.concatenate(waiting).astype(np.float64)
-
-
-def quality(clusters_N: NDArray[np.int64], classes_N: NDArray[np.int64]) -> dict[str, float]:
-    """How well clusters tell classes that they were not made from.
-
-    Returns:
-        `purity`: share of items whose class is the most frequent one of their cluster; `cluster_purity`: share whose
-        cluster is the most frequent one of their class; `nmi`: mutual information over the mean of both entropies.
-    """
-    from sklearn.metrics import normalized_mutual_info_score
-    from sklearn.metrics.cluster import contingency_matrix
-
-    table = contingency_matrix(classes_N, clusters_N)
-    return {
-        "purity": float(table.max(axis=0).sum() / table.sum()),
-        "cluster_purity": float(table.max(axis=1).sum() / table.sum()),
-        "nmi": float(normalized_mutual_info_score(classes_N, clusters_N)),
-    }

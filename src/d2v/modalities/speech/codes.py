@@ -28,14 +28,21 @@ class Codes:
         about: what its prepared.json says of the codebook.
 
     Attributes:
+        kind: what was clustered.
         number: K.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.kind: str = about["kind"]
         self.number: int = about["codes"]
         self._hop: int = about["hop_samples"]
         self._window: int = about["window_samples"]
         self._shards = ShardReader(folder / CODES)
+
+    def of_recording(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(L,) its codes, and (L,) the sample in the middle of what each was made from."""
+        codes_L = self._shards.view("codes", row).view("<u2").astype(np.int64)
+        return codes_L, np.arange(len(codes_L)) * self._hop + self._window // 2
 
     def of_crops(
         self, rows: NDArray[np.int64], starts: NDArray[np.int64], samples: int, encoder: SpeechEncoderConfig

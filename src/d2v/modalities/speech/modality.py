@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from d2v.data.prepared import Corpus
-    from d2v.modalities.probes import Probe
+    from d2v.modalities.probes import CodeCounts, Probe
     from d2v.modalities.speech.data import SpeechData
     from d2v.models.encoder import Encoder
     from d2v.models.masking import Count
@@ -198,6 +198,12 @@ class Speech(Modality[SpeechIngestConfig, SpeechPrepareConfig, SpeechTrainConfig
         from d2v.modalities.speech.probes import further_probes
 
         return further_probes(data, recipe, items)
+
+    def code_counts(self, data: SpeechData, items: int) -> CodeCounts | None:
+        """HuBERT's clusters beside phones, or the classes of recordings."""
+        from d2v.modalities.speech.phones import code_counts
+
+        return code_counts(data, items)
 
     # --------------------------------------------------------------------------------------- raw items
 

@@ -2,7 +2,7 @@
 
 The label is the keyword; transcripts are exact. Everything is a pure function of the options and an utterance's own
 number: words, speaker and room are counter-based draws, and espeak-ng, which keeps much state between utterances, is
-loaded afresh for each (2 ms).
+loaded afresh for each (2 ms). It can say which phone it speaks when; that changes no sample.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import functools
+import itertools
 import os
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,11 @@ VARIANTS = (
 TEST_STREAM, SPEAKER_STREAM = 2**40, 2**41  # first counters: a split does not move when the count of another changes
 ESPEAK_RATE, ESPEAK_PITCH, ESPEAK_RANGE = 1, 3, 4
 ESPEAK_SYNCHRONOUS, ESPEAK_DO_NOT_EXIT, ESPEAK_UTF8, ESPEAK_BY_CHARACTER = 2, 0x8000, 1, 1
+ESPEAK_PHONEME_EVENTS, ESPEAK_EVENT_PHONEME = 1, 7
+ESPEAK_STRESS = "',"
+"""Marks before a stressed phone: primary and secondary."""
+SILENCE = "_"
+"""The name of a pause, whatever its length."""
 BREATH_SEED = 1
 ESPEAK_PATH_BYTES = 140  # espeak-ng keeps 160 bytes for the path of its data and cuts longer ones off
 FFT_STEP = 4096
@@ -127,6 +133,18 @@ class SpokenOptions(Block):
         return self
 
 
+class Phone(NamedTuple):
+    """A phone, which lasts until the next one starts.
+
+    Attributes:
+        name: espeak-ng's own, without stress, such as `tS`; SILENCE of a pause.
+        start: its first sample.
+    """
+
+    name: str
+    start: int
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One spoken sentence.
@@ -137,6 +155,7 @@ class Utterance:
         label: its keyword.
         transcript: its words in lower case, with apostrophes, separated by single spaces.
         speaker: name of the speaker.
+        phones: from the first sample to the last, if they were asked for.
     """
 
     samples: Samples
@@ -144,6 +163,7 @@ class Utterance:
     label: str
     transcript: str
     speaker: str
+    phones: tuple[Phone, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,9 +177,11 @@ class _Speaker:
     pitch_range: int
 
 
-def speak(options: SpokenOptions, split: Split, start: int, stop: int) -> Iterator[Utterance]:
+def speak(
+    options: SpokenOptions, split: Split, start: int, stop: int, with_phones: bool = False
+) -> Iterator[Utterance]:
     """Utterances `start` to `stop` of a split; the keywords take turns, so every split is balanced. The same utterance
-    has the same samples in every process.
+    has the same samples in every process, with its phones and without.
 
     Raises:
         DataError: espeak-ng cannot be used here.
@@ -176,9 +198,13 @@ def speak(options: SpokenOptions, split: Split, start: int, stop: int) -> Iterat
         keyword = KEYWORDS[number % len(KEYWORDS)]
         sentence = _sentence(SENTENCES[options.sentences], keyword, random)
         speaker = _speaker(options.seed, int(random.random() * voices))
-        dry, rate_hz = _say(sentence, speaker, faster=0.92 + 0.16 * random.random(), higher=6.0 * random.random() - 3.0)
-        samples = _in_a_room(dry, rate_hz, options, random)
-        yield Utterance(samples, rate_hz, keyword, sentence.rstrip("?"), speaker.name)
+        faster, higher = 0.92 + 0.16 * random.random(), 6.0 * random.random() - 3.0
+        said = _say(sentence, speaker, faster, higher, with_phones)
+        samples, lead = _in_a_room(said.samples, said.rate_hz, options, random)
+        phones = tuple(Phone(name, lead + begin) for name, begin in said.phones)
+        if with_phones:
+            phones = (Phone(SILENCE, 0), *phones)
+        yield Utterance(samples, said.rate_hz, keyword, sentence.rstrip("?"), speaker.name, phones)
 
 
 @functools.cache
@@ -213,9 +239,9 @@ def _speaker(seed: int, number: int) -> _Speaker:
     )
 
 
-def _in_a_room(dry: Floats, rate_hz: int, options: SpokenOptions, random: np.random.Generator) -> Samples:
-    """The speech as a microphone may hear it: between silences, through a mild low-pass, in noise from white to pink,
-    and at some level under full scale."""
+def _in_a_room(dry: Floats, rate_hz: int, options: SpokenOptions, random: np.random.Generator) -> tuple[Samples, int]:
+    """The speech as a microphone may hear it: between silences, through a mild low-pass that delays nothing, in noise
+    from white to pink, and at some level under full scale; and the sample where the speech begins."""
     before, after, cutoff, tilt, snr, level = random.random(6)
     lead, tail = (int(share * options.max_silence_s * rate_hz) for share in (before, after))
     count = lead + len(dry) + tail
@@ -231,26 +257,54 @@ def _in_a_room(dry: Floats, rate_hz: int, options: SpokenOptions, random: np.ran
     spectrum = speech + noise * np.sqrt(wanted / np.square(np.abs(noise)).sum())
     heard = np.fft.irfft(spectrum, size)[:count]
     peak = 32767.0 * 10.0 ** (-(1.0 + 17.0 * level) / 20.0)
-    return np.rint(heard * (peak / max(float(np.abs(heard).max()), 1e-9))).astype(np.int16)
+    return np.rint(heard * (peak / max(float(np.abs(heard).max()), 1e-9))).astype(np.int16), lead
 
 
 # ------------------------------------------------------------------------------------------- espeak
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of its speak_lib.h. An array of them ends with one of type 0."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),  # milliseconds
+        ("sample", ctypes.c_int),  # the same in samples
+        ("user_data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 8),  # in a union; of a phoneme its name, which may fill all bytes
+    )
+
+
+class _Said(NamedTuple):
+    """Samples (n,) in -1..1, their rate in Hz, and phones where these were asked for."""
+
+    samples: Floats
+    rate_hz: int
+    phones: list[Phone]
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
 _one_at_a_time = threading.Lock()
 
 
-def _say(sentence: str, speaker: _Speaker, faster: float, higher: float) -> tuple[Floats, int]:
-    """One sentence from a fresh espeak-ng: samples (n,) in -1..1, and their rate in Hz."""
+def _say(sentence: str, speaker: _Speaker, faster: float, higher: float, with_phones: bool = False) -> _Said:
+    """One sentence from a fresh espeak-ng."""
     pieces: list[bytes] = []
+    phones: list[Phone] = []
 
     @_Callback
-    def collect(samples: int | None, count: int, _events: int | None) -> int:
+    def collect(samples: int | None, count: int, events: Any) -> int:
         if samples and count > 0:
             pieces.append(ctypes.string_at(samples, 2 * count))
+        if events:
+            happened = itertools.takewhile(lambda event: event.type, events)
+            phones.extend(_phone(event) for event in happened if event.type == ESPEAK_EVENT_PHONEME)
         return 0
 
-    with _espeak() as (library, rate_hz):
+    with _espeak(ESPEAK_PHONEME_EVENTS if with_phones else 0) as (library, rate_hz):
         library.espeak_SetSynthCallback(collect)
         if library.espeak_SetVoiceByName(speaker.voice.encode()):
             raise DataError(f"espeak-ng has no voice {speaker.voice}: install the package espeakng-loader again.")
@@ -263,11 +317,17 @@ def _say(sentence: str, speaker: _Speaker, faster: float, higher: float) -> tupl
         )
     if failed or not pieces:
         raise DataError(f"espeak-ng said nothing (status {failed}): install the package espeakng-loader again.")
-    return np.frombuffer(b"".join(pieces), np.int16).astype(np.float32) / np.float32(32768.0), rate_hz
+    samples = np.frombuffer(b"".join(pieces), np.int16).astype(np.float32) / np.float32(32768.0)
+    return _Said(samples, rate_hz, phones)
+
+
+def _phone(event: Any) -> Phone:
+    name = event.name.decode("utf-8", "replace").lstrip(ESPEAK_STRESS)
+    return Phone(SILENCE if name.startswith(SILENCE) else name, event.sample)
 
 
 @contextmanager
-def _espeak() -> Iterator[tuple[Any, int]]:
+def _espeak(events: int = 0) -> Iterator[tuple[Any, int]]:
     """espeak-ng, loaded for one use, and its sample rate: unloading is what resets it, its own functions do not."""
     import espeakng_loader  # imported late: it belongs to this source alone
 
@@ -286,14 +346,14 @@ def _espeak() -> Iterator[tuple[Any, int]]:
                 "speech.ingest.source to recordings of your own."
             ) from error
         try:
-            yield library, _initialised(library, data)
+            yield library, _initialised(library, data, events)
         finally:
             library.espeak_Terminate()
             _ctypes.dlclose(library._handle)
 
 
-def _initialised(library: Any, data: Path) -> int:
-    rate_hz = int(library.espeak_Initialize(ESPEAK_SYNCHRONOUS, 0, os.fsencode(data), ESPEAK_DO_NOT_EXIT))
+def _initialised(library: Any, data: Path, events: int) -> int:
+    rate_hz = int(library.espeak_Initialize(ESPEAK_SYNCHRONOUS, 0, os.fsencode(data), ESPEAK_DO_NOT_EXIT | events))
     if rate_hz <= 0:
         raise DataError(f"espeak-ng finds no data in {data}: install the package espeakng-loader again.")
     library.espeak_ng_SetRandSeed(ctypes.c_long(BREATH_SEED))  # breathy voices; the clock seeds them otherwise
