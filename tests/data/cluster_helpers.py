@@ -59,7 +59,9 @@ def bucket_server(bucket: str) -> Iterator[Any]:
     are on a worker."""
     import boto3
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
+    S3FileSystem.clear_instance_cache()  # those of another server's address
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

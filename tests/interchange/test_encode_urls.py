@@ -135,11 +135,18 @@ def test_the_cache_keeps_to_its_limit_and_loses_what_was_used_longest_ago(bucket
     assert sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) < 1_300_000
     with monkeypatch.context() as patch:
         patch.setattr(type(place_of("s3://own/large").fs), "open", None)
-        with url_cache.fetched("s3://own/large/0") as file:
-            assert file.stat().st_size == 300_000
+        for number in (0, 4, 5):
+            with url_cache.fetched(f"s3://own/large/{number}") as file:
+                assert file.stat().st_size == 300_000
+        with pytest.raises(TypeError), url_cache.fetched("s3://own/large/3"):
+            pass
     s3.put_object(Bucket="own", Key="large/whole", Body=bytes(2_000_000))
     with url_cache.fetched("s3://own/large/whole") as file:
         assert file.stat().st_size == 2_000_000, "larger than the limit"
+    with monkeypatch.context() as patch:
+        patch.setattr(type(place_of("s3://own/large").fs), "open", None)
+        with url_cache.fetched("s3://own/large/0") as file:
+            assert file.stat().st_size == 300_000, "what is too large takes no place"
     assert sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) < 1_300_000
 
 

@@ -19,6 +19,8 @@ from d2v.errors import ConfigError, DataError, is_of_storage
 
 FOLDER, LIMIT_GB = "D2V_CACHE", "D2V_CACHE_GB"
 USUAL_GB = 20.0
+ROOM = "room"
+"""A key without content: what is set makes room."""
 
 
 @contextmanager
@@ -67,18 +69,20 @@ def _cache() -> Any:
         raise ConfigError(f"{LIMIT_GB}={given} is no number: give gigabytes, such as {LIMIT_GB}=20") from error
     folder = Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "d2v")
     rules = {"size_limit": limit_bytes, "eviction_policy": "least-recently-used", "disk_min_file_size": 0}
-    return Cache(str(folder), **rules)
+    return Cache(str(folder), **rules, cull_limit=1)  # files that go at once when one comes: 10 if nobody says
 
 
 def _bring(cache: Any, filesystem: Any, file: Found, url: str, local: Path) -> None:
     """Link a file from the cache, or have it fetched where the cache may not keep it."""
     key = f"{url} {file.key} {file.size} {file.stamp}"
     handle = cache.get(key, read=True)
-    if handle is None:
+    if handle is None and (file.size or 0) < cache.size_limit:
         with filesystem.open(file.path, "rb") as content:
             cache.set(key, content, read=True)
+        while cache.volume() > cache.size_limit and len(cache) > 1:
+            cache.set(ROOM, None)  # one more goes
         handle = cache.get(key, read=True)
-    if handle is None:  # larger than the limit
+    if handle is None:  # too large to be kept
         filesystem.get_file(file.path, str(local))
         return
     with handle:
