@@ -19,7 +19,7 @@ from d2v.data.random import STREAM_MASK, STREAM_NOISE, fold_in, integers
 from d2v.modalities.base import Modality
 from d2v.models.decoders import ConvDecoder
 from d2v.models.encoder import Encoder
-from d2v.models.masking import Masks, is_padding
+from d2v.models.masking import Masks, is_padding, tokens_at
 from d2v.models.targets import regression_loss, token_losses
 from d2v.objectives.base import DrawMasks, LossOutput
 from d2v.objectives.self_distillation import SelfDistillation
@@ -121,8 +121,9 @@ class Data2Vec2(SelfDistillation):
         if masks.visible_lengths is not None:  # what stands at the positions of padding is no feature
             padding_RV1 = is_padding(masks.visible_lengths, visible_RVD.shape[1]).unsqueeze(-1)
             visible_RVD = visible_RVD.masked_fill(padding_RV1, 0.0)
-        index = masks.visible().flatten(0, 1).unsqueeze(-1).expand_as(visible_RVD)
-        return noise_RTD.scatter(1, index, visible_RVD)
+        first_R1 = noise_RTD.shape[1] * torch.arange(len(noise_RTD), device=noise_RTD.device)[:, None]
+        index = (first_R1 + masks.visible().flatten(0, 1)).flatten()
+        return noise_RTD.flatten(0, 1).index_copy(0, index, visible_RVD.flatten(0, 1)).view_as(noise_RTD)
 
     def _noise(self, batch: Batch, tokens: int, masks: int | None = None) -> Tensor:
         """(R, T, D) what stands at masked tokens where the decoder begins; `masks` per sample, None: as in training."""
@@ -172,8 +173,9 @@ class Data2Vec2(SelfDistillation):
             row_N = torch.arange(rows, device=at_N.device).repeat_interleave(masks.masked_idx.shape[-1])
         else:
             row_N, at_N = masks.is_masked.nonzero(as_tuple=True)
-        prediction_ND = self.decoder.projection(filled_RTC[row_N, at_N])
-        target_ND = target_BTD[row_N // masks_per_sample, at_N]
+        tokens = target_BTD.shape[1]
+        prediction_ND = self.decoder.projection(tokens_at(filled_RTC, row_N * tokens + at_N))
+        target_ND = tokens_at(target_BTD, row_N // masks_per_sample * tokens + at_N)
         return _Predicted(prediction_ND, target_ND, row_N, at_N, target_BTD, encoded.extra)
 
     def _position_statistics(self, batch: Batch, predicted: _Predicted, masks: Masks) -> dict[str, Tensor]:

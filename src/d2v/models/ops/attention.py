@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from d2v.models.ops.dropout import draw_kept, keep
-
-_SOFTMAX_BACKWARD = torch.ops.aten._softmax_backward_data
+from d2v.models.ops.softmax import softmax, softmax_backward
 
 
 class _Attention(torch.autograd.Function):
@@ -34,7 +33,7 @@ class _Attention(torch.autograd.Function):
         if bias is not None:
             logits.view(rows, heads, tokens, tokens).copy_(bias)
         torch.baddbmm(logits, q, k.transpose(1, 2), beta=float(bias is not None), alpha=ctx.scale, out=logits)
-        weights = logits.softmax(dim=-1)
+        weights = softmax(logits)
         kept, ctx.factor = draw_kept(weights, rate) if rate else (None, 1.0)
         ctx.save_for_backward(parts, weights, kept)
         ctx.bias = None if bias is None else (bias.shape, bias.dtype)
@@ -50,7 +49,7 @@ class _Attention(torch.autograd.Function):
         grads = torch.empty_like(parts)
         _product(_kept(weights, kept).transpose(1, 2), grad, ctx.factor, grads[2])
         dweights = _kept(_product(grad, v.transpose(1, 2), ctx.factor), kept)
-        dlogits = _SOFTMAX_BACKWARD(dweights, weights, -1, weights.dtype)
+        dlogits = softmax_backward(dweights, weights)
         _product(dlogits, k, ctx.scale, grads[0])
         _product(dlogits.transpose(1, 2), q, ctx.scale, grads[1])
         dqkv = grads.unflatten(1, (rows, heads)).permute(1, 3, 0, 2, 4).flatten(2)
