@@ -12,6 +12,7 @@ from d2v.models.masking import (
     is_padding,
     random_spans,
     some_but_not_all,
+    tokens_at,
 )
 
 
@@ -23,6 +24,17 @@ def runs(row: torch.Tensor) -> list[tuple[int, int]]:
     """(first, length) of every run of True."""
     edges = torch.diff(torch.nn.functional.pad(row.int(), (1, 1))).nonzero().flatten().tolist()
     return [(first, end - first) for first, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def test_tokens_are_selected_by_row_and_position_and_gradients_of_those_taken_twice_add_up() -> None:
+    x_BTD = torch.randn(3, 5, 2, dtype=torch.float64).requires_grad_()
+    row, at = torch.tensor([2, 0, 2, 1]), torch.tensor([4, 1, 4, 0])
+    taken = tokens_at(x_BTD, row * 5 + at)
+    assert torch.equal(taken, x_BTD[row, at])
+    (gradient,) = torch.autograd.grad(taken.sum(), x_BTD)
+    expected = torch.zeros(3, 5, 2, dtype=torch.float64)
+    expected[2, 4], expected[0, 1], expected[1, 0] = 2.0, 1.0, 1.0
+    assert torch.equal(gradient, expected)
 
 
 # ------------------------------------------------------------------------------------------ counts

@@ -23,6 +23,7 @@ from d2v.models.ops import (
     norm_gelu,
 )
 from d2v.models.ops import norm as norm_module
+from d2v.models.ops.softmax import softmax, softmax_backward
 
 DOUBLE = {"rtol": 1e-10, "atol": 1e-10}
 BF16 = {"rtol": 2e-2, "atol": 2e-2}
@@ -220,6 +221,26 @@ def test_attention_in_bf16(tokens: int, biased: bool) -> None:
     for own, true in zip(of(attention, narrow), of(_torch_attention, wide), strict=True):
         assert own.dtype == torch.bfloat16
         assert (own - true).norm() < 0.015 * true.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("length", [1, 13, 16, 20, 40, 70])
+def test_softmax_of_rows_of_any_length_is_rounded_once(length: int, dtype: torch.dtype) -> None:
+    logits, grad = (_random(6, 3, length, dtype=dtype, seed=seed) for seed in (1, 2))
+    logits[0, 0, 1:] = -torch.inf
+    wide = logits.double().requires_grad_()
+    true = wide.softmax(dim=-1)
+    rounding = {"rtol": 4.0 * torch.finfo(dtype).eps, "atol": torch.finfo(dtype).eps}
+    weights = softmax(logits)
+    assert weights.dtype == dtype
+    assert weights.is_contiguous()
+    torch.testing.assert_close(weights.double(), true.detach(), **rounding)
+    kept = weights.double()
+    expected = kept * (grad.double() - (grad.double() * kept).sum(dim=-1, keepdim=True))
+    dlogits = softmax_backward(grad, weights)
+    assert dlogits.dtype == dtype
+    assert dlogits.is_contiguous()
+    torch.testing.assert_close(dlogits.double(), expected, **rounding)
 
 
 def test_attention_that_drops_weights_is_that_of_the_weights_it_kept() -> None:

@@ -19,30 +19,31 @@ _BACKWARD = torch.ops.aten._softmax_backward_data
 
 
 def softmax(logits_NTT: Tensor) -> Tensor:
-    """Over the last axis, computed in float32 and rounded to the type of the logits."""
+    """Over the last axis, computed in at least float32 and rounded to the type of the logits."""
     length, dtype = logits_NTT.shape[-1], logits_NTT.dtype
     if length < _VECTOR:
-        return _widened(logits_NTT, -torch.inf).softmax(dim=-1)[..., :length].to(dtype).contiguous()
-    if dtype == torch.float32 or length >= _SHORT:
-        return logits_NTT.softmax(dim=-1)
-    return logits_NTT.float().softmax(dim=-1).to(dtype)
+        return _padded(logits_NTT, -torch.inf).softmax(dim=-1)[..., :length].to(dtype).contiguous()
+    wide = _wide(dtype) if length < _SHORT else dtype
+    return logits_NTT.to(wide).softmax(dim=-1).to(dtype)
 
 
 def softmax_backward(grad_NTT: Tensor, weights_NTT: Tensor) -> Tensor:
     """The gradient of the logits, from the gradient of what `softmax` gave."""
     length, dtype = weights_NTT.shape[-1], weights_NTT.dtype
     if length < _VECTOR:
-        grad, weights = _widened(grad_NTT, 0.0), _widened(weights_NTT, 0.0)
+        grad, weights = _padded(grad_NTT, 0.0), _padded(weights_NTT, 0.0)
         return _BACKWARD(grad, weights, -1, grad.dtype)[..., :length].to(dtype).contiguous()
-    if dtype == torch.float32 or length >= _SHORT_BACKWARD:
-        return _BACKWARD(grad_NTT, weights_NTT, -1, dtype)
-    return _BACKWARD(grad_NTT.float(), weights_NTT.float(), -1, torch.float32).to(dtype)
+    wide = _wide(dtype) if length < _SHORT_BACKWARD else dtype
+    return _BACKWARD(grad_NTT.to(wide), weights_NTT.to(wide), -1, wide).to(dtype)
 
 
-def _widened(x_NTT: Tensor, rest: float) -> Tensor:
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _padded(x_NTT: Tensor, rest: float) -> Tensor:
     """In at least float32, with rows that are one vector long."""
-    wide = torch.promote_types(x_NTT.dtype, torch.float32)
-    padded = torch.empty(*x_NTT.shape[:-1], _VECTOR, dtype=wide)
+    padded = torch.empty(*x_NTT.shape[:-1], _VECTOR, dtype=_wide(x_NTT.dtype))
     padded[..., x_NTT.shape[-1] :] = rest
     padded[..., : x_NTT.shape[-1]] = x_NTT
     return padded
