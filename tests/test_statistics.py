@@ -12,6 +12,7 @@ from d2v.statistics import (
     accuracy_interval,
     better,
     difference_interval,
+    draw_seeds,
     of_right,
     score_difference_interval,
     score_interval,
@@ -83,7 +84,7 @@ def test_one_item_is_enough() -> None:
 def test_no_items_and_unequal_items_are_refused() -> None:
     with pytest.raises(DataError, match="at least one test item"):
         accuracy_interval(np.array([]))
-    with pytest.raises(DataError, match="same items on both sides"):
+    with pytest.raises(DataError, match="same items, not 3 and 4"):
         difference_interval(np.ones(3), np.ones(4))
 
 
@@ -135,7 +136,7 @@ def test_long_resamples_are_drawn_in_pieces_that_agree(monkeypatch: pytest.Monke
 def test_scores_without_items_and_of_unequal_items_are_refused() -> None:
     with pytest.raises(DataError, match="at least one test item"):
         score_interval(Score(0, lambda counts_RN: np.zeros(len(counts_RN))))
-    with pytest.raises(DataError, match="same items on both sides"):
+    with pytest.raises(DataError, match="same items, not 3 and 4"):
         score_difference_interval(mean_of(np.ones(3)), mean_of(np.ones(4)))
 
 
@@ -156,6 +157,17 @@ def test_seeds_that_differ_widen_an_interval_and_shared_faults_cancel() -> None:
     gain = seeds_difference_interval(apart, shifted)
     assert gain.value == pytest.approx(0.1)
     assert gain.above_zero
+
+
+def test_seeds_of_one_start_are_drawn_together() -> None:
+    """Six task seeds on two encoders that differ: as uncertain as two, and not as six."""
+    scores = [of_right(np.arange(1000) < (400 if seed % 2 else 600)) for seed in range(6)]
+    together, alone = (seeds_interval(scores, starts=starts) for starts in (2, None))
+    assert together.value == alone.value == pytest.approx(0.5)
+    assert together.high - together.low > 1.2 * (alone.high - alone.low)
+    drawn_RS = draw_seeds(5, 500, 0, starts=2)
+    assert set(np.unique(drawn_RS)) == set(range(5))
+    assert (drawn_RS[:, [0, 2, 4]] % 2 == drawn_RS[:, :1] % 2).all()
 
 
 def test_one_of_a_kind_stands_beside_every_seed() -> None:

@@ -232,3 +232,50 @@ def test_a_codebook_that_an_objective_learns_is_in_the_report(whole: tuple[Outco
     assert (tmp_path / "codebook_vision.png").is_file()
     write_benchmark_report(tmp_path, whole[:1])
     assert not (tmp_path / "codebook_vision.png").exists()
+
+
+def test_the_curves_of_a_benchmark_have_intervals_over_kept_items(whole: tuple[Outcome, Tree]) -> None:
+    outcome, _ = whole
+    assert outcome.timed is not None
+    assert {(one.objective, one.baseline, one.axis) for one in outcome.timed} == {
+        (one, other, axis)
+        for one, other in (("data2vec2", "mae"), ("mae", "data2vec2"))
+        for axis in ("seconds", "flops", "samples")
+    }
+    assert all(one.interval is not None for one in outcome.timed)
+
+
+def test_runs_that_kept_no_items_have_no_intervals(copy: Comparison) -> None:
+    for folder in (copy.out / "pretrainings").glob("mae-*/probed"):
+        shutil.rmtree(folder)
+    outcome = benchmark(copy)
+    assert outcome.timed is not None
+    assert {one.interval for one in outcome.timed} == {None}
+
+
+def test_curves_on_other_items_are_refused_before_anything_is_trained(copy: Comparison) -> None:
+    evaluate = copy.evaluate.model_copy(update={"online_test_items": 7})
+    before = written(copy)
+    with pytest.raises(ConfigError, match=r"was probed on other items .*'online_test_items': 500"):
+        benchmark(dataclasses.replace(copy, evaluate=evaluate))
+    assert written(copy) == before
+
+
+def test_trials_without_labels_are_refused_before_the_first(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse(BenchmarkConfig, BENCHMARK | {"trials": {"changes": {"mae": [{}]}}})
+    monkeypatch.setattr("d2v.comparison.trials.why_not_probed", lambda _: "the data has no labels")
+    with pytest.raises(DataError, match="the data has no labels: remove benchmark"):
+        benchmark(dataclasses.replace(comparison, config=config, out=tmp_path))
+    assert not (tmp_path / "trials").exists()
+
+
+def test_a_benchmark_without_samples_is_still_drawn(whole: tuple[Outcome, Tree], tmp_path: Path) -> None:
+    """As files of before are."""
+    outcome, _ = whole
+    curves = [dataclasses.replace(curve, samples=[]) for curve in outcome.curves]
+    (tmp_path / "old").mkdir()
+    write_outcome(dataclasses.replace(outcome, curves=curves, timed=None, trials=[]), tmp_path / "old")
+    combine([tmp_path / "old"], tmp_path / "report")
+    assert (tmp_path / "report" / "time_to_accuracy.png").stat().st_size > 10_000

@@ -182,6 +182,17 @@ def test_a_stored_recipe_means_the_defaults_of_keys_that_it_lacks() -> None:
     ]
 
 
+def test_crops_that_are_not_rounded_leave_no_trace_in_what_shapes_a_run() -> None:
+    """Digests of recipes of before stay as they are."""
+    budget = {"positions": 64, "multiple_of": 2}
+    plain = make_recipe(batch_size=None, batch_budget=budget)
+    rounded = make_recipe(batch_size=None, batch_budget=budget | {"crop_multiple": 16})
+    assert "crop_multiple" not in resume.shaping(plain)["batch_budget"]
+    assert resume.differences("train", type(plain), (resume.shaping(plain), "f"), (resume.shaping(rounded), "f")) == [
+        "train.batch_budget.crop_multiple: not set -> 16"
+    ]
+
+
 def test_a_stored_recipe_that_would_be_refused_today_is_compared_as_it_is() -> None:
     kind, stored = type(RECIPE), resume.shaping(RECIPE)
     assert resume.differences("train", kind, (stored | {"gone": 1}, "data"), (stored, "data")) == [

@@ -12,10 +12,10 @@ from typing import TypeVar
 from d2v.comparison.comparison import Comparison, Pretraining
 from d2v.comparison.label_efficiency import CHANGES, TaskRun, compare, run_task
 from d2v.comparison.outcome import OUTCOME, Outcome, gather, read_outcome, write_outcome
-from d2v.comparison.pretraining import is_pretrained, read_cost, run_pretraining
+from d2v.comparison.pretraining import check_probed, is_pretrained, read_cost, run_pretraining
 from d2v.comparison.probing import Probed, Prober
 from d2v.comparison.report import write_benchmark_report
-from d2v.comparison.trials import Trial, choose
+from d2v.comparison.trials import Trial, check_labels, choose
 from d2v.distributed.environment import read_dist_env
 from d2v.errors import ConfigError
 from d2v.evaluation.metrics_file import BELONGS_TO, METRICS
@@ -84,6 +84,8 @@ def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome
             "train.distributed.ranks"
         )
     comparison.check()
+    for one in [*comparison.trials, *comparison.pretrainings]:
+        check_probed(comparison, one)
     tracker = tracker or NullTracker()
     (comparison.out / OUTCOME).unlink(missing_ok=True)
     comparison, tried = _choose(comparison)
@@ -100,6 +102,7 @@ def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome
 def _choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
     """All trials, and the comparison with the settings that they choose."""
     if comparison.trials:
+        check_labels(comparison)
         missing = [one for one in comparison.trials if not is_pretrained(comparison, one)]
         seconds = [read_cost(one).seconds for one in comparison.trials if one not in missing]
         runs = _Runs(comparison.modality.name, {TRIAL: seconds}, {TRIAL: len(missing)})

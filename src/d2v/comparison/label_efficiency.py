@@ -270,6 +270,7 @@ def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
         scores: of all its runs.
     """
     first, resamples = study.contenders[0], study.config.bootstrap_resamples
+    starts = len(first.encoders) or None
 
     def seeds(contender: Contender, point: Point) -> list[Score]:
         return [scores[TaskRun(contender, point, seed)] for seed in range(study.efficiency.seeds)]
@@ -285,20 +286,24 @@ def compare(study: Study, scores: Mapping[TaskRun, Score]) -> Findings:
                 contender.objective,
                 contender.key,
                 point.key,
-                seeds_interval(seeds(contender, point), resamples),
+                seeds_interval(seeds(contender, point), resamples, starts=len(contender.encoders) or None),
                 [one.value for one in seeds(contender, point)],
             )
             for contender, point in pairs
         ],
         gains=[
-            Gain(contender.key, point.key, _gain(study.metric, seeds(first, point), seeds(contender, point), resamples))
+            Gain(
+                contender.key,
+                point.key,
+                _gain(study.metric, seeds(first, point), seeds(contender, point), resamples, starts),
+            )
             for contender, point in pairs
             if contender != first
         ],
     )
 
 
-def _gain(name: str, ours: list[Score], theirs: list[Score], resamples: int) -> Interval:
+def _gain(name: str, ours: list[Score], theirs: list[Score], resamples: int, starts: int | None = None) -> Interval:
     """How much the first are better, for error rates with its sign turned."""
     pair = (ours, theirs) if metric(name).higher_is_better else (theirs, ours)
-    return seeds_difference_interval(*pair, resamples)
+    return seeds_difference_interval(*pair, resamples, starts=starts)

@@ -110,7 +110,7 @@ def gather(
         probed=probed,
         why_not_probed=why_not_probed,
         trials=trials,
-        timed=speeds(curves, curves[0].objective, right),
+        timed=speeds(curves, curves[0].objective, right, comparison.evaluate.bootstrap_resamples),
         codes=comparison.modality.code_counts(comparison.modality.open(comparison.prepared), ITEMS),
     )
 

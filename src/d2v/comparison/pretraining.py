@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from d2v.comparison.comparison import Comparison, Pretraining
+from d2v.data.disk import read_json
 from d2v.distributed.supervisor import Supervisor
+from d2v.errors import ConfigError, DataError
+from d2v.evaluation.online import SIZES, sizes_of
 from d2v.pretraining.pretrain import PROBED, digest_of, pretrain
 from d2v.training import resume
 from d2v.training.history import History
@@ -68,6 +71,23 @@ def is_pretrained(comparison: Comparison, one: Pretraining) -> bool:
     return is_finished(one.recipe, _fingerprint(comparison, one), one.folder)
 
 
+def check_probed(comparison: Comparison, one: Pretraining) -> None:
+    """Refuse a kept pretraining that was probed on other numbers of items: its curve stands beside no other.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    file, wanted = one.folder / PROBED / SIZES, sizes_of(comparison.evaluate)
+    if not file.is_file() or not is_pretrained(comparison, one):
+        return
+    kept = read_json(file, DataError, f"remove {one.folder}")
+    if kept != wanted:
+        raise ConfigError(
+            f"{one.folder} was probed on other items ({kept}) than evaluate asks for ({wanted}): change these back, or "
+            "remove that folder to train again"
+        )
+
+
 def run_pretraining(comparison: Comparison, one: Pretraining) -> None:
     """Pretrain, or go on pretraining.
 
@@ -122,12 +142,14 @@ def read_curve(one: Pretraining) -> Curve:
 
 
 def read_right(one: Pretraining) -> np.ndarray | None:
-    """(K, N) which items each probe of a finished pretraining named right; None if it kept none."""
+    """(K, N) which items each probe of a finished pretraining named right; None if it kept none, or not always as
+    many."""
     rows = [row for row in History.read(one.folder / "history.csv").rows if ACCURACY in row]
     files = [one.folder / PROBED / f"{row['update']:.0f}.npy" for row in rows]
     if not files or not all(file.is_file() for file in files):
         return None
-    return np.stack([np.load(file) for file in files])
+    right = [np.load(file) for file in files]
+    return np.stack(right) if len({len(one) for one in right}) == 1 else None
 
 
 def _result(one: Pretraining) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _section(one: Outcome) -> list[Part]:
     about = (
         f"Data {one.facts.data}, an encoder of {one.facts.parameters / 1e6:,.2f} million parameters, {seeds} "
         f"pretraining seed(s), task {one.task}, on {one.device}. The objectives share code, encoder and data; their "
-        "budgets are in the table of costs. Other settings of a baseline are the recipe's, and not tuned for it."
+        f"budgets are in the table of costs. {_tuned(one)} {_seeds(seeds)}"
     )
     parts: list[Part] = [Heading(f"{name}: the task"), about, *efficiency_parts(name, one.findings)]
     parts += [Heading(f"{name}: settings"), _trials(one)] if one.trials else []
@@ -99,6 +99,21 @@ def _codebook(one: Outcome, out: Path) -> list[Part]:
 
 
 # ------------------------------------------------------------------------------------------ tables
+
+
+def _tuned(one: Outcome) -> str:
+    tried = dict.fromkeys(trial.objective for trial in one.trials)
+    if not tried:
+        return "What a baseline does not change is the recipe's, and not tuned for it."
+    rest = [name for name in one.objectives if name not in tried]
+    untuned = f"; those of {', '.join(rest)} are not tuned" if rest else ""
+    return f"As many trials each chose settings of {', '.join(tried)}{untuned}."
+
+
+def _seeds(pretrainings: int) -> str:
+    if pretrainings == 1:
+        return "With one pretraining of each, intervals say nothing of how another one would end."
+    return "Intervals are over pretrainings, seeds of the task and test items."
 
 
 def _trials(one: Outcome) -> Table:
@@ -183,7 +198,7 @@ def _costs(one: Outcome) -> Table:
 def _speeds(one: Outcome) -> list[Part]:
     if not all(curve.accuracy for curve in one.curves):
         return ["Time to accuracy is not known: no labels were there to probe with while pretraining went on."]
-    sentences = dict.fromkeys(speed.sentence() for speed in one.speeds())  # what is not reached is not, on either axis
+    sentences = dict.fromkeys(speed.sentence() for speed in one.speeds())  # what is not reached is not, on any axis
     return [" ".join(sentences)] if sentences else []
 
 
@@ -191,7 +206,7 @@ def _speeds(one: Outcome) -> list[Part]:
 
 
 def _draw_times(path: Path, outcomes: Sequence[Outcome]) -> Path:
-    """One row of panels a modality: over time, and over operations."""
+    """One row of panels a modality: over time, operations and samples."""
     axes: tuple[Axis, ...] = ("seconds", "flops", "samples")
     panels = [(one.facts.modality, partial(_draw_time, one, axis)) for one in outcomes for axis in axes]
     return draw_panels(path, panels, height_in=3.4, columns=3)
@@ -199,7 +214,9 @@ def _draw_times(path: Path, outcomes: Sequence[Outcome]) -> Path:
 
 def _draw_time(one: Outcome, axis: Axis, ax: Axes) -> None:
     for objective in one.objectives:
-        curves = [curve for curve in one.curves if curve.objective == objective and curve.accuracy]
+        curves = [
+            curve for curve in one.curves if curve.objective == objective and curve.accuracy and getattr(curve, axis)
+        ]
         if curves:
             _draw_curves(ax, curves, axis, objective_colour(objective, one.objectives))
     ax.set_title(f"probe accuracy over {axis if axis != 'flops' else 'FLOPs'} of pretraining")

@@ -20,7 +20,6 @@ from d2v.statistics import LEVEL, draw_seeds
 
 Axis = Literal["seconds", "flops", "samples"]
 AXES: dict[Axis, str] = {"seconds": "time", "flops": "floating point operations", "samples": "samples"}
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,10 @@ def _range(values: Sequence[float], shape: str) -> str:
 
 
 def speeds(
-    curves: Sequence[Curve], first: str, right: Mapping[tuple[str, int], np.ndarray] | None = None
+    curves: Sequence[Curve],
+    first: str,
+    right: Mapping[tuple[str, int], np.ndarray] | None = None,
+    resamples: int = 1000,
 ) -> list[Speed]:
     """The first objective against each other one and each other one against the first, by every cost.
 
@@ -102,7 +104,8 @@ def speeds(
         curves: of all seeds of all objectives.
         first: objective.
         right: for each objective and seed, (K, N) bool: which items each probe named right; those of a run that kept
-            none are absent.
+            none are absent. There are intervals where all runs kept the same number of items.
+        resamples: of the intervals.
 
     Returns:
         none where a run was not probed.
@@ -115,11 +118,24 @@ def speeds(
     others = [name for name in by_name if name != first]
     pairs = [(first, other) for other in others] + [(other, first) for other in others]
     axes = [axis for axis in AXES if all(getattr(curve, axis) for curve in curves)]
-    return [_speed(by_name[one], by_name[other], axis, right or {}) for axis in axes for one, other in pairs]
+    resampled = _resampled(curves, right or {}, resamples)
+    return [_speed(by_name[one], by_name[other], axis, resampled) for axis in axes for one, other in pairs]
+
+
+def _resampled(
+    curves: Sequence[Curve], right: Mapping[tuple[str, int], np.ndarray], resamples: int
+) -> dict[tuple[str, int], np.ndarray]:
+    """(R, K) accuracies of each run on resamples of the items, the same ones for all runs; none where items differ."""
+    kept = [right[key].shape[1] for one in curves if (key := (one.objective, one.seed)) in right]
+    if len(kept) != len(curves) or len(set(kept)) > 1:
+        return {}
+    items = kept[0]
+    counts_RN = np.random.default_rng(0).multinomial(items, np.full(items, 1.0 / items), size=resamples)
+    return {key: counts_RN @ right_KN.T.astype(np.float64) / items for key, right_KN in right.items()}
 
 
 def _speed(
-    ours: Sequence[Curve], theirs: Sequence[Curve], axis: Axis, right: Mapping[tuple[str, int], np.ndarray]
+    ours: Sequence[Curve], theirs: Sequence[Curve], axis: Axis, resampled: Mapping[tuple[str, int], np.ndarray]
 ) -> Speed:
     shares_IJ = np.array([[_share(our, their, axis) for their in theirs] for our in ours])
     return Speed(
@@ -129,7 +145,7 @@ def _speed(
         best=[max(their.accuracy) for their in theirs],
         shares=sorted(shares_IJ[np.isfinite(shares_IJ)].tolist()),
         pairs=shares_IJ.size,
-        interval=_interval(ours, theirs, axis, right),
+        interval=_interval(ours, theirs, axis, resampled) if resampled and shares_IJ.size > 1 else None,
     )
 
 
@@ -147,20 +163,14 @@ def _shares(our_RK: np.ndarray, their_RK: np.ndarray, our_cost_K: np.ndarray, th
 
 
 def _interval(
-    ours: Sequence[Curve], theirs: Sequence[Curve], axis: Axis, right: Mapping[tuple[str, int], np.ndarray]
-) -> tuple[float | None, float | None] | None:
-    """Each resample draws seeds of either side and items, which are the same ones for all runs."""
-    keys = [(curve.objective, curve.seed) for curve in (*ours, *theirs)]
-    if len(keys) == 2 or not all(key in right for key in keys):
-        return None
-    items = right[keys[0]].shape[1]
-    counts_RN = np.random.default_rng(0).multinomial(items, np.full(items, 1.0 / items), size=_RESAMPLES)
+    ours: Sequence[Curve], theirs: Sequence[Curve], axis: Axis, resampled: Mapping[tuple[str, int], np.ndarray]
+) -> tuple[float | None, float | None]:
+    """Each resample draws seeds of either side and items."""
 
-    def resampled(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-        right_KN = right[curve.objective, curve.seed]
-        return counts_RN @ right_KN.T.astype(np.float64) / items, np.array(getattr(curve, axis))
+    def of(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+        return resampled[curve.objective, curve.seed], np.array(getattr(curve, axis))
 
-    our_side, their_side = ([resampled(curve) for curve in side] for side in (ours, theirs))
+    our_side, their_side = ([of(curve) for curve in side] for side in (ours, theirs))
     shares_RIJ = np.stack(
         [
             np.stack([_shares(our, their, our_cost, their_cost) for their, their_cost in their_side], axis=1)
@@ -168,8 +178,9 @@ def _interval(
         ],
         axis=1,
     )
-    drawn_RI, drawn_RJ = draw_seeds(len(ours), _RESAMPLES, 1), draw_seeds(len(theirs), _RESAMPLES, 2)
-    chosen_RIJ = shares_RIJ[np.arange(_RESAMPLES)[:, None, None], drawn_RI[:, :, None], drawn_RJ[:, None, :]]
-    medians_R = np.sort(np.median(chosen_RIJ.reshape(_RESAMPLES, -1), axis=1))
-    low, high = (float(medians_R[round(end * (_RESAMPLES - 1))]) for end in ((1.0 - LEVEL) / 2, (1.0 + LEVEL) / 2))
+    resamples = len(shares_RIJ)
+    drawn_RI, drawn_RJ = draw_seeds(len(ours), resamples, 1), draw_seeds(len(theirs), resamples, 2)
+    chosen_RIJ = shares_RIJ[np.arange(resamples)[:, None, None], drawn_RI[:, :, None], drawn_RJ[:, None, :]]
+    medians_R = np.sort(np.median(chosen_RIJ.reshape(resamples, -1), axis=1))
+    low, high = (float(medians_R[round(end * (resamples - 1))]) for end in ((1.0 - LEVEL) / 2, (1.0 + LEVEL) / 2))
     return low if np.isfinite(low) else None, high if np.isfinite(high) else None

@@ -1,7 +1,7 @@
 """Settings of each objective, chosen by short pretrainings before the ones that are compared.
 
-Every objective gets the same number of trials. What counts is the last online probe, whose items are held-out training
-items: the test items are not looked at.
+The objectives named get the same number of trials. What counts is the last online probe, whose items are held-out
+training items: the test items are not looked at.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from d2v.comparison.comparison import Comparison, Pretraining
 from d2v.comparison.pretraining import read_curve
 from d2v.config.changes import merged
 from d2v.errors import DataError
+from d2v.evaluation.probe_set import why_not_probed, within_train
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,6 @@ def choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
 
     Args:
         comparison: whose trials are done.
-
-    Raises:
-        DataError: there are no labels to choose by.
     """
     if comparison.config.trials is None:
         return comparison, []
@@ -64,8 +62,17 @@ def choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
     return replace(comparison, config=comparison.config.model_copy(update={"objectives": objectives})), found
 
 
+def check_labels(comparison: Comparison) -> None:
+    """Refuse trials that nothing could choose from, before the first one.
+
+    Raises:
+        DataError: there are no labels to probe with.
+    """
+    data = comparison.modality.open(comparison.prepared)
+    why_not = why_not_probed(within_train(data.probe_set(comparison.trials[0].recipe)))
+    if why_not:
+        raise DataError(f"Trials are chosen by the online probe, and {why_not}: remove benchmark.trials")
+
+
 def _accuracy(one: Pretraining) -> float:
-    accuracy = read_curve(one).accuracy
-    if not accuracy:
-        raise DataError("Trials are chosen by the online probe, and this data has no labels to probe with: remove them")
-    return accuracy[-1]
+    return read_curve(one).accuracy[-1]

@@ -123,8 +123,8 @@ class BatchBudget(Block):
     bucket_ratio: Annotated[float, Field(gt=1.0)] = 1.1
     """Items of one bucket differ in length by less than this ratio; larger mixes the order more and crops more away."""
     crop_multiple: PositiveInt = 1
-    """Crops are rounded down to a multiple of so many input positions; shorter ones stay as they are. Shapes then
-    repeat, and a CPU compiles its kernels once: a new shape costs it a third of a small step."""
+    """Crops in pretraining are rounded down to a multiple of so many input positions; shorter ones stay as they are.
+    Shapes then repeat, and a CPU compiles its kernels once: a new shape costs it a third of a small step."""
 
 
 class RunConfig(Block):

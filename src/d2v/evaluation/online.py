@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
+from d2v.data.disk import write_json
 from d2v.evaluation.features import extract_features
 from d2v.evaluation.probe_set import labelled, smaller, why_not_probed, within_train
 from d2v.evaluation.probes import knn, linear_probe
@@ -16,6 +17,8 @@ from d2v.modalities.base import Modality, PreparedData, ProbeSet
 from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
 from d2v.objectives.build import build_objective
+
+SIZES = "sizes.json"
 
 
 class OnlineProbe:
@@ -64,6 +67,7 @@ class OnlineProbe:
         if keep is not None:
             keep.parent.mkdir(parents=True, exist_ok=True)
             np.save(keep, right["online/linear"].numpy())
+            write_json(keep.parent / SIZES, sizes_of(self._config))
         return rank | _shares(right)
 
     def baselines(self) -> dict[str, float]:
@@ -85,6 +89,11 @@ class OnlineProbe:
             "online/linear": linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2).predictions_T,
         }
         return {name: given == items.test_labels for name, given in predictions.items()}
+
+
+def sizes_of(config: EvaluateConfig) -> dict[str, int]:
+    """How many items the probe learns from and is measured on, as it is kept in `SIZES`."""
+    return {"online_train_items": config.online_train_items, "online_test_items": config.online_test_items}
 
 
 def _shares(right: dict[str, Tensor]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from d2v.models.shards import WeightsOf
 from d2v.objectives.base import Objective
 
 Probe = Callable[[Encoder, int], dict[str, float]]
-"""student -> metrics"""
+"""(student, updates done) -> metrics"""
 
 
 class TrainingData(Protocol):

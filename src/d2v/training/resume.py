@@ -55,6 +55,9 @@ def shaping(recipe: RunConfig) -> dict[str, Any]:
     neutral: dict[str, Any] = dict.fromkeys(RESULT_NEUTRAL, True)
     outside = neutral | {"task": {"decoding", "metrics", "thresholds"}}
     values = json.loads(recipe.in_updates().model_dump_json(exclude=outside))
+    budget = values.get("batch_budget")
+    if budget and budget["crop_multiple"] == 1:  # likewise, what 1 means was done before there was a key
+        del budget["crop_multiple"]
     return {key: value for key, value in values.items() if key not in _LATER_KEYS or value is not None}
 
 

@@ -1,10 +1,11 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from d2v.config import parse
+from d2v.config import changed, parse
 from d2v.data.batch import SampleKeys
 from d2v.data.prepared import UNLABELLED
 from d2v.errors import ConfigError, DataError
@@ -12,6 +13,7 @@ from d2v.modalities.speech.config import SpeechFinetuneConfig, SpeechRecipe
 from d2v.modalities.speech.data import SpeechData
 from d2v.modalities.speech.labelled import labelled
 from d2v.modalities.speech.preparation import prepare
+from d2v.models.masking import rounded_up
 from tests.finetuning.spelling import train_recipe
 from tests.modalities.speech.test_preparation import PREPARE, make_corpus
 
@@ -40,6 +42,18 @@ def whole(shards, row):
     return (wave - wave.mean()) / np.sqrt(wave.var() + 1e-5)
 
 
+@pytest.mark.parametrize(("stem_norm", "rounds"), [("layer", True), ("group", False)])
+def test_batches_are_as_wide_as_a_rounded_length_unless_the_encoder_sees_padding(data, stem_norm, rounds):
+    config = parse(SpeechFinetuneConfig, {**RUN, "task": CLASSES})
+    recipe = changed(train_recipe(), {"encoder": {"stem_norm": stem_norm}}, at="train")
+    train = replace(labelled(data, config, recipe)["train"], chosen=np.arange(34))
+    lengths = np.array([4001, 7777, 9999])
+    inputs = train._pieces(np.argsort(-train.samples)[:3], np.zeros(3, np.int64), lengths)
+    assert inputs.values.shape[1] == (10_240 if rounds else 9999)
+    assert inputs.lengths.tolist() == lengths.tolist()
+    assert all(not wave[length:].any() for wave, length in zip(inputs.values, lengths, strict=True))
+
+
 def test_parts_know_classes_transcripts_and_lengths(data):
     found = parts(data)
     assert set(found) == {"train", "test"}
@@ -59,7 +73,7 @@ def test_recordings_are_whole_and_normalised(data):
     rows = np.array([5, 0, 9])
     inputs = train.inputs(rows)
     assert inputs.lengths.tolist() == train.samples[rows].tolist()
-    assert inputs.values.shape == (3, max(inputs.lengths))
+    assert inputs.values.shape == (3, rounded_up(int(max(inputs.lengths))))
     for row, wave, length in zip(rows, inputs.values.numpy(), inputs.lengths, strict=True):
         np.testing.assert_allclose(wave[:length], whole(data.train, row), atol=2e-5)
         assert not wave[length:].any()
@@ -84,7 +98,7 @@ def test_crops_are_pieces_and_pure_functions_of_seed_epoch_and_row(data):
     assert not torch.equal(train.augmented(keys(rows, epoch=1)).values, crops.values)
     other = parts(data, augment={"crop_seconds": 0.6}, seed=5)["train"]
     assert not torch.equal(other.augmented(keys(rows)).values, crops.values)
-    assert train.inputs(rows).values.shape[1] == train.samples[:12].max()
+    assert train.inputs(rows).values.shape[1] == rounded_up(int(train.samples[:12].max()))
 
 
 def test_long_recordings_are_left_out_of_training_and_counted(data, capsys):
