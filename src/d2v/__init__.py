@@ -16,8 +16,8 @@ __version__ = "0.1.0"
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # Read at the first product. oneDNN keeps compiled kernels, by default 1,024 of them. Where lengths differ from batch to
-# batch, so do shapes, and it keeps half a gigabyte that no one asks for again. A training takes about 60 for a shape:
-# 512 are enough for eight lengths, and nearly for the fourteen of a recipe whose crops are rounded.
+# batch, so do shapes, and it keeps half a gigabyte that no one asks for again. A training takes 60 to 100 for a
+# shape: 512 hold six shapes of a recipe whose crops are rounded, and the speed of more is in docs/lab-log/2026-12.md.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 
 moved.install()
