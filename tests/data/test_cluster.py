@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from d2v.config import ClusterConfig, read_recipe
 from d2v.data import prepared
 from d2v.data.cluster import client, files, machine, pieces
+from d2v.data.cluster import ingest as cluster_ingest_module
 from d2v.data.cluster import prepare as cluster_prepare
 from d2v.data.cluster.ingest import ClusterIngest
 from d2v.data.cluster.prepare import ClusterRowWriter
@@ -30,7 +34,7 @@ from d2v.data.prepared import Corpus
 from d2v.data.sources import listing
 from d2v.data.sources.layout import Annotation, Wanted, find_layout
 from d2v.data.sources.listing import Found
-from d2v.data.sources.locations import FileRange, Location
+from d2v.data.sources.locations import FileRange
 from d2v.data.sources.source import Item, Source
 from d2v.data.store import ShardReader
 from d2v.errors import ConfigError, DataError, LaunchError
@@ -290,6 +294,57 @@ def test_a_worker_reads_a_list_of_its_own_files_and_not_the_folder(tmp_path, sch
     assert contents(tmp_path / "dask") == contents(tmp_path / "local")
 
 
+class Locked(MemoryFileSystem):
+    """Opens with a secret alone."""
+
+    protocol = "locked"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+
+    def __init__(self, secret: str = "", **options) -> None:
+        super().__init__(**options)
+        if secret != SECRET:
+            raise ValueError("another secret")
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("locked://"))
+
+    def info(self, path: str, **options) -> dict:
+        """With the time as listings have it: fsspec's own gives a number there, and a date here."""
+        found = super().info(path, **options)
+        return found | ({"created": found["created"].timestamp()} if found["type"] == "file" else {})
+
+
+SECRET = "a-secret-key"
+
+
+@pytest.mark.parametrize("of", ["options", "environment"])
+def test_a_list_of_files_holds_no_secret_and_a_worker_has_it_all_the_same(tmp_path, scheduler, monkeypatch, of):
+    fsspec.register_implementation("locked", Locked, clobber=True)
+    keys = {"source": "locked://images", "shard_bytes": 3_000}
+    if of == "options":
+        keys["options"] = {"secret": SECRET}
+    else:  # FSSPEC_LOCKED_SECRET, which fsspec reads when it is imported
+        monkeypatch.setitem(fsspec.config.conf, "locked", {"secret": SECRET})
+    fs = Locked(secret=SECRET)
+    fs.put(f"{folder_of_images(tmp_path / 'images')}/", "/images/", recursive=True)
+    get("vision").ingest(VisionIngestConfig(**keys), tmp_path / "local")
+    lists, write = list[bytes](), cluster_ingest_module.write_range
+
+    def written(path: Path, items: FileRange) -> None:
+        write(path, items)
+        lists.append(path.read_bytes())
+
+    monkeypatch.setattr(cluster_ingest_module, "write_range", written)
+    cluster = ClusterConfig(scheduler=scheduler, piece_items=7)
+    report = get("vision").ingest(VisionIngestConfig(**keys, engine="dask", cluster=cluster), tmp_path / "dask")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+    assert (report.total, report.quarantined, len(lists)) == (41, 1, 6)
+    assert SECRET.encode() in pickle.dumps(fs), "a list with its file system would hold it"
+    assert not any(SECRET.encode() in one for one in lists)
+
+
 def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path, scheduler, monkeypatch):
     images = folder_of_images(tmp_path / "images")
     mark, changed = machine.mark, images / "train" / "class2" / "5.png"
@@ -309,10 +364,9 @@ def test_a_list_of_files_says_what_the_whole_folder_says(tmp_path):
     names = [f"{'train' if n % 3 else 'test'}{n:02d}.png" for n in range(12)]
     files = tuple(Found(name, f"/away/{name}", 9, "1") for name in names)
     wanted = Wanted(modality="vision", noun="images", suffixes=frozenset({".png"}), max_item_bytes=99)
-    location = Location("/away", LocalFileSystem(), files, is_folder=True)
     for said in (None, {name: Annotation(label=f"c{n % 4}", split="val") for n, name in enumerate(names)}.get):
         whole = find_layout(names, wanted, said=said)
-        some = FileRange(replace(location, files=files[5:8]), whole.of(names[5:8]), wanted)
+        some = FileRange("/away", files[5:8], whole.of(names[5:8]), wanted)
         there = pickle.loads(pickle.dumps(some))
         found = [there.layout.item(name) for name in names[5:8]]
         assert found == [whole.item(name) for name in names[5:8]]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -60,6 +61,7 @@ def keys_below(s3: Any, prefix: str) -> set[str]:
 
 def test_everything_lies_in_a_bucket(bucket, scheduler, tmp_path, monkeypatch) -> None:
     s3, local = bucket
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"key": "testing", "secret": "a-secret-key"})  # FSSPEC_S3_SECRET
     encode_files(d2v.load(local / "vision", device="cpu"), [local / "pictures"], tmp_path / "here.parquet")
     config = ClusterConfig(scheduler=scheduler, piece_items=5, retries=0)
     out, pictures, how = "s3://own/features", [place_of("s3://own/pictures")], How("s3://own/vision", "cpu")
@@ -75,6 +77,9 @@ def test_everything_lies_in_a_bucket(bucket, scheduler, tmp_path, monkeypatch) -
         with pytest.raises(ValueError, match="a defect"):
             encode_on_cluster(how, pictures, place_of(out), {}, config)
     assert "features/encode.json" not in keys_below(s3, "features/")
+    left = keys_below(s3, "features/.work/")
+    assert any(key.endswith(".pickle") for key in left)
+    assert not any(b"a-secret-key" in s3.get_object(Bucket="own", Key=key)["Body"].read() for key in left)
     monkeypatch.setattr(encode_cluster._Loaded, "opened", None)  # the bucket is listed by the command alone
     written = encode_on_cluster(how, pictures, place_of(out), {}, config)
     assert (written.rows, written.problems) == (12, 0)

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from d2v.config import ClusterConfig
 from d2v.data import fingerprint
 from d2v.data.cluster import machine
 from d2v.data.cluster.client import Cluster
-from d2v.data.cluster.files import Kept, check_running, read_range, until_seen, with_retries, write_range
-from d2v.data.cluster.pieces import checked
+from d2v.data.cluster.files import Kept, check_running, until_seen, with_retries, write_range
+from d2v.data.cluster.pieces import listed_items
 from d2v.data.disk import one_at_a_time
 from d2v.data.parallel import ordered_map
 from d2v.data.places import absolute, is_url, place_of, put_json, remove_folder
@@ -330,7 +330,8 @@ def encode_piece(job: EncodeJob, number: int, start: int, size: int) -> None:
 
     def encode() -> tuple[Written, int]:
         cuts, read = Cuts(), _Counted()
-        listed = checked(read_range(_range_path(job, number, start))).items() if job.listed[number] else None
+        options = cast(Mapping[str, Any], job.ingest.get("options", {}))
+        listed = listed_items(_range_path(job, number, start), options) if job.listed[number] else None
         items = ordered_map(lambda one: one(), _unread(loaded, job, number, start, size, read, listed))
         return write_features(loaded.asked, items, _part_path(job, number, start), cuts, lambda _: None), read.items
 

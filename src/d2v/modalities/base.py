@@ -469,7 +469,9 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         """What workers of a cluster open, if the block asks for a cluster. Its keys came later, and other modalities
         may lack them."""
         cluster: ClusterConfig = getattr(config, "cluster", ClusterConfig())
-        return Remote(partial(self.open_source, config), cluster) if getattr(config, "engine", "") == "dask" else None
+        if getattr(config, "engine", "") != "dask":
+            return None
+        return Remote(partial(self.open_source, config), cluster, getattr(config, "options", {}))
 
     def settings(self, config: IngestT) -> dict[str, object]:
         """Keys of the ingest block that say how `prepare` is to read the corpus. The corpus records them, and only

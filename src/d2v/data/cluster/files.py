@@ -148,7 +148,7 @@ def range_path(folder: Path, start: int) -> Path:
 
 
 def write_range(path: Path, items: ItemRange) -> None:
-    """Write it, before a worker is told to read the piece."""
+    """Write it, before a worker is told to read the piece. The file may lie in a bucket: it holds no credentials."""
     path.write_bytes(pickle.dumps(items, pickle.HIGHEST_PROTOCOL))
 
 

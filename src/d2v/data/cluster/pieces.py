@@ -31,7 +31,7 @@ from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import Inspection, Outcome, Reader, schema_of, split_of
 from d2v.data.sources.listing import Found, listed
 from d2v.data.sources.row_sources import LISTED_ROWS
-from d2v.data.sources.source import Item, ItemRange, Source
+from d2v.data.sources.source import Item, Source
 from d2v.errors import DataError, is_of_storage
 
 LISTINGS = "listings.json"
@@ -130,7 +130,7 @@ class _Worker:
 
     def _listed(self, start: int) -> Iterator[Item]:
         """The items that the driver lists for a piece."""
-        yield from checked(read_range(range_path(self.job.folder, start))).items()
+        yield from listed_items(range_path(self.job.folder, start), self.job.remote.options)
 
     def forget_position(self) -> None:
         """Close what this thread reads."""
@@ -147,15 +147,24 @@ def _goes_on(source: Source, position: int, start: int) -> bool:
     return not any(position < cut <= start for cut in source.cuts())
 
 
-def checked(found: ItemRange) -> ItemRange:
-    """Items that the driver lists, if they are there. Raises DataError if they are not what was listed."""
+def listed_items(path: Path, options: Mapping[str, Any]) -> Iterator[Item]:
+    """Items that the driver lists.
+
+    Args:
+        path: of its list.
+        options: of the source's file system.
+
+    Raises:
+        DataError: they are not what was listed.
+    """
+    found = read_range(path)
     try:
-        found.check()
+        found.check(options)
     except DataError as error:
         if is_of_storage(error):
             raise
         raise _sees_other_data(str(error)) from error
-    return found
+    return found.items(options)
 
 
 def _sees_other_data(what: str) -> DataError:

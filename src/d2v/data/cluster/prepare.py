@@ -33,7 +33,7 @@ from d2v.data.cluster.files import (
     with_retries,
     write_said,
 )
-from d2v.data.cluster.stream import NoShards, ShardPlan, Stream, whole_piece
+from d2v.data.cluster.stream import ShardPlan, Stream, whole_piece
 from d2v.data.disk import write_json
 from d2v.data.ingest import SHARDS as CORPUS_SHARDS
 from d2v.data.prepared import KNOWN_DIGESTS, SHARD_BYTES, Columns, Corpus, Facts, Make, RowWriter
@@ -233,7 +233,7 @@ class ClusterRecords:
         given = self._prepare.begin(part, items, known)
         for name, content in files.items():
             (given["folder"] / name).write_text(content, encoding="utf-8")
-        work = _Part(RecordsJob(**given, opened=opened), len(items), NoShards())
+        work = _Part(RecordsJob(**given, opened=opened), len(items), None)
         for piece in Stream(work, self._prepare.cluster, "prepare").pieces(progress):
             found = records(data_path(given["folder"], piece.start), 0, len(piece.rows))
             values = (value.as_py() for array in found for value in array)
@@ -245,7 +245,7 @@ class _Part:
 
     detail = ""
 
-    def __init__(self, job: RowsJob | RecordsJob, total: int, plan: ShardPlan) -> None:
+    def __init__(self, job: RowsJob | RecordsJob, total: int, plan: ShardPlan | None) -> None:
         self.job, self.total, self.done, self.plan = job, total, 0, plan
         self.read_task, self.write_task = (make_piece if isinstance(job, RowsJob) else make_records), write_rows
 
@@ -254,7 +254,7 @@ class _Part:
 
     def take_piece(self, piece: Piece) -> None:
         """Find the shards of its rows."""
-        if self.plan.has_shards:
+        if self.plan is not None:
             for number, facts in enumerate(piece.rows):
                 self.plan.at(piece.start, number, facts[BYTES])
                 self.plan.append({})

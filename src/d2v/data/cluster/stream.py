@@ -27,8 +27,6 @@ class ShardPlan:
         shard_bytes: as of `ShardWriter`.
     """
 
-    has_shards = True
-
     def __init__(self, shard_bytes: int) -> None:
         self.shard_bytes, self.shards = shard_bytes, 0
         self.piece, self.row, self.data_bytes = 0, 0, 0
@@ -64,15 +62,6 @@ class ShardPlan:
         return True
 
 
-class NoShards(ShardPlan):
-    """Of a step that writes none: the records of its pieces stay."""
-
-    has_shards = False
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-
 class Work(Protocol):
     """A step that a stream is for.
 
@@ -80,7 +69,7 @@ class Work(Protocol):
         job: what its tasks are told.
         total: number of its items, None if that is not known.
         read_task, write_task: of (job, start, stop, careful), and of (job, number of the shard, runs).
-        plan: finds the shards.
+        plan: finds the shards; None of a step that writes none, whose pieces keep their records.
         done: items that were counted.
         detail: what to say behind the bar.
     """
@@ -94,7 +83,7 @@ class Work(Protocol):
     @property
     def write_task(self) -> Callable[..., None]: ...
     @property
-    def plan(self) -> ShardPlan: ...
+    def plan(self) -> ShardPlan | None: ...
     @property
     def done(self) -> int: ...
     @property
@@ -152,9 +141,8 @@ class Stream:
             while not self.is_ended or self.shards:
                 self._submit_pieces()
                 yield from self._count_pieces()
-                if self.is_ended:
-                    self.work.plan.flush()
-                self._submit_shards()
+                if self.work.plan is not None:
+                    self._submit_shards(self.work.plan)
                 if self.shards or (self.cluster.waiting and not self.is_ended):
                     self._wait()
         except BaseException:
@@ -179,7 +167,7 @@ class Stream:
         while self.next_start in self.read and not self.is_ended:
             start, before = self.next_start, self.work.done
             self.read.remove(start)
-            if self.work.plan.has_shards:
+            if self.work.plan is not None:
                 self.needed[start] += 1
                 self.counted.append(start)
             piece = whole_piece(self.folder, start)
@@ -190,16 +178,18 @@ class Stream:
             self.progress.advance(self.work.done - before, self.work.detail)
             yield piece
 
-    def _submit_shards(self) -> None:
-        for number, runs in self.work.plan.ready:
+    def _submit_shards(self, plan: ShardPlan) -> None:
+        if self.is_ended:
+            plan.flush()
+        for number, runs in plan.ready:
             if digest_of_shard(self.folder, number):
                 continue
             pieces = {run[_START] for run in runs}
             self.needed.update(pieces)
             self.shards[number] = pieces
             self.cluster.submit(("shard", number), self.work.write_task, self.work.job, number, runs, urgent=True)
-        self.work.plan.ready.clear()
-        for start in [start for start in self.counted if not self.work.plan.is_open(start)]:
+        plan.ready.clear()
+        for start in [start for start in self.counted if not plan.is_open(start)]:
             self.counted.remove(start)
             self._release(start)
 

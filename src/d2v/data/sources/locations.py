@@ -267,7 +267,7 @@ def folder_source(location: Location, wanted: Wanted, annotator: Annotator | Non
 
     def ranges(start: int, stop: int) -> FileRange:
         some = files[start:stop]
-        return FileRange(replace(location, files=tuple(some)), layout().of([file.key for file in some]), wanted)
+        return FileRange(location.given, tuple(some), layout().of([file.key for file in some]), wanted)
 
     name, print_of = f"folder {location.given}", location.fingerprint
     return Source(name, print_of, len(files), items, remarks=lambda: layout().remarks, ranges=ranges)
@@ -277,26 +277,36 @@ def folder_source(location: Location, wanted: Wanted, annotator: Annotator | Non
 class FileRange:
     """Some files of a folder; see `d2v.data.sources.source.ItemRange`.
 
+    It holds no file system: the pickle of one holds its storage options, and those that fsspec takes from the
+    environment, such as a secret key.
+
     Attributes:
-        location: the folder with these files alone.
+        given: the folder, as the user wrote it.
+        files: these files alone.
         layout: of the folder, what it says of these files.
         wanted: the modality's words.
     """
 
-    location: Location
+    given: str
+    files: tuple[Found, ...]
     layout: Layout
     wanted: Wanted
 
-    def check(self) -> None:
+    def check(self, options: Mapping[str, Any]) -> None:
         """Raises DataError if the first or the last is not as it was listed, or the storage fails."""
-        with reading(self.location.given):
-            check_some(self.location.fs, self.location.files, most=1)
+        with reading(self.given):
+            check_some(self._location(options).fs, self.files, most=1)
 
-    def items(self) -> Iterator[Item]:
+    def items(self, options: Mapping[str, Any]) -> Iterator[Item]:
         """The files, in their order. Raises DataError where the storage fails."""
-        with reading(self.location.given):
-            for file in self.location.files:
-                yield _item_of(file, self.location, self.layout, self.wanted)
+        with reading(self.given):
+            location = self._location(options)
+            for file in self.files:
+                yield _item_of(file, location, self.layout, self.wanted)
+
+    def _location(self, options: Mapping[str, Any]) -> Location:
+        fs, _ = _resolve(self.given, options, self.wanted)
+        return Location(self.given, fs, self.files, is_folder=True)
 
 
 def _item_of(file: Found, location: Location, layout: Layout, wanted: Wanted) -> Item:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,13 +41,15 @@ class Item:
 
 
 class ItemRange(Protocol):
-    """Some items of a source, which a process can read that has not opened the source: it can be pickled."""
+    """Some items of a source, which a process can read that has not opened the source. It is pickled into a file, so it
+    holds no credentials: the reader's machine has its own, and `options` are those of the source's file system.
+    """
 
-    def check(self) -> None:
+    def check(self, options: Mapping[str, Any]) -> None:
         """Raises DataError if they are not what they were when the source was opened."""
         ...
 
-    def items(self) -> Iterator[Item]:
+    def items(self, options: Mapping[str, Any]) -> Iterator[Item]:
         """The items."""
         ...
 

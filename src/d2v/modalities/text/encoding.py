@@ -31,6 +31,8 @@ from d2v.modalities.text.tokenizer_files import TOKENIZER
 from d2v.progress import Progress
 
 DOCUMENTS, CHARACTERS, SECOND = "documents", "characters", "second"
+Encoded = tuple[LabelledText, np.ndarray]
+"""A sentence or a pair, and its ids (int32) with special tokens."""
 
 
 @dataclass
@@ -83,10 +85,6 @@ class Encoding(Protocol):
             max_tokens: what is longer loses its end.
         """
         ...
-
-
-Encoded = tuple[LabelledText, np.ndarray]
-"""A sentence or a pair, and its ids (int32) with special tokens."""
 
 
 class LocalEncoding:

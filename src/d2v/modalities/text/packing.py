@@ -37,7 +37,6 @@ class Tokens(NamedTuple):
 
 def encoded(tokenizer: TextTokenizer, pieces: Iterable[Piece]) -> Iterator[Tokens]:
     """Pieces to tokens in order, with all cores and in constant memory."""
-
     for batch in ordered_map(partial(encode, tokenizer), batches(pieces)):
         yield from batch
 
