@@ -32,7 +32,7 @@ def _place(given: str) -> Path:
     """A path, or what a URL names."""
     if "://" not in given:
         return Path(given)
-    from d2v.data.places import place_of
+    from d2v.data.url_paths import place_of
 
     return place_of(given)
 

@@ -16,7 +16,7 @@ import d2v
 from d2v.cli import app
 from d2v.config import ClusterConfig
 from d2v.data import url_cache
-from d2v.data.places import place_of
+from d2v.data.url_paths import place_of
 from d2v.errors import ConfigError, DataError
 from d2v.interchange import encode_cluster
 from d2v.interchange.encode_cluster import How, encode_on_cluster

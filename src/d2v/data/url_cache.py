@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from d2v.data.places import INSTALL, place_of
 from d2v.data.sources.listing import Found, find_file, list_files
+from d2v.data.url_paths import INSTALL, place_of
 from d2v.errors import ConfigError, DataError, is_of_storage
 
 FOLDER, LIMIT_GB = "D2V_CACHE", "D2V_CACHE_GB"

@@ -20,8 +20,8 @@ from d2v.data.cluster.files import Kept, check_running, until_seen, with_retries
 from d2v.data.cluster.pieces import listed_items
 from d2v.data.disk import one_at_a_time
 from d2v.data.parallel import ordered_map
-from d2v.data.places import absolute, is_url, place_of, put_json, remove_folder
 from d2v.data.sources.source import Item, ItemRange
+from d2v.data.url_paths import absolute, is_url, place_of, put_json, remove_folder
 from d2v.errors import ConfigError, DataError, is_of_storage
 from d2v.interchange.encode_files import (
     Asked,

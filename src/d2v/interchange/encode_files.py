@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from d2v.data.disk import full_disk_named
 from d2v.data.parallel import ordered_map
-from d2v.data.places import is_url, place_of, written_whole
 from d2v.data.sources.source import Item
+from d2v.data.url_paths import is_url, place_of, written_whole
 from d2v.errors import ConfigError, DataError
 from d2v.interchange.index_rows import FIELDS
 from d2v.interchange.load import Model, Pool, Space, check_finite

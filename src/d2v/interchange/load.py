@@ -31,8 +31,8 @@ from d2v.alignment.space import AlignedHead, encoder_fingerprint, is_space, read
 from d2v.config import Block, TaskConfig, parse
 from d2v.data.batch import Inputs
 from d2v.data.parallel import ordered_map
-from d2v.data.places import is_url
 from d2v.data.url_cache import fetched
+from d2v.data.url_paths import is_url
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.batches import BatchSize
 from d2v.evaluation.search_space import SearchSpace

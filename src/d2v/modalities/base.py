@@ -21,10 +21,10 @@ from d2v.data.batch import Batch, Inputs, SampleKeys
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import IngestReport, Reader, Record, ingest_parameters
 from d2v.data.ingest import ingest as run_ingest
-from d2v.data.places import is_url
 from d2v.data.sources.listing import listed
 from d2v.data.sources.locations import file_source
 from d2v.data.sources.source import Item, Source
+from d2v.data.url_paths import is_url
 from d2v.errors import ConfigError
 from d2v.modalities.requests import Request, using
 from d2v.modalities.suggestion import Hardware, Suggestion, Survey

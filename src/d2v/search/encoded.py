@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from d2v.data.disk import read_json, write_json
-from d2v.data.places import is_url
+from d2v.data.url_paths import is_url
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.interchange.encode_cluster import DONE, WORK
 from d2v.interchange.encode_files import ABOUT

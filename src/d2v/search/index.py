@@ -30,8 +30,8 @@ import pyarrow as pa
 from d2v.alignment.space import encoder_fingerprint
 from d2v.data.disk import full_disk_named, one_at_a_time, read_json, write_json
 from d2v.data.ingest import one_line
-from d2v.data.places import is_url, place_of
 from d2v.data.sources.source import Item, Source
+from d2v.data.url_paths import is_url, place_of
 from d2v.errors import CheckpointError, ConfigError, DataError
 from d2v.evaluation.search_space import SearchSpace
 from d2v.interchange.aligned import AlignedModels
