@@ -43,7 +43,7 @@ def test_targets_that_are_mostly_position_are_told_of() -> None:
     line = position_warning(config, {"train/target_position_share": 0.88})
     assert line is not None
     assert line.startswith("88% of the targets' variance")
-    assert "average_norms=[position]" in line
+    assert "try train.objective.targets.average_norms=[position] in a short run beside this one" in line
     unheard = config.model_copy(update={"max_position_share": 1.0})
     assert position_warning(unheard, {"train/target_position_share": 0.88}) is None
 
