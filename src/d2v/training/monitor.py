@@ -104,8 +104,8 @@ def position_warning(config: MonitorConfig, metrics: dict[str, float]) -> str | 
         f"train.monitor.max_position_share {config.max_position_share:g}), which can leave little to learn from: "
         "compare train/predicted_beyond_position, and start positions smaller beside contents (for text "
         "train.encoder.word_std=1.0 and position_std=0.1). Where they cannot, try "
-        "train.objective.targets.average_norms=[position] in a short run beside this one: it has mended texts and spoilt "
-        "small images"
+        "train.objective.targets.average_norms=[position] in a short run beside this one: it has mended texts and "
+        "spoilt small images"
     )
 
 
