@@ -25,6 +25,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from d2v.config.credentials import without_credentials
 from d2v.data.prepared import PREPARED
 from d2v.errors import Interrupted, known_error
 from d2v.progress import log
@@ -113,7 +114,7 @@ class TrackingHook(MlflowHook):
         }
         tracker.set_tags(tags)
         for modality in modalities:
-            recipe = self._recipes[modality].model_dump(mode="json")
+            recipe = without_credentials(self._recipes[modality].model_dump(mode="json"))
             tracker.log_text(yaml.safe_dump({modality: recipe}, sort_keys=False), f"recipe/{modality}.yml")
             if len(modalities) == 1:
                 tracker.log_params({step: recipe[step] for step in _steps(pipeline, modality)})

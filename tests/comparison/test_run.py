@@ -205,7 +205,7 @@ def test_trials_choose_the_settings_that_are_compared(
     assert recipes["data2vec2"]["mask"]["ratio"] == 0.5
     assert {one.recipe.seed for one in ours.trials} == {ours.train.seed + 1000}
     text = (tmp_path / "report.md").read_text()
-    assert "| mae | optimizer: {lr: 1e-05} | 2 | 1.000 | chosen |" in text
+    assert "| mae | optimizer: {lr: 1e-05} | 2 | 1.000 | yes |" in text
     assert rerun(ours) == set()
 
 

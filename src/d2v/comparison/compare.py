@@ -84,11 +84,11 @@ def benchmark(comparison: Comparison, tracker: Tracker | None = None) -> Outcome
             "train.distributed.ranks"
         )
     comparison.check()
-    for one in [*comparison.trials, *comparison.pretrainings]:
-        check_probed(comparison, one)
+    check_probed(comparison, comparison.trials)
     tracker = tracker or NullTracker()
     (comparison.out / OUTCOME).unlink(missing_ok=True)
     comparison, tried = _choose(comparison)
+    check_probed(comparison, comparison.pretrainings)
     runs = _count(comparison)
     probed, why_not = _pretrain(comparison, runs, tracker)
     scores = _tune(comparison, runs, tracker)

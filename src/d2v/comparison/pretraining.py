@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,21 +72,23 @@ def is_pretrained(comparison: Comparison, one: Pretraining) -> bool:
     return is_finished(one.recipe, _fingerprint(comparison, one), one.folder)
 
 
-def check_probed(comparison: Comparison, one: Pretraining) -> None:
-    """Refuse a kept pretraining that was probed on other numbers of items: its curve stands beside no other.
+def check_probed(comparison: Comparison, pretrainings: Sequence[Pretraining]) -> None:
+    """Refuse kept pretrainings that were probed on other numbers of items: their curves stand beside no others.
 
     Raises:
         ConfigError: there is one.
     """
-    file, wanted = one.folder / PROBED / SIZES, sizes_of(comparison.evaluate)
-    if not file.is_file() or not is_pretrained(comparison, one):
-        return
-    kept = read_json(file, DataError, f"remove {one.folder}")
-    if kept != wanted:
-        raise ConfigError(
-            f"{one.folder} was probed on other items ({kept}) than evaluate asks for ({wanted}): change these back, or "
-            "remove that folder to train again"
-        )
+    wanted = sizes_of(comparison.evaluate)
+    for one in pretrainings:
+        file = one.folder / PROBED / SIZES
+        if not file.is_file() or not is_pretrained(comparison, one):
+            continue
+        kept = read_json(file, DataError, f"remove {one.folder}")
+        if kept != wanted:
+            raise ConfigError(
+                f"{one.folder} was probed on other items ({kept}) than evaluate asks for ({wanted}): change these "
+                "back, or remove that folder to train again"
+            )
 
 
 def run_pretraining(comparison: Comparison, one: Pretraining) -> None:

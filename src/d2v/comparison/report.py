@@ -118,16 +118,10 @@ def _seeds(pretrainings: int) -> str:
 
 def _trials(one: Outcome) -> Table:
     rows = [
-        (
-            trial.objective,
-            trial.settings,
-            f"{trial.updates:,}",
-            f"{trial.accuracy:.3f}",
-            "chosen" if trial.chosen else "",
-        )
+        (trial.objective, trial.settings, f"{trial.updates:,}", f"{trial.accuracy:.3f}", "yes" if trial.chosen else "")
         for trial in one.trials
     ]
-    columns = ("objective", "trial", "updates", "last online probe", "")
+    columns = ("objective", "trial", "updates", "last online probe", "chosen")
     return Table(f"{one.facts.modality}: trials on held-out training items", columns, tuple(rows))
 
 
@@ -208,15 +202,18 @@ def _speeds(one: Outcome) -> list[Part]:
 def _draw_times(path: Path, outcomes: Sequence[Outcome]) -> Path:
     """One row of panels a modality: over time, operations and samples."""
     axes: tuple[Axis, ...] = ("seconds", "flops", "samples")
-    panels = [(one.facts.modality, partial(_draw_time, one, axis)) for one in outcomes for axis in axes]
+    panels = [
+        (one.facts.modality, partial(_draw_time, one, axis))
+        for one in outcomes
+        for axis in axes
+        if all(getattr(curve, axis) for curve in one.curves if curve.accuracy)
+    ]
     return draw_panels(path, panels, height_in=3.4, columns=3)
 
 
 def _draw_time(one: Outcome, axis: Axis, ax: Axes) -> None:
     for objective in one.objectives:
-        curves = [
-            curve for curve in one.curves if curve.objective == objective and curve.accuracy and getattr(curve, axis)
-        ]
+        curves = [curve for curve in one.curves if curve.objective == objective and curve.accuracy]
         if curves:
             _draw_curves(ax, curves, axis, objective_colour(objective, one.objectives))
     ax.set_title(f"probe accuracy over {axis if axis != 'flops' else 'FLOPs'} of pretraining")

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from d2v.config.credentials import without_credentials
 from d2v.data import digests, fingerprint
 from d2v.data.cluster.remote import Remote
 from d2v.data.corpus_labels import CorpusLabels
@@ -371,13 +372,15 @@ def _of_cluster(remote: Remote) -> Callable[..., IngestPass]:
 
 
 def ingest_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of an ingest block that shape the corpus. Keys that came later count where they are set, so that the
-    corpora before them stay what they are."""
+    """The values of an ingest block that shape the corpus, which holds no credentials. Keys that came later count where
+    they are set, so that the corpora before them stay what they are."""
 
     def is_set(value: Any) -> bool:
         return value is not None and not (isinstance(value, dict) and all(one is None for one in value.values()))
 
-    return {key: value for key, value in values.items() if key not in LATER_KEYS or is_set(value)}
+    given = {key: value for key, value in values.items() if key not in LATER_KEYS or is_set(value)}
+    parameters: dict[str, Any] = without_credentials(given)
+    return parameters
 
 
 def _unchanged(out: Path, identity: str) -> IngestReport | None:
@@ -726,7 +729,7 @@ class IngestPass:
         content = {
             "identity": self.identity,
             "rules": RULES,
-            "source": self.source.description,
+            "source": without_credentials(self.source.description),
             "parameters": dict(parameters),
             "report": asdict(self.report),
             "shard_bytes": shards,

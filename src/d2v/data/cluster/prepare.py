@@ -190,25 +190,8 @@ class ClusterRowWriter(RowWriter):
             yield from whole_piece(job.folder, start).rows
 
 
-class ClusterRecords:
-    """What a function makes of items, in their order: the workers of a cluster make it, and this process reads it.
-
-    Args:
-        corpus: whose items.
-        folder: that is being prepared.
-        config: the cluster.
-        parameters: all that shapes the records.
-    """
-
-    def __init__(self, corpus: Corpus, folder: Path, config: ClusterConfig, parameters: Mapping[str, Any]) -> None:
-        self._prepare = _Prepare(corpus, folder, config, parameters)
-
-    def __enter__(self) -> ClusterRecords:
-        self._prepare.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._prepare.__exit__()
+class ClusterRecords(_Prepare):
+    """What a function makes of items, in their order: the workers of a cluster make it, and this process reads it."""
 
     def make(
         self,
@@ -230,11 +213,11 @@ class ClusterRecords:
             known: columns for `Stored`, a row an item.
             progress: counts the items.
         """
-        given = self._prepare.begin(part, items, known)
+        given = self.begin(part, items, known)
         for name, content in files.items():
             (given["folder"] / name).write_text(content, encoding="utf-8")
         work = _Part(RecordsJob(**given, opened=opened), len(items), None)
-        for piece in Stream(work, self._prepare.cluster, "prepare").pieces(progress):
+        for piece in Stream(work, self.cluster, "prepare").pieces(progress):
             found = records(data_path(given["folder"], piece.start), 0, len(piece.rows))
             values = (value.as_py() for array in found for value in array)
             yield from zip(values, piece.rows, strict=True)
