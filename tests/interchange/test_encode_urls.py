@@ -158,8 +158,14 @@ def test_the_cache_keeps_to_its_limit_and_loses_what_was_used_longest_ago(bucket
 def test_what_is_not_there_is_named(bucket, tmp_path, monkeypatch) -> None:
     with pytest.raises(DataError, match="s3://own/nothing cannot be fetched"):
         d2v.load("s3://own/nothing", device="cpu")
-    monkeypatch.setenv(url_cache.LIMIT_GB, "much")
-    with pytest.raises(ConfigError, match="D2V_CACHE_GB=much is no number"):
+    for limit in ("much", "inf", "nan", "-1"):
+        monkeypatch.setenv(url_cache.LIMIT_GB, limit)
+        with pytest.raises(ConfigError, match=f"D2V_CACHE_GB={limit} is no size"):
+            d2v.load("s3://own/vision", device="cpu")
+    monkeypatch.setenv(url_cache.LIMIT_GB, "1")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(url_cache.FOLDER, str(tmp_path / "file" / "cache"))
+    with pytest.raises(ConfigError, match=r"cannot hold the cache .*: set D2V_CACHE to a folder"):
         d2v.load("s3://own/vision", device="cpu")
     with pytest.raises(ConfigError, match="check the part before ://"):
         place_of("nowhere://own/vision")

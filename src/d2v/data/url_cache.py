@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 from d2v.data.sources.listing import Found, find_file, list_files
 from d2v.data.url_paths import INSTALL, place_of
-from d2v.errors import ConfigError, DataError, is_of_storage
+from d2v.errors import ConfigError, D2vError, DataError, is_of_storage
 
 FOLDER, LIMIT_GB = "D2V_CACHE", "D2V_CACHE_GB"
 USUAL_GB = 20.0
@@ -29,7 +30,7 @@ def fetched(url: str) -> Iterator[Path]:
 
     Raises:
         DataError: there is nothing, or the storage fails.
-        ConfigError: a package is missing, or the limit is no number.
+        ConfigError: a package is missing, the limit is no size, or the cache's folder cannot be made.
     """
     place: Any = place_of(url)
     try:
@@ -47,7 +48,7 @@ def fetched(url: str) -> Iterator[Path]:
     except OSError as error:
         raise _failed(url, error) from error
     except Exception as error:
-        if isinstance(error, DataError) or not is_of_storage(error):
+        if isinstance(error, D2vError) or not is_of_storage(error):
             raise
         raise _failed(url, error) from error
 
@@ -65,11 +66,18 @@ def _cache() -> Any:
     given = os.environ.get(LIMIT_GB, "")
     try:
         limit_bytes = int(float(given or USUAL_GB) * 1e9)
-    except ValueError as error:
-        raise ConfigError(f"{LIMIT_GB}={given} is no number: give gigabytes, such as {LIMIT_GB}=20") from error
+    except (ValueError, OverflowError):
+        limit_bytes = -1
+    if limit_bytes < 0:
+        raise ConfigError(f"{LIMIT_GB}={given} is no size: give gigabytes, such as {LIMIT_GB}=20; 0 keeps nothing")
     folder = Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "d2v")
     rules = {"size_limit": limit_bytes, "eviction_policy": "least-recently-used", "disk_min_file_size": 0}
-    return Cache(str(folder), **rules, cull_limit=1)  # files that go at once when one comes: 10 if nobody says
+    try:
+        return Cache(str(folder), **rules, cull_limit=1)  # files that go at once when one comes: 10 if nobody says
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError(
+            f"{folder} cannot hold the cache ({error}): set {FOLDER} to a folder on this machine"
+        ) from error
 
 
 def _bring(cache: Any, filesystem: Any, file: Found, url: str, local: Path) -> None:
