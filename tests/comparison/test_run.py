@@ -7,15 +7,22 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from d2v.comparison import pretraining
 from d2v.comparison.compare import benchmark, combine
 from d2v.comparison.comparison import Comparison
 from d2v.comparison.outcome import Outcome, read_outcome, write_outcome
+from d2v.comparison.pretraining import Curve, read_curve
+from d2v.comparison.probing import PLAIN, RANDOM
 from d2v.comparison.report import write_benchmark_report
 from d2v.config import BenchmarkConfig, parse
+from d2v.data.batch import Inputs
 from d2v.errors import ConfigError, DataError
+from d2v.modalities.probes import Choice, CountModel
+from d2v.modalities.vision.modality import Vision
+from d2v.training.history import History
 from tests.comparison.conftest import BENCHMARK, Tree
 from tests.evaluation.test_codebook import COUNTED
 
@@ -189,7 +196,10 @@ def test_trials_choose_the_settings_that_are_compared(
     block = {"trials": trials, "pretraining_seeds": 1, "efficiency": efficiency}
     config = parse(BenchmarkConfig, BENCHMARK | block)
     ours, best = dataclasses.replace(comparison, config=config, out=tmp_path), ("mae-1", "data2vec2-0")
-    monkeypatch.setattr("d2v.comparison.trials._accuracy", lambda one: float(one.folder.name in best))
+    monkeypatch.setattr(
+        "d2v.comparison.trials.read_curve",
+        lambda one, probe: Curve(one.objective, one.seed, [1.0], [1.0], [float(one.folder.name in best)]),
+    )
     outcome = benchmark(ours)
     assert [(one.objective, one.settings, one.updates, one.chosen) for one in outcome.trials] == [
         ("mae", "as in the recipe", 2, False),
@@ -251,6 +261,70 @@ def test_runs_that_kept_no_items_have_no_intervals(copy: Comparison) -> None:
     outcome = benchmark(copy)
     assert outcome.timed is not None
     assert {one.interval for one in outcome.timed} == {None}
+
+
+def choosing(copy: Comparison, shares: list[float]) -> None:
+    """Gives its pretrainings a choice of ten pairs, right in these shares at the two probes."""
+    for one in copy.pretrainings:
+        file = one.folder / "history.csv"
+        rows = History.read(file).rows
+        for row, share in zip([row for row in rows if "online/linear" in row], shares, strict=True):
+            row["online/choice"] = share
+            np.save(one.folder / "probed" / f"{row['update']:.0f}.npy", np.arange(10) < 10 * share)
+        History(rows).write(file)
+
+
+def test_where_all_have_chosen_the_choice_is_their_curve(copy: Comparison) -> None:
+    choosing(copy, [0.5, 0.8])
+    outcome = benchmark(copy)
+    assert {tuple(curve.accuracy) for curve in outcome.curves} == {(0.5, 0.8)}
+    assert outcome.timed is not None
+    assert all(one.interval is not None for one in outcome.timed)
+
+
+class WithPairs(Vision):
+    """Pictures beside the same with their halves exchanged, and counts that are right of every second one."""
+
+    def choice(self, data: object, recipe: object, pairs: range, counted: bool = False) -> Choice:
+        values = data.probe_set(recipe).test_inputs.values[pairs.start : pairs.stop]  # type: ignore[attr-defined]
+        counts = CountModel("counts", np.arange(len(values)) % 2 == 0) if counted else None
+        return Choice("halves", "halves", Inputs(values), Inputs(values.roll(values.shape[-1] // 2, dims=3)), counts)
+
+
+def test_the_choice_of_finished_objectives_stands_beside_the_probes(copy: Comparison) -> None:
+    outcome = benchmark(dataclasses.replace(copy, modality=WithPairs()))
+    found = {one.features: one for one in outcome.probed if one.probe == "halves"}
+    assert list(found) == ["data2vec2", "mae", RANDOM, PLAIN]
+    assert found[PLAIN].interval.value == pytest.approx(0.5, abs=0.1)
+    assert [len(found[name].by_seed) for name in ("data2vec2", "mae", RANDOM)] == [2, 2, 2]
+    assert found["data2vec2"].gain is None
+    assert found["mae"].gain is not None
+    assert "probe/halves_mae" in outcome.metrics()
+    said = (copy.out / "report.md").read_text()
+    assert "| halves | data2vec2 ahead" in said
+    assert "parts exchanged" in said
+
+
+def test_where_some_have_not_the_linear_probe_is(copy: Comparison) -> None:
+    """And items of the choice are not taken for its."""
+    choosing(dataclasses.replace(copy, config=one_seed(copy)), [0.5, 0.8])
+    before = [read_curve(one).accuracy for one in copy.pretrainings]
+    outcome = benchmark(copy)
+    assert [curve.accuracy for curve in outcome.curves] == before
+    assert outcome.timed is not None
+    assert {one.interval for one in outcome.timed} == {None}
+
+
+def one_seed(copy: Comparison) -> BenchmarkConfig:
+    return copy.config.model_copy(update={"pretraining_seeds": 1})
+
+
+def test_sizes_that_a_run_of_before_did_not_write_are_not_asked(copy: Comparison) -> None:
+    for one in copy.pretrainings:
+        (one.folder / "probed" / "sizes.json").write_text('{"online_train_items": 1000, "online_test_items": 500}')
+    before = written(copy)
+    benchmark(copy)
+    assert written(copy) == before
 
 
 def test_curves_on_other_items_are_refused_before_anything_is_trained(copy: Comparison) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from d2v.config import EvaluateConfig
-from d2v.evaluation.online import OnlineProbe
+from d2v.config import EvaluateConfig, TrainConfig
+from d2v.data.batch import Inputs
+from d2v.evaluation.further import choose
+from d2v.evaluation.online import SIZES, OnlineProbe
 from d2v.evaluation.probe_set import smaller, with_test_items
+from d2v.modalities.probes import Choice
 from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
-from tests.evaluation.fakes import CONFIG, FakeData, modality
+from d2v.pretraining.pretrain import pretraining_job
+from tests.evaluation.fakes import CONFIG, SIDE_PX, FakeData, FakeVision, modality
 from tests.objectives.helpers import SMALL, recipe
 
 
@@ -91,6 +96,53 @@ def test_it_keeps_which_items_were_named(objective: Objective, tmp_path: Path) -
     right = np.load(tmp_path / "probed" / "5.npy")
     assert (right.shape, right.dtype) == ((7,), bool)
     assert metrics["online/linear"] == pytest.approx(right.mean())
+
+
+class WithPairs(FakeVision):
+    """Pictures beside the same with their halves exchanged."""
+
+    has_choices = True
+
+    def choice(self, data: FakeData, recipe: TrainConfig, pairs: range, counted: bool = False) -> Choice:
+        values = data.probe_set(recipe).test_inputs.values[pairs.start : pairs.stop]
+        return Choice("halves", "halves", Inputs(values), Inputs(values.roll(SIDE_PX // 2, dims=3)))
+
+
+def test_a_choice_is_kept_in_place_of_the_linear_probe(objective: Objective, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"further_items": 10, "online_choice_items": 20})
+    probe, file = OnlineProbe(WithPairs(FakeData()), recipe(), FakeData(), config), tmp_path / "5.npy"
+    state = torch.get_rng_state()
+    probe(objective.student, file)
+    metrics = probe.choice(objective, file)
+    right = np.load(file)
+    assert metrics == {"online/choice": right.mean()}
+    assert right.shape == (20,)
+    pairs = WithPairs(FakeData()).choice(FakeData(), recipe(), range(10, 30))
+    assert np.array_equal(right, choose(objective, pairs, 7))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "online/choice_random" in probe.baselines()
+    assert json.loads((tmp_path / SIZES).read_text())["online_choice_items"] == 20
+
+
+def test_without_pairs_there_is_no_choice(objective: Objective, tmp_path: Path) -> None:
+    assert probe_of(FakeData()).choice(objective, tmp_path / "5.npy") == {}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pretraining_chooses_by_its_own_weights(tmp_path: Path) -> None:
+    """Of the same update, with teacher and decoder: as the finished folder does."""
+    config = CONFIG.model_copy(update={"further_items": 0, "online_choice_items": 40})
+    modality, values = WithPairs(FakeData()), recipe(SMALL | {"max_updates": 3, "batch_size": 8})
+    job = pretraining_job(modality, values, tmp_path, config, probed=tmp_path / "probed")
+    trained = build_objective(modality, recipe(SMALL | {"seed": 5}))
+    assert job.whole_probe is not None
+    metrics = job.whole_probe(trained.state_dict(), 3)
+    pairs = modality.choice(FakeData(), values, range(40))
+    assert np.array_equal(np.load(tmp_path / "probed" / "3.npy"), right := choose(trained, pairs, CONFIG.batch_size))
+    assert metrics == {"online/choice": right.mean()}
+    assert right.mean() != choose(build_objective(modality, values), pairs, CONFIG.batch_size).mean()
+    without = CONFIG.model_copy(update={"online_choice_items": 0})
+    assert pretraining_job(modality, values, tmp_path, without).whole_probe is None
 
 
 def test_the_subset_is_fixed_and_holds_no_more() -> None:

@@ -1,6 +1,7 @@
 import json
 import math
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,24 @@ def test_probe_is_logged_at_its_interval_and_at_the_end(tmp_path: Path) -> None:
     assert modes == [False] * 3
     rows = History.read(tmp_path / "history.csv").rows
     assert [row["update"] for row in rows] == [2, 4, 5, 6, 8, 10, 12]
+
+
+def test_a_whole_probe_gets_the_weights_of_the_update(tmp_path: Path) -> None:
+    """Those of teacher and head, too; its metrics stand in the row of the other probe."""
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def whole(weights: Mapping[str, torch.Tensor], update: int) -> dict[str, float]:
+        seen[update] = dict(weights)
+        return {"online/choice": 0.25}
+
+    tracker, recipe = Recorder(), make_recipe(probe_every_updates=5)
+    train_fake(tmp_path, recipe, tracker=tracker, probe=lambda encoder, update: {"online/knn": 0.5}, whole_probe=whole)
+    rows = [(at, row["online/knn"], row["online/choice"]) for at, row in tracker.rows if "online/choice" in row]
+    assert rows == [(5, 0.5, 0.25), (10, 0.5, 0.25), (12, 0.5, 0.25)]
+    last = weights(tmp_path, 12)
+    assert seen[12].keys() == last.keys()
+    assert all(torch.equal(seen[12][name], value) for name, value in last.items())
+    assert not all(torch.equal(seen[5][name], value) for name, value in last.items())
 
 
 def test_a_nan_stops_before_the_step(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from d2v.comparison.comparison import Comparison
 from d2v.comparison.label_efficiency_report import Findings
-from d2v.comparison.pretraining import Cost, Curve, read_cost, read_curve, read_right
+from d2v.comparison.pretraining import Cost, Curve, probe_of, read_cost, read_curve, read_right
 from d2v.comparison.probing import Probed
 from d2v.comparison.published import Facts, amount_of
 from d2v.comparison.time_to_accuracy import Speed, speeds
@@ -97,8 +97,9 @@ def gather(
         labels=[amount_of(key) for key in findings.items],
         parameters=count(encoder.parameters()),
     )
-    curves = [read_curve(one) for one in comparison.pretrainings]
-    kept = {(one.objective, one.seed): read_right(one) for one in comparison.pretrainings}
+    probe = probe_of(comparison.pretrainings)
+    curves = [read_curve(one, probe) for one in comparison.pretrainings]
+    kept = {(one.objective, one.seed): read_right(one, probe) for one in comparison.pretrainings}
     right = {key: right_KN for key, right_KN in kept.items() if right_KN is not None}
     return Outcome(
         facts=facts,

@@ -13,14 +13,12 @@ from d2v.comparison.comparison import Comparison, Pretraining
 from d2v.data.disk import read_json
 from d2v.distributed.supervisor import Supervisor
 from d2v.errors import ConfigError, DataError
-from d2v.evaluation.online import SIZES, sizes_of
+from d2v.evaluation.online import CHOICE, LINEAR, SIZES, sizes_of
 from d2v.pretraining.pretrain import PROBED, digest_of, pretrain
 from d2v.training import resume
 from d2v.training.history import History
 from d2v.training.performance import TRAINED_S
 from d2v.training.resume import is_finished, restarting_others
-
-ACCURACY = "online/linear"
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Curve:
-    """The online probe over a pretraining. Without labels it is empty.
+    """The online probe over a pretraining. Where there was none it is empty.
 
     Attributes:
         objective: its name.
         seed: from 0.
         seconds: of updates, at each probe.
         flops: done, at each probe.
-        accuracy: of the linear probe, 0 to 1.
+        accuracy: of the probe, 0 to 1.
         samples: seen, at each probe; empty in files of before.
     """
 
@@ -78,12 +76,13 @@ def check_probed(comparison: Comparison, pretrainings: Sequence[Pretraining]) ->
     Raises:
         ConfigError: there is one.
     """
-    wanted = sizes_of(comparison.evaluate)
+    all_sizes = sizes_of(comparison.evaluate)
     for one in pretrainings:
         file = one.folder / PROBED / SIZES
         if not file.is_file() or not is_pretrained(comparison, one):
             continue
         kept = read_json(file, DataError, f"remove {one.folder}")
+        wanted = {name: size for name, size in all_sizes.items() if name in kept}  # one of before knew fewer
         if kept != wanted:
             raise ConfigError(
                 f"{one.folder} was probed on other items ({kept}) than evaluate asks for ({wanted}): change these "
@@ -129,9 +128,15 @@ def read_cost(one: Pretraining) -> Cost:
     return Cost(one.objective, one.seed, **{name: result[name] for name in names})
 
 
-def read_curve(one: Pretraining) -> Curve:
-    """The curve of a finished pretraining."""
-    rows = [row for row in History.read(one.folder / "history.csv").rows if ACCURACY in row]
+def probe_of(pretrainings: Sequence[Pretraining]) -> str:
+    """The online probe that finished pretrainings are compared by: the choice of pairs where all made one, else the
+    linear probe."""
+    return CHOICE if all(_rows(one, CHOICE) for one in pretrainings) else LINEAR
+
+
+def read_curve(one: Pretraining, probe: str = LINEAR) -> Curve:
+    """The curve of a finished pretraining by one of its probes."""
+    rows = _rows(one, probe)
     result = _result(one)
     flops, samples = (result[name] / result["updates"] for name in ("flops", "samples"))
     return Curve(
@@ -139,20 +144,26 @@ def read_curve(one: Pretraining) -> Curve:
         one.seed,
         seconds=[row[TRAINED_S] for row in rows],
         flops=[row["update"] * flops for row in rows],
-        accuracy=[row[ACCURACY] for row in rows],
+        accuracy=[row[probe] for row in rows],
         samples=[row["update"] * samples for row in rows],
     )
 
 
-def read_right(one: Pretraining) -> np.ndarray | None:
-    """(K, N) which items each probe of a finished pretraining named right; None if it kept none, or not always as
-    many."""
-    rows = [row for row in History.read(one.folder / "history.csv").rows if ACCURACY in row]
+def read_right(one: Pretraining, probe: str = LINEAR) -> np.ndarray | None:
+    """(K, N) which items each probe of a finished pretraining was right about; None if it kept none, not always as
+    many, or those of another probe."""
+    rows = _rows(one, probe)
+    if probe == LINEAR and any(CHOICE in row for row in rows):
+        return None
     files = [one.folder / PROBED / f"{row['update']:.0f}.npy" for row in rows]
     if not files or not all(file.is_file() for file in files):
         return None
     right = [np.load(file) for file in files]
     return np.stack(right) if len({len(one) for one in right}) == 1 else None
+
+
+def _rows(one: Pretraining, probe: str) -> list[dict[str, float]]:
+    return [row for row in History.read(one.folder / "history.csv").rows if probe in row]
 
 
 def _result(one: Pretraining) -> dict[str, Any]:

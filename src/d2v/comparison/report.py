@@ -20,7 +20,7 @@ from d2v.comparison.label_efficiency_report import (
 )
 from d2v.comparison.outcome import Outcome
 from d2v.comparison.pretraining import Cost, Curve
-from d2v.comparison.probing import PLAIN, PROBES, RANDOM, Probed
+from d2v.comparison.probing import PLAIN, PROBES, RANDOM
 from d2v.comparison.published import amount_of, comparable, why_not_comparable
 from d2v.comparison.time_to_accuracy import Axis
 from d2v.evaluation.codebook import codebook_parts
@@ -43,7 +43,7 @@ def write_benchmark_report(out: Path, outcomes: Sequence[Outcome]) -> None:
     parts: list[Part] = [*(_summary(one) for one in outcomes), Plot(labels, f"The task. {CURVE_CAPTION}")]
     if timed := [one for one in outcomes if any(curve.accuracy for curve in one.curves)]:
         caption = (
-            "The online linear probe during pretraining, on held-out training items: mean over seeds, and the range "
+            "The online probe during pretraining, on items held out for it: mean over seeds, and the range "
             "from the worst to the best one. Time is that of the updates, without probes and checkpoints."
         )
         parts.append(Plot(_draw_times(out / TIME, timed), caption))
@@ -145,20 +145,27 @@ def _probes(one: Outcome) -> list[Part]:
     if one.why_not_probed:
         return [f"Not probed: {one.why_not_probed}."]
     names = {RANDOM: "random weights", PLAIN: "plain features"}
+    probes = list(dict.fromkeys(probed.probe for probed in one.probed))
     rows = [
-        (names.get(features, features), *(cell for probe in PROBES for cell in _probe_cells(one, features, probe)))
+        (names.get(features, features), *(cell for probe in probes for cell in _probe_cells(one, features, probe)))
         for features in dict.fromkeys(probed.features for probed in one.probed)
     ]
-    columns = ("features", *(column for probe in PROBES for column in (probe, f"{one.first} ahead")))
+    columns = ("features", *(column for probe in probes for column in (probe.replace("_", " "), f"{one.first} ahead")))
     note = (
         "Accuracy of probes of frozen features on the test items, 95% intervals over these and the seeds; differences "
         "are paired."
     )
+    if set(probes) - set(PROBES):
+        note += (
+            " The choice is of the whole objective, between an item and the same with parts exchanged; plain is counts."
+        )
     return [Table(f"{one.facts.modality}: probes", columns, tuple(rows)), note]
 
 
 def _probe_cells(one: Outcome, features: str, probe: str) -> tuple[str, str]:
-    probed: Probed = next(p for p in one.probed if (p.features, p.probe) == (features, probe))
+    probed = next((p for p in one.probed if (p.features, p.probe) == (features, probe)), None)
+    if probed is None:
+        return "", ""
     gain = probed.gain
     return _interval(probed.interval), "" if gain is None else f"{_interval(gain, '+')} {verdict(gain)}"
 

@@ -1,7 +1,7 @@
 """Settings of each objective, chosen by short pretrainings before the ones that are compared.
 
-The objectives named get the same number of trials. What counts is the last online probe, whose items are held-out
-training items: the test items are not looked at.
+The objectives named get the same number of trials. What counts is the last online probe, whose items are held out
+for it: the test items are not looked at.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d2v.comparison.comparison import Comparison, Pretraining
-from d2v.comparison.pretraining import read_curve
+from d2v.comparison.comparison import Comparison
+from d2v.comparison.pretraining import probe_of, read_curve
 from d2v.config.changes import merged
 from d2v.errors import DataError
 from d2v.evaluation.probe_set import why_not_probed, within_train
@@ -49,10 +49,11 @@ def choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
     """
     if comparison.config.trials is None:
         return comparison, []
+    probe = probe_of(comparison.trials)
     objectives, found = dict(comparison.config.objectives), []
     for name, alternatives in comparison.config.trials.changes.items():
         pretrainings = [one for one in comparison.trials if one.objective == name]
-        accuracies = [_accuracy(one) for one in pretrainings]
+        accuracies = [read_curve(one, probe).accuracy[-1] for one in pretrainings]
         best = accuracies.index(max(accuracies))
         objectives[name] = merged(objectives[name], alternatives[best], f"trials.{name}")
         found += [
@@ -68,11 +69,8 @@ def check_labels(comparison: Comparison) -> None:
     Raises:
         DataError: there are no labels to probe with.
     """
-    data = comparison.modality.open(comparison.prepared)
-    why_not = why_not_probed(within_train(data.probe_set(comparison.trials[0].recipe)))
-    if why_not:
+    data, recipe = comparison.modality.open(comparison.prepared), comparison.trials[0].recipe
+    why_not = why_not_probed(within_train(data.probe_set(recipe)))
+    pairs = range(comparison.evaluate.online_choice_items)
+    if why_not and comparison.modality.choice(data, recipe, pairs) is None:
         raise DataError(f"Trials are chosen by the online probe, and {why_not}: remove benchmark.trials")
-
-
-def _accuracy(one: Pretraining) -> float:
-    return read_curve(one).accuracy[-1]

@@ -30,9 +30,14 @@ class EvaluateConfig(Block):
     """Train items at most that the probe during pretraining learns from."""
     online_test_items: PositiveInt = 500
     """Held-out train items at most that it is measured on; more make the curve of pretraining less noisy."""
+    online_choice_items: NonNegativeInt = 200
+    """Pairs at most of which the probe during pretraining says the whole one, for items whose own labels are not
+    there, such as sentences of a text; none of them is among those of `further_items`; 0 leaves this out."""
     batch_size: PositiveInt = 256
     """Items that are encoded at a time; larger needs more memory and changes no result."""
 
     def of_the_end(self) -> dict[str, Any]:
         """The settings that what is measured after training depends on."""
-        return self.model_dump(mode="json", exclude={"online_train_items", "online_test_items"})
+        return self.model_dump(
+            mode="json", exclude={name for name in type(self).model_fields if name.startswith("online_")}
+        )

@@ -63,12 +63,12 @@ def further_metrics(
     for probe in probes:
         try:
             metrics |= _measure(probe, objectives, modality, config)
-        except _CannotTellError as reason:
+        except CannotTellError as reason:
             log(f"evaluate: no {probe.title}: {reason}")
     return metrics
 
 
-class _CannotTellError(Exception):
+class CannotTellError(Exception):
     """A probe asks what this objective does not answer; the text says what."""
 
 
@@ -107,7 +107,11 @@ def compared(name: str, right: Right, config: EvaluateConfig) -> dict[str, float
 
 
 def choose(objective: Objective, probe: Choice, batch_size: int) -> np.ndarray:
-    """(n,) bool: whether the objective foresees the whole item better than the spoiled one. Equal losses are wrong."""
+    """(n,) bool: whether the objective foresees the whole item better than the spoiled one. Equal losses are wrong.
+
+    Raises:
+        CannotTellError: the objective has no loss of single tokens.
+    """
     whole, spoiled = (loss_of_items(objective, inputs, batch_size) for inputs in (probe.whole, probe.spoiled))
     return (whole < spoiled).numpy()
 
@@ -153,7 +157,7 @@ def _ask(
     with evaluating(objective), inference(next(objective.student.parameters())):
         answer = what(batch, masks)
     if answer is None:
-        raise _CannotTellError(f"{type(objective).__name__} has none for single tokens")
+        raise CannotTellError(f"{type(objective).__name__} has none for single tokens")
     return answer
 
 

@@ -11,14 +11,18 @@ from torch import Tensor
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.data.disk import write_json
 from d2v.evaluation.features import extract_features
+from d2v.evaluation.further import CannotTellError, choose
 from d2v.evaluation.probe_set import labelled, smaller, why_not_probed, within_train
 from d2v.evaluation.probes import knn, linear_probe
 from d2v.modalities.base import Modality, PreparedData, ProbeSet
+from d2v.modalities.probes import Choice
 from d2v.models.effective_rank import effective_rank
 from d2v.models.encoder import Encoder
+from d2v.objectives.base import Objective
 from d2v.objectives.build import build_objective
 
 SIZES = "sizes.json"
+LINEAR, CHOICE = "online/linear", "online/choice"
 
 
 class OnlineProbe:
@@ -65,16 +69,48 @@ class OnlineProbe:
             return rank
         right = self._right(train_ND, extract_features(encoder, items.test_inputs, batch_size))
         if keep is not None:
-            keep.parent.mkdir(parents=True, exist_ok=True)
-            np.save(keep, right["online/linear"].numpy())
-            write_json(keep.parent / SIZES, sizes_of(self._config))
+            self._keep(right[LINEAR].numpy(), keep)
         return rank | _shares(right)
 
+    @cached_property
+    def pairs(self) -> Choice | None:
+        """What `choice` chooses from; None where items have labels of their own, or no parts to exchange."""
+        first = self._config.further_items
+        those = range(first, first + self._config.online_choice_items)
+        pairs: Choice | None = self._modality.choice(self._data, self._recipe, those)
+        return pairs
+
+    def choice(self, objective: Objective, keep: Path | None = None) -> dict[str, float]:
+        """`online/choice`: the share of pairs (0 to 1) of which the objective foresees the whole one better; nothing
+        where there are no pairs, or where the objective has no loss of single tokens.
+
+        Args:
+            objective: trained so far, with its teacher and decoder.
+            keep: as of a call.
+        """
+        if self.pairs is None:
+            return {}
+        try:
+            right = choose(objective, self.pairs, self._config.batch_size)
+        except CannotTellError:
+            return {}
+        if keep is not None:
+            self._keep(right, keep)
+        return {CHOICE: float(right.mean())}
+
+    def _keep(self, right: np.ndarray, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, right)
+        write_json(file.parent / SIZES, sizes_of(self._config))
+
     def baselines(self) -> dict[str, float]:
-        """The same metrics of the encoder with its first random weights (`_random`) and of plain features
-        (`_baseline`, without a rank), on the same items."""
-        random = self(build_objective(self._modality, self._recipe).student)
-        metrics = {f"{name}_random": value for name, value in random.items()}
+        """The same metrics of the first random weights (`_random`) and of plain features (`_baseline`, without a rank
+        and without a choice), on the same items."""
+        objective = build_objective(self._modality, self._recipe)
+        objective.take_from(self._data)
+        metrics = {
+            f"{name}_random": value for name, value in (self(objective.student) | self.choice(objective)).items()
+        }
         if why_not_probed(self._items):
             return metrics
         plain_of = self._modality.baseline_features
@@ -86,14 +122,14 @@ class OnlineProbe:
         items, config = self._items, self._config
         predictions = {
             "online/knn": knn(train_ND, items.train_labels, test_TD, config.knn_k, config.knn_temperature),
-            "online/linear": linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2).predictions_T,
+            LINEAR: linear_probe(train_ND, items.train_labels, test_TD, config.linear_l2).predictions_T,
         }
         return {name: given == items.test_labels for name, given in predictions.items()}
 
 
 def sizes_of(config: EvaluateConfig) -> dict[str, int]:
     """How many items the probe learns from and is measured on, as it is kept in `SIZES`."""
-    return {"online_train_items": config.online_train_items, "online_test_items": config.online_test_items}
+    return {name: value for name, value in config.model_dump().items() if name.startswith("online_")}
 
 
 def _shares(right: dict[str, Tensor]) -> dict[str, float]:

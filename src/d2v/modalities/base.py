@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # with these comes torch, for which ingest need not wait
     from torch import Tensor, nn
 
     from d2v.data.prepared import Corpus
-    from d2v.modalities.probes import CodeCounts, Probe
+    from d2v.modalities.probes import Choice, CodeCounts, Probe
     from d2v.models.encoder import Encoder
     from d2v.models.masking import Count
 
@@ -386,6 +386,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
         texts: names of the strings that items and records may carry.
         baseline_name: what the plain features are called in tables, such as "raw pixels".
         images_per_row: how many of its images for people fit side by side on a page.
+        has_choices: whether `choice` may give pairs; the whole objective is put together for these.
         items_are_lines: whether a file holds an item a line; else a file is one item.
         native_decoders: whether its reader calls decoders written in C, and so is called in processes that may
             die: the reader is pickled, and its module must not import torch, which starts threads.
@@ -401,6 +402,7 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
     texts: tuple[str, ...] = ()
     baseline_name: str
     images_per_row: int = 8
+    has_choices: bool = False
     items_are_lines: bool = False
     native_decoders: bool = False
     advice: Mapping[str, str] = MappingProxyType({})
@@ -642,6 +644,18 @@ class Modality(ABC, Generic[IngestT, PrepareT, TrainT, FinetuneT, DataT]):
             items: items at most of each.
         """
         return ()
+
+    def choice(self, data: DataT, recipe: TrainT, pairs: range, counted: bool = False) -> Choice | None:
+        """Pairs of which one is whole, where items have no labels of their own to probe with; None where they have, or
+        where there are no such pairs.
+
+        Args:
+            data: the prepared folder.
+            recipe: of the encoder that is measured.
+            pairs: which ones, in an order that is always the same; the first `items` are those of `further_probes`.
+            counted: with a plain model beside.
+        """
+        return None
 
     def code_counts(self, data: DataT, items: int) -> CodeCounts | None:
         """Codes of a codebook that the prepare step made, beside classes that are known of the same tokens; None where

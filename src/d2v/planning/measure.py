@@ -96,7 +96,7 @@ def measure(modality_name: str, recipe: Mapping[str, Any], items: Sequence[Item]
     short = {"max_updates": UPDATES, "log_every_updates": UPDATES // 2, "probe_every_updates": 0}
     recipe_of_run = changed(blocks.train, short | batch, at=f"{modality_name}.train")
     job = pretraining_job(modality, recipe_of_run, folder / "prepared")
-    metrics = train(replace(job, probe=None, export=None), folder / "run").metrics
+    metrics = train(replace(job, probe=None, whole_probe=None, export=None), folder / "run").metrics
 
     update_s = (metrics["perf/step_ms"] + metrics["perf/data_ms"]) / 1e3
     smaller = 1.0 if not batch else blocks.train.batch_size / batch["batch_size"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from d2v.config import EvaluateConfig, TrainConfig
 from d2v.data import digests
@@ -71,8 +73,8 @@ def pretraining_job(
         prepared: folder that prepare left.
         evaluation: settings of the online probe.
         start: folder of the encoder to start from, which `recipe.start` names; None for random weights.
-        probed: folder for `<updates>.npy`, which says of each item of the online probe whether the linear probe names
-            it; None: not kept.
+        probed: folder for `<updates>.npy`, which says of each item of the online probe whether it is right about it:
+            its choice, and where there is none its linear probe; None: not kept.
 
     Raises:
         CheckpointError: the encoder to start from is missing, damaged, of another modality or of other sizes.
@@ -86,6 +88,7 @@ def pretraining_job(
         build=parts.build,
         export=parts.export,
         probe=parts.probe,
+        whole_probe=parts.probe_whole if modality.has_choices and parts.evaluation.online_choice_items else None,
         origin=digest_of(start, modality.name) if start else "",
     )
 
@@ -122,7 +125,18 @@ class _Pretraining:
         return objective
 
     def probe(self, encoder: Encoder, update: int) -> dict[str, float]:
-        return self._online_probe(encoder, self.probed and self.probed / f"{update}.npy")
+        return self._online_probe(encoder, self._file_of(update))
+
+    def probe_whole(self, weights: Mapping[str, Tensor], update: int) -> dict[str, float]:
+        if self._online_probe.pairs is None:
+            return {}
+        objective = build_objective(self.modality, self.recipe)
+        objective.take_from(self._data)
+        load_state(objective, weights, f"the training after {update} updates")
+        return self._online_probe.choice(objective.to(own_device()), self._file_of(update))
+
+    def _file_of(self, update: int) -> Path | None:
+        return self.probed and self.probed / f"{update}.npy"
 
     def export(self, out: Path, objective: Objective, weights_of: WeightsOf) -> None:
         folder, about = out / "encoder", self.modality.describe(self._data)

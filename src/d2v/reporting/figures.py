@@ -67,6 +67,10 @@ PANELS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
             ("online/linear_baseline", "linear, plain features", GREY, "--"),
         ),
     ),
+    (
+        "Online choice of pairs",
+        (("online/choice", "pretrained", BLUE, "-"), ("online/choice_random", "random weights", BLUE, ":")),
+    ),
     ("Effective rank of features", (("online/rank", "rank", BLUE, "-"), ("online/rank_random", "random", BLUE, ":"))),
 )
 

@@ -155,24 +155,23 @@ class Monitor(Callback):
 
 
 class OnlineProbing(Callback):
-    """The job's probe of the student."""
+    """The job's probes of the student and of the whole objective."""
 
     def __init__(self, job: Job, stopwatch: Stopwatch) -> None:
-        self._probe, self._stopwatch = job.probe, stopwatch
+        self._probe, self._whole_probe, self._stopwatch = job.probe, job.whole_probe, stopwatch
 
     def measure(self, loop: Loop, due: Due, batch: Batch) -> dict[str, float]:
         """`online/*`."""
         if not due.probe or self._probe is None:
             return {}
-        with (
-            self._stopwatch.paused(),
-            whole_student(loop.objective, loop.engine) as student,
-            torch.no_grad(),
-        ):
-            if not loop.engine.env.is_main:
-                return {}
-            loop.begin("probe")
-            return self._probe(student, loop.state.update)
+        with self._stopwatch.paused(), torch.no_grad():
+            weights = whole_weights(loop.objective, loop.engine) if self._whole_probe else {}
+            with whole_student(loop.objective, loop.engine) as student:
+                if not loop.engine.env.is_main:
+                    return {}
+                loop.begin("probe")
+                metrics = self._probe(student, loop.state.update)
+            return metrics | (self._whole_probe(weights, loop.state.update) if self._whole_probe else {})
 
 
 class Validation(Callback):

@@ -18,6 +18,8 @@ from d2v.objectives.base import Objective
 
 Probe = Callable[[Encoder, int], dict[str, float]]
 """(student, updates done) -> metrics"""
+WholeProbe = Callable[[Mapping[str, Tensor], int], dict[str, float]]
+"""(weights of the objective, updates done) -> metrics"""
 
 
 class TrainingData(Protocol):
@@ -79,6 +81,7 @@ class Job:
         build: makes student, teacher, decoder and loss, with the weights that a fresh run starts from.
         export: (run folder, objective, weights_of), called on every rank at the end, to write the model for users.
         probe: called with the student and the updates done, every `probe_every_updates` and at the end, on rank 0.
+        whole_probe: the same with all weights of the objective, which are put together for it; its metrics are added.
         selection: how the best state is found, which is exported then; None: the last state is.
         origin: digest of the weights that `build` starts from, if they are not random: part of the run's identity.
     """
@@ -89,6 +92,7 @@ class Job:
     build: Callable[[], Objective]
     export: Callable[[Path, Any, WeightsOf], None] | None = None
     probe: Probe | None = None
+    whole_probe: WholeProbe | None = None
     origin: str = ""
     selection: Selection | None = None
 

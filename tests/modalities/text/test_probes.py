@@ -69,6 +69,23 @@ def test_every_probe_is_there(probes: dict[str, object]) -> None:
     assert {name: type(probe) for name, probe in probes.items()} == kinds
 
 
+def test_pairs_of_the_online_probe_are_others(data: TextData, probes: dict[str, object]) -> None:
+    first, all_of = texts(data, probes["forced_choice"].whole), probes["forced_choice"]
+    counted = TEXT.choice(data, RECIPE, range(50), counted=True)
+    assert torch.equal(counted.whole.values, all_of.whole.values)
+    assert np.array_equal(counted.counts.right, all_of.counts.right)
+    later = TEXT.choice(data, RECIPE, range(50, 60))
+    assert later.counts is None
+    assert 0 < len(later.whole) <= 10
+    assert not set(texts(data, later.whole)) & set(first)
+    assert TEXT.choice(data, RECIPE, range(0)) is None
+
+
+def test_a_corpus_with_labels_of_its_own_has_no_choice(data: TextData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(data.about, "probe", "labels")
+    assert TEXT.choice(data, RECIPE, range(50)) is None
+
+
 def test_a_spoiled_sentence_has_the_same_tokens(data: TextData, probes: dict[str, object]) -> None:
     choice = probes["forced_choice"]
     assert len(choice.whole) == len(choice.spoiled) == len(choice.counts.right) > 10

@@ -47,7 +47,7 @@ from d2v.modalities.text.tokenizer import SPECIALS, UNK
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from d2v.modalities.probes import Probe
+    from d2v.modalities.probes import Choice, Probe
     from d2v.modalities.text.data import TextData
     from d2v.models.encoder import Encoder
     from d2v.models.masking import Count
@@ -62,6 +62,7 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
     texts = TEXTS
     baseline_name = "bag of words"
     images_per_row = 2
+    has_choices = True
     items_are_lines = True
     packages = ("tokenizers",)
     request = raw_inputs.REQUEST
@@ -187,6 +188,12 @@ class Text(Modality[TextIngestConfig, TextPrepareConfig, TextTrainConfig, TextFi
         from d2v.modalities.text.probes import further_probes
 
         return further_probes(data, recipe, items)
+
+    def choice(self, data: TextData, recipe: TextTrainConfig, pairs: range, counted: bool = False) -> Choice | None:
+        """Sentences as they were written beside the same with words exchanged."""
+        from d2v.modalities.text.probes import choice
+
+        return choice(data, recipe, pairs, counted)
 
     # --------------------------------------------------------------------------------------- raw items
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -57,8 +58,22 @@ def further_probes(data: TextData, recipe: TextTrainConfig, items: int) -> list[
         items: sentences at most of the forced choice.
     """
     text = _Text(data, recipe)
-    probes = [text.forced_choice(items), text.masked_words(), text.punctuation(), text.sources()]
+    probes = [text.forced_choice(range(items)), text.masked_words(), text.punctuation(), text.sources()]
     return [probe for probe in probes if probe is not None]
+
+
+def choice(data: TextData, recipe: TextTrainConfig, pairs: range, counted: bool) -> Choice | None:
+    """The forced choice alone; None where the corpus has labels of its own, or too few sentences.
+
+    Args:
+        data: the prepared folder.
+        recipe: of the encoder, which bounds the length of items.
+        pairs: which sentences; the first `items` are those of `further_probes`.
+        counted: with the better of the count models.
+    """
+    if data.about.get("probe") == "labels" or not pairs:
+        return None
+    return _Text(data, recipe).forced_choice(pairs, counted)
 
 
 class _Text:
@@ -69,7 +84,6 @@ class _Text:
         self.longest = min(recipe.encoder.max_tokens, int(data.about["probe_max_tokens"]))
         self.train = self._documents(data.train)
         self.test = self._documents(data.test)
-        self.models = self._models()
         self.sentences = self._sentences()
 
     def _documents(self, shards: ShardReader) -> list[np.ndarray]:
@@ -82,7 +96,9 @@ class _Text:
         parts = np.split(stream, np.flatnonzero(stream == EOS) + 1)
         return [part[part != EOS] for part in parts if len(part) > 1]
 
-    def _models(self) -> dict[str, NGramModel]:
+    @cached_property
+    def models(self) -> dict[str, NGramModel]:
+        """Counts of the training text by their names."""
         used, some = 0, []
         for ids in self.train:
             if used >= COUNTED_TOKENS:
@@ -104,15 +120,16 @@ class _Text:
 
     # ------------------------------------------------------------------------------------------- pairs
 
-    def forced_choice(self, items: int) -> Choice | None:
+    def forced_choice(self, pairs: range, counted: bool = True) -> Choice | None:
         """Sentences as they were written beside the same with words exchanged."""
         wholes, spoiled = self.sentences, [acceptability.exchanged(one, 0) for one in self.sentences]
         both = zip(self._encoded(wholes, self.longest), self._encoded(spoiled, self.longest), strict=True)
-        fitting = [pair for pair in both if len(pair[0]) == len(pair[1]) <= self.longest][:items]
-        if not fitting:
+        fitting = [pair for pair in both if len(pair[0]) == len(pair[1]) <= self.longest]
+        chosen = fitting[pairs.start : pairs.stop]
+        if not chosen:
             return None
-        a, b = ([pair[side] for pair in fitting] for side in (0, 1))
-        return Choice("forced_choice", "forced choice", pad(a), pad(b), self._best(a, b))
+        a, b = ([pair[side] for pair in chosen] for side in (0, 1))
+        return Choice("forced_choice", "forced choice", pad(a), pad(b), self._best(a, b) if counted else None)
 
     def _best(self, right: Sequence[np.ndarray], wrong: Sequence[np.ndarray]) -> CountModel:
         """The better of the two orders on these very pairs, which favours counts a little."""
