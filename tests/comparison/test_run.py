@@ -58,7 +58,7 @@ def test_the_report_has_every_objective_at_every_amount(comparison: Comparison, 
     for name in ("data2vec2, all trained", "mae, all trained", "random weights, all trained"):
         (row,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
         assert row.count(" ± ") == 2
-    assert "Beware: a linear probe of mae is not above random weights" in text
+    assert "Beware: the linear probe of mae is not above random weights" in text
     assert "Published results are not comparable: data prepared, published imagenet" in text
     assert (comparison.out / "report.html").read_text().count("data:image/png;base64") == 2
     assert {(cost.objective, cost.seed) for cost in outcome.costs} == {
@@ -303,6 +303,7 @@ def test_the_choice_of_finished_objectives_stands_beside_the_probes(copy: Compar
     said = (copy.out / "report.md").read_text()
     assert "| halves | data2vec2 ahead" in said
     assert "parts exchanged" in said
+    assert "Beware: the halves probe of" in said
 
 
 def test_where_some_have_not_the_linear_probe_is(copy: Comparison) -> None:

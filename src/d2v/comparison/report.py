@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from d2v.comparison.label_efficiency_report import (
     CURVE_CAPTION,
@@ -65,14 +66,20 @@ def _summary(one: Outcome) -> str:
 
 
 def _untaught(one: Outcome) -> list[str]:
-    """A warning for each objective that is not a fair opponent: its probe is not above random weights."""
-    linear = {probed.features: probed.interval for probed in one.probed if probed.probe == "linear"}
+    """A warning for each objective that is not a fair opponent: its probe is not above random weights. Where there are
+    no labels of the items' own, the choice counts."""
+    probe = next((probed.probe for probed in one.probed if probed.probe not in PROBES), "linear")
+    found = {probed.features: probed.interval for probed in one.probed if probed.probe == probe}
     return [
-        f"Beware: a linear probe of {objective} is not above random weights ({linear[objective].value:.3f} against "
-        f"{linear[RANDOM].value:.3f}), so look at its settings before you compare with it."
+        f"Beware: the {_words(probe)} probe of {objective} is not above random weights ({found[objective].value:.3f} "
+        f"against {found[RANDOM].value:.3f}), so look at its settings before you compare with it."
         for objective in one.objectives
-        if objective in linear and linear[objective].low <= linear[RANDOM].value
+        if objective in found and found[objective].low <= found[RANDOM].value
     ]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _section(one: Outcome) -> list[Part]:
@@ -150,7 +157,7 @@ def _probes(one: Outcome) -> list[Part]:
         (names.get(features, features), *(cell for probe in probes for cell in _probe_cells(one, features, probe)))
         for features in dict.fromkeys(probed.features for probed in one.probed)
     ]
-    columns = ("features", *(column for probe in probes for column in (probe.replace("_", " "), f"{one.first} ahead")))
+    columns = ("features", *(column for probe in probes for column in (_words(probe), f"{one.first} ahead")))
     note = (
         "Accuracy of probes of frozen features on the test items, 95% intervals over these and the seeds; differences "
         "are paired."
@@ -223,8 +230,9 @@ def _draw_time(one: Outcome, axis: Axis, ax: Axes) -> None:
         curves = [curve for curve in one.curves if curve.objective == objective and curve.accuracy]
         if curves:
             _draw_curves(ax, curves, axis, objective_colour(objective, one.objectives))
-    ax.set_title(f"probe accuracy over {axis if axis != 'flops' else 'FLOPs'} of pretraining")
+    ax.set_title(f"probe over {axis if axis != 'flops' else 'FLOPs'}")
     ax.set_xlim(left=0)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
 
 
 def _draw_curves(ax: Axes, curves: Sequence[Curve], axis: Axis, colour: str) -> None:
