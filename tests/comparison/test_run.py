@@ -12,14 +12,14 @@ import pytest
 
 from d2v.comparison import pretraining
 from d2v.comparison.compare import benchmark, combine
-from d2v.comparison.comparison import Comparison
+from d2v.comparison.comparison import Comparison, Pretraining
 from d2v.comparison.outcome import Outcome, read_outcome, write_outcome
-from d2v.comparison.pretraining import Curve, read_curve
+from d2v.comparison.pretraining import Curve, read_curve, run_pretraining
 from d2v.comparison.probing import PLAIN, RANDOM
 from d2v.comparison.report import write_benchmark_report
 from d2v.config import BenchmarkConfig, parse
 from d2v.data.batch import Inputs
-from d2v.errors import ConfigError, DataError
+from d2v.errors import CollapseError, ConfigError, DataError
 from d2v.modalities.probes import Choice, CountModel
 from d2v.modalities.vision.modality import Vision
 from d2v.training.history import History
@@ -217,6 +217,36 @@ def test_trials_choose_the_settings_that_are_compared(
     text = (tmp_path / "report.md").read_text()
     assert "| mae | optimizer: {lr: 1e-05} | 2 | 1.000 | yes |" in text
     assert rerun(ours) == set()
+
+
+def test_a_trial_that_collapses_is_out_and_not_run_again(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = {"optimizer": {"lr": 3.0}}
+    trials, efficiency = (
+        {"changes": {"data2vec2": [wild, {}]}, "share": 0.5},
+        {"shares": [1.0], "inits": ["pretrained"]},
+    )
+    config = parse(BenchmarkConfig, BENCHMARK | {"trials": trials, "pretraining_seeds": 1, "efficiency": efficiency})
+    ran, real = [], run_pretraining
+
+    def run(comparison: Comparison, one: Pretraining) -> None:
+        ran.append(one.folder.name)
+        if one.recipe.optimizer.lr == 3.0:
+            raise CollapseError("The representations collapsed by update 2")
+        real(comparison, one)
+
+    monkeypatch.setattr("d2v.comparison.trials.run_pretraining", run)
+    ours = dataclasses.replace(comparison, config=config, out=tmp_path)
+    outcome = benchmark(ours)
+    assert [(one.accuracy is None, one.chosen) for one in outcome.trials] == [(True, False), (False, True)]
+    assert read_outcome(tmp_path).trials == outcome.trials
+    assert "| collapsed |" in (tmp_path / "report.md").read_text()
+    assert rerun(ours) == set()
+    assert ran == ["data2vec2-0", "data2vec2-1"]
+    only = parse(BenchmarkConfig, BENCHMARK | {"trials": trials | {"changes": {"data2vec2": [wild]}}})
+    with pytest.raises(CollapseError, match=r"All trials of data2vec2 collapsed: name others under benchmark\.trials"):
+        benchmark(dataclasses.replace(ours, config=only, out=tmp_path / "only"))
 
 
 @pytest.mark.parametrize(

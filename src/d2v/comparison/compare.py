@@ -15,7 +15,7 @@ from d2v.comparison.outcome import OUTCOME, Outcome, gather, read_outcome, write
 from d2v.comparison.pretraining import check_probed, is_pretrained, read_cost, run_pretraining
 from d2v.comparison.probing import Probed, Prober
 from d2v.comparison.report import write_benchmark_report
-from d2v.comparison.trials import Trial, check_labels, choose
+from d2v.comparison.trials import Trial, check_labels, choose, is_tried, run_trial
 from d2v.distributed.environment import read_dist_env
 from d2v.errors import ConfigError
 from d2v.evaluation.metrics_file import BELONGS_TO, METRICS
@@ -103,11 +103,11 @@ def _choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
     """All trials, and the comparison with the settings that they choose."""
     if comparison.trials:
         check_labels(comparison)
-        missing = [one for one in comparison.trials if not is_pretrained(comparison, one)]
-        seconds = [read_cost(one).seconds for one in comparison.trials if one not in missing]
+        missing = [one for one in comparison.trials if not is_tried(comparison, one)]
+        seconds = [read_cost(one).seconds for one in comparison.trials if is_pretrained(comparison, one)]
         runs = _Runs(comparison.modality.name, {TRIAL: seconds}, {TRIAL: len(missing)})
         for one in missing:
-            runs.do(TRIAL, f"trial {one.key}", lambda one=one: run_pretraining(comparison, one))  # type: ignore[misc]
+            runs.do(TRIAL, f"trial {one.key}", lambda one=one: run_trial(comparison, one))  # type: ignore[misc]
     return choose(comparison)
 
 

@@ -67,7 +67,7 @@ class Curve:
 
 def is_pretrained(comparison: Comparison, one: Pretraining) -> bool:
     """Whether it is done: the same recipe on the same data, from the same weights."""
-    return is_finished(one.recipe, _fingerprint(comparison, one), one.folder)
+    return is_finished(one.recipe, fingerprint_of(comparison, one), one.folder)
 
 
 def check_probed(comparison: Comparison, pretrainings: Sequence[Pretraining]) -> None:
@@ -99,7 +99,7 @@ def run_pretraining(comparison: Comparison, one: Pretraining) -> None:
     Raises:
         D2vError: see `d2v.pretraining.pretrain.pretrain`.
     """
-    recipe = restarting_others(one.recipe, lambda: _fingerprint(comparison, one), one.folder)
+    recipe = restarting_others(one.recipe, lambda: fingerprint_of(comparison, one), one.folder)
     arguments: dict[str, Any] = {
         "modality": comparison.modality,
         "recipe": recipe,
@@ -115,7 +115,7 @@ def run_pretraining(comparison: Comparison, one: Pretraining) -> None:
         Supervisor(distributed, one.folder).run(pretrain, arguments)
 
 
-def _fingerprint(comparison: Comparison, one: Pretraining) -> str:
+def fingerprint_of(comparison: Comparison, one: Pretraining) -> str:
     """Of all that its weights depend on beside the recipe."""
     data: str = comparison.modality.open(comparison.prepared).fingerprint
     return data if one.start is None else f"{data}+{digest_of(one.start, comparison.modality.name)}"

@@ -125,7 +125,13 @@ def _seeds(pretrainings: int) -> str:
 
 def _trials(one: Outcome) -> Table:
     rows = [
-        (trial.objective, trial.settings, f"{trial.updates:,}", f"{trial.accuracy:.3f}", "yes" if trial.chosen else "")
+        (
+            trial.objective,
+            trial.settings,
+            f"{trial.updates:,}",
+            "collapsed" if trial.accuracy is None else f"{trial.accuracy:.3f}",
+            "yes" if trial.chosen else "",
+        )
         for trial in one.trials
     ]
     columns = ("objective", "trial", "updates", "last online probe", "chosen")

@@ -10,11 +10,17 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d2v.comparison.comparison import Comparison
-from d2v.comparison.pretraining import probe_of, read_curve
+from d2v.comparison.comparison import Comparison, Pretraining
+from d2v.comparison.pretraining import fingerprint_of, is_pretrained, probe_of, read_curve, run_pretraining
 from d2v.config.changes import merged
-from d2v.errors import DataError
+from d2v.data.disk import read_json, write_json
+from d2v.errors import CollapseError, DataError
 from d2v.evaluation.probe_set import why_not_probed, within_train
+from d2v.progress import log
+from d2v.training import resume
+
+COLLAPSED = "collapsed.json"
+"""In the folder of a trial whose representations collapsed."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +30,14 @@ class Trial:
     Attributes:
         objective: its name.
         changes: of the objective's train block.
-        accuracy: of the last online probe, 0 to 1.
+        accuracy: of the last online probe, 0 to 1; None where its representations collapsed.
         updates: done.
         chosen: the best one of its objective, the first of equals.
     """
 
     objective: str
     changes: dict[str, Any]
-    accuracy: float
+    accuracy: float | None
     updates: int
     chosen: bool
 
@@ -41,20 +47,56 @@ class Trial:
         return json.dumps(self.changes, sort_keys=True).replace('"', "")[1:-1] or "as in the recipe"
 
 
+def run_trial(comparison: Comparison, one: Pretraining) -> None:
+    """Pretrain. A collapse is the trial's result, too."""
+    try:
+        run_pretraining(comparison, one)
+    except CollapseError as error:
+        log(f"benchmark {comparison.modality.name}: trial {one.folder.name} is out: {error}")
+        one.folder.mkdir(parents=True, exist_ok=True)
+        write_json(one.folder / COLLAPSED, {**_identity(comparison, one), "why": str(error)})
+
+
+def is_tried(comparison: Comparison, one: Pretraining) -> bool:
+    """Whether a trial is done: the same recipe on the same data."""
+    return is_pretrained(comparison, one) or _has_collapsed(comparison, one)
+
+
+def _has_collapsed(comparison: Comparison, one: Pretraining) -> bool:
+    file = one.folder / COLLAPSED
+    if not file.is_file():
+        return False
+    kept = read_json(file, DataError, f"remove {one.folder}")
+    return bool({name: kept.get(name) for name in ("recipe", "data")} == _identity(comparison, one))
+
+
+def _identity(comparison: Comparison, one: Pretraining) -> dict[str, Any]:
+    return {"recipe": resume.shaping(one.recipe), "data": fingerprint_of(comparison, one)}
+
+
 def choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
     """The comparison with the best trial's settings for each objective, and all trials.
 
     Args:
         comparison: whose trials are done.
+
+    Raises:
+        CollapseError: all trials of an objective collapsed.
     """
     if comparison.config.trials is None:
         return comparison, []
-    probe = probe_of(comparison.trials)
+    collapsed = [one for one in comparison.trials if _has_collapsed(comparison, one)]
+    probe = probe_of([one for one in comparison.trials if one not in collapsed])
     objectives, found = dict(comparison.config.objectives), []
     for name, alternatives in comparison.config.trials.changes.items():
         pretrainings = [one for one in comparison.trials if one.objective == name]
-        accuracies = [read_curve(one, probe).accuracy[-1] for one in pretrainings]
-        best = accuracies.index(max(accuracies))
+        accuracies = [None if one in collapsed else read_curve(one, probe).accuracy[-1] for one in pretrainings]
+        best = max(range(len(accuracies)), key=lambda number: -1.0 if (at := accuracies[number]) is None else at)
+        if accuracies[best] is None:
+            raise CollapseError(
+                f"All trials of {name} collapsed: name others under benchmark.trials.changes, with a lower "
+                "optimizer.lr or a longer warmup"
+            )
         objectives[name] = merged(objectives[name], alternatives[best], f"trials.{name}")
         found += [
             Trial(name, changes, accuracy, one.recipe.max_updates, number == best)
