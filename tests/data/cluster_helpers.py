@@ -24,6 +24,15 @@ from tests.conftest import ROOT
 from tests.data.ingest_helpers import make_items, read
 
 KILLER = b"killer"
+ELSEWHERE = """
+import sys
+
+def refuse(event, arguments):
+    if event == "open" and str(arguments[0]).startswith({unseen!r}):
+        raise FileNotFoundError(f"{{arguments[0]}} is on another machine")
+
+sys.addaudithook(refuse)
+"""
 START_S = 60.0
 
 
@@ -116,10 +125,14 @@ class Processes:
 
     Args:
         folder: of their logs.
+        workers: how many.
+        unseen: a folder that workers cannot open a file of, as if they were other machines.
     """
 
-    def __init__(self, folder: Path, workers: int = 2) -> None:
+    def __init__(self, folder: Path, workers: int = 2, unseen: Path | None = None) -> None:
         self.folder, self.running = folder, list[subprocess.Popen[bytes]]()
+        self.preload = folder / "elsewhere.py"
+        self.preload.write_text(ELSEWHERE.format(unseen=str(unseen)) if unseen else "")
         self.file = folder / "scheduler.json"
         self.start_scheduler()
         self.workers = [self.start_worker() for _ in range(workers)]
@@ -145,7 +158,7 @@ class Processes:
         """One with one thread, which nobody starts again."""
         arguments = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0"]
         name = f"worker{len(self.running)}"
-        local = ["--local-directory", str(self.folder / name)]
+        local = ["--local-directory", str(self.folder / name), "--preload", str(self.preload)]
         return self._start(
             name, "worker", "--scheduler-file", str(self.file), "--host", "127.0.0.1", *arguments, *local
         )
@@ -167,10 +180,10 @@ class Processes:
 
 
 @contextmanager
-def processes(folder: Path, workers: int = 2) -> Iterator[Processes]:
+def processes(folder: Path, workers: int = 2, unseen: Path | None = None) -> Iterator[Processes]:
     """They end with the block."""
     folder.mkdir()
-    started = Processes(folder, workers)
+    started = Processes(folder, workers, unseen)
     try:
         yield started
     finally:

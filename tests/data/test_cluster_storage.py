@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+from d2v.errors import DataError
 from d2v.modalities import registry
 from d2v.modalities.registry import get
 from tests.data.cluster_helpers import bucket_server, contents, processes
@@ -77,3 +78,34 @@ def test_a_bucket_is_read_by_two_workers(tmp_path: Path, scheduler: str, modalit
     assert contents(tmp_path / "dask") == contents(tmp_path / "local")
     assert reports[0] == reports[1]
     assert reports[0].kept + reports[0].quarantined + reports[0].duplicates == reports[0].total > 8
+
+
+@pytest.mark.parametrize(
+    ("modality", "source"), [("vision", "photos"), ("speech", "speech.zip"), ("text", "texts.parquet")]
+)
+def test_workers_on_other_disks_prepare_by_a_bucket(
+    tmp_path: Path, bucket: str, tmp_path_factory: pytest.TempPathFactory, modality: str, source: str
+) -> None:
+    """They cannot open a file of the command's data folder, and share a bucket with it."""
+    recipe = registry.recipe_type(modality)
+    ingest_block, prepare_block = (recipe.model_fields[name].annotation for name in ("ingest", "prepare"))
+    keys = {"speech": {"min_seconds": 0.4}, "text": {"vocab_size": 300, "block_tokens": 16}}.get(modality, {})
+    with processes(tmp_path_factory.mktemp("machines") / "cluster", unseen=tmp_path) as machines:
+        cluster = {"scheduler": machines.address, "piece_items": 8, "exchange": f"s3://{bucket}/work"}
+        for engine in ("local", "dask"):
+            ingest = ingest_block(source=f"s3://{bucket}/{source}", engine=engine, cluster=cluster, shard_bytes=150_000)
+            (folder := tmp_path / engine).mkdir()
+            get(modality).ingest(ingest, folder / "corpus")
+            prepare = prepare_block(engine=engine, cluster=cluster, **keys)
+            get(modality).prepare(prepare, folder / "corpus", folder / "out")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+
+
+def test_without_an_exchange_workers_on_other_disks_say_what_to_set(
+    tmp_path: Path, bucket: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    block = registry.recipe_type("vision").model_fields["ingest"].annotation
+    with processes(tmp_path_factory.mktemp("machines") / "cluster", unseen=tmp_path) as machines:
+        cluster = {"scheduler": machines.address, "retries": 0}
+        with pytest.raises(DataError, match=r"does not see the folder .*cluster\.exchange"):
+            get("vision").ingest(block(source=f"s3://{bucket}/photos", engine="dask", cluster=cluster), tmp_path / "c")

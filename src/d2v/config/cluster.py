@@ -15,6 +15,10 @@ class ClusterConfig(Block):
     scheduler: str | None = None
     """Address of a dask scheduler, such as `tcp://head:8786`; null: what DASK_SCHEDULER_ADDRESS says, else a cluster of
     this machine, which ends with the command."""
+    exchange: str | None = None
+    """Folder or URL, such as `s3://bucket/work`, by which workers and the command give each other files; null: beside
+    what is made, in the data folder, which all machines then see at the same path. Machines that have an exchange need
+    not see that folder. `d2v encode` has its own, the folder that it writes."""
     workers: PositiveInt | None = None
     """Processes of a cluster of this machine; null: one for each core."""
     piece_items: PositiveInt = 1024

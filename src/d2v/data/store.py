@@ -92,7 +92,7 @@ class ShardReader:
         self._open()
 
     def _open(self) -> None:
-        self._batches = [_read_batch(path) for path in sorted(self.folder.glob("part-*.arrow"))]
+        self._batches = [read_batch(path) for path in sorted(self.folder.glob("part-*.arrow"))]
         self._starts = np.cumsum([0] + [batch.num_rows for batch in self._batches])
         self._last_shard = -1
         self._views: dict[str, list[np.ndarray]] = {}
@@ -107,6 +107,11 @@ class ShardReader:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(shards + 1,) the first row of each shard, and the number of rows."""
+        return self._starts
 
     def column(self, name: str) -> Iterator[Any]:
         """All values of a small column, shard by shard."""
@@ -132,7 +137,7 @@ class ShardReader:
         """One value of a binary column. Reading all of them in order holds one shard in memory at a time."""
         shard, offset = self._locate(row)
         if shard == self._last_shard + 1 > 0:  # pages that were read count as this process's as long as they are mapped
-            self._batches[shard - 1] = _read_batch(shard_path(self.folder, shard - 1))
+            self._batches[shard - 1] = read_batch(shard_path(self.folder, shard - 1))
         self._last_shard = shard
         return bytes(self._batches[shard].column(name)[offset].as_py())
 
@@ -175,7 +180,8 @@ def _large_view(column: pa.LargeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(ends, np.int64, len(column) + 1), np.frombuffer(values or b"", np.uint8)
 
 
-def _read_batch(path: Path) -> pa.RecordBatch:
+def read_batch(path: Path) -> pa.RecordBatch:
+    """The rows of a shard, where they lie in its file. Raises DataError if it is damaged."""
     try:
         return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     except (pa.ArrowInvalid, OSError) as error:

@@ -61,12 +61,12 @@ def put_json(place: Path, content: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def written_whole(place: Path, temporary_name: str) -> Iterator[Path]:
+def written_whole(place: Path, temporary: Path) -> Iterator[Path]:
     """A local file to write in the block, which is at its place behind it, or not at all.
 
     Args:
         place: of the file.
-        temporary_name: its name until then.
+        temporary: where it is until then, on the same disk; not used for a URL.
     """
     if is_url(place):
         with tempfile.TemporaryDirectory(prefix="d2v-") as folder:
@@ -76,13 +76,50 @@ def written_whole(place: Path, temporary_name: str) -> Iterator[Path]:
             filesystem.put_file(str(local), path)
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    local = place.with_name(temporary_name)
     try:
-        yield local
-        sync(local)
-        local.replace(place)
+        yield temporary
+        sync(temporary)
+        temporary.replace(place)
     finally:
-        local.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def local_copy(place: Path) -> Iterator[Path]:
+    """A local file with this content for the block, which is the file itself where it lies on this machine."""
+    if not is_url(place):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="d2v-") as folder:
+        local = Path(folder) / place.name
+        bring(place, local)
+        yield local
+
+
+def bring(place: Path, local: Path) -> None:
+    """Fetch a file behind a URL. Raises FileNotFoundError if there is none."""
+    cast(Any, place).fs.get_file(cast(Any, place).path, str(local))
+
+
+def put(local: Path, place: Path) -> None:
+    """Write a copy of a local file, which is there whole or not at all."""
+    with written_whole(place, place.with_name(f".{place.name}.tmp")) as temporary:
+        shutil.copyfile(local, temporary)
+
+
+def inside(folder: Path) -> list[Path]:
+    """What is in a folder, sorted by name; nothing where there is no folder."""
+    try:
+        return sorted(folder.iterdir(), key=lambda place: place.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def copy_files(folder: Path, to: Path) -> None:
+    """Copy the files of a folder behind a URL to another folder there, without fetching them."""
+    to.mkdir(parents=True, exist_ok=True)
+    for place in inside(folder):
+        cast(Any, place).fs.cp_file(cast(Any, place).path, cast(Any, to / place.name).path)
 
 
 def remove_folder(place: Path) -> None:

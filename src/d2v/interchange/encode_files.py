@@ -154,7 +154,7 @@ def write_features(
         advance: is told how many items are done.
     """
     schema = _schema(asked)
-    temporary = f".{out.name}.{platform.node()}.{os.getpid()}.tmp"
+    temporary = out.with_name(f".{out.name}.{platform.node()}.{os.getpid()}.tmp")
     rows, problems, first = 0, 0, ""
     with (
         full_disk_named(Path(tempfile.gettempdir()) if is_url(out) else out.parent, DataError, "Nothing was written."),

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,7 @@ from d2v.data.cluster import machine
 from d2v.data.disk import sync
 from d2v.data.sources.source import ItemRange
 from d2v.data.store import shard_path, write_shard
+from d2v.data.url_paths import bring, inside, is_url, local_copy, place_of, put, remove_folder, written_whole
 from d2v.errors import DataError, is_of_storage
 from d2v.progress import log
 
@@ -35,8 +36,8 @@ BATCH_BYTES = 16 * 2**20
 FIRST_WAIT_S = 1.0
 UNSEEN_S = (0.1, 1.0, 5.0, 30.0, 30.0)
 """Waits for a file that a worker has written and that is not seen yet."""
-LOOK_S = 1.0
-"""How often a worker looks whether the driver was interrupted."""
+LOOK_S, LOOK_URL_S = 1.0, 10.0
+"""How often a worker looks whether the driver was interrupted; behind a URL each look is a request."""
 _temporary = count()
 _looked_s = dict[str, float]()
 """Token of the job that is worked for -> when it looked last."""
@@ -120,15 +121,54 @@ class Piece:
     rows: Any
 
 
+def work_root(config: ClusterConfig, folder: Path) -> Path:
+    """The folder of all work that is done for a folder that is being made: beside it, or in the exchange."""
+    if config.exchange is None:
+        return folder.with_name(_plain_name(folder) + ".cluster")
+    return place_of(config.exchange) / f"{_name_in_exchange(folder)}.cluster"
+
+
+def mirror_of(config: ClusterConfig, corpus: Path, identity: str) -> Path:
+    """Where the exchange has the shards of a corpus with this fingerprint, for the workers of the next step."""
+    return place_of(config.exchange or "") / f"{_name_in_exchange(corpus)}.shards" / identity[:16]
+
+
+def _plain_name(folder: Path) -> str:
+    return folder.name.removesuffix(".partial")
+
+
+def _name_in_exchange(folder: Path) -> str:
+    """Another one for each folder of a machine."""
+    name = _plain_name(folder).removeprefix(".")
+    whole = folder.with_name(name).absolute()
+    return f"{name}-{hashlib.sha256(str(whole).encode()).hexdigest()[:12]}"
+
+
+def only(root: Path, owner: str) -> Path:
+    """The folder of an owner; those of others are removed."""
+    for old in inside(root):
+        if old.name == owner:
+            continue
+        if not is_url(old):
+            shutil.rmtree(old, ignore_errors=True)  # a worker may be writing there still
+            continue
+        with suppress(OSError):
+            remove_folder(old)
+    return root / owner
+
+
 def make_folders(folder: Path) -> None:
     """Make a work folder, or make one that is there fit for going on: what was not finished is removed, and so are
     pieces whose records went when their shards were written, if these shards are gone too."""
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    if not is_url(folder):  # what is put behind a URL is whole
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     for name in (PIECES, SHARDS, DIGESTS, UNFINISHED, RANGES):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    if not any((folder / SHARDS).iterdir()):
-        for said in (folder / PIECES).glob("*.json"):
-            if not said.with_suffix(".arrow").exists():
+    if not any(path.suffix == ".arrow" for path in inside(folder / SHARDS)):
+        pieces = inside(folder / PIECES)
+        there = {path.name for path in pieces}
+        for said in pieces:
+            if said.suffix == ".json" and said.with_suffix(".arrow").name not in there:
                 said.unlink()
 
 
@@ -176,47 +216,48 @@ def until_seen(look: Callable[[], T | None]) -> T | None:
     return look()
 
 
-def write_said(folder: Path, piece: Piece) -> None:
+def write_said(job: Job, piece: Piece) -> None:
     """Write the file that says that a piece is whole."""
-    path = said_path(folder, piece.start)
-    temporary = _new_name(path)
-    temporary.write_text(json.dumps(vars(piece), separators=(",", ":")))
-    temporary.replace(path)
+    path = said_path(job.folder, piece.start)
+
+    def write() -> None:
+        with written_whole(path, new_name(path)) as temporary:
+            temporary.write_text(json.dumps(vars(piece), separators=(",", ":")))
+
+    with_retries(job, f"What is said of items {piece.start:,} to {piece.end - 1:,}", write, lambda: None)
 
 
 @contextmanager
 def data_file(path: Path) -> Iterator[Callable[[bytes | None], None]]:
     """A file of records, written one by one; it has its name when all are there."""
-    temporary = _new_name(path)
     held = list[bytes | None]()
     size = 0
-    try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, DATA) as file:
+    with (
+        written_whole(path, new_name(path)) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, DATA) as file,
+    ):
 
-            def flush() -> None:
-                nonlocal size
-                file.write_batch(pa.record_batch([pa.array(held, pa.large_binary())], schema=DATA))
-                held.clear()
-                size = 0
+        def flush() -> None:
+            nonlocal size
+            file.write_batch(pa.record_batch([pa.array(held, pa.large_binary())], schema=DATA))
+            held.clear()
+            size = 0
 
-            def append(record: bytes | None) -> None:
-                nonlocal size
-                held.append(record)
-                size += len(record or b"")
-                if size >= BATCH_BYTES:
-                    flush()
-
-            yield append
-            if held:
+        def append(record: bytes | None) -> None:
+            nonlocal size
+            held.append(record)
+            size += len(record or b"")
+            if size >= BATCH_BYTES:
                 flush()
-        sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+        yield append
+        if held:
+            flush()
 
 
 def records(path: Path, first: int, rows: int) -> list[pa.Array]:
-    """Records of a piece from a row on, in some arrays that lie in the file."""
+    """Records of a piece from a row on, in some arrays that lie in the file, which is a local one."""
     found, begin = [], 0
     file = pa.ipc.open_file(pa.memory_map(str(path)))
     for number in range(file.num_record_batches):
@@ -247,29 +288,42 @@ def save_shard(
         for name, values in columns(piece, slice(first, first + rows)).items():
             others[name] += values
     final = shard_path(job.folder / SHARDS, number)
-    temporary = _new_name(final)
-    said = temporary.with_name(f"{temporary.name}.digest")
-    try:
-        write_shard(temporary, {**others, "data": _joined(job.folder, runs)}, schema)
-        with temporary.open("rb") as content:
-            said.write_text(hashlib.file_digest(content, "sha256").hexdigest())
-        said.replace(job.folder / DIGESTS / final.name)
-        temporary.replace(final)
-    finally:
-        temporary.unlink(missing_ok=True)
-        said.unlink(missing_ok=True)
+    digest = job.folder / DIGESTS / final.name
+
+    def write() -> None:
+        with ExitStack() as stack:
+            local = {start: stack.enter_context(_local_data(job.folder, start)) for start, *_ in runs}
+            temporary = stack.enter_context(written_whole(final, new_name(final)))
+            write_shard(temporary, {**others, "data": _joined(local, runs)}, schema)
+            with written_whole(digest, new_name(digest)) as said:
+                said.write_text(_sha256(temporary))
+
+    with_retries(job, f"The shard {number}", write, lambda: None)
 
 
-def _joined(folder: Path, runs: Sequence[Run]) -> pa.Array:
-    """The records of a shard. One piece is mapped at a time, as pages that were read count as memory."""
+@contextmanager
+def _local_data(folder: Path, start: int) -> Iterator[Path]:
+    """The records of a piece in a local file."""
+    if not (path := data_path(folder, start)).exists():
+        raise _piece_gone(folder, start)
+    with local_copy(path) as local:
+        yield local
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _joined(local: Mapping[int, Path], runs: Sequence[Run]) -> pa.Array:
+    """The records of a shard from files of its pieces. One piece is mapped at a time, as pages that were read count as
+    memory."""
     ends = np.zeros(sum(rows for *_, rows in runs) + 1, np.int64)
     values: pa.Buffer | None = None
     for _ in range(2):  # first where they end, then what they are
         row = 0
         for start, first, rows in runs:
-            if not (path := data_path(folder, start)).exists():
-                raise _piece_gone(folder, start)
-            for array in records(path, first, rows):
+            for array in records(local[start], first, rows):
                 _, found, content = array.buffers()
                 own = np.frombuffer(found, np.int64)[array.offset : array.offset + len(array) + 1]
                 if values is None:
@@ -299,13 +353,40 @@ def digest_of_shard(folder: Path, number: int) -> str | None:
 
 def digests_of_shards(folder: Path, below: str) -> dict[str, str]:
     """Name of each shard below the folder that it will lie in -> SHA-256."""
-    return {f"{below}/{path.name}": path.read_text() for path in (folder / DIGESTS).glob("part-*")}
+    return {f"{below}/{path.name}": path.read_text() for path in inside(folder / DIGESTS)}
+
+
+def take_shards(folder: Path, into: Path) -> None:
+    """Move the shards of a work folder to where they belong on this machine's disk. Behind a URL they stay.
+
+    Raises:
+        DataError: one arrived with another content.
+    """
+    if not is_url(folder):
+        shutil.move(folder / SHARDS, into)
+        return
+    into.mkdir()
+    for shard in inside(folder / SHARDS):
+        bring(shard, into / shard.name)
+        if _sha256(into / shard.name) != (folder / DIGESTS / shard.name).read_text():
+            raise DataError(f"{shard} arrived with another content: remove {folder} and run the same command again")
+        sync(into / shard.name)
+
+
+def put_shards(shards: Path, mirror: Path) -> None:
+    """Put the shards of a corpus that are missing into the mirror in the exchange."""
+    mirror.mkdir(parents=True, exist_ok=True)
+    there = {place.name: place.stat().st_size for place in inside(mirror)}
+    for shard in inside(shards):
+        if there.get(shard.name) != shard.stat().st_size:
+            put(shard, mirror / shard.name)
 
 
 def check_running(job: Job) -> None:
     """Raises Stopped if the driver was interrupted. It looks once a second, so any item may ask."""
     now_s = time.monotonic()
-    if now_s - _looked_s.get(job.token, -LOOK_S) < LOOK_S:
+    every_s = LOOK_URL_S if is_url(job.folder) else LOOK_S
+    if now_s - _looked_s.get(job.token, -every_s) < every_s:
         return
     _looked_s.clear()
     _looked_s[job.token] = now_s
@@ -336,7 +417,7 @@ def with_retries(job: Job, what: str, call: Callable[[], T], after_failure: Call
     raise AssertionError("a loop without end ended")
 
 
-def _new_name(path: Path) -> Path:
+def new_name(path: Path) -> Path:
     """A name for a file until it is whole, which no other task uses, on whatever machine."""
     name = f"{path.name}.{os.uname().nodename}.{os.getpid()}.{next(_temporary)}"
     return path.parent.with_name(UNFINISHED) / name

@@ -22,7 +22,11 @@ from d2v.data.cluster.files import (
     Piece,
     digests_of_shards,
     make_folders,
+    mirror_of,
+    only,
     range_path,
+    take_shards,
+    work_root,
     write_range,
 )
 from d2v.data.cluster.pieces import LISTINGS, ROW, IngestJob, read_piece, write_shard
@@ -31,6 +35,7 @@ from d2v.data.cluster.stream import ShardPlan, Stream, whole_piece
 from d2v.data.ingest import CSV_HEADS, RULES, IngestPass, Outcome, Record
 from d2v.data.ingest import SHARDS as CORPUS_SHARDS
 from d2v.data.sources.source import Item
+from d2v.data.url_paths import absolute, copy_files, inside, is_url, remove_folder
 from d2v.errors import DataError
 from d2v.progress import Progress
 
@@ -53,7 +58,7 @@ class ClusterIngest(IngestPass):
         listings = {} if self.source.ranges else self.remote.listings
         (self.work / LISTINGS).write_text(json.dumps(listings))
         self.job = IngestJob(
-            self.work.absolute(),
+            absolute(self.work),
             machine.mark(self.work),
             machine.versions(),
             self.source.fingerprint,
@@ -79,19 +84,17 @@ class ClusterIngest(IngestPass):
             "versions": machine.versions(),
         }
         owner = fingerprint.of_values(shaping)[:16]
-        every = self.folder.with_name(self.folder.name.removesuffix(".partial") + ".cluster")
-        self.work = every / owner
-        for old in every.glob("*"):
-            if old != self.work:
-                shutil.rmtree(old, ignore_errors=True)
+        self.root = work_root(self.remote.config, self.folder)
+        self.work = only(self.root, owner)
         shards, owned = self.work / SHARDS, self.folder / OWNER
         if (
-            not shards.exists()
+            not is_url(self.work)
+            and not shards.exists()
             and owned.is_file()
             and owned.read_text() == owner
             and (self.folder / CORPUS_SHARDS).exists()
         ):
-            (self.folder / CORPUS_SHARDS).rename(shards)  # killed between its last two steps
+            (self.folder / CORPUS_SHARDS).rename(shards)  # killed behind its last shard
         make_folders(self.work)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -107,9 +110,14 @@ class ClusterIngest(IngestPass):
     # ------------------------------------------------------------------------------------ stream
 
     def stream(self) -> None:
-        """Have every piece read that is left, and every shard written."""
+        """Have every piece read that is left, and every shard written, and take the shards."""
         with Cluster(self.remote.config, "ingest") as cluster, Progress("ingest", self.total) as progress:
             Stream(self, cluster, "ingest").run(progress)
+        if len(inside(self.shards)) != self.plan.shards:
+            raise DataError(f"{self.shards} holds other shards than were written: remove {self.work} and run it again")
+        self.known_digests = digests_of_shards(self.work, CORPUS_SHARDS)
+        take_shards(self.work, self.folder / CORPUS_SHARDS)
+        self.shards = self.folder / CORPUS_SHARDS
 
     @property
     def total(self) -> int | None:
@@ -144,7 +152,9 @@ class ClusterIngest(IngestPass):
         range_path(self.work, piece.start).unlink(missing_ok=True)
 
     def _grouped(self) -> Iterator[tuple[str, str]]:
-        for path in sorted((self.work / PIECES).glob("*.json")):
+        for path in inside(self.work / PIECES):
+            if path.suffix != ".json":
+                continue
             said = whole_piece(self.work, int(path.stem)).rows
             yield from (
                 (key, group) for key, group in zip(said["key"], said["group"], strict=True) if group is not None
@@ -152,17 +162,16 @@ class ClusterIngest(IngestPass):
 
     # ------------------------------------------------------------------------------------ end
 
-    def _write_corpus(self, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        if len(list(self.shards.glob("part-*.arrow"))) != self.plan.shards:
-            raise DataError(f"{self.shards} holds other shards than were written: remove {self.work} and run it again")
-        self.known_digests = digests_of_shards(self.work, CORPUS_SHARDS)
-        self.shards.rename(self.folder / CORPUS_SHARDS)
-        super()._write_corpus(parameters, settings)
-
     def swap_in(self, out: Path) -> None:
-        """Put the whole corpus in its place."""
+        """Put the whole corpus in its place. Shards in an exchange stay there, for the workers of the next step."""
         (self.folder / OWNER).unlink()
         super().swap_in(out)
+        if self.remote.config.exchange is not None:
+            mirror = mirror_of(self.remote.config, out, self.report.fingerprint)
+            only(mirror.parent, mirror.name)
+            if is_url(mirror) and not inside(mirror):
+                copy_files(self.work / SHARDS, mirror)
+            remove_folder(self.root)
 
 
 def _outcome_of(

@@ -69,7 +69,8 @@ def check(driver: Mapping[str, str], folder: Path, token: str) -> None:
     if not is_seen:
         raise DataError(
             f"The worker on {socket.gethostname()} does not see the folder {folder} of the command that it works for: "
-            "put the data folder (D2V_DATA) on a file system that all machines have at the same path"
+            "put the data folder (D2V_DATA) on a file system that all machines have at the same path, or set "
+            "cluster.exchange to a folder or a bucket that all of them see"
         )
 
 

@@ -215,7 +215,7 @@ def read_piece(job: IngestJob, start: int, stop: int, careful: bool = False) -> 
     seconds = round(time.monotonic() - began_s, 3)
     names = (*ROW, *(_OWN + name for name in (*job.texts, *job.facts)))
     columns = dict(zip(names, map(list, zip(*rows, strict=True)) if rows else [[] for _ in names], strict=True))
-    write_said(job.folder, Piece(start, reached.position, reached.is_last, seconds, columns))
+    write_said(job, Piece(start, reached.position, reached.is_last, seconds, columns))
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +19,6 @@ from d2v.data import fingerprint
 from d2v.data.cluster import machine
 from d2v.data.cluster.client import Cluster
 from d2v.data.cluster.files import (
-    SHARDS,
     Kept,
     Piece,
     Run,
@@ -28,20 +27,30 @@ from d2v.data.cluster.files import (
     data_path,
     digests_of_shards,
     make_folders,
+    mirror_of,
+    new_name,
+    only,
+    put_shards,
     records,
+    said_path,
     save_shard,
+    take_shards,
     with_retries,
+    work_root,
     write_said,
 )
 from d2v.data.cluster.stream import ShardPlan, Stream, whole_piece
 from d2v.data.disk import write_json
 from d2v.data.ingest import SHARDS as CORPUS_SHARDS
 from d2v.data.prepared import KNOWN_DIGESTS, SHARD_BYTES, Columns, Corpus, Facts, Make, RowWriter
-from d2v.data.store import ShardReader
+from d2v.data.store import ShardReader, read_batch, shard_path
+from d2v.data.url_cache import fetched
+from d2v.data.url_paths import absolute, bring, is_url, local_copy, remove_folder, written_whole
 from d2v.progress import Progress
 
-ROWS, COLUMNS = "rows.npy", "columns.arrow"
-"""Files of a work folder: the row of the corpus's shards of each item, and what the driver knows of it."""
+ROWS, STARTS, COLUMNS = "rows.npy", "starts.npy", "columns.arrow"
+"""Files of a work folder: the row of the corpus's shards of each item, the first row of each shard, and what the driver
+knows of each item."""
 BYTES = "bytes"
 
 
@@ -50,7 +59,7 @@ class RowsJob:
     """See `d2v.data.cluster.files.Job`.
 
     Attributes:
-        corpus: its folder.
+        shards: of the corpus.
         make: see `d2v.data.prepared.Make`; it is pickled.
         schema: of the part's shards.
     """
@@ -59,7 +68,7 @@ class RowsJob:
     token: str
     versions: Mapping[str, str]
     config: ClusterConfig
-    corpus: Path
+    shards: Path
     make: Make
     schema: pa.Schema
 
@@ -77,16 +86,18 @@ class RecordsJob:
     """See `d2v.data.cluster.files.Job`.
 
     Attributes:
-        corpus: its folder.
+        shards: of the corpus.
         opened: see `OpenMaker`.
+        files: what it reads in the work folder.
     """
 
     folder: Path
     token: str
     versions: Mapping[str, str]
     config: ClusterConfig
-    corpus: Path
+    shards: Path
     opened: OpenMaker
+    files: tuple[str, ...] = ()
 
 
 class _Prepare:
@@ -107,11 +118,8 @@ class _Prepare:
             "piece_items": config.piece_items,
             "versions": machine.versions(),
         }
-        every = work_folder(folder)
-        self.work = every / fingerprint.of_values(shaping)[:16]
-        for old in every.glob("*"):
-            if old != self.work:
-                shutil.rmtree(old, ignore_errors=True)
+        self.root = work_root(config, folder)
+        self.work = only(self.root, fingerprint.of_values(shaping)[:16])
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -119,8 +127,20 @@ class _Prepare:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stack.close()
+        if kind is None and self.config.exchange is not None:
+            remove_folder(self.root)
+
+    @cached_property
+    def shards(self) -> Path:
+        """The corpus's shards as workers see them."""
+        own = self.corpus.folder.absolute() / CORPUS_SHARDS
+        if self.config.exchange is None:
+            return own
+        mirror = mirror_of(self.config, self.corpus.folder, self.corpus.fingerprint)
+        put_shards(own, only(mirror.parent, mirror.name))
+        return mirror
 
     def begin(self, part: str, items: np.ndarray, known: pa.Table | None) -> dict[str, Any]:
         """Make the work folder of a part.
@@ -133,18 +153,25 @@ class _Prepare:
         Returns:
             What every job of it is told.
         """
-        folder = self.work / part
+        folder = absolute(self.work / part)
         make_folders(folder)
-        np.save(folder / ROWS, self.corpus.rows_of(items))
+        of_shards = list(self.corpus.shards.starts)
+        for name, numbers in ((ROWS, self.corpus.rows_of(items)), (STARTS, of_shards)):
+            with written_whole(folder / name, new_name(said_path(folder, 0))) as local, local.open("wb") as sink:
+                np.save(sink, numbers)
         if known is not None:
-            with pa.OSFile(str(folder / COLUMNS), "wb") as sink, pa.ipc.new_file(sink, known.schema) as file:
+            with (
+                written_whole(folder / COLUMNS, new_name(said_path(folder, 0))) as local,
+                pa.OSFile(str(local), "wb") as sink,
+                pa.ipc.new_file(sink, known.schema) as file,
+            ):
                 file.write_table(known)
         return {
-            "folder": folder.absolute(),
+            "folder": folder,
             "token": machine.mark(folder),
             "versions": machine.versions(),
             "config": self.config,
-            "corpus": self.corpus.folder.absolute(),
+            "shards": self.shards,
         }
 
 
@@ -168,13 +195,13 @@ class ClusterRowWriter(RowWriter):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._prepare.__exit__()
         if kind is None:
             known: dict[str, str] = {}
             for part in self.parts:
                 known |= digests_of_shards(self._prepare.work / part, part)
-                (self._prepare.work / part / SHARDS).rename(self.folder / part)
+                take_shards(self._prepare.work / part, self.folder / part)
             write_json(self.folder / KNOWN_DIGESTS, known)
+        self._prepare.__exit__(kind)
 
     def write(
         self, part: str, schema: pa.Schema, items: np.ndarray, make: Make, columns: Columns, progress: Progress
@@ -216,11 +243,12 @@ class ClusterRecords(_Prepare):
         given = self.begin(part, items, known)
         for name, content in files.items():
             (given["folder"] / name).write_text(content, encoding="utf-8")
-        work = _Part(RecordsJob(**given, opened=opened), len(items), None)
+        work = _Part(RecordsJob(**given, opened=opened, files=tuple(files)), len(items), None)
         for piece in Stream(work, self.cluster, "prepare").pieces(progress):
-            found = records(data_path(given["folder"], piece.start), 0, len(piece.rows))
-            values = (value.as_py() for array in found for value in array)
-            yield from zip(values, piece.rows, strict=True)
+            with local_copy(data_path(given["folder"], piece.start)) as local:
+                found = records(local, 0, len(piece.rows))
+                values = (value.as_py() for array in found for value in array)
+                yield from zip(values, piece.rows, strict=True)
 
 
 class _Part:
@@ -247,38 +275,85 @@ class _Part:
 # --------------------------------------------------------------------------------------------- worker
 
 
+class FetchedShards:
+    """Rows of shards behind a URL, of which the cache of this machine has those that were last asked for.
+
+    Args:
+        folder: of the shards.
+        starts: (shards + 1,) first row of each.
+    """
+
+    def __init__(self, folder: Path, starts: np.ndarray) -> None:
+        self.folder, self.starts = folder, starts
+        self._shard, self._stack = -1, ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def binary(self, name: str, row: int) -> bytes:
+        """One value of a binary column."""
+        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        if shard != self._shard:
+            self._stack.close()
+            local = self._stack.enter_context(fetched(str(shard_path(self.folder, shard))))
+            self._batch, self._shard = read_batch(local), shard
+        return bytes(self._batch.column(name)[row - int(self.starts[shard])].as_py())
+
+
 class _Opened:
     """A corpus and the items of a part, as a worker keeps them for its tasks."""
 
     def __init__(self, job: RowsJob | RecordsJob) -> None:
         machine.check(job.versions, job.folder, job.token)
-        self.job = job
-        self.rows = np.load(job.folder / ROWS, mmap_mode="r")
+        self.job, self._stack = job, ExitStack()
+        self.rows = np.load(self._local(ROWS), mmap_mode="r")
+
+    def close(self) -> None:
+        """Remove the copies of files."""
+        self._stack.close()
+
+    def _local(self, name: str) -> Path:
+        return self._stack.enter_context(local_copy(self.job.folder / name))
 
     @cached_property
-    def shards(self) -> ShardReader:
+    def shards(self) -> ShardReader | FetchedShards:
         """Of the corpus."""
-        return ShardReader(self.job.corpus / CORPUS_SHARDS)
+        if is_url(self.job.shards):
+            return self._stack.enter_context(FetchedShards(self.job.shards, np.load(self._local(STARTS))))
+        return ShardReader(self.job.shards)
 
     @cached_property
     def maker(self) -> Maker:
         """Of records."""
         if not isinstance(self.job, RecordsJob):
             raise TypeError("a job of rows makes no records")
-        return self.job.opened(self.job.folder)
+        if not is_url(self.job.folder):
+            return self.job.opened(self.job.folder)
+        folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="d2v-")))
+        for name in self.job.files:
+            bring(self.job.folder / name, folder / name)
+        return self.job.opened(folder)
+
+    @cached_property
+    def columns(self) -> Path | None:
+        """A local file with what the driver knows of each item, if it does."""
+        return self._local(COLUMNS) if (self.job.folder / COLUMNS).exists() else None
 
     def stored(self, start: int, stop: int) -> Iterator[Stored]:
         """What the corpus stores of some items, and what the driver knows of each."""
         known: list[dict[str, Any]] = [{}] * (stop - start)
-        if (self.job.folder / COLUMNS).exists():
-            table = pa.ipc.open_file(pa.memory_map(str(self.job.folder / COLUMNS))).read_all()
+        if self.columns is not None:
+            table = pa.ipc.open_file(pa.memory_map(str(self.columns))).read_all()
             known = table.slice(start, stop - start).to_pylist()
         for row, said in zip(self.rows[start:stop], known, strict=True):
             check_running(self.job)
             yield self.shards.binary("data", int(row)), said
 
 
-_opened: Kept[RowsJob | RecordsJob, _Opened] = Kept(_Opened)
+_opened: Kept[RowsJob | RecordsJob, _Opened] = Kept(_Opened, _Opened.close)
 
 
 def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> None:
@@ -301,7 +376,7 @@ def make_piece(job: RowsJob, start: int, stop: int, careful: bool = False) -> No
 
     said = with_retries(job, f"Items {start:,} to {stop - 1:,}", make, lambda: None)
     seconds = round(time.monotonic() - began_s, 3)
-    write_said(job.folder, Piece(start, stop, False, seconds, said))
+    write_said(job, Piece(start, stop, False, seconds, said))
 
 
 def make_records(job: RecordsJob, start: int, stop: int, careful: bool = False) -> None:
@@ -322,14 +397,14 @@ def make_records(job: RecordsJob, start: int, stop: int, careful: bool = False) 
 
     said = with_retries(job, f"Items {start:,} to {stop - 1:,}", make, lambda: None)
     seconds = round(time.monotonic() - began_s, 3)
-    write_said(job.folder, Piece(start, stop, False, seconds, said))
+    write_said(job, Piece(start, stop, False, seconds, said))
 
 
 def write_rows(job: RowsJob, number: int, runs: Sequence[Run]) -> None:
     """Write a shard of a part."""
-    _opened.of(job)
+    opened = _opened.of(job)
     check_running(job)
-    table = pa.ipc.open_file(pa.memory_map(str(job.folder / COLUMNS))).read_all()
+    table = pa.ipc.open_file(pa.memory_map(str(opened.columns))).read_all()
 
     def columns(piece: Piece, rows: slice) -> dict[str, list[Any]]:
         known = table.slice(piece.start + rows.start, rows.stop - rows.start).to_pydict()
@@ -338,8 +413,3 @@ def write_rows(job: RowsJob, number: int, runs: Sequence[Run]) -> None:
         return known | found
 
     save_shard(job, number, job.schema, runs, columns)
-
-
-def work_folder(folder: Path) -> Path:
-    """Where a folder that is being prepared has its work, whatever the recipe."""
-    return folder.with_name(folder.name.removesuffix(".partial") + ".cluster")

@@ -135,8 +135,8 @@ class ClusterEncoding:
         self._records.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._records.__exit__()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._records.__exit__(kind)
 
     def blocks(
         self, part: str, items: np.ndarray, packing: Packing, count: Count, progress: Progress

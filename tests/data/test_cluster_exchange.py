@@ -1,0 +1,140 @@
+"""Steps on a cluster whose machines do not see one another's disks: files are exchanged behind a URL."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from d2v.config import ClusterConfig
+from d2v.data import prepared
+from d2v.data.cluster import files
+from d2v.data.cluster import prepare as cluster_prepare
+from d2v.data.cluster.files import mirror_of, put_shards, take_shards, work_root
+from d2v.data.prepared import Corpus
+from d2v.data.url_paths import inside, place_of
+from d2v.errors import DataError
+from d2v.modalities import registry
+from d2v.modalities.registry import get
+from tests.data.cluster_helpers import contents, threads_of_this_process
+from tests.data.test_cluster import corpus_of_texts, small_ingest
+
+SHARD_BYTES = 60_000
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with threads_of_this_process(tmp_path_factory.mktemp("dask"), workers=2) as address:
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D2V_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(prepared, "SHARD_BYTES", SHARD_BYTES)
+    monkeypatch.setattr(cluster_prepare, "SHARD_BYTES", SHARD_BYTES)
+
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> str:
+    """Behind a URL, as a bucket is."""
+    return f"file://{tmp_path}/exchange"
+
+
+def names_of(place: Path) -> list[str]:
+    return [one.name for one in inside(place)]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+@pytest.mark.parametrize("modality", ["vision", "speech", "text"])
+def test_ingest_and_prepare_have_the_bytes_of_one_process(
+    tmp_path: Path, scheduler: str, modality: str, exchange: str, is_folder: bool
+) -> None:
+    exchange = exchange.removeprefix("file://") if is_folder else exchange
+    recipe = registry.recipe_type(modality)
+    ingest_block, prepare_block = (recipe.model_fields[name].annotation for name in ("ingest", "prepare"))
+    cluster = {"scheduler": scheduler, "piece_items": 15, "exchange": exchange}
+    ingest = small_ingest(modality, tmp_path / "source") | {"cluster": cluster, "shard_bytes": 150_000}
+    keys = {"speech": {"min_seconds": 0.5}, "text": {"vocab_size": 300, "block_tokens": 16}}.get(modality, {})
+    for engine in ("local", "dask"):
+        folder = tmp_path / engine
+        folder.mkdir()
+        get(modality).ingest(ingest_block(**ingest | {"engine": engine}), folder / "corpus")
+        get(modality).prepare(prepare_block(engine=engine, cluster=cluster, **keys), folder / "corpus", folder / "out")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+    left = names_of(place_of(exchange))
+    assert [name.partition("-")[0] for name in left] == ["corpus"]  # the mirror, and no work
+    assert left[0].endswith(".shards")
+
+
+def test_the_next_step_finds_the_shards_that_ingest_left(
+    tmp_path: Path, scheduler: str, exchange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = registry.recipe_type("vision").model_fields["ingest"].annotation
+    cluster = {"scheduler": scheduler, "piece_items": 15, "exchange": exchange}
+    source = small_ingest("vision", tmp_path / "source")
+    get("vision").ingest(block(**source, engine="dask", cluster=cluster), tmp_path / "corpus")
+    corpus = Corpus(tmp_path / "corpus")
+    mirror = mirror_of(ClusterConfig(**cluster), corpus.folder, corpus.fingerprint)
+    shards = tmp_path / "corpus" / "shards"
+    assert names_of(mirror) == names_of(shards)
+    put: list[str] = []
+    monkeypatch.setattr(files, "put", lambda local, place: put.append(place.name))
+    put_shards(shards, mirror)
+    assert put == []
+    (mirror / names_of(shards)[0]).unlink()
+    put_shards(shards, mirror)
+    assert put == names_of(shards)[:1]
+
+
+def test_a_corpus_of_another_content_takes_the_place_of_its_mirror(tmp_path: Path, exchange: str) -> None:
+    config = ClusterConfig(exchange=exchange)
+    old, new = (mirror_of(config, tmp_path / "corpus", name * 16) for name in "ab")
+    put_shards(corpus_of_texts(tmp_path, False) / "shards", old)
+    files.only(new.parent, new.name)
+    assert names_of(old) == []
+
+
+def test_a_prepare_that_failed_goes_on_in_the_exchange(
+    tmp_path: Path, scheduler: str, exchange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = registry.recipe_type("text").model_fields["prepare"].annotation
+    corpus = corpus_of_texts(tmp_path, False)
+    keys = {"vocab_size": 300, "block_tokens": 40, "probe_train_items": 20, "probe_test_items": 10}
+    cluster = {"scheduler": scheduler, "piece_items": 25, "exchange": exchange, "retries": 0}
+    get("text").prepare(block(**keys), corpus, tmp_path / "local")
+    made: list[int] = []
+    real = cluster_prepare.write_said
+
+    def counted(job: object, piece: files.Piece) -> None:
+        made.append(piece.start)
+        if len(made) == 3:
+            raise ValueError("this worker has a bad day")
+        real(job, piece)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cluster_prepare, "write_said", counted)
+    with pytest.raises(ValueError, match="bad day"):
+        get("text").prepare(block(**keys, engine="dask", cluster=cluster), corpus, tmp_path / "dask")
+    root = work_root(ClusterConfig(**cluster), tmp_path / ".dask.partial")
+    assert len(names_of(root)) == 1
+    before, made[:] = len(made), range(100, 103)
+    get("text").prepare(block(**keys, engine="dask", cluster=cluster), corpus, tmp_path / "dask")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "local")
+    assert before >= 3
+    assert names_of(root) == []
+
+
+def test_a_shard_that_arrives_with_another_content_is_refused(tmp_path: Path, exchange: str) -> None:
+    work = place_of(f"{exchange}/x")
+    (work / "shards").mkdir(parents=True)
+    (work / "digests").mkdir()
+    (work / "shards" / "part-00000.arrow").write_bytes(b"damaged on its way")
+    (work / "digests" / "part-00000.arrow").write_text("0" * 64)
+    with pytest.raises(DataError, match=r"part-00000\.arrow arrived with another content: remove file://"):
+        take_shards(work, tmp_path / "shards")
+
+
+def test_folders_of_one_name_have_work_of_their_own(tmp_path: Path, exchange: str) -> None:
+    config = ClusterConfig(exchange=exchange)
+    one, other = (work_root(config, tmp_path / name / ".corpus.partial") for name in "ab")
+    assert one != other
+    assert one == work_root(config, tmp_path / "a" / "corpus")
