@@ -29,7 +29,7 @@ test-slow:  ## the slow tests, the main job among them
 chaos:      ## kill, starve, damage and double every step of every modality, 200 trials, into docs/chaos.md (half an hour)
 	@$(RUN) python -m tests.chaos --write docs/chaos.md
 
-chaos-cluster: ## kill workers, scheduler and command of an ingest on a cluster, ten times each (6 minutes)
+chaos-cluster: ## kill workers, scheduler and command of an ingest on a cluster, ten times each, with a shared folder and a bucket (12 minutes)
 	@D2V_KILLS=10 $(RUN) pytest -n0 -m slow tests/data/test_cluster_processes.py
 
 retrain:    ## what a schedule calls: train on new data, promote what is better (MODALITIES="vision text" CONF=own_data)

@@ -1,5 +1,5 @@
 """Clusters of processes, and folders as bytes. Run as a script it ingests made-up items on a cluster and can be killed:
-`python -m tests.data.cluster_helpers <out> <count> <scheduler>`."""
+`python -m tests.data.cluster_helpers <out> <count> <scheduler> <exchange>`; `here` is none."""
 
 import hashlib
 import os
@@ -113,10 +113,13 @@ def read_or_die(data: bytes) -> Record:
     return read(data)
 
 
-def run(out: Path, count: int, scheduler: str | None, delay_s: float = 0.0) -> IngestReport:
+def run(
+    out: Path, count: int, scheduler: str | None, delay_s: float = 0.0, exchange: str | None = None
+) -> IngestReport:
     """Ingest made-up items; without a scheduler in this process."""
     make = partial(slow_source, count, delay_s)
-    remote = Remote(make, ClusterConfig(scheduler=scheduler, piece_items=10)) if scheduler else None
+    config = ClusterConfig(scheduler=scheduler, piece_items=10, exchange=exchange)
+    remote = Remote(make, config) if scheduler else None
     return ingest(make(), read, ("length",), out, {"p": 1}, 200, 0.25, remote=remote)
 
 
@@ -191,4 +194,5 @@ def processes(folder: Path, workers: int = 2, unseen: Path | None = None) -> Ite
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if sys.argv[3] != "here" else None, 0.01)
+    at, exchange = (None if given == "here" else given for given in sys.argv[3:5])
+    run(Path(sys.argv[1]), int(sys.argv[2]), at, 0.01, exchange)

@@ -399,6 +399,16 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path, monkeypatch):
         cluster_ingest(tmp_path / "c", partial(source_of, make_items(9)), "tcp://127.0.0.1:1")
 
 
+def test_a_task_whose_result_went_with_its_worker_is_done(scheduler, monkeypatch):
+    """What it left lies in files."""
+    with client.Cluster(ClusterConfig(scheduler=scheduler), "try") as cluster:
+        cluster.submit("one", abs, -1)
+        (future,) = cluster._tasks
+        future.result(10)
+        monkeypatch.setattr(type(future), "status", property(lambda self: "lost"))
+        assert cluster.next_done() == ("one", None)
+
+
 def test_the_engine_is_no_part_of_what_a_corpus_is(tmp_path, scheduler):
     keys = small_ingest("text", tmp_path / "source")
     first = get("text").ingest(TextIngestConfig(**keys), tmp_path / "c")

@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from d2v.config import ClusterConfig
+from d2v.data.cluster.files import work_root
 from d2v.data.cluster.remote import Remote
 from d2v.data.ingest import ingest
+from d2v.data.url_paths import inside
 from d2v.errors import LaunchError
 from tests.conftest import ROOT
-from tests.data.cluster_helpers import contents, deadly_source, processes, read_or_die, run
+from tests.data.cluster_helpers import bucket_server, contents, deadly_source, processes, read_or_die, run
 
 pytestmark = pytest.mark.slow
 ITEMS = 400
@@ -33,15 +36,36 @@ def whole(tmp_path_factory) -> dict[str, str]:
     return contents(out)
 
 
-def start_driver(out: Path, scheduler: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tests.data.cluster_helpers", str(out), str(ITEMS), scheduler]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Its URL."""
+    with bucket_server("work"):
+        yield "s3://work/of-tests"
 
 
-def wait_for_pieces(out: Path, count: int) -> None:
+@pytest.fixture(params=["a folder that all see", "a bucket"])
+def exchange(request: pytest.FixtureRequest) -> str | None:
+    """How the command and its workers give each other files."""
+    return request.getfixturevalue("bucket") if request.param == "a bucket" else None
+
+
+def start_driver(out: Path, scheduler: str, exchange: str | None = None, **streams: int) -> "subprocess.Popen[bytes]":
+    arguments = [str(out), str(ITEMS), scheduler, exchange or "here"]
+    command = [sys.executable, "-m", "tests.data.cluster_helpers", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, **{"stderr": subprocess.DEVNULL} | streams)
+
+
+def pieces(out: Path, exchange: str | None = None) -> list[str]:
+    """Names of the pieces that were read."""
+    root = work_root(ClusterConfig(exchange=exchange), out.with_name(f".{out.name}.partial"))
+    works = inside(root)
+    return [said.name for work in works for said in inside(work / "pieces") if said.suffix == ".json"]
+
+
+def wait_for_pieces(out: Path, count: int, exchange: str | None = None) -> None:
     """Until so many pieces were read."""
     deadline_s = time.monotonic() + 60
-    while len(list(out.parent.glob(f".{out.name}.cluster/*/pieces/*.json"))) < count:
+    while len(pieces(out, exchange)) < count:
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
 
@@ -51,47 +75,42 @@ def some_pieces(seed: int) -> int:
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_a_killed_worker_loses_nothing(tmp_path, whole, seed):
+def test_a_killed_worker_loses_nothing(tmp_path, whole, seed, exchange):
     with processes(tmp_path / "cluster") as cluster:
-        driver = start_driver(tmp_path / "c", cluster.address)
-        wait_for_pieces(tmp_path / "c", some_pieces(seed))
+        driver = start_driver(tmp_path / "c", cluster.address, exchange)
+        wait_for_pieces(tmp_path / "c", some_pieces(seed), exchange)
         cluster.workers[seed % 2].send_signal(signal.SIGKILL)
         assert driver.wait(120) == 0
     assert contents(tmp_path / "c") == whole
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_after_a_killed_driver_the_same_command_goes_on(tmp_path, whole, seed):
+def test_after_a_killed_driver_the_same_command_goes_on(tmp_path, whole, seed, exchange):
     with processes(tmp_path / "cluster") as cluster:
-        driver = start_driver(tmp_path / "c", cluster.address)
-        wait_for_pieces(tmp_path / "c", some_pieces(10 + seed))
+        driver = start_driver(tmp_path / "c", cluster.address, exchange)
+        wait_for_pieces(tmp_path / "c", some_pieces(10 + seed), exchange)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        run(tmp_path / "c", ITEMS, cluster.address, 0.01)
+        run(tmp_path / "c", ITEMS, cluster.address, 0.01, exchange)
     assert contents(tmp_path / "c") == whole
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_a_killed_scheduler_is_named_and_the_same_command_goes_on(tmp_path, whole, seed):
+def test_a_killed_scheduler_is_named_and_the_same_command_goes_on(tmp_path, whole, seed, exchange):
     with processes(tmp_path / "cluster") as cluster:
-        driver = start_driver(tmp_path / "c", cluster.address)
-        wait_for_pieces(tmp_path / "c", some_pieces(20 + seed))
+        driver = start_driver(tmp_path / "c", cluster.address, exchange)
+        wait_for_pieces(tmp_path / "c", some_pieces(20 + seed), exchange)
         cluster.scheduler.send_signal(signal.SIGKILL)
         assert driver.wait(120) == 1  # the traceback of a LaunchError, as this driver is no command
-        done = {path.name for path in tmp_path.glob(".c.cluster/*/pieces/*.json")}
-    assert done
+    assert pieces(tmp_path / "c", exchange)
     with processes(tmp_path / "other") as cluster:
-        run(tmp_path / "c", ITEMS, cluster.address, 0.01)
+        run(tmp_path / "c", ITEMS, cluster.address, 0.01, exchange)
     assert contents(tmp_path / "c") == whole
 
 
 def test_the_loss_of_a_scheduler_is_a_typed_error(tmp_path):
     with processes(tmp_path / "cluster") as cluster:
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "tests.data.cluster_helpers", str(tmp_path / "c"), str(ITEMS), cluster.address],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-        )
+        driver = start_driver(tmp_path / "c", cluster.address, stderr=subprocess.PIPE)
         wait_for_pieces(tmp_path / "c", 3)
         cluster.scheduler.send_signal(signal.SIGKILL)
         said = driver.communicate(timeout=120)[1].decode()
@@ -106,9 +125,9 @@ def test_ctrl_c_ends_the_tasks_of_the_workers(tmp_path, whole):
         driver.send_signal(signal.SIGINT)
         assert driver.wait(30) != 0
         time.sleep(2.5)
-        done = len(list(tmp_path.glob(".c.cluster/*/pieces/*.json")))
+        done = len(pieces(tmp_path / "c"))
         time.sleep(1.0)
-        assert len(list(tmp_path.glob(".c.cluster/*/pieces/*.json"))) == done < ITEMS // 10
+        assert len(pieces(tmp_path / "c")) == done < ITEMS // 10
         run(tmp_path / "c", ITEMS, cluster.address)
     assert contents(tmp_path / "c") == whole
 

@@ -148,7 +148,7 @@ class Cluster:
                     arrived.wait(LOOK_S)
         future = next(self._done)
         name = self._tasks.pop(future)
-        if future.status == "finished":
+        if future.status in ("finished", "pending", "lost"):  # a worker died with a result, which lies in a file
             return name, None
         if future.status != "error":
             raise self._gone()
