@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,14 @@ def _shared(part: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there: set D2V_SHARED to the folder that holds {part}/ to run this test")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Files behind URLs are kept with the tests' own files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D2V_CACHE", str(tmp_path_factory.mktemp("d2v-cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,21 +5,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from d2v.data.sources.listing import Found, find_file, list_files
+from filelock import FileLock
+from fsspec.implementations.local import LocalFileSystem
+
+from d2v.data.sources.listing import Found, find_file, list_files, open_file
 from d2v.data.url_paths import INSTALL, place_of
 from d2v.errors import ConfigError, D2vError, DataError, is_of_storage
+from d2v.progress import log
 
 FOLDER, LIMIT_GB = "D2V_CACHE", "D2V_CACHE_GB"
 USUAL_GB = 20.0
+TOLD_BYTES = 10**8
 ROOM = "room"
 """A key without content: what is set makes room."""
 
@@ -80,17 +87,53 @@ def _cache() -> Any:
         ) from error
 
 
-def _bring(cache: Any, filesystem: Any, file: Found, url: str, local: Path) -> None:
-    """Link a file from the cache, or have it fetched where the cache may not keep it."""
+@contextmanager
+def opened_near(filesystem: Any, path: str) -> Iterator[IO[bytes]]:
+    """A file for reading that is gone through more than once: behind a URL its copy in the cache. What is larger than
+    the cache, or does not tell when it changes, is read from afar each time, and so is all without a cache.
+
+    Raises:
+        NotAFile: it is a device, a pipe or a socket.
+    """
+    if not isinstance(filesystem, LocalFileSystem) and find_spec("diskcache") is not None:
+        file, url = find_file(filesystem, path, ""), filesystem.unstrip_protocol(path)
+        handle = None
+        try:
+            if file.stamp and file.size:
+                with _cache() as cache:
+                    handle = _kept(cache, filesystem, file, url)
+        except ConfigError as error:
+            log(f"{url} is read from afar each time: {error}")
+        if handle is not None:
+            with handle:
+                yield handle
+            return
+    with open_file(filesystem, path) as stream:
+        yield stream
+
+
+def _kept(cache: Any, filesystem: Any, file: Found, url: str) -> IO[bytes] | None:
+    """A file from the cache, into which one process of this machine fetches it; None where it may not keep it."""
     key = f"{url} {file.key} {file.size} {file.stamp}"
-    handle = cache.get(key, read=True)
-    if handle is None and (file.size or 0) < cache.size_limit:
+    handle: IO[bytes] | None = cache.get(key, read=True)
+    if handle is not None or (file.size or 0) >= cache.size_limit:
+        return handle
+    with FileLock(Path(cache.directory) / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.lock"):
+        if (handle := cache.get(key, read=True)) is not None:
+            return handle
+        if (file.size or 0) > TOLD_BYTES:
+            log(f"{url} is fetched into {cache.directory}, {(file.size or 0) / 1e9:,.1f} GB")
         with filesystem.open(file.path, "rb") as content:
             cache.set(key, content, read=True)
         while cache.volume() > cache.size_limit and len(cache) > 1:
             cache.set(ROOM, None)  # one more goes
-        handle = cache.get(key, read=True)
-    if handle is None:  # too large to be kept
+        return cast(IO[bytes] | None, cache.get(key, read=True))
+
+
+def _bring(cache: Any, filesystem: Any, file: Found, url: str, local: Path) -> None:
+    """Link a file from the cache, or have it fetched where the cache may not keep it."""
+    handle = _kept(cache, filesystem, file, url)
+    if handle is None:
         filesystem.get_file(file.path, str(local))
         return
     with handle:

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,54 @@ def test_an_address_that_does_not_answer_says_so() -> None:
         DataError, match=rf"images\.tar cannot be fetched \(Cannot connect to host 127\.0\.0\.1:{port} .*network"
     ):
         source_of(f"http://127.0.0.1:{port}/images.tar")
+
+
+class Opened(list):
+    """Paths of files that were opened in a file system of memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        system = type(fsspec.filesystem("memory"))
+        real = system.open
+
+        def noted(fs: Any, path: str, *args: Any, **options: Any) -> Any:
+            self.append(path)
+            return real(fs, path, *args, **options)
+
+        monkeypatch.setattr(system, "open", noted)
+
+
+@pytest.fixture
+def archive_afar(tmp_path: Path) -> Iterator[str]:
+    """The URL of a tar archive."""
+    memory = fsspec.filesystem("memory")
+    write_tar(tmp_path / "x.tar", TREE)
+    memory.put(str(tmp_path / "x.tar"), "/afar/x.tar")
+    yield "memory://afar/x.tar"
+    memory.rm("/afar", recursive=True)
+
+
+def test_an_archive_behind_a_url_is_fetched_once_for_all_that_pass_over_it(
+    tmp_path: Path, archive_afar: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2V_CACHE", str(tmp_path / "cache"))
+    opened = Opened(monkeypatch)
+    items = read(archive_afar)
+    assert {item.key for item in items} == {item.key for item in read(tmp_path / "x.tar")}
+    assert len(opened) == 1
+    assert read(archive_afar) == items
+    assert len(opened) == 1
+    fsspec.filesystem("memory").touch("/afar/x.tar", truncate=True)
+    with pytest.raises(DataError):
+        read(archive_afar)
+
+
+@pytest.mark.parametrize(("name", "value"), [("D2V_CACHE_GB", "0"), ("D2V_CACHE_GB", "much"), ("D2V_CACHE", "file/x")])
+def test_without_room_in_the_cache_it_is_read_from_afar_each_time(
+    tmp_path: Path, archive_afar: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("D2V_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(name, str(tmp_path / value) if name == "D2V_CACHE" else value)
+    opened = Opened(monkeypatch)
+    assert {item.key for item in read(archive_afar)} == {item.key for item in read(tmp_path / "x.tar")}
+    assert len(opened) > 1

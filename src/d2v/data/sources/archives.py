@@ -39,6 +39,7 @@ from d2v.data.sources.listing import open_file
 from d2v.data.sources.locations import SIDE_BYTES, Location, side_error
 from d2v.data.sources.source import Item, Source
 from d2v.data.sources.split_names import kinds_of_files, settled
+from d2v.data.url_cache import opened_near
 from d2v.errors import DataError
 
 DAMAGE = (
@@ -107,8 +108,8 @@ class Unpacking(io.RawIOBase):
 @contextmanager
 def decompressed(fs: Any, path: str) -> Iterator[IO[bytes]]:
     """Open a file for reading, through gzip, bzip2 or xz if its first bytes say so. Forward seeks are cheap on a plain
-    file and read through a compressed one."""
-    with open_file(fs, path) as file:
+    file and read through a compressed one. One behind a URL is fetched once, as it is gone through several times."""
+    with opened_near(fs, path) as file:
         magic = file.read(6)
         file.seek(0)
         opener: Any = None

@@ -60,7 +60,7 @@ class Encoding(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
 
     def blocks(
         self, part: str, items: np.ndarray, packing: Packing, count: Count, progress: Progress
@@ -101,7 +101,7 @@ class LocalEncoding:
     def __enter__(self) -> LocalEncoding:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Nothing to end."""
 
     def blocks(
