@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from d2v.models.ops import (
     Dropout,
@@ -17,13 +19,16 @@ from d2v.models.ops import (
     StridedConv1d,
     TokenConv1d,
     TokenConv2d,
+    add_norm_gelu,
     attention,
     convolution,
     dropout,
+    linear,
     norm_gelu,
 )
 from d2v.models.ops import norm as norm_module
 from d2v.models.ops.softmax import softmax, softmax_backward
+from d2v.training.matmul import MatmulBackend, using_matmul_backend
 
 DOUBLE = {"rtol": 1e-10, "atol": 1e-10}
 BF16 = {"rtol": 2e-2, "atol": 2e-2}
@@ -149,6 +154,80 @@ def test_gradients_of_a_norms_weights_in_bf16_are_summed_in_float32(
         assert own.grad is not None
         assert true.grad is not None
         assert (own.grad - true.grad).norm() < 1e-5 * true.grad.norm()
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("used", [(True, True), (True, False), (False, True)])
+def test_a_sum_with_norm_and_gelu_under_autocast(
+    used: tuple[bool, bool], parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a stream in float32 and a convolution's outputs in bfloat16: the sum, and the sum rounded."""
+    monkeypatch.setitem(norm_module._PART_ELEMENTS, "cpu", 15 * 8 // parts)
+    x, y = _random(3, 5, 8, dtype=torch.float32), _random(3, 5, 8, dtype=torch.bfloat16, seed=1)
+
+    def of_both(total: Tensor, rounded: Tensor) -> Tensor:
+        return used[0] * total + used[1] * rounded.square()
+
+    def plain() -> Tensor:
+        total = x + F.gelu(F.layer_norm(y.float(), (8,)))
+        return of_both(total, total.bfloat16())
+
+    with torch.autocast("cpu", torch.bfloat16):
+        total, rounded = add_norm_gelu(x, y, 1e-5)
+        assert (total.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+        assert torch.equal(total.bfloat16(), rounded)
+        _check_same(lambda: of_both(*add_norm_gelu(x, y, 1e-5)), plain, x, y, **BF16)
+
+
+def test_a_sum_with_norm_and_gelu_in_one_type() -> None:
+    x, y = _random(3, 5, 8), _random(3, 5, 8, seed=1)
+    for number in (0, 1):
+        _check_same(
+            lambda n=number: add_norm_gelu(x, y, 1e-5)[n], lambda: x + F.gelu(F.layer_norm(y, (8,))), x, y, **DOUBLE
+        )
+
+
+class _Called(TorchDispatchMode):
+    """Notes the names of operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, called: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(called))
+        return called(*args, **(kwargs or {}))
+
+
+ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+
+
+@ONEDNN
+@pytest.mark.parametrize("then_gelu", [False, True])
+@pytest.mark.parametrize("backend", ["blas", "onednn"])
+def test_a_linear_layer_whose_bias_is_a_part_of_the_product(backend: MatmulBackend, then_gelu: bool) -> None:
+    """Only where oneDNN multiplies, with the results of torch's own."""
+    narrow = [_random(*shape, dtype=torch.float32) for shape in ((3, 5, 32), (48, 32), (48,))]
+
+    def of(leaves: list[Tensor]) -> list[Tensor]:
+        y = linear(*[leaf.requires_grad_() for leaf in leaves], then_gelu=then_gelu)
+        return [y, *torch.autograd.grad(y.sin().sum(), leaves)]
+
+    with using_matmul_backend(backend):
+        true, own = of([leaf.detach().double() for leaf in narrow]), of(narrow)
+        with torch.no_grad(), _Called() as called:
+            own.append(linear(*narrow, then_gelu=then_gelu))
+    for one, exact in zip(own, [*true, true[0]], strict=True):
+        assert (one - exact).norm() < 1e-5 * exact.norm()
+    assert ("mkldnn._linear_pointwise.default" in called.names) == (backend == "onednn")
+
+
+def test_a_linear_layer_under_autocast() -> None:
+    x, weight, bias = (_random(*shape, dtype=torch.float32) for shape in ((3, 5, 32), (48, 32), (48,)))
+    with torch.autocast("cpu", torch.bfloat16):
+        _check_same(lambda: linear(x, weight, bias), lambda: F.linear(x, weight, bias), x, weight, bias, **BF16)
+        assert linear(x[:0], weight, bias).shape == (0, 5, 48)
+        assert linear(x, weight, None).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("frozen", [(), ("weight",), ("weight", "bias")])

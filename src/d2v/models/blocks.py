@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.models.masking import Selected
-from d2v.models.ops import Dropout, GeluLinear, LayerNorm, attention
+from d2v.models.ops import Dropout, GeluLinear, LayerNorm, Linear, attention, linear
+from d2v.models.ops.mode import trains_eagerly
 
 PLAIN_ATTENTION_TOKENS = 256
 """Longest sequence for which a CPU takes `d2v.models.ops.attention` in any case; beyond, the fused kernel's savings in
@@ -56,10 +57,10 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=key_bias)
+        self.qkv = Linear(width, 3 * width, bias=key_bias)
         self.q_bias = None if key_bias else nn.Parameter(torch.zeros(width))
         self.v_bias = None if key_bias else nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
         self.proj_dropout = Dropout(projection_dropout)
 
     def _qkv_bias(self) -> Tensor | None:
@@ -70,7 +71,7 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, bias: Tensor | None = None, selected: Selected | None = None) -> Tensor:
         """(B, T, D), or the (N, D) that are selected; `bias` is added to the logits and broadcasts to (B, H, T, T)."""
         rows, tokens, width = x_BTD.shape
-        qkv = F.linear(x_BTD, self.qkv.weight, self._qkv_bias())
+        qkv = linear(x_BTD, self.qkv.weight, self._qkv_bias())
         mask = None if bias is None else bias.to(qkv.dtype)
         dropout = self.dropout if self.training else 0.0
         if qkv.is_cpu and (tokens <= PLAIN_ATTENTION_TOKENS or dropout > 0.0):
@@ -91,11 +92,13 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.fc2 = GeluLinear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1(x))
+        if trains_eagerly():  # fc2 keeps what comes before GELU alone
+            return self.fc2(self.fc1(x))
+        return self.fc2(self.fc1(x, then_gelu=True), after_gelu=True)
 
 
 class _Block(nn.Module):

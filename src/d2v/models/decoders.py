@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from d2v.config import DecoderConfig, MaeDecoderConfig
 from d2v.models.blocks import VitBlock, bert_init
-from d2v.models.ops import Dropout, LayerNorm, TokenConv1d, TokenConv2d, norm_gelu
+from d2v.models.ops import Dropout, LayerNorm, Linear, TokenConv1d, TokenConv2d, add_norm_gelu, norm_gelu
 from d2v.models.shards import count_matmul_parameters
 
 CONV_NORM_EPS, VIT_NORM_EPS = 1e-5, 1e-6
@@ -29,13 +29,16 @@ class ConvLayer(nn.Module):
         self.even = config.kernel % 2 == 0
         self.residual = config.residual and channels_in == channels_out
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` is (R, T, C) or (R, h, w, C)."""
-        y = self.conv(x)
+    def forward(self, x: Tensor, rounded: Tensor) -> tuple[Tensor, Tensor]:
+        """`x` is (R, T, C) or (R, h, w, C), `rounded` the same in the type that the convolution computes in; so are
+        both results."""
+        y = self.conv(rounded)
         for axis in range(1, y.ndim - 1) if self.even else ():
             y = y.narrow(axis, 0, y.shape[axis] - 1)
+        if self.residual:
+            return add_norm_gelu(x, y, CONV_NORM_EPS)
         y = norm_gelu(y, eps=CONV_NORM_EPS)
-        return x + y if self.residual else y
+        return y, y
 
 
 class ConvDecoder(nn.Module):
@@ -62,8 +65,8 @@ class ConvDecoder(nn.Module):
         sizes = [config.width] + [int(config.width * config.projection_ratio)] * (config.projection_layers - 1)
         hidden: list[nn.Module] = []
         for size_in, size_out in pairwise(sizes):
-            hidden += [nn.Linear(size_in, size_out), nn.GELU()]
-        last = nn.Linear(sizes[-1], width)
+            hidden += [Linear(size_in, size_out), nn.GELU()]
+        last = Linear(sizes[-1], width)
         projection = nn.Sequential(*hidden, last)
         if hidden:  # as the reference: text alone has hidden layers
             projection.apply(bert_init)
@@ -74,9 +77,10 @@ class ConvDecoder(nn.Module):
     def fill_in(self, x_RTD: Tensor) -> Tensor:
         """(R, T, D) encoder outputs and noise -> (R, T, C), before the projection."""
         x = x_RTD if self.grid is None else x_RTD.unflatten(1, self.grid)
+        rounded = x
         for layer in self.layers:
-            x = layer(x)
-        return x if self.grid is None else x.flatten(1, 2)
+            x, rounded = layer(x, rounded)
+        return rounded if self.grid is None else rounded.flatten(1, 2)
 
     def forward(self, x_RTD: Tensor) -> Tensor:
         """(R, T, D) -> (R, T, D) predictions at every position."""
@@ -103,12 +107,12 @@ class MaeDecoder(nn.Module):
         super().__init__()
         self.tokens = positions.shape[1]
         sizes = config.width, config.heads, config.mlp_ratio, VIT_NORM_EPS
-        self.embed = nn.Linear(width, config.width)
+        self.embed = Linear(width, config.width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, config.width).normal_(std=0.02))
         self.positions = nn.Parameter(positions, requires_grad=False)
         self.blocks = nn.ModuleList(VitBlock(*sizes) for _ in range(config.layers))
         self.norm = LayerNorm(config.width, eps=VIT_NORM_EPS)
-        self.projection = nn.Linear(config.width, values)
+        self.projection = Linear(config.width, values)
         self.apply(_xavier_init)
 
     def forward(self, visible_RVD: Tensor, extra_RED: Tensor, visible_idx_RV: Tensor) -> Tensor:

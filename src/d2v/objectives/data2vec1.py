@@ -17,6 +17,7 @@ from d2v.modalities.base import Modality
 from d2v.models.blocks import bert_init
 from d2v.models.encoder import Encoder
 from d2v.models.masking import Masks, Selected, gather_tokens
+from d2v.models.ops import Linear
 from d2v.models.position import spread
 from d2v.models.shards import count_matmul_parameters
 from d2v.models.targets import regression_loss, token_losses
@@ -110,7 +111,7 @@ class Data2Vec1(SelfDistillation):
 def _make_head(kind: str, width: int) -> nn.Module:
     """From final features to predictions."""
     if kind == "linear":
-        return nn.Linear(width, width)
+        return Linear(width, width)
     if kind == "mlp":
-        return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)).apply(bert_init)
+        return nn.Sequential(Linear(width, 2 * width), nn.GELU(), Linear(2 * width, width)).apply(bert_init)
     return nn.Identity()

@@ -20,9 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2v.models.ops.linear import ONEDNN_SWITCH, linear
+
 MatmulBackend = Literal["blas", "onednn"]
 
-_SWITCH: dict[MatmulBackend, str] = {"blas": "highest", "onednn": "medium"}
+_SWITCH: dict[MatmulBackend, str] = {"blas": "highest", "onednn": ONEDNN_SWITCH}
 _sharing = threading.Lock()
 _inside: list[str] = []
 """For each block that computes with oneDNN, the switch that it found."""
@@ -151,6 +153,7 @@ def _example() -> tuple[Tensor, Tensor]:
 
 _FORMS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     F.linear,
+    lambda x, weight: linear(x, weight, x.new_zeros(len(weight))),
     lambda x, weight: (weight @ x.t()).t(),
     lambda x, weight: torch.bmm(x.unflatten(0, (4, -1)), weight.t().expand(4, -1, -1)).flatten(0, 1),
     lambda x, weight: torch.zeros(len(x), len(weight), dtype=x.dtype).addmm_(x, weight.t()),

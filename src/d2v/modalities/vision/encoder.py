@@ -10,7 +10,6 @@ import math
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2v.errors import ConfigError
@@ -19,7 +18,7 @@ from d2v.models.alibi import alibi_slopes, beside_extra_tokens, grid_distances
 from d2v.models.blocks import DoubledMlpBlock, PostNormBlock, PreNormBlock, VitBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, Selected, gather_tokens
-from d2v.models.ops import LayerNorm
+from d2v.models.ops import LayerNorm, linear
 
 CHANNELS = 3
 
@@ -54,7 +53,7 @@ class PatchEmbedding(nn.Module):
         batch, channels, height, width = images_BCHW.shape
         patches = images_BCHW.view(batch, channels, height // p, p, width // p, p)
         patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, (height // p) * (width // p), channels * p * p)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class _PatchStem(Stem):

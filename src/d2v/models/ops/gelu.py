@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from d2v.models.ops.linear import Linear, product
 from d2v.models.ops.mode import trains_eagerly
 
 _GELU_BACKWARD = torch.ops.aten.gelu_backward
@@ -18,7 +19,7 @@ class _GeluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
-        return F.linear(F.gelu(x), weight, bias)
+        return product(F.gelu(x), weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -32,11 +33,14 @@ class _GeluLinear(torch.autograd.Function):
         return dx, dweight, dbias
 
 
-class GeluLinear(nn.Linear):
+class GeluLinear(Linear):
     """GELU, then a linear layer. Keeps the input alone."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not trains_eagerly():
-            return super().forward(F.gelu(x))
+    def forward(self, x: Tensor, after_gelu: bool = False) -> Tensor:
+        """(..., C) -> (..., E); `after_gelu` says that the layer before has computed GELU."""
+        if after_gelu or not trains_eagerly():
+            return super().forward(x if after_gelu else F.gelu(x))
+        if x.is_cpu and torch.is_autocast_enabled("cpu"):
+            x = x.to(torch.get_autocast_dtype("cpu"))
         result: Tensor = _GeluLinear.apply(x, self.weight, self.bias)
         return result

@@ -1,4 +1,4 @@
-"""LayerNorm whose weights' gradients are summed in float32, alone and before GELU.
+"""LayerNorm whose weights' gradients are summed in float32, alone, before GELU, and before GELU and a sum.
 
 torch's own sums them in bfloat16 where a CPU gives it bfloat16: errors of 15 to 68 % in a speech encoder
 (docs/lab-log/2026-11.md). The one before GELU keeps one tensor for backward in place of two: the other is computed
@@ -86,6 +86,10 @@ def _parts(rows_NC: Tensor) -> list[slice]:
     return [slice(first, first + size) for first in range(0, len(rows_NC), size)]
 
 
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
 def _widened(weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
     return None if weight is None else weight.to(dtype), None if bias is None else bias.to(dtype)
 
@@ -100,6 +104,54 @@ def norm_gelu(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = Non
     widens = x.is_cuda and torch.is_autocast_enabled("cuda")
     result: Tensor = _Norm.apply(x, weight, bias, eps, torch.float32 if widens else x.dtype, True)
     return result
+
+
+class _AddNormGelu(torch.autograd.Function):
+    """Goes through the tokens in parts, so that a sum is read and rounded while it is in the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, eps: float, narrow: torch.dtype) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        rows, before, wide = y.reshape(-1, y.shape[-1]), x.reshape(-1, x.shape[-1]), _wide(y.dtype)
+        sums, rounded = torch.empty_like(before), torch.empty(before.shape, dtype=narrow)
+        statistics = []
+        for part in _parts(rows):
+            normal, *of_part = _NORM(rows[part].to(wide), rows.shape[-1:], None, None, eps)
+            rounded[part] = torch.add(before[part], F.gelu(normal), out=sums[part])
+            statistics.append(of_part)
+        ctx.save_for_backward(rows, *(torch.cat(some) for some in zip(*statistics, strict=True)))
+        ctx.shape = x.shape
+        return sums.view(x.shape), rounded.view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *of_both: Tensor | None) -> tuple[Tensor | None, ...]:
+        rows, mean, rstd = ctx.saved_tensors
+        grads = [grad.reshape(rows.shape) for grad in of_both if grad is not None]
+        dx, dy = torch.empty(rows.shape, dtype=mean.dtype), torch.empty_like(rows)
+        for part in _parts(rows):
+            wide, grad = rows[part].to(mean.dtype), dx[part]
+            grad.copy_(grads[0][part])
+            for other in grads[1:]:
+                grad.add_(other[part])
+            dnormal = _GELU_BACKWARD(grad, _normal(wide, mean[part], rstd[part], None, None))
+            statistics = mean[part], rstd[part], None, None, [True, False, False]
+            dy[part] = _NORM_BACKWARD(dnormal, wide, rows.shape[-1:], *statistics)[0]
+        return dx.view(ctx.shape), dy.view(ctx.shape), None, None
+
+
+def add_norm_gelu(x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x + GELU of the LayerNorm of `y` over its last axis. Keeps `y` alone.
+
+    Returns:
+        (the sum, the same in the type in which autocast will multiply it).
+    """
+    narrow = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if not (x.is_cpu and y.numel() and trains_eagerly() and x.dtype == _wide(y.dtype) and narrow != x.dtype):
+        total = x + norm_gelu(y, eps=eps)
+        return total, total
+    sums, rounded = _AddNormGelu.apply(x, y, eps, narrow)
+    return sums, rounded
 
 
 class LayerNormGelu(nn.LayerNorm):
