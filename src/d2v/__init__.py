@@ -17,8 +17,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # Read at the first product. oneDNN keeps compiled kernels, by default 1,024 of them. Where lengths differ from batch to
 # batch, so do shapes, and it keeps half a gigabyte that no one asks for again. A training takes 60 to 100 for a
-# shape: 512 hold six shapes of a recipe whose crops are rounded, and the speed of more is in docs/lab-log/2026-12.md.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
+# shape; where these are few, `d2v.training.kernels` has more of them kept. The other variable says, to processes that
+# are started from here too, that no one else has chosen the number.
+KERNELS, KERNELS_CHOSEN, FEW_KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "D2V_CHOSE_ONEDNN_KERNELS", "512"
+if KERNELS not in os.environ:
+    os.environ |= {KERNELS: FEW_KERNELS, KERNELS_CHOSEN: "1"}
 
 moved.install()
 

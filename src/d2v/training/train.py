@@ -30,6 +30,7 @@ from d2v.training.data_loader import BatchLoader
 from d2v.training.engine import Engine, open_engine
 from d2v.training.history import History
 from d2v.training.job import Job, TrainingData
+from d2v.training.kernels import keep_kernels_of
 from d2v.training.loop import Loop
 from d2v.training.matmul import MatmulBackend, choose_matmul_backend, keep_matmul_backend, using_matmul_backend
 from d2v.training.memory import freed_memory_kept, old_objects_uncollected
@@ -177,9 +178,10 @@ class _Run:
     def finish(self, found: checkpoint.Checkpoint | None, identity: tuple[dict[str, Any], str]) -> TrainResult:
         """Choose number formats, build, resume, say what will happen, loop, export."""
         began, recipe, device = time.monotonic(), self.job.recipe, self.group.env.device
+        sampler = open_batch_sampler(recipe, self.data.num_train, self.data.train_lengths(recipe))
+        keep_kernels_of(sampler.shapes())
         precision, reason = self._precision(found)
         backend, why = self._matmul_backend(found, precision)
-        sampler = open_batch_sampler(recipe, self.data.num_train, self.data.train_lengths(recipe))
         objective = self.job.build()
         state = found.state if found else checkpoint.RunState(0, *identity, precision)
         state.matmul_backend, start = backend, state.update
