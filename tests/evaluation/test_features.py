@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
+import numpy as np
 import pytest
 import torch
 
-from d2v.data.batch import Inputs
+from d2v.data.batch import Inputs, StoredInputs
 from d2v.errors import CollapseError
 from d2v.evaluation.features import extract_features, extract_tokens
 from d2v.models.encoder import Encoder
@@ -65,3 +68,26 @@ def test_features_can_be_trained_on(encoder: Encoder) -> None:
 def test_inputs_take_the_encoders_type(encoder: Encoder) -> None:
     features = extract_features(encoder.to(torch.bfloat16), Inputs(stripes(3, 3, seed=0)[0]))
     assert features.dtype == torch.float32
+
+
+@pytest.mark.parametrize("with_lengths", [False, True])
+def test_items_are_read_a_batch_at_a_time(with_lengths: bool, encoder: Encoder) -> None:
+    """Subsets read nothing; features are those of items that are there."""
+    whole, reads = stripes(20, 3, seed=0)[0], []
+
+    def read(rows: np.ndarray) -> Inputs:
+        reads.append(len(rows))
+        return Inputs(whole[torch.from_numpy(rows)])
+
+    few = StoredInputs(read, np.arange(2, 20), torch.full((18,), 3) if with_lengths else None).subset(
+        torch.arange(1, 12)
+    )
+    assert not reads
+    assert len(few) == 11
+    assert few.lengths is None or len(few.lengths) == 11
+    if not with_lengths:
+        features = extract_features(encoder, few, batch_size=4)
+        torch.testing.assert_close(features, extract_features(encoder, Inputs(whole[3:14])), rtol=1e-5, atol=1e-6)
+        assert max(reads) <= 4
+    assert torch.equal(few.values, whole[3:14])
+    assert torch.equal(pickle.loads(pickle.dumps(few.select(torch.tensor([0, 2])))).values, whole[[3, 5]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,10 @@ class Inputs:
         lengths = self.lengths[rows]
         return Inputs(self.values[rows, : int(lengths.max())], lengths)
 
+    def subset(self, rows: Tensor) -> Inputs:
+        """Some items that may be many: what `select` gives, unless items are read when they are selected."""
+        return self.select(rows)
+
     def split(self, batch_size: int) -> Iterator[Inputs]:
         """Batches in order, each without padding that none of its items needs."""
         import torch
@@ -112,3 +116,36 @@ class Inputs:
         """On the device of `like`, and in its type if the values are floating point."""
         values = self.values.to(like.device, like.dtype if self.values.is_floating_point() else None)
         return Inputs(values, None if self.lengths is None else self.lengths.to(like.device))
+
+
+class StoredInputs(Inputs):
+    """Items that are read when they are selected, so that a probe holds no more than a batch of them.
+
+    Args:
+        read: rows of the store (n,) -> these items.
+        rows: (n,) int64 rows of the store.
+        lengths: as of `Inputs`.
+    """
+
+    _read: Callable[[np.ndarray], Inputs]
+    _rows: np.ndarray
+
+    def __init__(self, read: Callable[[np.ndarray], Inputs], rows: np.ndarray, lengths: Tensor | None = None) -> None:
+        for name, value in {"_read": read, "_rows": rows, "lengths": lengths, "cut_off": None, "owners": None}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def values(self) -> Tensor:
+        """(n, ...) all of them, read again each time."""
+        return self._read(self._rows).values
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def select(self, rows: Tensor) -> Inputs:
+        """Some items, read."""
+        return self._read(self._rows[rows.numpy()])
+
+    def subset(self, rows: Tensor) -> StoredInputs:
+        """Some items, not read yet."""
+        return StoredInputs(self._read, self._rows[rows.numpy()], None if self.lengths is None else self.lengths[rows])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
+
+from d2v.data.batch import Inputs
+from d2v.models.encoder import Stem
+from d2v.models.masking import rounded_up
 
 T = TypeVar("T")
 
@@ -58,6 +63,15 @@ class BatchSize:
         order = sorted(range(len(tokens)), key=lambda number: -tokens[number])
         batches, first = [], 0
         while first < len(order):
-            batches.append(order[first : first + self.of(tokens[order[first]])])
+            batches.append(order[first : first + self.of(rounded_up(tokens[order[first]]))])
             first += len(batches[-1])
         return batches
+
+
+def in_repeating_shape(inputs: Inputs, stem: Stem) -> Inputs:
+    """Sequences with zeros behind, so that other batches are as long: at most a sixteenth more. A CPU compiles kernels
+    for every new length, which takes as long as a batch of a small encoder, and keeps them."""
+    if inputs.lengths is None or not stem.rounds_lengths or not inputs.values.is_cpu:
+        return inputs
+    positions = inputs.values.shape[1]
+    return replace(inputs, values=F.pad(inputs.values, (0, rounded_up(positions) - positions)))

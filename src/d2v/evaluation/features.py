@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from d2v.data.batch import Inputs
-from d2v.evaluation.batches import BatchSize
+from d2v.evaluation.batches import BatchSize, in_repeating_shape
 from d2v.evaluation.probes import check_finite
 from d2v.models.encoder import Encoder
 from d2v.training.matmul import inference
@@ -85,7 +85,7 @@ def _extract(
     batches = []
     for rows in map(torch.tensor, parts):
         with evaluating(encoder), inference(like):
-            there = inputs.select(rows).to(like)
+            there = in_repeating_shape(inputs.select(rows).to(like), encoder.stem)
             features = of(there.values, there.lengths).float().cpu()
         check_finite(features, "the encoder")
         batches.append(features)
@@ -97,4 +97,8 @@ def _extract(
 def _tokens(encoder: Encoder, inputs: Inputs) -> list[int]:
     """How many each item becomes."""
     lengths = encoder.token_lengths(inputs.lengths)
-    return [encoder.stem.num_tokens(inputs.values[:1])] * len(inputs) if lengths is None else lengths.tolist()
+    return (
+        [encoder.stem.num_tokens(inputs.select(torch.arange(min(len(inputs), 1))).values)] * len(inputs)
+        if lengths is None
+        else lengths.tolist()
+    )

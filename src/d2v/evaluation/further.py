@@ -134,11 +134,11 @@ def _alike(inputs: Inputs, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of items of one length: their rows, and their values without padding."""
     if inputs.lengths is None:
         for rows in torch.arange(len(inputs)).split(batch_size):
-            yield rows, inputs.values[rows]
+            yield rows, inputs.select(rows).values
         return
     for length in inputs.lengths.unique().tolist():
         for rows in (inputs.lengths == length).nonzero().squeeze(1).split(batch_size):
-            yield rows, inputs.values[rows, :length]
+            yield rows, inputs.select(rows).values
 
 
 def _batch(values: Tensor, objective: Objective) -> Batch:

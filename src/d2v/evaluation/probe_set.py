@@ -51,7 +51,7 @@ def with_test_items(probe_set: ProbeSet) -> ProbeSet:
     is_test[some_rows(count, -(-count // HELD_OUT_EVERY), seed=2)] = True
     return replace(
         _select(probe_set, rows[~is_test], rows[:0]),
-        test_inputs=probe_set.train_inputs.select(rows[is_test]),
+        test_inputs=probe_set.train_inputs.subset(rows[is_test]),
         test_labels=probe_set.train_labels[is_test],
     )
 
@@ -71,8 +71,8 @@ def some_rows(rows: int, most: int, seed: int = 0) -> Tensor:
 def _select(probe_set: ProbeSet, train: Tensor, test: Tensor) -> ProbeSet:
     return replace(
         probe_set,
-        train_inputs=probe_set.train_inputs.select(train),
+        train_inputs=probe_set.train_inputs.subset(train),
         train_labels=probe_set.train_labels[train],
-        test_inputs=probe_set.test_inputs.select(test),
+        test_inputs=probe_set.test_inputs.subset(test),
         test_labels=probe_set.test_labels[test],
     )

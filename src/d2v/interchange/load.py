@@ -34,7 +34,7 @@ from d2v.data.parallel import ordered_map
 from d2v.data.url_cache import fetched
 from d2v.data.url_paths import is_url
 from d2v.errors import CheckpointError, ConfigError, DataError
-from d2v.evaluation.batches import BatchSize
+from d2v.evaluation.batches import BatchSize, in_repeating_shape
 from d2v.evaluation.search_space import SearchSpace
 from d2v.evaluation.search_space import pool as pooled_in_parts
 from d2v.finetuning.heads import mean_over_tokens
@@ -340,7 +340,8 @@ class Model:
             if activation is not None:
                 raise ConfigError("onnxruntime gives final features alone: leave layers out, or take runtime=torch")
             return self._onnx.encode(inputs), lengths
-        return self.encoder.encode(self.encoder.stem(inputs.values), lengths, activation=activation), lengths
+        values = in_repeating_shape(inputs, self.encoder.stem).values
+        return self.encoder.encode(self.encoder.stem(values), lengths, activation=activation), lengths
 
     def _first(self, encoded: Encoded, tokens: Tensor, of_block: bool) -> Tensor:
         if not self.encoder.num_extra:

@@ -28,11 +28,13 @@ class Stem(nn.Module, ABC):
             student's local features has none.
         width: D.
         sees_padding: whether local features depend on padding, so that items of several lengths are encoded apart.
+        rounds_lengths: whether zeros behind a sequence change nothing, so that lengths may be rounded up.
     """
 
     local: nn.Module
     width: int
     sees_padding = False
+    rounds_lengths = False
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Local features (B, T, D)."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from d2v.data.batch import Batch, Inputs, SampleKeys
+from d2v.data.batch import Batch, Inputs, SampleKeys, StoredInputs
 from d2v.data.prepared import PreparedFolder
 from d2v.data.random import STREAM_AUGMENT, fold_in, uniform
 from d2v.data.store import ShardReader
@@ -94,12 +94,17 @@ class SpeechData(PreparedFolder):
             rows = np.array(self.about["probe"][name], dtype=np.int64)
             if not self.class_names:
                 rows = np.arange(min(len(shards), UNPROBED_ITEMS))
-            parts[name] = self._beginnings(shards, rows), torch.from_numpy(shards.integers("label")[rows])
+            parts[name] = self._stored(shards, rows), torch.from_numpy(shards.integers("label")[rows])
         return ProbeSet(*parts["train"], *parts["test"], self.class_names)
 
-    def _beginnings(self, shards: ShardReader, rows: np.ndarray) -> Inputs:
-        longest = round(self.about["probe_max_seconds"] * RATE_HZ)
-        return pieces(shards, rows, np.zeros_like(rows), np.minimum(shards.integers("samples")[rows], longest))
+    def _stored(self, shards: ShardReader, rows: np.ndarray) -> Inputs:
+        lengths = np.minimum(shards.integers("samples"), round(self.about["probe_max_seconds"] * RATE_HZ))
+        return StoredInputs(functools.partial(_beginnings, shards, lengths), rows, torch.from_numpy(lengths[rows]))
+
+
+def _beginnings(shards: ShardReader, lengths: np.ndarray, rows: np.ndarray) -> Inputs:
+    """Of these recordings, each as long as `lengths` says of its row."""
+    return pieces(shards, rows, np.zeros_like(rows), lengths[rows])
 
 
 def pieces(

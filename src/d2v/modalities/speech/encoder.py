@@ -16,7 +16,7 @@ from d2v.models.alibi import alibi_slopes, beside_extra_tokens
 from d2v.models.blocks import DoubledMlpBlock, PostNormBlock, VitBlock, bert_init
 from d2v.models.encoder import Encoder, Stem
 from d2v.models.masking import Masks, gather_tokens, is_padding
-from d2v.models.ops import LayerNorm, LayerNormGelu, StridedConv1d, TokenConv1d, norm_gelu
+from d2v.models.ops import LayerNorm, LayerNormGelu, Linear, StridedConv1d, TokenConv1d, norm_gelu
 from d2v.models.shards import count_matmul_parameters
 
 NORM_EPS = 1e-5
@@ -96,7 +96,7 @@ class ConvFeatures(nn.Module):
             _pull_taps_together(convolution.conv, tap_spread)
         self.layers = nn.ModuleList(convolutions)
         self.norm = LayerNorm(channels[-1], eps=NORM_EPS)
-        self.projection = nn.Linear(channels[-1], width)
+        self.projection = Linear(channels[-1], width)
 
     @property
     def extractor(self) -> nn.Module:
@@ -146,6 +146,7 @@ class _SpeechStem(Stem):
         self.config, self.width = config, config.width
         self.local = ConvFeatures(config.convs, config.width, config.tap_spread, config.stem_norm, config.stem_bias)
         self.sees_padding = config.stem_norm == "group"
+        self.rounds_lengths = not self.sees_padding
         self.positions = ConvPositions(config)
 
     def num_tokens(self, inputs: Tensor) -> int:

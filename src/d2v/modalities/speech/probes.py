@@ -29,7 +29,7 @@ def further_probes(data: SpeechData, recipe: SpeechTrainConfig, items: int) -> l
     rows = (lengths >= 2 * half).nonzero().squeeze(1)[:items]
     if half == 0 or not len(rows):
         return []
-    whole = inputs.values[rows, : 2 * half]
+    whole = inputs.select(rows).values[:, : 2 * half].contiguous()
     return [
         Choice("halves", "which of two is whole, halves exchanged", Inputs(whole), Inputs(whole.roll(half, dims=1)))
     ]

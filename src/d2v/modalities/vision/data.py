@@ -7,6 +7,7 @@ Shape legend: B images, S stored side, P the encoder's side.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from d2v.config import TrainConfig
-from d2v.data.batch import Batch, Inputs, SampleKeys
+from d2v.data.batch import Batch, Inputs, SampleKeys, StoredInputs
 from d2v.data.prepared import PreparedFolder
 from d2v.data.random import STREAM_AUGMENT, fold_in
 from d2v.data.store import ShardReader
@@ -110,10 +111,14 @@ class VisionData(PreparedFolder):
             rows = np.array(self.about["probe"][name], dtype=np.int64)
             if not self.class_names:
                 rows = np.arange(min(len(shards), 256))  # for images and rank
-            parts[name] = self.whole(shards, rows, recipe.encoder.image_px), shards.integers("label")[rows]
-        (train_inputs, train_labels), (test_inputs, test_labels) = parts["train"], parts["test"]
-        labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
-        return ProbeSet(Inputs(train_inputs), labels[0], Inputs(test_inputs), labels[1], self.class_names)
+            parts[name] = self._stored(shards, rows, recipe), torch.from_numpy(shards.integers("label")[rows])
+        return ProbeSet(*parts["train"], *parts["test"], self.class_names)
+
+    def _stored(self, shards: ShardReader, rows: np.ndarray, recipe: VisionTrainConfig) -> StoredInputs:
+        return StoredInputs(partial(self._whole_inputs, shards, recipe.encoder.image_px), rows)
+
+    def _whole_inputs(self, shards: ShardReader, out_px: int, rows: np.ndarray) -> Inputs:
+        return Inputs(self.whole(shards, rows, out_px))
 
     def whole(self, shards: ShardReader, rows: np.ndarray, out_px: int) -> Tensor:
         """(n, 3, P, P) stored images as they are, normalised."""
