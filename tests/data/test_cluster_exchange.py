@@ -1,8 +1,12 @@
 """Steps on a cluster whose machines do not see one another's disks: files are exchanged behind a URL."""
 
+import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from d2v.config import ClusterConfig
@@ -10,7 +14,9 @@ from d2v.data import prepared
 from d2v.data.cluster import files
 from d2v.data.cluster import prepare as cluster_prepare
 from d2v.data.cluster.files import mirror_of, put_shards, take_shards, work_root
+from d2v.data.cluster.prepare import FetchedShards
 from d2v.data.prepared import Corpus
+from d2v.data.store import ShardReader, ShardWriter
 from d2v.data.url_paths import inside, place_of
 from d2v.errors import DataError
 from d2v.modalities import registry
@@ -19,6 +25,13 @@ from tests.data.cluster_helpers import contents, threads_of_this_process
 from tests.data.test_cluster import corpus_of_texts, small_ingest
 
 SHARD_BYTES = 60_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """Whose files are exchanged."""
+
+    config: ClusterConfig = field(default_factory=lambda: ClusterConfig(retries=2))
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +87,23 @@ def test_the_next_step_finds_the_shards_that_ingest_left(
     source = small_ingest("vision", tmp_path / "source")
     get("vision").ingest(block(**source, engine="dask", cluster=cluster), tmp_path / "corpus")
     corpus = Corpus(tmp_path / "corpus")
+    step = Step()
     mirror = mirror_of(ClusterConfig(**cluster), corpus.folder, corpus.fingerprint)
     shards = tmp_path / "corpus" / "shards"
     assert names_of(mirror) == names_of(shards)
     put: list[str] = []
     monkeypatch.setattr(files, "put", lambda local, place: put.append(place.name))
-    put_shards(shards, mirror)
+    put_shards(step, shards, mirror)
     assert put == []
     (mirror / names_of(shards)[0]).unlink()
-    put_shards(shards, mirror)
+    put_shards(step, shards, mirror)
     assert put == names_of(shards)[:1]
 
 
 def test_a_corpus_of_another_content_takes_the_place_of_its_mirror(tmp_path: Path, exchange: str) -> None:
     config = ClusterConfig(exchange=exchange)
     old, new = (mirror_of(config, tmp_path / "corpus", name * 16) for name in "ab")
-    put_shards(corpus_of_texts(tmp_path, False) / "shards", old)
+    put_shards(Step(), corpus_of_texts(tmp_path, False) / "shards", old)
     files.only(new.parent, new.name)
     assert names_of(old) == []
 
@@ -130,7 +144,7 @@ def test_a_shard_that_arrives_with_another_content_is_refused(tmp_path: Path, ex
     (work / "shards" / "part-00000.arrow").write_bytes(b"damaged on its way")
     (work / "digests" / "part-00000.arrow").write_text("0" * 64)
     with pytest.raises(DataError, match=r"part-00000\.arrow arrived with another content: remove file://"):
-        take_shards(work, tmp_path / "shards")
+        take_shards(Step(), work, tmp_path / "shards")
 
 
 def test_folders_of_one_name_have_work_of_their_own(tmp_path: Path, exchange: str) -> None:
@@ -138,3 +152,83 @@ def test_folders_of_one_name_have_work_of_their_own(tmp_path: Path, exchange: st
     one, other = (work_root(config, tmp_path / name / ".corpus.partial") for name in "ab")
     assert one != other
     assert one == work_root(config, tmp_path / "a" / "corpus")
+
+
+def exchange_of_shards(exchange: str, count: int) -> Path:
+    """A work folder behind a URL with shards and their digests."""
+    work = place_of(f"{exchange}/x")
+    for name in ("shards", "digests"):
+        (work / name).mkdir(parents=True)
+    for number in range(count):
+        content = f"content {number}".encode()
+        (work / "shards" / f"part-{number:05d}.arrow").write_bytes(content)
+        (work / "digests" / f"part-{number:05d}.arrow").write_text(hashlib.sha256(content).hexdigest())
+    return work
+
+
+def test_shards_that_were_fetched_before_a_kill_are_not_fetched_again(
+    tmp_path: Path, exchange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, into = exchange_of_shards(exchange, 6), tmp_path / ".corpus.partial" / "shards"
+    into.parent.mkdir()
+    brought: list[str] = []
+    real = files.bring
+
+    def bring(place: Path, local: Path) -> None:
+        if place.name == "part-00004.arrow" and not brought.count("killed"):
+            local.write_bytes(b"a part of it")
+            brought.append("killed")
+            raise KeyboardInterrupt
+        brought.append(place.name)
+        real(place, local)
+
+    monkeypatch.setattr(files, "AT_A_TIME", 1)
+    monkeypatch.setattr(files, "bring", bring)
+    with pytest.raises(KeyboardInterrupt):
+        take_shards(Step(), work, into)
+    assert not into.exists()
+    take_shards(Step(), work, into)
+    assert brought.count("part-00000.arrow") == 1
+    assert [(into / name).read_text() for name in names_of(into)] == [f"content {number}" for number in range(6)]
+    assert names_of(tmp_path) == [".corpus.partial", "exchange"]
+
+
+def test_an_error_of_the_storage_is_tried_again_and_then_named(
+    tmp_path: Path, exchange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, into = exchange_of_shards(exchange, 2), tmp_path / ".corpus.partial" / "shards"
+    into.parent.mkdir()
+    errors = [ConnectionError("reset by peer")] * 2
+    real = files.bring
+
+    def bring(place: Path, local: Path) -> None:
+        if errors:
+            raise errors.pop()
+        real(place, local)
+
+    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(files, "AT_A_TIME", 1)
+    monkeypatch.setattr(files, "bring", bring)
+    take_shards(Step(), work, into)
+    assert len(names_of(into)) == 2
+    errors += [ConnectionError("reset by peer")] * 3
+    with pytest.raises(DataError, match=r"part-00000\.arrow were tried 3 times: reset by peer"):
+        take_shards(Step(), work, into.parent / "again")
+
+
+def test_threads_of_a_worker_read_their_own_shards(tmp_path: Path, exchange: str) -> None:
+    shards, rows = tmp_path / "shards", 40
+    writer = ShardWriter(shards, pa.schema([("data", pa.large_binary())]), 200)
+    for row in range(rows):
+        writer.append({"data": f"{row} ".encode() * 20})
+    writer.flush()
+    mirror = place_of(f"{exchange}/mirror")
+    put_shards(Step(), shards, mirror)
+    fetched_shards = FetchedShards(mirror, ShardReader(shards).starts)
+
+    def read(first: int) -> bool:
+        every = [(row * 7 + first) % rows for row in range(rows)]
+        return all(fetched_shards.binary("data", row) == f"{row} ".encode() * 20 for row in every)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(16)))

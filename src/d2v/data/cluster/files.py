@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -30,6 +31,10 @@ from d2v.progress import log
 
 PIECES, SHARDS, DIGESTS, UNFINISHED, RANGES = "pieces", "shards", "digests", "unfinished", "ranges"
 """Folders of a work folder. What is written lies in `unfinished` until it is renamed."""
+FETCHED = ".fetched"
+"""Behind the name of what is being made: shards that were fetched from the exchange for it."""
+AT_A_TIME = 16
+"""Files that the command reads from or puts into the exchange at the same time."""
 DATA = pa.schema([("data", pa.large_binary())])
 BATCH_BYTES = 16 * 2**20
 """What a worker holds of a piece."""
@@ -45,6 +50,13 @@ _looked_s = dict[str, float]()
 Run = Sequence[int]
 """Start of a piece, its first row, and number of rows."""
 T = TypeVar("T")
+
+
+class Configured(Protocol):
+    """What knows its cluster."""
+
+    @property
+    def config(self) -> ClusterConfig: ...
 
 
 class Job(Protocol):
@@ -353,33 +365,72 @@ def digest_of_shard(folder: Path, number: int) -> str | None:
 
 def digests_of_shards(folder: Path, below: str) -> dict[str, str]:
     """Name of each shard below the folder that it will lie in -> SHA-256."""
-    return {f"{below}/{path.name}": path.read_text() for path in inside(folder / DIGESTS)}
+    paths = inside(folder / DIGESTS)
+    digests = _at_a_time(lambda path: path.read_text(), paths)
+    return {f"{below}/{path.name}": digest for path, digest in zip(paths, digests, strict=True)}
 
 
-def take_shards(folder: Path, into: Path) -> None:
+def take_shards(step: Configured, folder: Path, into: Path) -> None:
     """Move the shards of a work folder to where they belong on this machine's disk. Behind a URL they stay.
 
+    A command that is killed meanwhile does not fetch them again: they wait beside what is being made.
+
     Raises:
-        DataError: one arrived with another content.
+        DataError: one arrived with another content, or could not be fetched after some tries.
     """
     if not is_url(folder):
         shutil.move(folder / SHARDS, into)
         return
-    into.mkdir()
-    for shard in inside(folder / SHARDS):
-        bring(shard, into / shard.name)
-        if _sha256(into / shard.name) != (folder / DIGESTS / shard.name).read_text():
+    waiting = waiting_for(into)
+    waiting.mkdir(parents=True, exist_ok=True)
+    shards = inside(folder / SHARDS)
+    names = {shard.name for shard in shards}
+    for old in inside(waiting):
+        if old.name not in names:
+            old.unlink()
+    digests = digests_of_shards(folder, "")
+
+    def take(shard: Path) -> None:
+        local, digest = waiting / shard.name, digests.get(f"/{shard.name}")
+        if local.exists() and _sha256(local) == digest:
+            return
+        with_retries(step, f"The shard {shard}", lambda: bring(shard, local), lambda: None)
+        if _sha256(local) != digest:
             raise DataError(f"{shard} arrived with another content: remove {folder} and run the same command again")
-        sync(into / shard.name)
+        sync(local)
+
+    _at_a_time(take, shards)
+    shutil.move(waiting, into)
+    if not inside(waiting.parent):
+        waiting.parent.rmdir()
 
 
-def put_shards(shards: Path, mirror: Path) -> None:
-    """Put the shards of a corpus that are missing into the mirror in the exchange."""
+def waiting_for(into: Path) -> Path:
+    """Where shards that were fetched wait until all are there."""
+    return into.parent.with_name(_plain_name(into.parent) + FETCHED) / into.name
+
+
+def put_shards(step: Configured, shards: Path, mirror: Path) -> None:
+    """Put the shards of a corpus that are missing into the mirror in the exchange.
+
+    Raises:
+        DataError: the storage failed some times.
+    """
     mirror.mkdir(parents=True, exist_ok=True)
     there = {place.name: place.stat().st_size for place in inside(mirror)}
-    for shard in inside(shards):
-        if there.get(shard.name) != shard.stat().st_size:
-            put(shard, mirror / shard.name)
+    missing = [shard for shard in inside(shards) if there.get(shard.name) != shard.stat().st_size]
+
+    def give(shard: Path) -> None:
+        with_retries(step, f"The shard {shard}", lambda: put(shard, mirror / shard.name), lambda: None)
+
+    _at_a_time(give, missing)
+
+
+def _at_a_time(call: Callable[[Path], T], places: Sequence[Path]) -> list[T]:
+    """What a call finds for each of some files, several at a time, as each of them waits for the storage. The first
+    error ends it."""
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        return list(pool.map(call, places))
 
 
 def check_running(job: Job) -> None:
@@ -394,7 +445,7 @@ def check_running(job: Job) -> None:
         raise Stopped("the command that this is done for was interrupted")
 
 
-def with_retries(job: Job, what: str, call: Callable[[], T], after_failure: Callable[[], None]) -> T:
+def with_retries(step: Configured, what: str, call: Callable[[], T], after_failure: Callable[[], None]) -> T:
     """The result of a call, which is made again with longer and longer waits where the storage fails.
 
     Raises:
@@ -407,9 +458,9 @@ def with_retries(job: Job, what: str, call: Callable[[], T], after_failure: Call
             raise
         except Exception as error:
             after_failure()
-            if not is_of_storage(error) or job.config.retries == 0:
+            if not is_of_storage(error) or step.config.retries == 0:
                 raise
-            if attempt > job.config.retries:
+            if attempt > step.config.retries:
                 raise DataError(f"{what} were tried {attempt} times: {error}") from error
             wait_s = FIRST_WAIT_S * 2 ** (attempt - 1)
             log(f"{what}: reading failed ({error}); once more in {wait_s:g} s")

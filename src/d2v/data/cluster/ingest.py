@@ -26,6 +26,7 @@ from d2v.data.cluster.files import (
     only,
     range_path,
     take_shards,
+    waiting_for,
     work_root,
     write_range,
 )
@@ -86,15 +87,11 @@ class ClusterIngest(IngestPass):
         owner = fingerprint.of_values(shaping)[:16]
         self.root = work_root(self.remote.config, self.folder)
         self.work = only(self.root, owner)
-        shards, owned = self.work / SHARDS, self.folder / OWNER
-        if (
-            not is_url(self.work)
-            and not shards.exists()
-            and owned.is_file()
-            and owned.read_text() == owner
-            and (self.folder / CORPUS_SHARDS).exists()
-        ):
-            (self.folder / CORPUS_SHARDS).rename(shards)  # killed behind its last shard
+        shards, owned = self.folder / CORPUS_SHARDS, self.folder / OWNER
+        kept = waiting_for(shards) if is_url(self.work) else self.work / SHARDS
+        if not kept.exists() and owned.is_file() and owned.read_text() == owner and shards.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shards.rename(kept)  # killed behind its last shard
         make_folders(self.work)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -116,7 +113,7 @@ class ClusterIngest(IngestPass):
         if len(inside(self.shards)) != self.plan.shards:
             raise DataError(f"{self.shards} holds other shards than were written: remove {self.work} and run it again")
         self.known_digests = digests_of_shards(self.work, CORPUS_SHARDS)
-        take_shards(self.work, self.folder / CORPUS_SHARDS)
+        take_shards(self.job, self.work, self.folder / CORPUS_SHARDS)
         self.shards = self.folder / CORPUS_SHARDS
 
     @property

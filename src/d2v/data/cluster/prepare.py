@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -139,7 +140,7 @@ class _Prepare:
         if self.config.exchange is None:
             return own
         mirror = mirror_of(self.config, self.corpus.folder, self.corpus.fingerprint)
-        put_shards(own, only(mirror.parent, mirror.name))
+        put_shards(self, own, only(mirror.parent, mirror.name))
         return mirror
 
     def begin(self, part: str, items: np.ndarray, known: pa.Table | None) -> dict[str, Any]:
@@ -199,7 +200,7 @@ class ClusterRowWriter(RowWriter):
             known: dict[str, str] = {}
             for part in self.parts:
                 known |= digests_of_shards(self._prepare.work / part, part)
-                take_shards(self._prepare.work / part, self.folder / part)
+                take_shards(self._prepare, self._prepare.work / part, self.folder / part)
             write_json(self.folder / KNOWN_DIGESTS, known)
         self._prepare.__exit__(kind)
 
@@ -275,8 +276,9 @@ class _Part:
 # --------------------------------------------------------------------------------------------- worker
 
 
-class FetchedShards:
-    """Rows of shards behind a URL, of which the cache of this machine has those that were last asked for.
+class FetchedShards(threading.local):
+    """Rows of shards behind a URL. The cache of this machine has the files, and each thread keeps open the one that it
+    last read from.
 
     Args:
         folder: of the shards.
@@ -285,21 +287,15 @@ class FetchedShards:
 
     def __init__(self, folder: Path, starts: np.ndarray) -> None:
         self.folder, self.starts = folder, starts
-        self._shard, self._stack = -1, ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._shard = -1
 
     def binary(self, name: str, row: int) -> bytes:
         """One value of a binary column."""
         shard = int(np.searchsorted(self.starts, row, side="right")) - 1
         if shard != self._shard:
-            self._stack.close()
-            local = self._stack.enter_context(fetched(str(shard_path(self.folder, shard))))
-            self._batch, self._shard = read_batch(local), shard
+            with fetched(str(shard_path(self.folder, shard))) as local:
+                self._batch = read_batch(local)  # it is mapped, so the cache may remove the file
+            self._shard = shard
         return bytes(self._batch.column(name)[row - int(self.starts[shard])].as_py())
 
 
@@ -322,7 +318,7 @@ class _Opened:
     def shards(self) -> ShardReader | FetchedShards:
         """Of the corpus."""
         if is_url(self.job.shards):
-            return self._stack.enter_context(FetchedShards(self.job.shards, np.load(self._local(STARTS))))
+            return FetchedShards(self.job.shards, np.load(self._local(STARTS)))
         return ShardReader(self.job.shards)
 
     @cached_property

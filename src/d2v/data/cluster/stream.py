@@ -11,7 +11,19 @@ from typing import Any, Protocol
 
 from d2v.data.cluster import machine
 from d2v.data.cluster.client import Cluster, WorkerLost
-from d2v.data.cluster.files import Job, Piece, data_path, digest_of_shard, read_said, said_path, until_seen
+from d2v.data.cluster.files import (
+    DIGESTS,
+    PIECES,
+    Job,
+    Piece,
+    data_path,
+    digest_of_shard,
+    read_said,
+    said_path,
+    until_seen,
+)
+from d2v.data.store import shard_path
+from d2v.data.url_paths import inside
 from d2v.errors import DataError
 from d2v.progress import Progress, log
 
@@ -110,6 +122,7 @@ class Stream:
     def __init__(self, work: Work, cluster: Cluster, step: str) -> None:
         self.work, self.cluster, self.step = work, cluster, step
         self.folder, self.total, self.size = work.job.folder, work.total, work.job.config.piece_items
+        self.before = {place.name for place in (*inside(self.folder / PIECES), *inside(self.folder / DIGESTS))}
         self.starts = self._starts()
         self.next_start = 0  # of the piece whose items are counted next
         self.read: set[int] = set()  # starts of pieces that were read, and not yet counted
@@ -124,7 +137,8 @@ class Stream:
         for start in range(0, self.total, self.size) if self.total is not None else count(0, self.size):
             if self.is_ended:
                 return
-            if read_said(said_path(self.folder, start)):
+            path = said_path(self.folder, start)
+            if path.name in self.before and read_said(path):  # to ask for each costs a request behind a URL
                 self.read.add(start)
             else:
                 yield start
@@ -182,7 +196,7 @@ class Stream:
         if self.is_ended:
             plan.flush()
         for number, runs in plan.ready:
-            if digest_of_shard(self.folder, number):
+            if shard_path(self.folder, number).name in self.before and digest_of_shard(self.folder, number):
                 continue
             pieces = {run[_START] for run in runs}
             self.needed.update(pieces)
