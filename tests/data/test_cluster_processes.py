@@ -64,7 +64,7 @@ def pieces(out: Path, exchange: str | None = None) -> list[str]:
 
 def wait_for_pieces(out: Path, count: int, exchange: str | None = None) -> None:
     """Until so many pieces were read."""
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 180
     while len(pieces(out, exchange)) < count:
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
