@@ -17,7 +17,7 @@ from d2v.data.cluster.files import mirror_of, put_shards, take_shards, work_root
 from d2v.data.cluster.prepare import FetchedShards
 from d2v.data.prepared import Corpus
 from d2v.data.store import ShardReader, ShardWriter
-from d2v.data.url_paths import inside, place_of
+from d2v.data.url_paths import inside, place_of, written_whole
 from d2v.errors import DataError
 from d2v.modalities import registry
 from d2v.modalities.registry import get
@@ -145,6 +145,16 @@ def test_a_shard_that_arrives_with_another_content_is_refused(tmp_path: Path, ex
     (work / "digests" / "part-00000.arrow").write_text("0" * 64)
     with pytest.raises(DataError, match=r"part-00000\.arrow arrived with another content: remove file://"):
         take_shards(Step(), work, tmp_path / "shards")
+
+
+def test_late_work_does_not_make_a_removed_folder_anew(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    with (
+        pytest.raises(FileNotFoundError),
+        written_whole(gone / "pieces" / "x.json", gone / "unfinished" / "x.json") as temporary,
+    ):
+        temporary.write_text("said too late")
+    assert not gone.exists()
 
 
 def test_folders_of_one_name_have_work_of_their_own(tmp_path: Path, exchange: str) -> None:

@@ -65,7 +65,7 @@ def written_whole(place: Path, temporary: Path) -> Iterator[Path]:
     """A local file to write in the block, which is at its place behind it, or not at all.
 
     Args:
-        place: of the file.
+        place: of the file, in a folder that is there: work that goes on for a folder that was removed makes none anew.
         temporary: where it is until then, on the same disk; not used for a URL.
     """
     if is_url(place):
@@ -75,7 +75,6 @@ def written_whole(place: Path, temporary: Path) -> Iterator[Path]:
             filesystem, path = cast(Any, place).fs, cast(Any, place).path
             filesystem.put_file(str(local), path)
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
         sync(temporary)

@@ -156,6 +156,8 @@ def write_features(
     schema = _schema(asked)
     temporary = out.with_name(f".{out.name}.{platform.node()}.{os.getpid()}.tmp")
     rows, problems, first = 0, 0, ""
+    if not is_url(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     with (
         full_disk_named(Path(tempfile.gettempdir()) if is_url(out) else out.parent, DataError, "Nothing was written."),
         written_whole(out, temporary) as local,
