@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import d2v
 from d2v.config.alignment import AlignConfig, PairsConfig
 from d2v.errors import ConfigError
 from d2v.modalities import reference, requests
@@ -68,7 +69,7 @@ def test_every_variable_is_listed() -> None:
     listed = set(re.findall(r"^\| `([A-Z0-9_]+)` \|", DOCUMENT.read_text(), re.M))
     sources = [*ROOT.glob("src/d2v/**/*.py"), *ROOT.glob("pipelines/**/*.py"), *ROOT.glob("conf/**/*.yml")]
     read = set(re.findall(r"\bD2V_[A-Z_]*[A-Z]\b", "\n".join(path.read_text() for path in sources)))
-    inside = {"D2V_STORE", requests.PREFIX.rstrip("_")}
+    inside = {"D2V_STORE", d2v.KERNELS_CHOSEN, requests.PREFIX.rstrip("_")}
     limits = {requests.PREFIX + name.upper() for name in requests.Limits.__dataclass_fields__}
     assert (read - inside) | limits <= listed
 
