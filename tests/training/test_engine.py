@@ -7,7 +7,7 @@ from d2v.distributed.environment import DistEnv
 from d2v.distributed.process_group import init_process_group
 from d2v.errors import ConfigError
 from d2v.training.engine import open_engine, parameter_groups
-from d2v.training.precision import choose_precision
+from d2v.training.precision import choose_precision, emulated
 from tests.training.fakes import FakeData, build_fake_objective, make_recipe
 
 CPU = DistEnv(0, 1, device_type="cpu")
@@ -77,6 +77,18 @@ def test_precision_as_asked_or_as_the_hardware_has_it(monkeypatch: pytest.Monkey
     for flag, precision in (("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=flag: {name: True})
         assert choose_precision("auto", cpu)[0] == precision
+
+
+def test_formats_without_instructions_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for names, slow in (((), True), (("avx512_bf16",), False)):
+        capabilities = dict.fromkeys(names, True) | {"architecture": "x86_64", "avx2": True}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert ("no instructions for bfloat16" in choose_precision("bf16", cpu)[1]) is slow
+        assert bool(emulated(torch.bfloat16, cpu)) is slow
+        assert "no instructions for float16" in emulated(torch.float16, cpu)
+        assert not emulated(torch.float32, cpu)
+        assert not emulated(torch.bfloat16, torch.device("cuda"))
 
 
 def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ from d2v.models.encoder import Encoded, Encoder
 from d2v.progress import log
 from d2v.tracking.models import REGISTERED, registered_model
 from d2v.training.matmul import inference
+from d2v.training.precision import emulated
 
 if TYPE_CHECKING:
     from d2v.interchange.importing import ImportedModel
@@ -125,6 +126,8 @@ class Model:
         if dtype not in DTYPES:
             raise ConfigError(f"there is no dtype {dtype!r}: give one of {', '.join(DTYPES)}")
         device = device_of(device)
+        if slow := emulated(DTYPES[dtype], device):
+            log(f"load: {slow}")
         self.encoder.to(device, DTYPES[dtype])
         if self.head is not None:
             self.head.to(device, DTYPES[dtype])

@@ -35,7 +35,7 @@ from d2v.training.loop import Loop
 from d2v.training.matmul import MatmulBackend, choose_matmul_backend, keep_matmul_backend, using_matmul_backend
 from d2v.training.memory import freed_memory_kept, old_objects_uncollected
 from d2v.training.performance import PEAK_MEMORY_MB, TRAINED_S, Stopwatch, duration, total_flops
-from d2v.training.precision import Precision, choose_precision
+from d2v.training.precision import Precision, choose_precision, emulated
 from d2v.training.states import whole_weights
 from d2v.training.summary import describe_device, summarise
 
@@ -209,7 +209,9 @@ class _Run:
         """A resumed run keeps its format, whatever a new measurement would say."""
         wanted = self.job.recipe.precision
         if found is not None and wanted == "auto":
-            return ("bf16" if found.state.precision == "bf16" else "fp32"), "as in the checkpoint"
+            precision: Precision = "bf16" if found.state.precision == "bf16" else "fp32"
+            slow = emulated(torch.bfloat16, self.group.env.device) if precision == "bf16" else ""
+            return precision, "; ".join(filter(None, ("as in the checkpoint", slow)))
         return self.group.broadcast_object(choose_precision(wanted, self.group.env.device))
 
     def _matmul_backend(self, found: checkpoint.Checkpoint | None, precision: Precision) -> tuple[MatmulBackend, str]:
