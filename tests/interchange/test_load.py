@@ -128,6 +128,15 @@ def test_bfloat16_is_near(tmp_path, modality):
         model.to("cpu", "int8")
 
 
+def test_a_format_that_the_cpu_does_not_have_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx2": True})
+    model = model_of(tmp_path, "vision")
+    model.to("cpu", "float32")
+    assert "no instructions" not in capsys.readouterr().err
+    model.to("cpu", "bfloat16")
+    assert "load: this CPU has no instructions for bfloat16" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------ items
 
 

@@ -64,20 +64,19 @@ RUNTIMES = ("torch", "onnxruntime")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def device_of(name: str | torch.device) -> str | torch.device:
+def device_of(name: str | torch.device) -> torch.device:
     """The device that a name means; `auto` takes a GPU if there is one.
 
     Raises:
         ConfigError: it is not there.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
+        return torch.empty(0, device=name).device
     except Exception as error:  # what torch raises depends on how it was built
         said = str(error).splitlines()[0]
         raise ConfigError(f"there is no device {str(name)!r} here ({said}): give auto, cpu or another one") from error
-    return name
 
 
 class Model:
