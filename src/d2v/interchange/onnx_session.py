@@ -96,7 +96,7 @@ def _in_eight_bits(path: Path) -> Path:
         quantize_dynamic(
             path,
             target,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8 if _sums_overflow() else QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=["MatMul", "Gemm"],
             use_external_data_format=True,
@@ -106,3 +106,10 @@ def _in_eight_bits(path: Path) -> Path:
         root.disabled = before
         root.removeHandler(silent)
     return target
+
+
+def _sums_overflow() -> bool:
+    """Whether the processor adds products of signed with unsigned bytes in 16 bits, which are too few: x86 before VNNI.
+    Errors are eight times as large there (0.09 to 0.11 of the features, 0.012 to 0.014 with unsigned weights)."""
+    found = torch.cpu.get_capabilities()
+    return found.get("architecture") == "x86_64" and not (found.get("avx512_vnni") or found.get("avx_vnni"))
