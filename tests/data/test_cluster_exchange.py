@@ -34,6 +34,15 @@ class Step:
     config: ClusterConfig = field(default_factory=lambda: ClusterConfig(retries=2))
 
 
+@dataclass(frozen=True)
+class StepJob(Step):
+    """What its tasks are told."""
+
+    folder: Path = Path()
+    token: str = "token"
+    versions: dict[str, str] = field(default_factory=dict)
+
+
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with threads_of_this_process(tmp_path_factory.mktemp("dask"), workers=2) as address:
@@ -242,3 +251,26 @@ def test_threads_of_a_worker_read_their_own_shards(tmp_path: Path, exchange: str
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, range(16)))
+
+
+def test_a_shard_waits_for_a_piece_that_this_machine_does_not_see_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = StepJob(folder=tmp_path)
+    files.make_folders(tmp_path)
+    with files.data_file(files.data_path(tmp_path, 0)) as append:
+        append(b"one")
+    files.write_said(job, files.Piece(0, 1, True, 0.1, [{"name": "first"}]))
+    hidden, read = iter([True, True]), files.read_said
+    monkeypatch.setattr(files, "UNSEEN_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(files, "read_said", lambda path: None if next(hidden, False) else read(path))
+    schema = pa.schema([("name", pa.string()), ("data", pa.large_binary())])
+
+    def columns(piece: files.Piece, rows: slice) -> dict[str, list[str]]:
+        return {"name": [row["name"] for row in piece.rows[rows]]}
+
+    files.save_shard(job, 0, schema, [(0, 0, 1)], columns)
+    assert files.digest_of_shard(tmp_path, 0) is not None
+    files.data_path(tmp_path, 0).unlink()
+    with pytest.raises(DataError, match="is gone: remove"):
+        files.save_shard(job, 1, schema, [(0, 0, 1)], columns)

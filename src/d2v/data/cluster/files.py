@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -295,7 +296,7 @@ def save_shard(
     """
     others: dict[str, list[Any]] = {name: [] for name in schema.names if name != "data"}
     for start, first, rows in runs:
-        if (piece := read_said(said_path(job.folder, start))) is None:
+        if (piece := until_seen(partial(read_said, said_path(job.folder, start)))) is None:
             raise _piece_gone(job.folder, start)
         for name, values in columns(piece, slice(first, first + rows)).items():
             others[name] += values
@@ -316,7 +317,8 @@ def save_shard(
 @contextmanager
 def _local_data(folder: Path, start: int) -> Iterator[Path]:
     """The records of a piece in a local file."""
-    if not (path := data_path(folder, start)).exists():
+    path = data_path(folder, start)
+    if not until_seen(lambda: path.exists() or None):
         raise _piece_gone(folder, start)
     with local_copy(path) as local:
         yield local
