@@ -1,5 +1,6 @@
 """Steps on a cluster whose machines do not see one another's disks: files are exchanged behind a URL."""
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -274,3 +275,20 @@ def test_a_shard_waits_for_a_piece_that_this_machine_does_not_see_yet(
     files.data_path(tmp_path, 0).unlink()
     with pytest.raises(DataError, match="is gone: remove"):
         files.save_shard(job, 1, schema, [(0, 0, 1)], columns)
+
+
+def test_a_folder_on_another_disk_is_copied_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "0.parquet").write_bytes(b"rows")
+    (tmp_path / "there.copied").mkdir()  # of a command that was killed
+    rename = Path.rename
+
+    def across(self: Path, target: Path) -> Path:
+        if self.name == "shards":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", across)
+    files.bring_folder(tmp_path / "shards", tmp_path / "there")
+    assert (tmp_path / "there" / "0.parquet").read_bytes() == b"rows"
+    assert names_of(tmp_path) == ["shards", "there"]

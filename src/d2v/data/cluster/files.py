@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -381,7 +382,7 @@ def take_shards(step: Configured, folder: Path, into: Path) -> None:
         DataError: one arrived with another content, or could not be fetched after some tries.
     """
     if not is_url(folder):
-        shutil.move(folder / SHARDS, into)
+        bring_folder(folder / SHARDS, into)
         return
     waiting = waiting_for(into)
     waiting.mkdir(parents=True, exist_ok=True)
@@ -405,6 +406,20 @@ def take_shards(step: Configured, folder: Path, into: Path) -> None:
     shutil.move(waiting, into)
     if not inside(waiting.parent):
         waiting.parent.rmdir()
+
+
+def bring_folder(source: Path, target: Path) -> None:
+    """Rename a folder. On another disk it is copied instead, and has its name when all is there; the source stays, for
+    whoever removes what lies around it."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        unfinished = target.with_name(f"{target.name}.copied")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(source, unfinished)
+        unfinished.rename(target)
 
 
 def waiting_for(into: Path) -> Path:

@@ -20,6 +20,7 @@ from d2v.data.cluster.files import (
     PIECES,
     SHARDS,
     Piece,
+    bring_folder,
     digests_of_shards,
     make_folders,
     mirror_of,
@@ -91,7 +92,7 @@ class ClusterIngest(IngestPass):
         kept = waiting_for(shards) if is_url(self.work) else self.work / SHARDS
         if not kept.exists() and owned.is_file() and owned.read_text() == owner and shards.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            shards.rename(kept)  # killed behind its last shard
+            bring_folder(shards, kept)  # killed behind its last shard
         make_folders(self.work)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
