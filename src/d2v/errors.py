@@ -85,7 +85,7 @@ def known_error(error: BaseException) -> D2vError | None:
     for link in links:
         if isinstance(link, D2vError):
             return link
-    if any(_is_disk_full(link) for link in links):
+    if any(is_disk_full(link) for link in links):
         full = D2vError(
             "the disk is full. What was finished before is kept: free some space, and the same command goes on"
         )
@@ -129,7 +129,7 @@ def is_of_storage(error: BaseException) -> bool:
     """Whether a disk or a network failed, which may be over the next moment; a full disk is not."""
     links = list(_chain(error))
     failed = any(isinstance(link, OSError) or type(link).__module__.split(".")[0] in _STORAGE for link in links)
-    return failed and not any(_is_disk_full(link) for link in links)
+    return failed and not any(is_disk_full(link) for link in links)
 
 
 def loader_ended(error: BaseException) -> DataError:
@@ -151,5 +151,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or any(said in str(error) for said in _MEMORY)
 
 
-def _is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether there is no room for a file, on a disk or in a quota."""
     return (isinstance(error, OSError) and error.errno in _DISK_FULL) or "database or disk is full" in str(error)

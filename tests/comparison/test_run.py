@@ -188,6 +188,17 @@ def test_benchmarks_of_nothing_are_refused(values: dict[str, object], message: s
         parse(BenchmarkConfig, values)
 
 
+def test_trials_without_a_probe_choose_nothing(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of text without labels whose objective has no loss of single tokens."""
+    block = {"trials": {"changes": {"mae": [{}]}, "share": 0.5}, "pretraining_seeds": 1}
+    ours = dataclasses.replace(comparison, config=parse(BenchmarkConfig, BENCHMARK | block), out=tmp_path)
+    monkeypatch.setattr("d2v.evaluation.online.why_not_probed", lambda _: "the data has no labels")
+    with pytest.raises(DataError, match=r"mae-0 has no online probe to choose by.*: remove benchmark\.trials"):
+        benchmark(ours)
+
+
 def test_trials_choose_the_settings_that_are_compared(
     comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,8 +382,14 @@ def test_trials_without_labels_are_refused_before_the_first(
 ) -> None:
     config = parse(BenchmarkConfig, BENCHMARK | {"trials": {"changes": {"mae": [{}]}}})
     monkeypatch.setattr("d2v.comparison.trials.why_not_probed", lambda _: "the data has no labels")
-    with pytest.raises(DataError, match="the data has no labels: remove benchmark"):
-        benchmark(dataclasses.replace(comparison, config=config, out=tmp_path))
+    ours = dataclasses.replace(comparison, config=config, out=tmp_path)
+    with pytest.raises(DataError, match=r"the data has no labels: remove benchmark\.trials$"):
+        benchmark(ours)
+    monkeypatch.setattr(type(comparison.modality), "has_choices", True)
+    few = lambda *given, **_: None if given[-1].start else object()  # noqa: E731
+    monkeypatch.setattr(type(comparison.modality), "choice", few)
+    with pytest.raises(DataError, match=r"or lower evaluate\.further_items \(\d+\), behind which its pairs come"):
+        benchmark(ours)
     assert not (tmp_path / "trials").exists()
 
 

@@ -222,7 +222,7 @@ def test_storage_that_fails_is_tried_again_with_a_limit(tmp_path, scheduler, mon
     make = partial(failing, items, tmp_path / "log", 2, 20, OSError("the network is away"))
     assert cluster_ingest(tmp_path / "there", make, scheduler).total == 50
     make = partial(failing, items, tmp_path / "other", 9, 20, OSError("the network is away"))
-    with pytest.raises(DataError, match=r"Items 16 to 31 were tried 3 times: the network is away"):
+    with pytest.raises(DataError, match=r"Items 16 to 31: tried 3 times: the network is away"):
         cluster_ingest(tmp_path / "again", make, scheduler, retries=2)
 
 

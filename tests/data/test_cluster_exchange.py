@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
@@ -22,7 +23,7 @@ from d2v.data.url_paths import inside, place_of, written_whole
 from d2v.errors import DataError
 from d2v.modalities import registry
 from d2v.modalities.registry import get
-from tests.data.cluster_helpers import contents, threads_of_this_process
+from tests.data.cluster_helpers import contents, run, threads_of_this_process
 from tests.data.test_cluster import corpus_of_texts, small_ingest
 
 SHARD_BYTES = 60_000
@@ -32,7 +33,7 @@ SHARD_BYTES = 60_000
 class Step:
     """Whose files are exchanged."""
 
-    config: ClusterConfig = field(default_factory=lambda: ClusterConfig(retries=2))
+    config: ClusterConfig = field(default_factory=lambda: ClusterConfig(retries=2, exchange="file:///exchange"))
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def test_an_error_of_the_storage_is_tried_again_and_then_named(
     take_shards(Step(), work, into)
     assert len(names_of(into)) == 2
     errors += [ConnectionError("reset by peer")] * 3
-    with pytest.raises(DataError, match=r"part-00000\.arrow were tried 3 times: reset by peer"):
+    with pytest.raises(DataError, match=r"part-00000\.arrow: tried 3 times: reset by peer"):
         take_shards(Step(), work, into.parent / "again")
 
 
@@ -277,18 +278,25 @@ def test_a_shard_waits_for_a_piece_that_this_machine_does_not_see_yet(
         files.save_shard(job, 1, schema, [(0, 0, 1)], columns)
 
 
-def test_a_folder_on_another_disk_is_copied_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "0.parquet").write_bytes(b"rows")
-    (tmp_path / "there.copied").mkdir()  # of a command that was killed
-    rename = Path.rename
+def test_an_exchange_on_another_disk_and_a_command_that_is_killed_behind_its_last_shard(
+    tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, rename = tmp_path / "shared", Path.rename
 
-    def across(self: Path, target: Path) -> Path:
-        if self.name == "shards":
+    def on_one_disk(self: Path, target: Path) -> Path:
+        if self.is_relative_to(shared) != Path(target).is_relative_to(shared):
             raise OSError(errno.EXDEV, "Invalid cross-device link")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", across)
-    files.bring_folder(tmp_path / "shards", tmp_path / "there")
-    assert (tmp_path / "there" / "0.parquet").read_bytes() == b"rows"
-    assert names_of(tmp_path) == ["shards", "there"]
+    monkeypatch.setattr(Path, "rename", on_one_disk)
+    run(tmp_path / "local", 60, None)
+    with monkeypatch.context() as killed:
+        killed.setattr("d2v.data.ingest.IngestPass.finish", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "out", 60, scheduler, exchange=str(shared))
+    assert names_of(tmp_path / ".out.partial" / "shards")
+    copied = Mock(side_effect=files.bring)
+    monkeypatch.setattr(files, "bring", copied)
+    run(tmp_path / "out", 60, scheduler, exchange=str(shared))
+    assert contents(tmp_path / "out") == contents(tmp_path / "local")
+    assert not copied.called

@@ -39,8 +39,8 @@ def whole(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """Its URL."""
-    with bucket_server("work"):
-        yield "s3://work/of-tests"
+    with bucket_server("kills"):
+        yield "s3://kills/exchange"
 
 
 @pytest.fixture(params=["a folder that all see", "a bucket"])

@@ -121,7 +121,10 @@ def test_a_choice_is_kept_in_place_of_the_linear_probe(objective: Objective, tmp
     assert np.array_equal(right, choose(objective, pairs, 7))
     assert torch.equal(torch.get_rng_state(), state)
     assert "online/choice_random" in probe.baselines()
-    assert json.loads((tmp_path / SIZES).read_text())["online_choice_items"] == 20
+    sizes = json.loads((tmp_path / SIZES).read_text())
+    assert (sizes["online_choice_items"], sizes["further_items"]) == (20, 10)  # which pairs follows from both
+    probe_of(FakeData())(objective.student, tmp_path / "labels" / "5.npy")
+    assert "further_items" not in json.loads((tmp_path / "labels" / SIZES).read_text())
 
 
 def test_without_pairs_there_is_no_choice(objective: Objective, tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 import d2v
@@ -153,6 +158,49 @@ def test_the_cache_keeps_to_its_limit_and_loses_what_was_used_longest_ago(bucket
         with url_cache.fetched("s3://own/large/0") as file:
             assert file.stat().st_size == 300_000, "what is too large takes no place"
     assert sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) < 1_300_000
+
+
+class Cut(io.BytesIO):
+    """A download that breaks off."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > 4_000_000:
+            raise ConnectionError("reset by peer")
+        return super().read(size)
+
+
+@pytest.fixture
+def archive() -> MemoryFileSystem:
+    filesystem = MemoryFileSystem()
+    filesystem.pipe_file("/large.tar", b"x" * 9_000_000)
+    return filesystem
+
+
+def test_a_download_that_breaks_off_leaves_nothing(archive: MemoryFileSystem, cache: Path, monkeypatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryFileSystem, "open", lambda *_, **__: Cut(b"x" * 9_000_000))
+        with pytest.raises(ConnectionError), url_cache.opened_near(archive, "/large.tar"):
+            raise AssertionError("a part of it was given")
+    assert not list(cache.rglob("*.val"))
+    with url_cache.opened_near(archive, "/large.tar") as stream:
+        assert len(stream.read()) == 9_000_000
+    assert len(list(cache.rglob("*.val"))) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), sqlite3.OperationalError("locked")])
+def test_an_archive_for_which_the_caches_disk_has_no_room_is_read_from_afar(
+    error: Exception, archive: MemoryFileSystem, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("diskcache.Cache.set", Mock(side_effect=error))
+    with url_cache.opened_near(archive, "/large.tar") as stream:
+        assert len(stream.read()) == 9_000_000
+    assert "/large.tar is read from afar each time" in capsys.readouterr().err
+
+
+def test_a_model_for_which_the_caches_disk_has_no_room_is_refused(bucket, monkeypatch) -> None:
+    monkeypatch.setattr("diskcache.Cache.set", Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(DataError, match="make room, or set D2V_CACHE to a folder on a larger disk"):
+        d2v.load("s3://own/vision", device="cpu")
 
 
 def test_what_is_not_there_is_named(bucket, tmp_path, monkeypatch) -> None:

@@ -16,6 +16,7 @@ from d2v.models.ops import (
     GeluLinear,
     LayerNorm,
     LayerNormGelu,
+    Linear,
     StridedConv1d,
     TokenConv1d,
     TokenConv2d,
@@ -252,6 +253,23 @@ def test_gelu_and_a_linear_layer_under_autocast() -> None:
             *before.parameters(),
             **BF16,
         )
+
+
+@pytest.mark.parametrize("of_gelu", [False, True])
+def test_linear_layers_of_a_single_vector_and_of_float64(of_gelu: bool) -> None:
+    """Autocast leaves float64 as it is, in torch's layers, too."""
+    layer = (GeluLinear if of_gelu else Linear)(8, 6)
+    for dtype in (torch.float32, torch.float64):
+        x = _random(8, dtype=dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float64):
+            _check_same(
+                lambda x=x: layer.to(x.dtype)(x),
+                lambda x=x: nn.Linear.forward(layer, F.gelu(x) if of_gelu else x),
+                x,
+                *layer.to(dtype).parameters(),
+                rtol=1e-5,
+                atol=1e-6,
+            )
 
 
 def _torch_attention(qkv: Tensor, heads: int, bias: Tensor | None) -> Tensor:

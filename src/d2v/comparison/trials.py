@@ -15,6 +15,7 @@ from d2v.comparison.pretraining import fingerprint_of, is_pretrained, probe_of, 
 from d2v.config.changes import merged
 from d2v.data.disk import read_json, write_json
 from d2v.errors import CollapseError, DataError
+from d2v.evaluation.online import OnlineProbe
 from d2v.evaluation.probe_set import why_not_probed, within_train
 from d2v.progress import log
 from d2v.training import resume
@@ -82,6 +83,7 @@ def choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
 
     Raises:
         CollapseError: all trials of an objective collapsed.
+        DataError: a trial has no online probe.
     """
     if comparison.config.trials is None:
         return comparison, []
@@ -90,7 +92,7 @@ def choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
     objectives, found = dict(comparison.config.objectives), []
     for name, alternatives in comparison.config.trials.changes.items():
         pretrainings = [one for one in comparison.trials if one.objective == name]
-        accuracies = [None if one in collapsed else read_curve(one, probe).accuracy[-1] for one in pretrainings]
+        accuracies = [None if one in collapsed else _last_probe(one, probe) for one in pretrainings]
         best = max(range(len(accuracies)), key=lambda number: -1.0 if (at := accuracies[number]) is None else at)
         if accuracies[best] is None:
             raise CollapseError(
@@ -105,14 +107,27 @@ def choose(comparison: Comparison) -> tuple[Comparison, list[Trial]]:
     return replace(comparison, config=comparison.config.model_copy(update={"objectives": objectives})), found
 
 
+def _last_probe(one: Pretraining, probe: str) -> float:
+    if accuracy := read_curve(one, probe).accuracy:
+        return accuracy[-1]
+    raise DataError(
+        f"The trial {one.folder} has no online probe to choose by: its items have no labels, and {one.objective} "
+        "no loss of single tokens that could choose between pairs: remove benchmark.trials"
+    )
+
+
 def check_labels(comparison: Comparison) -> None:
     """Refuse trials that nothing could choose from, before the first one.
 
     Raises:
-        DataError: there are no labels to probe with.
+        DataError: there are neither labels nor pairs to probe with.
     """
-    data, recipe = comparison.modality.open(comparison.prepared), comparison.trials[0].recipe
+    modality, evaluate = comparison.modality, comparison.evaluate
+    data, recipe = modality.open(comparison.prepared), comparison.trials[0].recipe
     why_not = why_not_probed(within_train(data.probe_set(recipe)))
-    pairs = range(comparison.evaluate.online_choice_items)
-    if why_not and comparison.modality.choice(data, recipe, pairs) is None:
-        raise DataError(f"Trials are chosen by the online probe, and {why_not}: remove benchmark.trials")
+    if why_not and OnlineProbe(modality, recipe, data, evaluate).pairs is None:
+        lower = f", or lower evaluate.further_items ({evaluate.further_items}), behind which its pairs come"
+        raise DataError(
+            f"Trials are chosen by the online probe, and {why_not}: remove benchmark.trials"
+            f"{lower if modality.has_choices else ''}"
+        )

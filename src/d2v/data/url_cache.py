@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from d2v.data.sources.listing import Found, find_file, list_files, open_file
 from d2v.data.url_paths import INSTALL, place_of
-from d2v.errors import ConfigError, D2vError, DataError, is_of_storage
+from d2v.errors import ConfigError, D2vError, DataError, is_disk_full, is_of_storage
 from d2v.progress import log
 
 FOLDER, LIMIT_GB = "D2V_CACHE", "D2V_CACHE_GB"
@@ -61,13 +61,15 @@ def fetched(url: str) -> Iterator[Path]:
 
 
 def _failed(url: str, error: Exception) -> DataError:
+    if is_disk_full(error):
+        return DataError(f"{url} cannot be fetched ({error}): make room, or set {FOLDER} to a folder on a larger disk")
     said = "nothing is there" if isinstance(error, FileNotFoundError) else str(error)
     return DataError(f"{url} cannot be fetched ({said}): check the address, the network and the credentials")
 
 
 def _cache() -> Any:
     try:
-        from diskcache import Cache
+        from diskcache import Cache, Disk
     except ImportError as error:
         raise ConfigError(f"files behind URLs need the package diskcache: {INSTALL}") from error
     given = os.environ.get(LIMIT_GB, "")
@@ -80,17 +82,39 @@ def _cache() -> Any:
     folder = Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "d2v")
     rules = {"size_limit": limit_bytes, "eviction_policy": "least-recently-used", "disk_min_file_size": 0}
     try:
-        return Cache(str(folder), **rules, cull_limit=1)  # files that go at once when one comes: 10 if nobody says
+        # cull_limit: files that go at once when one comes, 10 if nobody says
+        return Cache(str(folder), **rules, cull_limit=1, disk=_whole_files(Disk))
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(
             f"{folder} cannot hold the cache ({error}): set {FOLDER} to a folder on this machine"
         ) from error
 
 
+def _whole_files(disk: type[Any]) -> type[Any]:
+    """diskcache's `Disk`, which leaves what it has of a stream that breaks off, and never counts or removes it."""
+
+    class WholeFiles(disk):
+        def filename(self, *args: Any, **kwargs: Any) -> tuple[str, str]:
+            name, self.begun = super().filename(*args, **kwargs)
+            return name, self.begun
+
+        def store(self, *args: Any, **kwargs: Any) -> Any:
+            self.begun = None
+            try:
+                return super().store(*args, **kwargs)
+            except BaseException:
+                if self.begun:
+                    Path(self.begun).unlink(missing_ok=True)
+                raise
+
+    return WholeFiles
+
+
 @contextmanager
 def opened_near(filesystem: Any, path: str) -> Iterator[IO[bytes]]:
     """A file for reading that is gone through more than once: behind a URL its copy in the cache. What is larger than
-    the cache, or does not tell when it changes, is read from afar each time, and so is all without a cache.
+    the cache or finds its disk full, or does not tell when it changes, is read from afar each time, and so is all
+    without a cache.
 
     Raises:
         NotAFile: it is a device, a pipe or a socket.
@@ -102,7 +126,9 @@ def opened_near(filesystem: Any, path: str) -> Iterator[IO[bytes]]:
             if file.stamp and file.size:
                 with _cache() as cache:
                     handle = _kept(cache, filesystem, file, url)
-        except ConfigError as error:
+        except (ConfigError, OSError, sqlite3.Error) as error:
+            if isinstance(error, OSError) and not is_disk_full(error):
+                raise
             log(f"{url} is read from afar each time: {error}")
         if handle is not None:
             with handle:

@@ -96,7 +96,10 @@ def local_copy(place: Path) -> Iterator[Path]:
 
 
 def bring(place: Path, local: Path) -> None:
-    """Fetch a file behind a URL. Raises FileNotFoundError if there is none."""
+    """A copy of a file, which may be behind a URL. Raises FileNotFoundError if there is none."""
+    if not is_url(place):
+        shutil.copyfile(place, local)
+        return
     cast(Any, place).fs.get_file(cast(Any, place).path, str(local))
 
 

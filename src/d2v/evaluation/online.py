@@ -101,7 +101,10 @@ class OnlineProbe:
     def _keep(self, right: np.ndarray, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, right)
-        write_json(file.parent / SIZES, sizes_of(self._config))
+        sizes = sizes_of(self._config)
+        if self.pairs is None:
+            del sizes["further_items"]
+        write_json(file.parent / SIZES, sizes)
 
     def baselines(self) -> dict[str, float]:
         """The same metrics of the first random weights (`_random`) and of plain features (`_baseline`, without a rank
@@ -128,8 +131,10 @@ class OnlineProbe:
 
 
 def sizes_of(config: EvaluateConfig) -> dict[str, int]:
-    """How many items the probe learns from and is measured on, as it is kept in `SIZES`."""
-    return {name: value for name, value in config.model_dump().items() if name.startswith("online_")}
+    """How many items the probe learns from and is measured on, and behind how many its pairs come, as it is kept in
+    `SIZES`."""
+    names = [name for name in type(config).model_fields if name.startswith("online_")]
+    return {name: getattr(config, name) for name in (*names, "further_items")}
 
 
 def _shares(right: dict[str, Tensor]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -374,15 +373,16 @@ def digests_of_shards(folder: Path, below: str) -> dict[str, str]:
 
 
 def take_shards(step: Configured, folder: Path, into: Path) -> None:
-    """Move the shards of a work folder to where they belong on this machine's disk. Behind a URL they stay.
+    """Move the shards of a work folder to where they belong on this machine's disk. In an exchange they stay, and are
+    copied: it may be behind a URL, or on another disk.
 
     A command that is killed meanwhile does not fetch them again: they wait beside what is being made.
 
     Raises:
         DataError: one arrived with another content, or could not be fetched after some tries.
     """
-    if not is_url(folder):
-        bring_folder(folder / SHARDS, into)
+    if step.config.exchange is None:
+        (folder / SHARDS).rename(into)
         return
     waiting = waiting_for(into)
     waiting.mkdir(parents=True, exist_ok=True)
@@ -403,23 +403,9 @@ def take_shards(step: Configured, folder: Path, into: Path) -> None:
         sync(local)
 
     _at_a_time(take, shards)
-    shutil.move(waiting, into)
+    waiting.rename(into)
     if not inside(waiting.parent):
         waiting.parent.rmdir()
-
-
-def bring_folder(source: Path, target: Path) -> None:
-    """Rename a folder. On another disk it is copied instead, and has its name when all is there; the source stays, for
-    whoever removes what lies around it."""
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        unfinished = target.with_name(f"{target.name}.copied")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(source, unfinished)
-        unfinished.rename(target)
 
 
 def waiting_for(into: Path) -> Path:
@@ -478,9 +464,9 @@ def with_retries(step: Configured, what: str, call: Callable[[], T], after_failu
             if not is_of_storage(error) or step.config.retries == 0:
                 raise
             if attempt > step.config.retries:
-                raise DataError(f"{what} were tried {attempt} times: {error}") from error
+                raise DataError(f"{what}: tried {attempt} times: {error}") from error
             wait_s = FIRST_WAIT_S * 2 ** (attempt - 1)
-            log(f"{what}: reading failed ({error}); once more in {wait_s:g} s")
+            log(f"{what}: the storage failed ({error}); once more in {wait_s:g} s")
             time.sleep(wait_s)
     raise AssertionError("a loop without end ended")
 

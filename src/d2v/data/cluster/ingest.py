@@ -20,7 +20,6 @@ from d2v.data.cluster.files import (
     PIECES,
     SHARDS,
     Piece,
-    bring_folder,
     digests_of_shards,
     make_folders,
     mirror_of,
@@ -89,10 +88,10 @@ class ClusterIngest(IngestPass):
         self.root = work_root(self.remote.config, self.folder)
         self.work = only(self.root, owner)
         shards, owned = self.folder / CORPUS_SHARDS, self.folder / OWNER
-        kept = waiting_for(shards) if is_url(self.work) else self.work / SHARDS
+        kept = self.work / SHARDS if self.remote.config.exchange is None else waiting_for(shards)
         if not kept.exists() and owned.is_file() and owned.read_text() == owner and shards.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            bring_folder(shards, kept)  # killed behind its last shard
+            shards.rename(kept)  # killed behind its last shard
         make_folders(self.work)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)

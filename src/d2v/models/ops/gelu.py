@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from d2v.models.ops.linear import Linear, product
+from d2v.models.ops.linear import Linear, as_multiplied, product
 from d2v.models.ops.mode import trains_eagerly
 
 _GELU_BACKWARD = torch.ops.aten.gelu_backward
@@ -25,9 +25,11 @@ class _GeluLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
+        rows = grad.reshape(-1, grad.shape[-1])
         want_x, want_weight, want_bias = ctx.needs_input_grad
-        dweight = (rows.t() @ F.gelu(x).to(grad.dtype).flatten(0, -2)).to(weight.dtype) if want_weight else None
+        dweight = None
+        if want_weight:
+            dweight = (rows.t() @ F.gelu(x).to(grad.dtype).reshape(-1, x.shape[-1])).to(weight.dtype)
         dbias = rows.sum(0).to(bias.dtype) if want_bias else None
         dx = _GELU_BACKWARD((grad @ weight.to(grad.dtype)).to(x.dtype), x) if want_x else None
         return dx, dweight, dbias
@@ -40,7 +42,5 @@ class GeluLinear(Linear):
         """(..., C) -> (..., E); `after_gelu` says that the layer before has computed GELU."""
         if after_gelu or not trains_eagerly():
             return super().forward(x if after_gelu else F.gelu(x))
-        if x.is_cpu and torch.is_autocast_enabled("cpu"):
-            x = x.to(torch.get_autocast_dtype("cpu"))
-        result: Tensor = _GeluLinear.apply(x, self.weight, self.bias)
+        result: Tensor = _GeluLinear.apply(as_multiplied(x), self.weight, self.bias)
         return result

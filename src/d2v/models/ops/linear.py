@@ -40,6 +40,13 @@ def _onednn_multiplies(x: Tensor) -> bool:
         return False
 
 
+def as_multiplied(x: Tensor) -> Tensor:
+    """In the type in which torch multiplies it, which autocast chooses on a CPU, but for float64."""
+    if not x.is_cpu or x.dtype == torch.float64 or not torch.is_autocast_enabled("cpu"):
+        return x
+    return x.to(torch.get_autocast_dtype("cpu"))
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -51,10 +58,10 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
+        rows = grad.reshape(-1, grad.shape[-1])
         want_x, want_weight, want_bias = ctx.needs_input_grad
         dx = grad @ weight.to(grad.dtype) if want_x else None
-        dweight = (rows.t() @ x.flatten(0, -2)).to(weight.dtype) if want_weight else None
+        dweight = (rows.t() @ x.reshape(-1, x.shape[-1])).to(weight.dtype) if want_weight else None
         return dx, dweight, rows.sum(0).to(ctx.bias_dtype) if want_bias else None
 
 
@@ -73,8 +80,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, then_gelu: bool = Fal
     if bias is None or not x.is_cpu or torch.compiler.is_compiling() or x.dtype == torch.float64:
         y = F.linear(x, weight, bias)
         return F.gelu(y) if then_gelu else y
-    if torch.is_autocast_enabled("cpu"):
-        x = x.to(torch.get_autocast_dtype("cpu"))
+    x = as_multiplied(x)
     if not torch.is_grad_enabled():
         return product(x, weight, bias, then_gelu)
     y = _Linear.apply(x, weight, bias)

@@ -38,7 +38,7 @@ class _Norm(torch.autograd.Function):
         dtype: torch.dtype,
         then_gelu: bool,
     ) -> Tensor:
-        rows, wide = x.reshape(-1, x.shape[-1]), torch.promote_types(x.dtype, torch.float32)
+        rows, wide = x.reshape(-1, x.shape[-1]), _wide(x.dtype)
         y = torch.empty(rows.shape, dtype=dtype, device=x.device)
         affine = _widened(weight, bias, wide)
         statistics = []
