@@ -187,6 +187,16 @@ def test_a_download_that_breaks_off_leaves_nothing(archive: MemoryFileSystem, ca
     assert len(list(cache.rglob("*.val"))) == 1
 
 
+def test_a_download_that_ends_too_early_is_not_kept(archive: MemoryFileSystem, cache: Path, monkeypatch) -> None:
+    with monkeypatch.context() as short:
+        short.setattr(MemoryFileSystem, "open", lambda *_, **__: io.BytesIO(b"x" * 4_000_000))
+        with pytest.raises(ConnectionError, match=r"4,000,000 of 9,000,000 bytes of memory:///?large\.tar arrived"):
+            url_cache.opened_near(archive, "/large.tar").__enter__()
+    assert not list(cache.rglob("*.val"))
+    with url_cache.opened_near(archive, "/large.tar") as stream:
+        assert len(stream.read()) == 9_000_000
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), sqlite3.OperationalError("locked")])
 def test_an_archive_for_which_the_caches_disk_has_no_room_is_read_from_afar(
     error: Exception, archive: MemoryFileSystem, monkeypatch, capsys

@@ -91,6 +91,12 @@ def test_strided_convolutions_are_convolutions(
     )
 
 
+def test_autocast_leaves_a_strided_convolution_in_float64() -> None:
+    conv, x = StridedConv1d(4, 6, 3, 2).double(), _random(2, 9, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(x).dtype == torch.float64
+
+
 def test_gradients_of_a_strided_convolution_in_bf16_do_not_get_worse_with_the_batch() -> None:
     conv = StridedConv1d(16, 16, 3, 2)
     x = _random(256, 41, 16, dtype=torch.float32)

@@ -82,7 +82,8 @@ def swap_in(new: Path, target: Path) -> None:
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     """Let calls with the same folder `out` wait for one another, in other processes too; a lock ends with its process.
 
-    The second call then finds what the first one left. A folder that cannot be written needs no lock; one behind a URL
+    The second call then finds what the first one left. Where `out` is a link, the function gets what it leads to: a
+    folder that is swapped in would replace the link. A folder that cannot be written needs no lock; one behind a URL
     has none.
 
     Args:
@@ -92,10 +93,12 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = parameters.bind(*args, **kwargs).arguments["out"]
-        if "://" in str(given):
+        bound = parameters.bind(*args, **kwargs)
+        if "://" in str(bound.arguments["out"]):
             return function(*args, **kwargs)
-        out = Path(given)
+        out = Path(bound.arguments["out"])
+        if out.is_symlink():
+            out = bound.arguments["out"] = out.resolve()
         lock = FileLock(out.with_name(f".{out.name}.writer.lock"))
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -105,9 +108,9 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
                 log(f"another process works on {out}; waiting until it is done")
                 lock.acquire()
         except OSError:
-            return function(*args, **kwargs)
+            return function(*bound.args, **bound.kwargs)
         try:
-            return function(*args, **kwargs)
+            return function(*bound.args, **bound.kwargs)
         finally:
             lock.release()
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from filelock import FileLock
 from fsspec.implementations.local import LocalFileSystem
@@ -151,9 +151,23 @@ def _kept(cache: Any, filesystem: Any, file: Found, url: str) -> IO[bytes] | Non
             log(f"{url} is fetched into {cache.directory}, {(file.size or 0) / 1e9:,.1f} GB")
         with filesystem.open(file.path, "rb") as content:
             cache.set(key, content, read=True)
+        handle = cache.get(key, read=True)
+        if handle is not None:
+            try:
+                _check_size(file, os.fstat(handle.fileno()).st_size, url)
+            except ConnectionError:
+                handle.close()
+                cache.delete(key)
+                raise
         while cache.volume() > cache.size_limit and len(cache) > 1:
-            cache.set(ROOM, None)  # one more goes
-        return cast(IO[bytes] | None, cache.get(key, read=True))
+            cache.set(ROOM, None)  # one more goes; what is open can be read all the same
+        return handle
+
+
+def _check_size(file: Found, came: int, url: str) -> None:
+    """Raises ConnectionError if a server ended in the middle of a file, which it may do without an error."""
+    if file.size not in (None, came):
+        raise ConnectionError(f"{came:,} of {file.size:,} bytes of {url} arrived")
 
 
 def _bring(cache: Any, filesystem: Any, file: Found, url: str, local: Path) -> None:
@@ -161,6 +175,7 @@ def _bring(cache: Any, filesystem: Any, file: Found, url: str, local: Path) -> N
     handle = _kept(cache, filesystem, file, url)
     if handle is None:
         filesystem.get_file(file.path, str(local))
+        _check_size(file, local.stat().st_size, url)
         return
     with handle:
         try:

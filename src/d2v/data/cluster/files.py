@@ -152,9 +152,8 @@ def _plain_name(folder: Path) -> str:
 
 def _name_in_exchange(folder: Path) -> str:
     """Another one for each folder of a machine."""
-    name = _plain_name(folder).removeprefix(".")
-    whole = folder.with_name(name).absolute()
-    return f"{name}-{hashlib.sha256(str(whole).encode()).hexdigest()[:12]}"
+    whole = folder.with_name(_plain_name(folder).removeprefix(".")).resolve()
+    return f"{whole.name}-{hashlib.sha256(str(whole).encode()).hexdigest()[:12]}"
 
 
 def only(root: Path, owner: str) -> Path:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from d2v.models.ops.linear import as_multiplied
 from d2v.models.ops.mode import trains_eagerly
 
 
@@ -123,7 +124,5 @@ class StridedConv1d(nn.Conv1d):
             plane = x_RSC.transpose(1, 2).unsqueeze(2)
             y_REoT = F.conv2d(plane, self.weight.unsqueeze(2), stride=(1, *self.stride))
             return y_REoT.squeeze(2).transpose(1, 2)
-        if torch.is_autocast_enabled("cpu"):
-            x_RSC = x_RSC.to(torch.get_autocast_dtype("cpu"))
-        y_RTE: Tensor = _StridedConv.apply(x_RSC, self.weight, *self.stride)
+        y_RTE: Tensor = _StridedConv.apply(as_multiplied(x_RSC), self.weight, *self.stride)
         return y_RTE
